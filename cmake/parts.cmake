@@ -1,0 +1,101 @@
+# Libraries from outside. Required: xxhash, zstd, and the header of DuckDB (its library is opened at
+# run time). Optional: each has MR_WITH_<PART> = AUTO, ON or OFF, a compile definition
+# MR_WITH_<PART>=1 when present (test it with #ifdef), and the folders of src/ that need it.
+find_package(Threads REQUIRED)
+find_path(XXHASH_INCLUDE xxhash.h)
+find_library(XXHASH_LIBRARY xxhash)
+find_path(ZSTD_INCLUDE zstd.h)
+find_library(ZSTD_LIBRARY zstd)
+foreach(lib XXHASH ZSTD)
+    if(NOT ${lib}_INCLUDE OR NOT ${lib}_LIBRARY)
+        string(TOLOWER ${lib} name)
+        message(FATAL_ERROR "cannot find lib${name}: run tools/setup, or install lib${name}-dev")
+    endif()
+endforeach()
+
+add_library(mr_libs INTERFACE)
+target_include_directories(mr_libs SYSTEM INTERFACE ${XXHASH_INCLUDE} ${ZSTD_INCLUDE})
+target_link_libraries(mr_libs INTERFACE
+    ${XXHASH_LIBRARY} ${ZSTD_LIBRARY} Threads::Threads ${CMAKE_DL_LIBS} m)
+
+# Where tools/setup puts what it fetches: the same rule as there.
+if(DEFINED ENV{MILLRACE_CACHE})
+    set(cache_default $ENV{MILLRACE_CACHE})
+elseif(DEFINED ENV{XDG_CACHE_HOME})
+    set(cache_default $ENV{XDG_CACHE_HOME}/millrace)
+else()
+    set(cache_default $ENV{HOME}/.cache/millrace)
+endif()
+set(MR_CACHE ${cache_default} CACHE PATH "Where tools/setup keeps fetched libraries")
+
+# mr_pinned(<variable> <pin>): the folder of a fetched part, named by its pinned version.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS tools/pins.txt)
+function(mr_pinned out pin)
+    file(STRINGS ${CMAKE_SOURCE_DIR}/tools/pins.txt line REGEX "^${pin}-lib ")
+    string(REGEX REPLACE "^[^ ]+ +[^ ]+ +[^ ]+ +([^ ]+).*" "\\1" version "${line}")
+    set(${out} ${MR_CACHE}/${pin}-${version} PARENT_SCOPE)
+endfunction()
+
+# A folder of the user's wins over a fetched one: -DDUCKDB_DIR=... or the environment variable.
+foreach(dir DUCKDB_DIR RDKAFKA_DIR)
+    set(${dir} "$ENV{${dir}}" CACHE PATH "An installed copy, used instead of the fetched one")
+endforeach()
+
+# DuckDB -------------------------------------------------------------------------------------------
+mr_pinned(duckdb_fetched duckdb)
+find_path(MR_DUCKDB_INCLUDE duckdb.h
+    HINTS ${DUCKDB_DIR} ${DUCKDB_DIR}/include ${duckdb_fetched}/include)
+find_file(MR_DUCKDB_LIBRARY libduckdb.so
+    HINTS ${DUCKDB_DIR} ${DUCKDB_DIR}/lib ${duckdb_fetched}/lib
+    PATHS /usr/local/lib /usr/lib)
+if(MR_DUCKDB_INCLUDE)
+    target_include_directories(mr_libs SYSTEM INTERFACE ${MR_DUCKDB_INCLUDE})
+elseif(EXISTS ${CMAKE_SOURCE_DIR}/src/duck)
+    message(FATAL_ERROR "cannot find duckdb.h: run tools/setup, or set DUCKDB_DIR")
+endif()
+message(STATUS "DuckDB: ${MR_DUCKDB_LIBRARY}")
+
+# Optional parts -----------------------------------------------------------------------------------
+set(MR_SKIPPED_FOLDERS) # folders whose library is absent
+
+# mr_part(<NAME> <found> <folder>...): settles one optional part.
+macro(mr_part name found)
+    set(MR_WITH_${name} AUTO CACHE STRING "AUTO, ON or OFF")
+    if(MR_WITH_${name} STREQUAL "ON" AND NOT ${found})
+        message(FATAL_ERROR "MR_WITH_${name}=ON, but its library was not found: run tools/setup")
+    endif()
+    if(MR_WITH_${name} AND ${found}) # AUTO counts as true
+        set(MR_HAVE_${name} TRUE)
+        target_compile_definitions(mr_flags INTERFACE MR_WITH_${name}=1)
+        message(STATUS "${name}: yes")
+    else()
+        set(MR_HAVE_${name} FALSE)
+        list(APPEND MR_SKIPPED_FOLDERS ${ARGN})
+        message(STATUS "${name}: no")
+    endif()
+endmacro()
+
+mr_pinned(rdkafka_fetched rdkafka)
+find_path(MR_RDKAFKA_INCLUDE librdkafka/rdkafka.h
+    HINTS ${RDKAFKA_DIR}/include ${RDKAFKA_DIR} ${rdkafka_fetched}/include)
+# The file in the wheel carries a hash in its name, which is also its soname.
+file(GLOB rdkafka_files ${RDKAFKA_DIR}/lib/librdkafka*.so* ${rdkafka_fetched}/lib/librdkafka*.so*)
+if(RDKAFKA_DIR)
+    list(FILTER rdkafka_files INCLUDE REGEX "^${RDKAFKA_DIR}/")
+endif()
+list(LENGTH rdkafka_files count)
+if(count GREATER 0)
+    list(GET rdkafka_files 0 MR_RDKAFKA_LIBRARY)
+else()
+    find_library(MR_RDKAFKA_LIBRARY rdkafka)
+endif()
+if(MR_RDKAFKA_INCLUDE AND MR_RDKAFKA_LIBRARY)
+    set(rdkafka_found TRUE)
+else()
+    set(rdkafka_found FALSE)
+endif()
+mr_part(KAFKA rdkafka_found sources/kafka sinks/kafka)
+if(MR_HAVE_KAFKA)
+    target_include_directories(mr_libs SYSTEM INTERFACE ${MR_RDKAFKA_INCLUDE})
+    target_link_libraries(mr_libs INTERFACE ${MR_RDKAFKA_LIBRARY})
+endif()
