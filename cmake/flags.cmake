@@ -16,8 +16,9 @@ function(mr_probe out)
     set(found ${${out}})
     foreach(flag IN LISTS ARGN)
         string(MAKE_C_IDENTIFIER "MR_HAS${flag}" known)
-        # Unknown -W flags are only warned about by clang: make that an error while probing.
-        set(CMAKE_REQUIRED_FLAGS "-Werror")
+        # clang only warns of unknown -W flags: make that an error while probing. gcc knows
+        # -Werror=format-security only together with -Wformat.
+        set(CMAKE_REQUIRED_FLAGS "-Werror -Wformat")
         check_c_compiler_flag("${flag}" ${known})
         if(${known})
             list(APPEND found "${flag}")

@@ -23,6 +23,8 @@
 #ifndef MR_TESTS_SUPPORT_TEST_H
 #define MR_TESTS_SUPPORT_TEST_H
 
+#include <millrace/error.h>
+
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -81,6 +83,12 @@ void test_eq_mem(const char *file, int line, const char *what, const void *have,
                  size_t size);
 void test_contains(const char *file, int line, const char *what, const char *have,
                    const char *part);
+void test_ok(const char *file, int line, const char *what, enum mr_status have,
+             const struct mr_error *err);
+void test_status(const char *file, int line, const char *what, enum mr_status have,
+                 enum mr_status want);
+void test_fails(const char *file, int line, const char *what, enum mr_status have,
+                const struct mr_error *err, enum mr_status want, const char *part);
 
 #define CHECK(cond)                                                                                \
     do {                                                                                           \
@@ -98,12 +106,20 @@ void test_contains(const char *file, int line, const char *what, const char *hav
     test_eq_double(__FILE__, __LINE__, #have, (have), (want), (slack))
 #define CHECK_EQ_STR(have, want) test_eq_str(__FILE__, __LINE__, #have, (have), (want))
 #define CHECK_EQ_MEM(have, want, size)                                                             \
-    test_eq_mem(__FILE__, __LINE__, #have, (have), (want), (size))
+    test_eq_mem(__FILE__, __LINE__, #have, (have), (want), (size_t)(size))
 #define CHECK_CONTAINS(have, part) test_contains(__FILE__, __LINE__, #have, (have), (part))
 #define CHECK_NULL(ptr) CHECK((ptr) == NULL)
 #define CHECK_NOT_NULL(ptr) CHECK((ptr) != NULL)
 
-/* The statement must end the process by abort() (an assertion); it runs in a child. */
+/* A call that must succeed: its error's text is printed when it does not. 'err' may be NULL. */
+#define CHECK_OK(call, err) test_ok(__FILE__, __LINE__, #call, (call), (err))
+/* A call that must give this status. */
+#define CHECK_STATUS(call, want) test_status(__FILE__, __LINE__, #call, (call), (want))
+/* A call that must fail with this status and a text that contains 'part' (NULL: any text). */
+#define CHECK_FAILS(call, err, want, part)                                                         \
+    test_fails(__FILE__, __LINE__, #call, (call), (err), (want), (part))
+
+/* The statement must end the process: abort() or a failed MR_ASSERT. It runs in a child. */
 #define CHECK_ABORTS(statement)                                                                    \
     do {                                                                                           \
         if (test_child_begin()) {                                                                  \
