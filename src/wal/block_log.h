@@ -1,0 +1,57 @@
+/*
+ * The received-block log: what a receiver took in, durable before a batch may see it (dstream.md 8, 10; architecture section 1).
+ *
+ *     <checkpoint>/received/<stream>/<first block, 20 digits>.blk     preallocated segments
+ *     record kind BLOCK: { block number, received at (us), record count, bytes }
+ *
+ * Blocks are numbered 1, 2, 3 ...; the number of the last block is the stream's offset.  Several blocks may share one sync
+ * (group commit).  At open, blocks behind the first bad record of the newest segment are a torn tail and are cut, but never a
+ * block that a PLAN has named (min_last): that is MR_CORRUPT.
+ *
+ * Thread: append, sync: the receiver's. read: any, beside the appender. purge: driver.
+ */
+#ifndef MR_WAL_BLOCK_LOG_H
+#define MR_WAL_BLOCK_LOG_H
+
+#include "base/buf.h"
+
+#include <millrace/batch.h>
+#include <millrace/ext/durable.h>
+
+struct mr_block_log;
+
+struct mr_block_log_config {
+    uint64_t segment_bytes;   /* 16 MiB */
+    uint64_t memory_bytes;    /* newest blocks kept in memory for readers; 64 MiB */
+    uint64_t min_last;        /* blocks up to here must be there: named by a PLAN; 0 = none */
+    bool volatile_only;       /* no files at all: for queries without a durable checkpoint */
+};
+
+enum mr_status mr_block_log_open(struct mr_env *env, const char *dir, const struct mr_block_log_config *config,
+                                 struct mr_block_log **ret_log, struct mr_error *err);
+void mr_block_log_close(struct mr_block_log *log);
+
+/* Appends one block (not yet durable). *ret_block gets its number. */
+enum mr_status mr_block_log_append(struct mr_block_log *log, const void *data, size_t size_bytes,
+                                   uint64_t record_count, int64_t received_us, uint64_t *ret_block,
+                                   struct mr_error *err);
+/* Makes all appended blocks durable; they become visible to last and read. */
+enum mr_status mr_block_log_sync(struct mr_block_log *log, struct mr_error *err);
+
+uint64_t mr_block_log_last(struct mr_block_log *log);  /* newest durable block, 0 = none */
+uint64_t mr_block_log_first(struct mr_block_log *log); /* oldest kept */
+
+struct mr_block_info {
+    uint64_t number;
+    uint64_t size_bytes;
+    uint64_t record_count;
+    int64_t received_us;
+};
+enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block, struct mr_block_info *ret_info,
+                                 struct mr_error *err);
+/* Reads one durable block into out (cleared first). MR_DATA_LOSS when it was purged. */
+enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struct mr_buf *out, struct mr_error *err);
+/* Blocks below keep_from are not needed any more: whole segments of them are removed. */
+enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from, struct mr_error *err);
+
+#endif
