@@ -88,6 +88,7 @@ struct mr_env_ops {
                            size_t *ret_read, struct mr_error *err);
     void (*disconnect)(struct mr_env *env, struct mr_socket *socket);  /* NULL allowed; closes */
     void (*shutdown)(struct mr_env *env, struct mr_socket *socket);    /* any thread: makes a blocked recv return */
+    bool virtual_time; /* time moves only when somebody sleeps: waiting for events must go through sleep_ns */
 };
 
 struct mr_env {

@@ -31,6 +31,7 @@ struct mr_sink_args {
     const struct mr_format *format;   /* NULL when the connector takes none */
     enum mr_output_mode mode;
     bool ephemeral;                   /* no durable checkpoint: query_id is new each run */
+    void *user;                       /* for sinks that a front end makes itself (print, foreach_rdd) */
 };
 
 struct mr_sink; /* the implementer's object */

@@ -41,6 +41,7 @@ struct mr_source_args {
     struct mr_kv *kv;                 /* its store; NULL when the query has no state (check only) */
     uint64_t seed;                    /* per checkpoint, for generators */
     bool until_caught_up;             /* freeze the end at start (Trigger.AvailableNow) */
+    void *user;                       /* for sources that a front end makes itself (queue stream) */
 };
 
 /* Limits of one batch; 0 = none. once: ignore the source's own limits (Trigger.Once). */
@@ -133,6 +134,7 @@ struct mr_receiver_args {
     struct mr_env *env;
     const char *name;
     const struct mr_options *options;
+    void *user; /* for receivers that a front end makes itself */
 };
 
 /* A connector: one name in CREATE TABLE ... WITH (connector = 'name'). */
