@@ -12,7 +12,6 @@ if(objects AND NOT MR_ONLY)
     target_link_libraries(millrace_static INTERFACE mr_libs mr_flags)
 
     # Only what include/millrace marks MR_API leaves the shared library.
-    find_package(Python3 REQUIRED COMPONENTS Interpreter)
     set(map ${CMAKE_BINARY_DIR}/generated/millrace.map)
     add_custom_command(OUTPUT ${map}
         COMMAND ${Python3_EXECUTABLE} tools/gen-symbols --map ${map} ${MR_PUBLIC_HEADERS}
@@ -33,6 +32,13 @@ if(objects AND NOT MR_ONLY)
             target_link_libraries(millrace PRIVATE mr_cli)
         endif()
         target_link_libraries(millrace PRIVATE millrace_static mr_internal)
+    endif()
+
+    # Installed, the program and the library find fetched libraries beside them.
+    set(rpath "$ORIGIN/../lib/millrace")
+    set_target_properties(millrace_shared PROPERTIES INSTALL_RPATH ${rpath})
+    if(TARGET millrace)
+        set_target_properties(millrace PROPERTIES INSTALL_RPATH ${rpath})
     endif()
 
     # Examples see what a user sees: the public headers and the shared library, nothing else.

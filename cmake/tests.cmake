@@ -10,12 +10,16 @@ if(support)
     target_link_libraries(mr_test_support PUBLIC mr_internal)
 endif()
 
+file(STRINGS tools/pins.txt broker REGEX "^kafka-broker ")
+separate_arguments(broker)
+list(GET broker 3 broker)
+
 # What tests may want to know about the build they are part of.
 set(mr_test_env
     MILLRACE_BIN=${CMAKE_BINARY_DIR}/millrace
     MILLRACE_BUILD_DIR=${CMAKE_BINARY_DIR}
     MILLRACE_SOURCE_DIR=${CMAKE_SOURCE_DIR}
-    MILLRACE_KAFKA_JARS=${MR_CACHE}/kafka-4.3.1
+    MILLRACE_KAFKA_JARS=${MR_CACHE}/kafka-${broker}
     ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
     UBSAN_OPTIONS=print_stacktrace=1
     TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp)
@@ -35,7 +39,13 @@ foreach(kind IN LISTS MR_TEST_KINDS)
     endforeach()
 endforeach()
 
-find_package(Python3 COMPONENTS Interpreter)
+# Programs that are not test programs (the kill harness) have a CMakeLists.txt of their own.
+file(GLOB own CONFIGURE_DEPENDS tests/*/CMakeLists.txt tests/*/*/CMakeLists.txt bench/CMakeLists.txt)
+foreach(list IN LISTS own)
+    get_filename_component(folder ${list} DIRECTORY)
+    add_subdirectory(${folder})
+endforeach()
+
 file(GLOB scripts CONFIGURE_DEPENDS tests/system/*.py)
 foreach(script IN LISTS scripts)
     get_filename_component(name ${script} NAME_WE)

@@ -154,8 +154,7 @@ void test_eq_mem(const char *file, int line, const char *what, const void *have,
                       size, a[i], b[i]);
 }
 
-void test_contains(const char *file, int line, const char *what, const char *have,
-                   const char *part)
+void test_contains(const char *file, int line, const char *what, const char *have, const char *part)
 {
     if (have == NULL || strstr(have, part) == NULL)
         test_fail(file, line, "%s is\n#   '%s'\n# want it to contain\n#   '%s'", what,

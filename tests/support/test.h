@@ -130,8 +130,8 @@ void test_fails(const char *file, int line, const char *what, enum mr_status hav
             test_fail(__FILE__, __LINE__, "CHECK_ABORTS(%s): it did not abort", #statement);       \
     } while (0)
 
-bool test_child_begin(void);                          /* true in the child */
-__attribute__((noreturn)) void test_child_end(void);  /* child: the statement returned */
-bool test_child_aborted(void);                        /* parent: waits for the child */
+bool test_child_begin(void);                         /* true in the child */
+__attribute__((noreturn)) void test_child_end(void); /* child: the statement returned */
+bool test_child_aborted(void);                       /* parent: waits for the child */
 
 #endif

@@ -1,0 +1,55 @@
+# The front door; CMake and Ninja do the work. "make" alone prints this list.
+#
+# Variables: PREFIX and DESTDIR for install; EXAMPLE for run; ARGS is passed on to the scripts behind
+# test, bench, fuzz and crash.
+PREFIX ?= /usr/local
+EXAMPLE ?= examples/first.sql
+ARGS ?=
+export MILLRACE_SOURCE_DIR := $(CURDIR)
+
+.PHONY: help run build test bench fuzz crash lint fmt install clean
+.DEFAULT_GOAL := help
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+run: build ## install what is needed, build, run the first example
+	@build/release/millrace run $(EXAMPLE)
+
+build: ## install what is needed and build build/release/millrace
+	@tools/setup --quiet
+	@tools/build release
+
+test: ## every test, in four builds; ends with "N passed, N failed"
+	@tools/setup --dev --kafka-broker --quiet
+	@tools/run-tests $(ARGS)
+
+bench: ## the benchmarks
+	@tools/setup --kafka-broker --quiet
+	@tools/build release all bench_programs
+	@tools/script release bench/run $(ARGS)
+
+fuzz: ## the fuzzers of tests/fuzz
+	@tools/setup --dev --quiet
+	@tools/build fuzz fuzz
+	@tools/script fuzz tests/fuzz/run $(ARGS)
+
+crash: ## stop the real program at every system call and look at what it left
+	@tools/setup --quiet
+	@tools/build release
+	@tools/script release tests/crash/run $(ARGS)
+
+lint: ## tidy, clang-format, clang-tidy, cppcheck
+	@tools/setup --dev --quiet
+	@tools/lint
+
+fmt: ## put every C file into the house's form
+	@tools/setup --dev --quiet
+	@tools/lint --fix-format
+
+install: build ## install to PREFIX (/usr/local): program, libraries, headers, millrace.pc
+	@DESTDIR="$(DESTDIR)" cmake --install build/release --prefix "$(PREFIX)" >build/install.log || { cat build/install.log; exit 1; }
+	@echo "installed to $(DESTDIR)$(PREFIX)"
+
+clean: ## remove build/ (the cache of tools/setup stays)
+	@rm -rf build
