@@ -76,7 +76,7 @@ static inline bool mr_column_bool(const struct mr_column *column, int64_t row)
 {
     return ((((const uint8_t *)column->values)[row >> 3] >> (row & 7)) & 1) != 0;
 }
-MR_API __int128 mr_column_decimal(const struct mr_column *column, int64_t row);
+MR_API mr_int128 mr_column_decimal(const struct mr_column *column, int64_t row);
 
 /*
  * Row cursor: one row of a batch, as C callbacks see it.  It borrows the batch.
@@ -115,7 +115,7 @@ MR_API void mr_batch_builder_null(struct mr_batch_builder *builder, uint32_t col
 MR_API void mr_batch_builder_int(struct mr_batch_builder *builder, uint32_t column, int64_t value);
 MR_API void mr_batch_builder_double(struct mr_batch_builder *builder, uint32_t column, double value);
 MR_API void mr_batch_builder_bool(struct mr_batch_builder *builder, uint32_t column, bool value);
-MR_API void mr_batch_builder_decimal(struct mr_batch_builder *builder, uint32_t column, __int128 unscaled);
+MR_API void mr_batch_builder_decimal(struct mr_batch_builder *builder, uint32_t column, mr_int128 unscaled);
 MR_API void mr_batch_builder_text(struct mr_batch_builder *builder, uint32_t column, const char *data,
                                   size_t size_bytes);
 /* Copies one value (any type, nested too) from a column of the same type. */

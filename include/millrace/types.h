@@ -13,6 +13,9 @@
 extern "C" {
 #endif
 
+/* 128-bit integer of DECIMAL values: ISO C has none, gcc and clang do. */
+__extension__ typedef __int128 mr_int128;
+
 /* Numbers are part of the on-disk formats: they never change, new ones go to the end. */
 enum mr_type_id {
     MR_TYPE_BOOL = 1,         /* bitmap, bit i of byte i / 8 */

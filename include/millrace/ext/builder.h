@@ -11,6 +11,13 @@
 
 #include <string.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Once reserved, `values` of TEXT and BINARY has this much room past bytes_capacity: wide stores may overshoot. */
+enum { MR_BUILDER_SLACK_BYTES = 64 };
+
 struct mr_column_builder {
     const struct mr_type *type;
     int64_t length;
@@ -66,7 +73,7 @@ MR_API enum mr_status mr_column_builder_int(struct mr_column_builder *column, in
 MR_API enum mr_status mr_column_builder_uint(struct mr_column_builder *column, uint64_t value, struct mr_error *err);
 MR_API enum mr_status mr_column_builder_double(struct mr_column_builder *column, double value, struct mr_error *err);
 MR_API enum mr_status mr_column_builder_bool(struct mr_column_builder *column, bool value, struct mr_error *err);
-MR_API enum mr_status mr_column_builder_decimal(struct mr_column_builder *column, __int128 unscaled,
+MR_API enum mr_status mr_column_builder_decimal(struct mr_column_builder *column, mr_int128 unscaled,
                                                 struct mr_error *err);
 MR_API enum mr_status mr_column_builder_text(struct mr_column_builder *column, const char *data, size_t size_bytes,
                                              struct mr_error *err);
@@ -75,6 +82,8 @@ MR_API enum mr_status mr_column_builder_list_end(struct mr_column_builder *colum
 MR_API enum mr_status mr_column_builder_struct_end(struct mr_column_builder *column, struct mr_error *err);
 /* Takes the last value away again (a bad row is undone column by column); length must be > 0. */
 MR_API void mr_column_builder_pop(struct mr_column_builder *column);
+/* Keeps the first length values; also forgets items and fields appended below a LIST or STRUCT but not ended yet. */
+MR_API void mr_column_builder_truncate(struct mr_column_builder *column, int64_t length);
 /* Copies one value of an equal type. */
 MR_API enum mr_status mr_column_builder_copy(struct mr_column_builder *column, const struct mr_column *from,
                                              int64_t row, struct mr_error *err);
@@ -83,4 +92,7 @@ MR_API enum mr_status mr_column_builder_copy(struct mr_column_builder *column, c
 MR_API enum mr_status mr_batch_builder_rows_added(struct mr_batch_builder *builder, int64_t rows,
                                                   struct mr_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
