@@ -1,6 +1,7 @@
 # One static library per folder of src/, in the order in which they may depend on each other.
-# src/sources/* and src/sinks/* are plug-ins: one library each. tools/tidy enforces the order.
-set(MR_FOLDER_ORDER base env data wal state core duck formats sources/* sinks/* dstream sql cli)
+# src/sources/* and src/sinks/* are plug-ins: one library each. tools/tidy reads this line and
+# enforces the order.
+set(MR_FOLDER_ORDER base env data wal state core duck ops formats sources/* sinks/* dstream sql cli)
 
 file(GLOB_RECURSE all_sources RELATIVE ${CMAKE_SOURCE_DIR}/src CONFIGURE_DEPENDS src/*.c)
 list(SORT all_sources)
@@ -35,6 +36,12 @@ foreach(source IN LISTS all_sources)
     list(APPEND sources_${key} src/${source})
 endforeach()
 list(REMOVE_DUPLICATES folders)
+foreach(folder IN LISTS folders)
+    if(NOT folder MATCHES "/" AND NOT folder IN_LIST MR_FOLDER_ORDER)
+        message(WARNING "src/${folder} is not in MR_FOLDER_ORDER (cmake/folders.cmake): add it")
+        list(APPEND MR_FOLDER_ORDER ${folder})
+    endif()
+endforeach()
 
 string(REPLACE " " ";" only "${MR_ONLY}")
 set(MR_LIBRARIES) # every folder's library, except cli's

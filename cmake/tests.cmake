@@ -66,6 +66,12 @@ if(TARGET millrace_shared AND NOT MR_SANITIZE)
     set_tests_properties(exported_symbols PROPERTIES LABELS lint)
 endif()
 
+if(TARGET millrace AND NOT MR_SANITIZE)
+    add_test(NAME hardening COMMAND ${CMAKE_SOURCE_DIR}/tools/check-hardening
+        $<TARGET_FILE:millrace> $<TARGET_FILE:millrace_shared>)
+    set_tests_properties(hardening PROPERTIES LABELS lint)
+endif()
+
 # Fuzzers: libFuzzer programs, only on request.
 if(MR_FUZZ)
     add_custom_target(fuzz)
