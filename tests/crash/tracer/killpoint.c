@@ -46,6 +46,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -87,6 +88,7 @@ struct options {
     bool list;
     bool files_only;
     bool net;
+    bool pin;
     int timeout_s;
     char under[PATH_MAX]; /* "": everywhere */
     const char *report_path;
@@ -658,12 +660,18 @@ static void trace_loop(void)
 
 static void start_program(char **argv)
 {
+    const int cpu = sched_getcpu();
     const long flags = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
                        PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD |
                        PTRACE_O_EXITKILL;
     int gate[2];
     char byte = 0;
+    cpu_set_t one;
 
+    CPU_ZERO(&one);
+    CPU_SET((unsigned)(cpu < 0 ? 0 : cpu), &one);
+    if (opt.pin)
+        (void)sched_setaffinity(0, sizeof(one), &one);
     if (pipe2(gate, O_CLOEXEC) != 0)
         die(70, "cannot make a pipe: %s", strerror(errno));
     /* Orphans of the tree come to us, so that none stays behind as a zombie. */
@@ -729,6 +737,7 @@ __attribute__((noreturn)) static void usage(const char *what)
             "  --net           also count sends to sockets\n"
             "  --only A,B      count only these calls;  --except A,B: all but these\n"
             "  --list          list the calls (always for count);  --no-list: do not\n"
+            "  --pin           tracer and program on one CPU: faster stops, other interleavings\n"
             "  --timeout S     kill the tree after S seconds\n"
             "  -o FILE         the report; default: standard error\n",
             what);
@@ -797,6 +806,8 @@ static int parse_option(char **argv, int i, int end)
         return opt.net = true;
     if (strcmp(name, "--every") == 0)
         return opt.every = true;
+    if (strcmp(name, "--pin") == 0)
+        return opt.pin = true;
     if (strcmp(name, "--list") == 0)
         return opt.list = true;
     if (strcmp(name, "--no-list") == 0)
