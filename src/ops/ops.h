@@ -1,0 +1,114 @@
+/*
+ * Native operators that both front ends build graphs from.  Each constructor gives the ops table and the operator's object for
+ * mr_graph_map / mr_graph_fold (which take the object).  See core/operator.h for the contract.
+ *
+ *     scan -> filter -> project -> watermark -> window -> partial aggregate ==> aggregate fold -> project -> sink
+ */
+#ifndef MR_OPS_OPS_H
+#define MR_OPS_OPS_H
+
+#include "core/operator.h"
+
+#include <millrace/ext/sink.h>
+
+/* A map operator ready for mr_graph_map; schema is new and the caller's (unref after mr_graph_map, which shares it). */
+struct mr_map_op {
+    const struct mr_map_ops *ops;
+    void *op;
+    struct mr_schema *schema;
+};
+struct mr_fold_op {
+    const struct mr_fold_ops *ops;
+    void *op;
+    struct mr_schema *schema;
+};
+
+/* Columns of the input by index, renamed: zero-copy. */
+enum mr_status mr_op_project(const struct mr_schema *input, const uint32_t *columns, const char *const *names,
+                             uint32_t count, struct mr_map_op *ret_op, struct mr_error *err);
+
+/*
+ * Filter: all comparisons must be true (null is not true). literal is parsed as the column's type (text is compared by bytes).
+ */
+enum mr_compare { MR_EQ, MR_NE, MR_LT, MR_LE, MR_GT, MR_GE, MR_IS_NULL, MR_IS_NOT_NULL };
+struct mr_predicate {
+    uint32_t column;
+    enum mr_compare compare;
+    const char *literal; /* NULL with the IS forms */
+    size_t literal_bytes;
+};
+enum mr_status mr_op_filter(const struct mr_schema *input, const struct mr_predicate *predicates, uint32_t count,
+                            struct mr_map_op *ret_op, struct mr_error *err);
+
+/* Passes rows through and reports event times of a TIMESTAMP or TIMESTAMP_NS column (nulls ignored; floored to ms). */
+enum mr_status mr_op_watermark(const struct mr_schema *input, uint32_t column, struct mr_map_op *ret_op,
+                               struct mr_error *err);
+
+/*
+ * Event-time windows (structured.md 10.1): appends TIMESTAMP columns start_name and end_name in front of the input's columns; one
+ * output row per window that covers the row, latest window first; rows with null time are left out.
+ */
+struct mr_window_spec {
+    uint32_t column;
+    int64_t size_us;
+    int64_t slide_us; /* = size: tumbling */
+    int64_t offset_us;
+    const char *start_name;
+    const char *end_name;
+};
+enum mr_status mr_op_window(const struct mr_schema *input, const struct mr_window_spec *spec, struct mr_map_op *ret_op,
+                            struct mr_error *err);
+
+/*
+ * Incremental aggregation (structured.md 11).  partial runs in tasks and emits one row per group of a partition:
+ *     key BINARY (row_codec key of the key columns) | value BINARY (aggregate buffers)
+ * fold merges partials into its store and emits by output mode.
+ *
+ * Result types: count BIGINT; sum of integers BIGINT (128-bit buffer, MR_BAD_DATA when it does not fit), of DECIMAL(p,s)
+ * DECIMAL(38,s), of FLOAT and DOUBLE DOUBLE; min, max the input's type (any that compares, text too); avg DOUBLE.
+ * Nulls are ignored as in SQL; sum, min, max, avg of nothing are null.
+ */
+enum mr_agg_kind { MR_AGG_COUNT_ALL, MR_AGG_COUNT, MR_AGG_SUM, MR_AGG_MIN, MR_AGG_MAX, MR_AGG_AVG };
+struct mr_agg {
+    enum mr_agg_kind kind;
+    uint32_t column;  /* of the input; unused for COUNT_ALL */
+    const char *name; /* of the result column */
+};
+struct mr_aggregate_spec {
+    const struct mr_schema *input;
+    const uint32_t *keys; /* input columns; none: one global group */
+    const char *const *key_names;
+    uint32_t key_count;
+    const struct mr_agg *aggs;
+    uint32_t agg_count;
+    enum mr_output_mode mode;
+    const char *state_name;   /* store */
+    int32_t event_time_key;   /* index into keys of the column that decides lateness and expiry, -1 = none */
+    int64_t event_time_add_us; /* added to it before comparing with the watermark (window size when the key is a start) */
+};
+/*
+ * Late and expired: event time <= watermark.  append: emits and removes groups when they expire; update: emits changed groups, removes
+ * expired ones silently; complete: emits everything, evicts nothing.  Without keys each executed batch emits the one row
+ * (count 0, others null at first) in update and complete mode.  Emission order: by key.
+ */
+enum mr_status mr_op_aggregate_partial(const struct mr_aggregate_spec *spec, struct mr_map_op *ret_op,
+                                       struct mr_error *err);
+enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,
+                                    struct mr_error *err);
+
+/* The same merge kernels for others (windows of DStreams): buffers of one group. */
+struct mr_agg_layout;
+enum mr_status mr_agg_layout_new(const struct mr_aggregate_spec *spec, struct mr_agg_layout **ret_layout,
+                                 struct mr_error *err);
+void mr_agg_layout_free(struct mr_agg_layout *layout);
+/* Merges buffer b into the buffer at a (both of this layout); *a may be empty (takes b). */
+enum mr_status mr_agg_merge(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b, size_t b_bytes,
+                            struct mr_error *err);
+/* Takes b out of a again: count and sum only (inverse functions); others MR_CONFIG. */
+enum mr_status mr_agg_subtract(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b, size_t b_bytes,
+                               struct mr_error *err);
+/* Appends the key columns and the results of one group to a builder of the output schema. */
+enum mr_status mr_agg_emit(const struct mr_agg_layout *layout, struct mr_slice key, struct mr_slice buffers,
+                           struct mr_batch_builder *out, struct mr_error *err);
+
+#endif
