@@ -89,6 +89,15 @@ struct mr_env_ops {
     void (*disconnect)(struct mr_env *env, struct mr_socket *socket);  /* NULL allowed; closes */
     void (*shutdown)(struct mr_env *env, struct mr_socket *socket);    /* any thread: makes a blocked recv return */
     bool virtual_time; /* time moves only when somebody sleeps: waiting for events must go through sleep_ns */
+
+    /*
+     * Standard input and output; NULL in an environment that has none. read: *ret_read 0 with MR_OK = end of input;
+     * MR_UNAVAILABLE when timeout_ms passed without data. write: all of it, under no lock; a reader that went away is MR_IO
+     * with os_errno EPIPE, never a signal.
+     */
+    enum mr_status (*read_stdin)(struct mr_env *env, void *data, size_t size, int64_t timeout_ms, size_t *ret_read,
+                                 struct mr_error *err);
+    enum mr_status (*write_stdout)(struct mr_env *env, const void *data, size_t size, struct mr_error *err);
 };
 
 struct mr_env {
