@@ -50,6 +50,9 @@ class Scenario:
         """Only calls below this directory are points."""
         return work
 
+    def after_run(self, work):
+        """Called after every run, killed or not: a look at what is durable at that moment."""
+
     def finished(self, work):
         """Is all input processed, after a run that ended with code 0?"""
         return True
