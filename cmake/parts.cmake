@@ -36,22 +36,30 @@ function(mr_pinned out pin)
     set(${out} ${MR_CACHE}/${pin}-${version} PARENT_SCOPE)
 endfunction()
 
-# A folder of the user's wins over a fetched one: -DDUCKDB_DIR=... or the environment variable.
+# A folder of the user's wins over a fetched one: -DDUCKDB_DIR=..., or the environment variable.
+# Nothing that is found below is cached, so that a new pin or folder counts at the next run.
 foreach(dir DUCKDB_DIR RDKAFKA_DIR)
-    set(${dir} "$ENV{${dir}}" CACHE PATH "An installed copy, used instead of the fetched one")
+    set(${dir} "" CACHE PATH "An installed copy, used instead of the fetched one")
+    if(NOT ${dir})
+        set(${dir} "$ENV{${dir}}")
+    endif()
 endforeach()
 
 # DuckDB -------------------------------------------------------------------------------------------
 mr_pinned(duckdb_fetched duckdb)
-find_path(MR_DUCKDB_INCLUDE duckdb.h
-    HINTS ${DUCKDB_DIR} ${DUCKDB_DIR}/include ${duckdb_fetched}/include)
-find_file(MR_DUCKDB_LIBRARY libduckdb.so
-    HINTS ${DUCKDB_DIR} ${DUCKDB_DIR}/lib ${duckdb_fetched}/lib
-    PATHS /usr/local/lib /usr/lib)
+if(NOT DUCKDB_DIR)
+    set(DUCKDB_DIR ${duckdb_fetched})
+endif()
+find_path(MR_DUCKDB_INCLUDE duckdb.h HINTS ${DUCKDB_DIR} ${DUCKDB_DIR}/include NO_CACHE)
+find_file(MR_DUCKDB_LIBRARY libduckdb.so HINTS ${DUCKDB_DIR} ${DUCKDB_DIR}/lib
+    PATHS /usr/local/lib /usr/lib NO_CACHE)
 if(MR_DUCKDB_INCLUDE)
     target_include_directories(mr_libs SYSTEM INTERFACE ${MR_DUCKDB_INCLUDE})
 elseif(EXISTS ${CMAKE_SOURCE_DIR}/src/duck)
     message(FATAL_ERROR "cannot find duckdb.h: run tools/setup, or set DUCKDB_DIR")
+endif()
+if(NOT MR_DUCKDB_LIBRARY)
+    set(MR_DUCKDB_LIBRARY "") # only the header: the program looks for the library when it runs
 endif()
 message(STATUS "DuckDB: ${MR_DUCKDB_LIBRARY}")
 
@@ -75,24 +83,25 @@ macro(mr_part name found)
     endif()
 endmacro()
 
+# librdkafka: the user's folder, else the fetched one, else the system's; header and library from the
+# same place. The file in the wheel carries a hash in its name, which is also its soname.
 mr_pinned(rdkafka_fetched rdkafka)
-find_path(MR_RDKAFKA_INCLUDE librdkafka/rdkafka.h
-    HINTS ${RDKAFKA_DIR}/include ${RDKAFKA_DIR} ${rdkafka_fetched}/include)
-# The file in the wheel carries a hash in its name, which is also its soname.
-file(GLOB rdkafka_files ${RDKAFKA_DIR}/lib/librdkafka*.so* ${rdkafka_fetched}/lib/librdkafka*.so*)
-if(RDKAFKA_DIR)
-    list(FILTER rdkafka_files INCLUDE REGEX "^${RDKAFKA_DIR}/")
+if(NOT RDKAFKA_DIR)
+    set(RDKAFKA_DIR ${rdkafka_fetched})
 endif()
-list(LENGTH rdkafka_files count)
-if(count GREATER 0)
+set(rdkafka_found FALSE)
+file(GLOB rdkafka_files ${RDKAFKA_DIR}/lib/librdkafka[-.]*so*)
+if(rdkafka_files AND EXISTS ${RDKAFKA_DIR}/include/librdkafka/rdkafka.h)
     list(GET rdkafka_files 0 MR_RDKAFKA_LIBRARY)
-else()
-    find_library(MR_RDKAFKA_LIBRARY rdkafka)
-endif()
-if(MR_RDKAFKA_INCLUDE AND MR_RDKAFKA_LIBRARY)
+    set(MR_RDKAFKA_INCLUDE ${RDKAFKA_DIR}/include)
     set(rdkafka_found TRUE)
 else()
-    set(rdkafka_found FALSE)
+    find_path(MR_RDKAFKA_INCLUDE librdkafka/rdkafka.h NO_CACHE)
+    find_library(MR_RDKAFKA_LIBRARY rdkafka NO_CACHE)
+    if(MR_RDKAFKA_INCLUDE AND MR_RDKAFKA_LIBRARY)
+        set(rdkafka_found TRUE)
+        message(STATUS "librdkafka is the system's: before 2.6.1 it cannot do SCRAM with a 4.x broker")
+    endif()
 endif()
 mr_part(KAFKA rdkafka_found sources/kafka sinks/kafka)
 if(MR_HAVE_KAFKA)
