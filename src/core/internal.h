@@ -1,0 +1,234 @@
+/*
+ * Inside of src/core: the structs behind graph.h and query.h.
+ *
+ *   graph.c       building                     receiver.c   receivers as replayable sources
+ *   task.c        one partition, one fold      progress.c   the document per batch
+ *   workers.c     threads that run tasks       open.c       checkpoint, state, sources, sinks
+ *   batch.c       the life of one batch        query.c      triggers, the loop, stopping
+ *
+ * Thread: everything belongs to the driver, except what a comment says.
+ */
+#ifndef MR_CORE_INTERNAL_H
+#define MR_CORE_INTERNAL_H
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "core/graph.h"
+#include "core/operator.h"
+#include "core/query.h"
+#include "env/thread.h"
+#include "wal/batch_log.h"
+#include "wal/block_log.h"
+#include "wal/checkpoint.h"
+
+enum { MR_NODES_MAX = 4096 };
+
+enum mr_node_kind { MR_NODE_SOURCE, MR_NODE_BAD, MR_NODE_MAP, MR_NODE_FOLD, MR_NODE_SINK };
+
+/* An edge from a producer to a consumer; batches that wait for a fold or a sink are collected per edge. */
+struct mr_edge {
+    struct mr_node *from;
+    struct mr_node *to;
+    uint32_t id;
+    uint32_t port; /* index into to->inputs */
+};
+
+/* A source while the query runs. */
+struct mr_source_run {
+    struct mr_source_spec spec; /* strings owned by the graph */
+    struct mr_schema *schema;
+    struct mr_source *object;
+    const struct mr_source_ops *ops;
+    struct mr_store *store; /* behind kv */
+    struct mr_kv *kv;
+    struct mr_node *bad;    /* where bad records go, NULL = nowhere */
+    char *start;            /* offsets of the batch being run; end becomes start at the commit */
+    char *end;
+    uint32_t partition_count;
+    uint64_t work_bytes;
+    uint64_t rows;          /* of this batch: driver, after the tasks */
+    uint64_t bad_rows;
+    int64_t last_error_log_us;
+};
+
+struct mr_sink_run {
+    struct mr_sink_spec spec;
+    struct mr_sink *object;
+    int64_t last_published;
+    bool skip;   /* batch already published: recognised (query, N) */
+    bool begun;  /* between begin and publish: abort is owed */
+    char *receipt;
+    uint64_t rows;
+    struct mr_mutex lock; /* guards rows while tasks write */
+};
+
+struct mr_node {
+    enum mr_node_kind kind;
+    uint32_t id;
+    char *name;
+    struct mr_schema *schema;
+    struct mr_node **inputs;
+    size_t input_count;
+    struct mr_edge **consumers;
+    size_t consumer_count;
+    struct mr_edge **in_edges;
+    int64_t slide_us; /* own; 0 = as inputs */
+    bool fires;       /* in the batch being run */
+    const struct mr_map_ops *map;
+    const struct mr_fold_ops *fold;
+    void *op;
+    bool is_watermark;
+    int64_t watermark_delay_us;
+    int64_t watermark_us; /* of this node, INT64_MIN = none yet */
+    struct mr_source_run *source;
+    struct mr_sink_run *sink;
+    /* Of the batch being run, merged from the tasks. */
+    uint64_t late_rows;
+    uint64_t event_count;
+    int64_t event_min_us;
+    int64_t event_max_us;
+    double event_sum_us;
+};
+
+struct mr_graph {
+    struct mr_node **nodes; /* in order: inputs come first */
+    uint32_t node_count;
+    struct mr_edge **edges;
+    uint32_t edge_count;
+};
+
+struct mr_batch_list {
+    struct mr_batch **batches;
+    size_t count;
+    size_t capacity;
+};
+enum mr_status mr__batch_list_add(struct mr_batch_list *list, const struct mr_batch *batch, struct mr_error *err);
+void mr__batch_list_release(struct mr_batch_list *list);
+
+/* What one task gathered about a node. */
+struct mr_node_stats {
+    uint64_t late_rows;
+    uint64_t event_count;
+    int64_t event_min_us;
+    int64_t event_max_us;
+    double event_sum_us;
+};
+
+/*
+ * A task context: one source partition, or the output of one fold, on its way through the map operators.  Owned by one thread at a
+ * time: the worker that runs it, then the driver.
+ */
+struct mr_task {
+    struct mr_query *query;
+    struct mr_batch_info info;
+    struct mr_node *source;    /* NULL: output of a fold */
+    uint32_t source_partition;
+    void **map_tasks;          /* per node id: what begin gave */
+    bool *begun;               /* per node id */
+    struct mr_batch_list *collected; /* per edge id: batches waiting for a fold or for the driver to write to a sink */
+    struct mr_node_stats *stats;     /* per node id */
+    uint64_t rows;
+    uint64_t bad_rows;
+    uint64_t *sink_rows;       /* per node id */
+};
+
+/* Where an operator of a task emits to. */
+struct mr_output {
+    struct mr_task *task;
+    struct mr_node *node;
+};
+
+enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struct mr_error *err);
+void mr__task_release(struct mr_task *task);
+enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err);              /* reads its source partition */
+enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err);
+enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch, struct mr_error *err);
+
+/* Workers: threads that take tasks in index order. The driver helps as worker 0. */
+struct mr_workers;
+enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers, struct mr_error *err);
+void mr__workers_free(struct mr_workers *workers);
+/* Runs all tasks; the error of the lowest failed index is returned. wake: use the other threads too. */
+enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count, bool wake,
+                               struct mr_error *err);
+
+enum mr_stop { MR_STOP_NONE, MR_STOP_GRACEFUL, MR_STOP_NOW };
+
+struct mr_query {
+    struct mr_env *env;
+    struct mr_graph *graph;
+    struct mr_query_config config;
+    char *name;
+    char *settings; /* pinned, JSON */
+    struct mr_checkpoint checkpoint;
+    bool durable;
+    char run_id[37];
+    struct mr_batch_log *log; /* NULL when not durable */
+    struct mr_state *state;
+    struct mr_workers *workers;
+    struct mr_metrics metrics;
+    uint32_t epoch;
+    uint64_t fingerprint;
+
+    uint64_t next_batch;       /* number of the next batch to plan */
+    bool has_plan;             /* plan holds a batch that is planned (in the log, if durable) and not committed */
+    struct mr_plan plan;
+    uint64_t last_commit_sum;
+    uint64_t plan_sum;
+    int64_t last_batch_time_us;
+    int64_t watermark_us;      /* for the next batch */
+    int64_t last_watermark_us; /* in force in the last batch: the late watermark of the next */
+    int64_t zero_time_us;
+    uint64_t batches_done;
+    bool any_batch_ran;
+    bool draining;             /* graceful stop: receivers have stopped, what they stored is still being run */
+    bool frozen_done;          /* CAUGHT_UP, ONCE: nothing more to do */
+    int64_t down_since_us;     /* monotonic; when a peer became unavailable, 0 = all there */
+    uint32_t attempt;
+
+    /* For progress. */
+    int64_t trigger_start_us;
+    int64_t previous_trigger_start_us;
+    int64_t last_progress_us;
+    int64_t duration_plan_us;
+    int64_t duration_log_us;
+    int64_t duration_run_us;
+    int64_t duration_commit_us;
+    uint64_t batch_input_rows;
+    uint64_t batch_output_rows;
+    uint64_t batch_late_rows;
+    uint64_t batch_bad_rows;
+
+    /* Guarded by lock: written by any thread. */
+    struct mr_mutex lock;
+    struct mr_cond wake;
+    bool woken;
+    enum mr_stop stop;
+    char *last_progress;
+};
+
+/* open.c */
+enum mr_status mr__query_open_parts(struct mr_query *query, struct mr_error *err);
+void mr__query_close_parts(struct mr_query *query);
+
+/* batch.c */
+/* Plans the next batch and appends PLAN to the log (not synced). *ret_planned false: nothing to do. */
+enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, bool always, bool *ret_planned,
+                              struct mr_error *err);
+/* Runs query->plan to its COMMIT in the log (not synced); clears has_plan. */
+enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err);
+void mr__batch_abort(struct mr_query *query);
+enum mr_status mr__batch_after_commit(struct mr_query *query, struct mr_error *err);
+enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct mr_error *err);
+
+/* progress.c */
+void mr__progress_report(struct mr_query *query, bool idle);
+
+/* receiver.c: a receiver as a source. min_last: newest block that a PLAN names. */
+enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run, uint64_t min_last,
+                                        struct mr_source **ret_source, struct mr_error *err);
+extern const struct mr_source_ops mr__receiver_source_ops;
+/* Stops taking data in, makes what was taken durable. Driver. */
+void mr__receiver_source_drain(struct mr_source *source);
+
+#endif

@@ -1,0 +1,470 @@
+/*
+ * The batch loop: when to plan, when to flush, when to wait, when to stop.
+ *
+ *   mr_query_run:   [run the recovered plan]  { wait for the trigger -> plan -> flush -> run -> (plan the next) -> flush }*
+ *
+ * The next batch is planned before COMMIT(N) is flushed whenever its trigger is due, so that both records share the flush: a steady
+ * stream costs one fdatasync a batch.
+ *
+ * Thread: the caller of mr_query_run is the driver. mr_query_stop, mr_query_last_progress and the wake-ups of sources: any;
+ * they take query->lock.
+ */
+#include "core/internal.h"
+
+#include "base/log.h"
+
+#include <string.h>
+
+enum {
+    POLL_US = 10 * 1000,              /* idle: how often sources without wake-ups are asked */
+    IDLE_PROGRESS_US = 10 * 1000000,  /* structured.md 22.2 */
+    BACKOFF_FIRST_US = 100 * 1000,
+    BACKOFF_MAX_US = 5 * 1000000,
+};
+
+void mr_query_config_init(struct mr_query_config *config)
+{
+    *config = (struct mr_query_config){
+        .trigger = MR_TRIGGER_ASAP,
+        .retries = 3,
+        .unavailable_us = 120 * INT64_C(1000000),
+        .retain_batches = 100,
+        .segment_bytes = 4u << 20,
+        .no_data_batches = true,
+        .block_interval_us = 200 * 1000,
+        .restart_delay_us = 2000 * 1000,
+        .receiver_queue_bytes = 256u << 20,
+        .parallel_min_bytes = 1u << 20,
+    };
+}
+
+/* Stopping and waking: any thread. */
+
+static void wake_driver(void *arg)
+{
+    struct mr_query *query = arg;
+
+    mr_mutex_lock(&query->lock);
+    query->woken = true;
+    mr_cond_signal(&query->wake);
+    mr_mutex_unlock(&query->lock);
+}
+
+void mr_query_stop(struct mr_query *query, bool graceful)
+{
+    mr_mutex_lock(&query->lock);
+    if (!graceful)
+        query->stop = MR_STOP_NOW;
+    else if (query->stop == MR_STOP_NONE)
+        query->stop = MR_STOP_GRACEFUL;
+    query->woken = true;
+    mr_cond_signal(&query->wake);
+    mr_mutex_unlock(&query->lock);
+}
+
+static enum mr_stop stop_asked(struct mr_query *query)
+{
+    enum mr_stop stop;
+
+    mr_mutex_lock(&query->lock);
+    stop = query->stop;
+    mr_mutex_unlock(&query->lock);
+    return stop;
+}
+
+/* Waits until somebody wakes the driver or the time is over. until_stop: only a stop ends it early. */
+static void wait_us(struct mr_query *query, int64_t duration_us, bool until_stop)
+{
+    int64_t deadline_ns = mr_env_monotonic_ns(query->env) + duration_us * 1000;
+
+    if (duration_us <= 0)
+        return;
+    if (query->env->ops->virtual_time) {
+        mr_env_sleep_ns(query->env, duration_us * 1000);
+        return;
+    }
+    mr_mutex_lock(&query->lock);
+    enum mr_stop stop_before = query->stop;
+    for (;;) {
+        int64_t left_ns = deadline_ns - mr_env_monotonic_ns(query->env);
+
+        if (left_ns <= 0 || query->stop != stop_before || (query->woken && !until_stop))
+            break;
+        mr_cond_wait_for(&query->wake, &query->lock, left_ns);
+    }
+    query->woken = false;
+    mr_mutex_unlock(&query->lock);
+}
+
+/* Receivers. */
+
+static bool is_receiver(const struct mr_node *node)
+{
+    return node->kind == MR_NODE_SOURCE && node->source->ops == &mr__receiver_source_ops;
+}
+
+/* Graceful stop: what receivers have taken in is made durable and still run. */
+static void start_draining(struct mr_query *query)
+{
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        if (is_receiver(query->graph->nodes[i]))
+            mr__receiver_source_drain(query->graph->nodes[i]->source->object);
+    }
+    query->draining = true;
+}
+
+static bool has_receivers(const struct mr_query *query)
+{
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        if (is_receiver(query->graph->nodes[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool all_exhausted(const struct mr_query *query)
+{
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        const struct mr_source_run *run = query->graph->nodes[i]->source;
+        if (query->graph->nodes[i]->kind != MR_NODE_SOURCE)
+            continue;
+        if (run->ops->exhausted == NULL || !run->ops->exhausted(run->object, run->start))
+            return false;
+    }
+    return true;
+}
+
+/* Triggers. */
+
+static int64_t floor_to(int64_t value, int64_t step)
+{
+    int64_t rest = value % step;
+    return value - (rest < 0 ? rest + step : rest);
+}
+
+/* When the next trigger is due, in wall-clock microseconds; 0 = at once. */
+static int64_t next_trigger_us(const struct mr_query *query)
+{
+    const struct mr_query_config *config = &query->config;
+
+    if (config->trigger == MR_TRIGGER_TICK)
+        return query->last_batch_time_us + config->interval_us;
+    if (config->trigger == MR_TRIGGER_INTERVAL && config->interval_us > 0 && query->trigger_start_us != 0)
+        return floor_to(query->trigger_start_us, config->interval_us) + config->interval_us;
+    return 0;
+}
+
+static bool trigger_is_due(struct mr_query *query)
+{
+    return mr_env_wall_us(query->env) >= next_trigger_us(query);
+}
+
+/* Batch times are whole milliseconds and strictly increase whatever the clock does (D5). */
+static int64_t choose_batch_time(struct mr_query *query)
+{
+    int64_t now_us = floor_to(mr_env_wall_us(query->env), 1000);
+
+    if (query->config.trigger == MR_TRIGGER_TICK)
+        return query->last_batch_time_us + query->config.interval_us;
+    return MR_MAX(now_us, query->last_batch_time_us + 1000);
+}
+
+static void count_missed(struct mr_query *query, int64_t due_us)
+{
+    int64_t late_us = mr_env_wall_us(query->env) - due_us;
+
+    if (query->config.trigger != MR_TRIGGER_INTERVAL || due_us == 0 || late_us < query->config.interval_us)
+        return;
+    mr_metric_add(&query->metrics, MR_METRIC_MISSED_TRIGGERS, late_us / query->config.interval_us);
+    mr_log(MR_LOG_WARNING, "core", query->name, -1, "falling behind: a batch took longer than the trigger interval");
+}
+
+static void wait_for_trigger(struct mr_query *query)
+{
+    for (;;) {
+        int64_t left_us = next_trigger_us(query) - mr_env_wall_us(query->env);
+
+        if (left_us <= 0 || stop_asked(query) == MR_STOP_NOW)
+            return;
+        if (stop_asked(query) == MR_STOP_GRACEFUL && !query->draining)
+            return;
+        wait_us(query, left_us, true);
+    }
+}
+
+/* The log. */
+
+static enum mr_status sync_log(struct mr_query *query, struct mr_error *err)
+{
+    int64_t began = mr_env_monotonic_ns(query->env);
+
+    if (query->log == NULL)
+        return MR_OK;
+    MR_TRY(mr_batch_log_sync(query->log, err));
+    mr_metric_set(&query->metrics, MR_METRIC_LOG_SYNCS, (int64_t)mr_batch_log_sync_count(query->log));
+    query->duration_log_us = (mr_env_monotonic_ns(query->env) - began) / 1000;
+    return MR_OK;
+}
+
+/* Failures. */
+
+/* A peer is away: waits and lets the caller try again, until the budget is spent. */
+static bool may_try_again(struct mr_query *query, enum mr_status status, uint32_t tries, const struct mr_error *err)
+{
+    int64_t now_us = mr_env_monotonic_ns(query->env) / 1000;
+    int64_t pause_us = MR_MIN((int64_t)BACKOFF_FIRST_US << MR_MIN(tries, 10u), (int64_t)BACKOFF_MAX_US);
+
+    if (stop_asked(query) != MR_STOP_NONE)
+        return false;
+    if (status == MR_UNAVAILABLE) {
+        if (query->down_since_us == 0)
+            query->down_since_us = now_us;
+        if (now_us - query->down_since_us >= query->config.unavailable_us)
+            return false;
+    } else if (status != MR_USER || tries >= query->config.retries) {
+        return false;
+    }
+    mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->next_batch, "%s; trying again in %lld ms",
+           err->text, (long long)(pause_us / 1000));
+    wait_us(query, pause_us, true);
+    return stop_asked(query) == MR_STOP_NONE;
+}
+
+/* Runs the planned batch, again after failures that may pass. */
+static enum mr_status run_with_retries(struct mr_query *query, struct mr_error *err)
+{
+    struct mr_error local;
+
+    for (uint32_t tries = 0;; tries++) {
+        mr_error_clear(&local);
+        enum mr_status status = mr__batch_run(query, &local);
+
+        if (status == MR_OK) {
+            query->down_since_us = 0;
+            return MR_OK;
+        }
+        mr__batch_abort(query);
+        if (!may_try_again(query, status, tries, &local)) {
+            if (err != NULL)
+                *err = local;
+            return status;
+        }
+        query->attempt++;
+        mr_metric_add(&query->metrics, MR_METRIC_TASK_RETRIES, 1);
+    }
+}
+
+static enum mr_status plan_with_retries(struct mr_query *query, int64_t batch_time_us, bool *ret_planned,
+                                        struct mr_error *err)
+{
+    bool always = query->config.trigger == MR_TRIGGER_TICK && !query->draining;
+    struct mr_error local;
+
+    for (uint32_t tries = 0;; tries++) {
+        mr_error_clear(&local);
+        enum mr_status status = mr__batch_plan(query, batch_time_us, always, ret_planned, &local);
+
+        if (status == MR_OK) {
+            query->down_since_us = 0;
+            return MR_OK;
+        }
+        if (!may_try_again(query, status, tries, &local)) {
+            if (stop_asked(query) != MR_STOP_NONE && mr_status_retriable(status)) {
+                *ret_planned = false; /* asked to stop while a peer is away: nothing is planned, nothing is lost */
+                return MR_OK;
+            }
+            if (err != NULL)
+                *err = local;
+            return status;
+        }
+    }
+}
+
+/* The loop. */
+
+static bool enough_batches(const struct mr_query *query)
+{
+    return query->config.batches_max > 0 && query->batches_done >= query->config.batches_max;
+}
+
+static void begin_trigger(struct mr_query *query)
+{
+    query->previous_trigger_start_us = query->trigger_start_us;
+    query->trigger_start_us = mr_env_wall_us(query->env);
+}
+
+/* May the next batch be planned right behind this one, to share its flush? */
+static bool may_plan_ahead(struct mr_query *query)
+{
+    return query->log != NULL && !query->draining && query->config.trigger != MR_TRIGGER_ONCE &&
+           stop_asked(query) == MR_STOP_NONE && !enough_batches(query) && trigger_is_due(query);
+}
+
+/* One planned batch to its durable commit, with the next one planned ahead when it is due. */
+static enum mr_status run_planned(struct mr_query *query, struct mr_error *err)
+{
+    bool ahead = false;
+    int64_t next_start_us = 0;
+
+    MR_TRY(run_with_retries(query, err));
+    if (may_plan_ahead(query)) {
+        struct mr_error plan_error;
+        bool always = query->config.trigger == MR_TRIGGER_TICK;
+
+        mr_error_clear(&plan_error);
+        next_start_us = mr_env_wall_us(query->env);
+        /* A failure to plan must not keep this commit from the disk: the loop plans again and reports it. */
+        if (mr__batch_plan(query, choose_batch_time(query), always, &ahead, &plan_error) != MR_OK)
+            ahead = false;
+    }
+    MR_TRY(sync_log(query, err));
+    MR_TRY(mr__failpoint(query, "committed", err));
+    mr__progress_report(query, false);
+    MR_TRY(mr__batch_after_commit(query, err));
+    if (ahead) {
+        count_missed(query, next_trigger_us(query));
+        query->previous_trigger_start_us = query->trigger_start_us;
+        query->trigger_start_us = next_start_us;
+    }
+    return MR_OK;
+}
+
+/* Nothing to do in this trigger. *ret_finished: and nothing will come. */
+static void idle(struct mr_query *query, bool *ret_finished)
+{
+    int64_t now_us = mr_env_wall_us(query->env);
+
+    *ret_finished = query->draining || query->config.trigger == MR_TRIGGER_CAUGHT_UP ||
+                    query->config.trigger == MR_TRIGGER_ONCE || all_exhausted(query);
+    if (*ret_finished)
+        return;
+    if (now_us - query->last_progress_us >= IDLE_PROGRESS_US)
+        mr__progress_report(query, true);
+    if (query->config.trigger == MR_TRIGGER_ASAP)
+        wait_us(query, POLL_US, false);
+}
+
+/* One turn: wait for the trigger, plan, flush the plan, run. *ret_finished ends the loop. */
+static enum mr_status turn(struct mr_query *query, bool *ret_finished, struct mr_error *err)
+{
+    bool planned = false;
+
+    if (stop_asked(query) == MR_STOP_GRACEFUL && !query->draining) {
+        if (!has_receivers(query)) {
+            *ret_finished = true;
+            return MR_OK;
+        }
+        start_draining(query);
+    }
+    wait_for_trigger(query);
+    if (stop_asked(query) == MR_STOP_NOW || (stop_asked(query) != MR_STOP_NONE && !query->draining))
+        return MR_OK; /* the loop looks at stop */
+    count_missed(query, next_trigger_us(query));
+    begin_trigger(query);
+    MR_TRY(plan_with_retries(query, choose_batch_time(query), &planned, err));
+    if (!planned) {
+        idle(query, ret_finished);
+        return MR_OK;
+    }
+    return sync_log(query, err);
+}
+
+enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
+{
+    bool finished = false;
+    bool replayed_once = query->has_plan && query->config.trigger == MR_TRIGGER_ONCE;
+
+    while (!finished) {
+        if (stop_asked(query) == MR_STOP_NOW || enough_batches(query))
+            break;
+        if (!query->has_plan)
+            MR_TRY(turn(query, &finished, err));
+        if (!query->has_plan)
+            continue;
+        if (query->trigger_start_us == 0)
+            begin_trigger(query);
+        MR_TRY(run_planned(query, err));
+        if (query->config.trigger == MR_TRIGGER_ONCE || replayed_once)
+            finished = true;
+    }
+    return MR_OK;
+}
+
+enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph, const struct mr_query_config *config,
+                            struct mr_query **ret_query, struct mr_error *err)
+{
+    struct mr_query *query = mr_alloc_zero(NULL, sizeof(*query));
+    enum mr_status status;
+
+    if (query == NULL) {
+        mr_graph_free(graph);
+        return MR_FAIL(err, MR_NOMEM, "cannot make a query: out of memory");
+    }
+    query->env = env;
+    query->graph = graph;
+    query->config = *config;
+    query->watermark_us = INT64_MIN;
+    query->last_watermark_us = INT64_MIN;
+    mr_mutex_init(&query->lock);
+    mr_cond_init(&query->wake);
+    query->name = mr_strdup(config->name != NULL ? config->name : "query");
+    if (query->name == NULL)
+        status = MR_FAIL(err, MR_NOMEM, "cannot make a query: out of memory");
+    else
+        status = mr__query_open_parts(query, err);
+    if (status != MR_OK) {
+        mr_query_free(query);
+        return status;
+    }
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct mr_source_run *run = graph->nodes[i]->source;
+        if (graph->nodes[i]->kind == MR_NODE_SOURCE && run->ops->set_wakeup != NULL)
+            run->ops->set_wakeup(run->object, wake_driver, query);
+    }
+    *ret_query = query;
+    return MR_OK;
+}
+
+void mr_query_free(struct mr_query *query)
+{
+    if (query == NULL)
+        return;
+    mr__query_close_parts(query);
+    mr_graph_free(query->graph);
+    mr_cond_release(&query->wake);
+    mr_mutex_release(&query->lock);
+    mr_free(query->last_progress);
+    mr_free(query->settings);
+    mr_free(query->name);
+    mr_free(query);
+}
+
+const struct mr_metrics *mr_query_metrics(const struct mr_query *query)
+{
+    return &query->metrics;
+}
+
+const char *mr_query_id(const struct mr_query *query)
+{
+    return query->checkpoint.query_id_text;
+}
+
+const char *mr_query_run_id(const struct mr_query *query)
+{
+    return query->run_id;
+}
+
+char *mr_query_last_progress(struct mr_query *query)
+{
+    char *copy;
+
+    mr_mutex_lock(&query->lock);
+    copy = query->last_progress != NULL ? mr_strdup(query->last_progress) : NULL;
+    mr_mutex_unlock(&query->lock);
+    return copy;
+}
+
+int64_t mr_query_zero_time_us(const struct mr_query *query)
+{
+    return query->zero_time_us;
+}

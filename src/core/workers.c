@@ -1,0 +1,180 @@
+/*
+ * The worker pool: threads that run the tasks of a batch.
+ *
+ * The driver calls mr__workers_run and helps as worker 0.  Tasks are taken in index order through one atomic counter; there is no other
+ * shared state between workers but the list of tasks.  A small batch never wakes anybody: waking a sleeping thread costs more than
+ * most small batches (workloads: 35 us against 0.12 us).
+ *
+ * Thread: run and free: driver. The rest of the state is guarded by lock.
+ */
+#include "core/internal.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+struct mr_workers {
+    unsigned count; /* threads besides the driver */
+    struct mr_thread **threads;
+    struct worker_arg {
+        struct mr_workers *workers;
+        unsigned index;
+    } *args;
+
+    struct mr_task *tasks; /* of the run in progress: set before generation moves */
+    size_t task_count;
+    enum mr_status *statuses;
+    struct mr_error *errors;
+    _Atomic size_t next;
+    _Atomic bool failed;
+
+    struct mr_mutex lock;
+    struct mr_cond start;
+    struct mr_cond done;
+    uint64_t generation; /* guarded by lock, like the two below */
+    unsigned busy;
+    bool stopping;
+};
+
+/* Takes tasks until there are none, or one has failed: the batch is lost then anyway. */
+static void work(struct mr_workers *workers, unsigned worker)
+{
+    for (;;) {
+        size_t index = atomic_fetch_add(&workers->next, 1);
+
+        if (index >= workers->task_count || atomic_load(&workers->failed))
+            return;
+        workers->tasks[index].info.worker = worker;
+        workers->statuses[index] = mr__task_run(&workers->tasks[index], &workers->errors[index]);
+        if (workers->statuses[index] != MR_OK)
+            atomic_store(&workers->failed, true);
+    }
+}
+
+static void worker_main(void *arg)
+{
+    struct worker_arg *self = arg;
+    struct mr_workers *workers = self->workers;
+    uint64_t seen = 0;
+
+    mr_mutex_lock(&workers->lock);
+    for (;;) {
+        while (!workers->stopping && workers->generation == seen)
+            mr_cond_wait(&workers->start, &workers->lock);
+        if (workers->stopping)
+            break;
+        seen = workers->generation;
+        mr_mutex_unlock(&workers->lock);
+        work(workers, self->index);
+        mr_mutex_lock(&workers->lock);
+        if (--workers->busy == 0)
+            mr_cond_signal(&workers->done);
+    }
+    mr_mutex_unlock(&workers->lock);
+}
+
+enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers, struct mr_error *err)
+{
+    struct mr_workers *workers = mr_alloc_zero(NULL, sizeof(*workers));
+
+    MR_ASSERT(count >= 1);
+    if (workers == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot start workers: out of memory");
+    workers->count = count - 1;
+    mr_mutex_init(&workers->lock);
+    mr_cond_init(&workers->start);
+    mr_cond_init(&workers->done);
+    *ret_workers = workers;
+    return MR_OK;
+}
+
+/* Threads are started when the first batch needs them: most small pipelines never do. */
+static enum mr_status start_threads(struct mr_workers *workers, struct mr_error *err)
+{
+    if (workers->threads != NULL || workers->count == 0)
+        return MR_OK;
+    workers->threads = mr_alloc_zero(NULL, workers->count * sizeof(*workers->threads));
+    workers->args = mr_alloc_zero(NULL, workers->count * sizeof(*workers->args));
+    if (workers->threads == NULL || workers->args == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot start workers: out of memory");
+    for (unsigned i = 0; i < workers->count; i++) {
+        workers->args[i] = (struct worker_arg){workers, i + 1};
+        MR_TRY(mr_thread_start("mr-worker", worker_main, &workers->args[i], &workers->threads[i], err));
+    }
+    return MR_OK;
+}
+
+void mr__workers_free(struct mr_workers *workers)
+{
+    if (workers == NULL)
+        return;
+    mr_mutex_lock(&workers->lock);
+    workers->stopping = true;
+    mr_cond_broadcast(&workers->start);
+    mr_mutex_unlock(&workers->lock);
+    for (unsigned i = 0; workers->threads != NULL && i < workers->count; i++)
+        mr_thread_join(workers->threads[i]);
+    mr_cond_release(&workers->start);
+    mr_cond_release(&workers->done);
+    mr_mutex_release(&workers->lock);
+    mr_free(workers->threads);
+    mr_free(workers->args);
+    mr_free(workers);
+}
+
+static void wake_all(struct mr_workers *workers)
+{
+    mr_mutex_lock(&workers->lock);
+    workers->busy = workers->count;
+    workers->generation++;
+    mr_cond_broadcast(&workers->start);
+    mr_mutex_unlock(&workers->lock);
+}
+
+static void wait_all(struct mr_workers *workers)
+{
+    mr_mutex_lock(&workers->lock);
+    while (workers->busy > 0)
+        mr_cond_wait(&workers->done, &workers->lock);
+    mr_mutex_unlock(&workers->lock);
+}
+
+enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count, bool wake,
+                               struct mr_error *err)
+{
+    enum mr_status status = MR_OK;
+    bool help = wake && task_count > 1 && workers->count > 0;
+
+    if (task_count == 0)
+        return MR_OK;
+    workers->statuses = mr_alloc_zero(NULL, task_count * sizeof(*workers->statuses));
+    workers->errors = mr_alloc_zero(NULL, task_count * sizeof(*workers->errors));
+    if (workers->statuses == NULL || workers->errors == NULL) {
+        status = MR_FAIL(err, MR_NOMEM, "cannot run a batch of %zu tasks: out of memory", task_count);
+        goto done;
+    }
+    if (help)
+        MR_TRY_GOTO(start_threads(workers, err));
+    workers->tasks = tasks;
+    workers->task_count = task_count;
+    atomic_store(&workers->next, 0);
+    atomic_store(&workers->failed, false);
+    if (help)
+        wake_all(workers);
+    work(workers, 0);
+    if (help)
+        wait_all(workers);
+    for (size_t i = 0; i < task_count; i++) {
+        if (workers->statuses[i] != MR_OK) {
+            status = workers->statuses[i];
+            if (err != NULL)
+                *err = workers->errors[i];
+            break;
+        }
+    }
+done:
+    mr_free(workers->statuses);
+    mr_free(workers->errors);
+    workers->statuses = NULL;
+    workers->errors = NULL;
+    return status;
+}
