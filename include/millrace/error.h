@@ -85,7 +85,7 @@ MR_API bool mr_status_retriable(enum mr_status status);
 MR_API enum mr_status mr_error_set(struct mr_error *err, const char *file, int line, enum mr_status status,
                                    const char *format, ...) MR_PRINTF(5, 6);
 MR_API enum mr_status mr_error_setv(struct mr_error *err, const char *file, int line, enum mr_status status,
-                                    const char *format, va_list args);
+                                    const char *format, va_list args) MR_PRINTF(5, 0);
 /* Puts "prefix: " in front of the text, keeping everything else; returns err->status. */
 MR_API enum mr_status mr_error_prefix(struct mr_error *err, const char *format, ...) MR_PRINTF(2, 3);
 MR_API void mr_error_clear(struct mr_error *err);
