@@ -166,8 +166,8 @@ static int64_t take_permits(struct mr_receiver_host *host, uint64_t records)
     return host->permits >= 0 ? 0 : (int64_t)(-host->permits / (double)rate * 1e9) + 1;
 }
 
-/* Waits for the rate limit and for room in the backlog. MR_STOPPED when the host stops meanwhile. Caller holds lock. */
-static enum mr_status wait_for_room(struct mr_receiver_host *host, uint64_t records)
+/* Waits for the rate limit and for room in the backlog; a stop ends the wait. The caller holds lock. */
+static void wait_for_room(struct mr_receiver_host *host, uint64_t records)
 {
     int64_t pause_ns = take_permits(host, records);
     int64_t until_ns = mr_env_monotonic_ns(host->query->env) + pause_ns;
@@ -182,9 +182,6 @@ static enum mr_status wait_for_room(struct mr_receiver_host *host, uint64_t reco
         else
             break;
     }
-    if (host->failed != MR_OK)
-        return host->failed;
-    return host->stopping ? MR_STOPPED : MR_OK;
 }
 
 static enum mr_status store(struct mr_receiver_host *host, const char *data, size_t size_bytes, bool durably,
@@ -192,16 +189,18 @@ static enum mr_status store(struct mr_receiver_host *host, const char *data, siz
 {
     uint64_t records = count_lines(data, size_bytes);
     enum mr_status status;
-    bool full, out_of_memory;
+    bool full, out_of_memory, stopping;
 
     mr_mutex_lock(&host->lock);
-    status = wait_for_room(host, records);
+    wait_for_room(host, records);
+    status = host->failed;
     if (status != MR_OK) {
-        if (err != NULL && status != MR_STOPPED)
+        if (err != NULL)
             *err = host->failure;
         mr_mutex_unlock(&host->lock);
-        return status == MR_STOPPED ? MR_FAIL(err, MR_STOPPED, "the receiver was asked to stop") : status;
+        return status;
     }
+    stopping = host->stopping; /* what was received is still kept: only then the receiver leaves */
     mr_buf_add(&host->current, data, size_bytes);
     host->current_records += records;
     out_of_memory = host->current.failed;
@@ -210,7 +209,9 @@ static enum mr_status store(struct mr_receiver_host *host, const char *data, siz
     mr_mutex_unlock(&host->lock);
     if (out_of_memory)
         return MR_FAIL(err, MR_NOMEM, "cannot store %zu received bytes: out of memory", size_bytes);
-    return full ? cut_block(host, err) : MR_OK;
+    if (full)
+        MR_TRY(cut_block(host, err));
+    return stopping ? MR_FAIL(err, MR_STOPPED, "the receiver was asked to stop") : MR_OK;
 }
 
 enum mr_status mr_receiver_store(struct mr_receiver_host *host, const char *data, size_t size_bytes,
