@@ -61,6 +61,8 @@ set(linking)
 if(MR_SANITIZE)
     list(APPEND codegen -fsanitize=${MR_SANITIZE} -fno-sanitize-recover=all)
     list(APPEND linking -fsanitize=${MR_SANITIZE})
+    # gcc sees paths that only the sanitizer's own code makes; the release build has these warnings.
+    mr_probe(warnings -Wno-maybe-uninitialized -Wno-stringop-overflow)
 else()
     mr_probe(codegen -fstack-protector-strong -fstack-clash-protection -fcf-protection=full
         -ftrivial-auto-var-init=zero -fstrict-flex-arrays=3 -fzero-init-padding-bits=all)
