@@ -1,0 +1,19 @@
+/*
+ * Text output like snprintf: counts what it would need, writes what fits. Used to print types and rows.
+ */
+#ifndef MR_DATA_TYPES_INTERNAL_H
+#define MR_DATA_TYPES_INTERNAL_H
+
+#include <millrace/types.h>
+
+struct mr__out {
+    char *text; /* may be NULL when size is 0 */
+    size_t size;
+    size_t used; /* bytes wanted so far */
+};
+
+void mr__out_add(struct mr__out *out, const char *data, size_t size_bytes);
+void mr__out_add_str(struct mr__out *out, const char *text);
+size_t mr__out_end(struct mr__out *out); /* terminates; returns the bytes wanted */
+
+#endif
