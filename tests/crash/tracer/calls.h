@@ -14,9 +14,9 @@
 struct call {
     long nr;
     const char *name;
-    int fd_arg;     /* the descriptor that is changed, or the directory of the path */
+    int fd_arg; /* the descriptor that is changed, or the directory of the path */
     int path_arg;
-    int fd2_arg;    /* the second pair, of rename and link */
+    int fd2_arg; /* the second pair, of rename and link */
     int path2_arg;
     int length_arg; /* byte count, which may be cut */
     int flags_arg;  /* flags of an open: stop only when it can change something */
@@ -25,14 +25,17 @@ struct call {
 };
 
 #define CALL(word) .nr = SYS_##word, .name = #word
-#define NONE .fd_arg = -1, .path_arg = -1, .fd2_arg = -1, .path2_arg = -1, .length_arg = -1, \
-             .flags_arg = -1
-#define ON_FD(arg, length) .fd_arg = arg, .path_arg = -1, .fd2_arg = -1, .path2_arg = -1, \
-                           .length_arg = length, .flags_arg = -1
-#define ON_PATH(dir, path, flags) .fd_arg = dir, .path_arg = path, .fd2_arg = -1, .path2_arg = -1, \
-                                  .length_arg = -1, .flags_arg = flags
-#define ON_TWO(dir, path, dir2, path2) .fd_arg = dir, .path_arg = path, .fd2_arg = dir2, \
-                                       .path2_arg = path2, .length_arg = -1, .flags_arg = -1
+#define NONE                                                                                       \
+    .fd_arg = -1, .path_arg = -1, .fd2_arg = -1, .path2_arg = -1, .length_arg = -1, .flags_arg = -1
+#define ON_FD(arg, length)                                                                         \
+    .fd_arg = arg, .path_arg = -1, .fd2_arg = -1, .path2_arg = -1, .length_arg = length,           \
+    .flags_arg = -1
+#define ON_PATH(dir, path, flags)                                                                  \
+    .fd_arg = dir, .path_arg = path, .fd2_arg = -1, .path2_arg = -1, .length_arg = -1,             \
+    .flags_arg = flags
+#define ON_TWO(dir, path, dir2, path2)                                                             \
+    .fd_arg = dir, .path_arg = path, .fd2_arg = dir2, .path2_arg = path2, .length_arg = -1,        \
+    .flags_arg = -1
 
 static const struct call calls[] = {
     {CALL(write), ON_FD(0, 2)},

@@ -64,7 +64,7 @@ struct worker {
 
 static enum broken broken;
 static int thread_count = 1;
-static int out_fd;  /* the two directories */
+static int out_fd; /* the two directories */
 static int ckpt_fd;
 static char lines[LINES_MAX][LINE_MAX_BYTES];
 static int line_count;

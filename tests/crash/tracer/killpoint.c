@@ -82,7 +82,7 @@ struct options {
     enum mode mode;
     enum phase phase;
     uint64_t at;
-    int error;          /* 0: none */
+    int error;           /* 0: none */
     int64_t short_bytes; /* -1: none */
     bool every;
     bool list;
@@ -109,8 +109,8 @@ static int next_index;
 static FILE *report;
 static pid_t root;
 static int root_status;
-static bool started;  /* the program's own exec has happened */
-static bool killing;  /* SIGKILL has been sent to the tree */
+static bool started; /* the program's own exec has happened */
+static bool killing; /* SIGKILL has been sent to the tree */
 static bool killed_at_point;
 static bool timed_out;
 static uint64_t call_count;
@@ -558,9 +558,8 @@ static void on_call_exit(struct task *task)
         return;
     }
     if (what != EXIT_NOTHING && ptrace(PTRACE_GETREGS, task->tid, NULL, &regs) == 0) {
-        unsigned long long result = what == EXIT_ERRNO
-                                        ? (unsigned long long)(long long)-opt.error
-                                        : regs.rax;
+        unsigned long long result =
+            what == EXIT_ERRNO ? (unsigned long long)(long long)-opt.error : regs.rax;
 
         /* A call that a signal interrupted is restarted whole, unless its answer was replaced. */
         regs = task->regs;
