@@ -1,0 +1,150 @@
+/*
+ * millrace checkpoint show|verify DIR: the batch log, readable; and a check of every checksum below the directory.
+ * Both only read, and work beside a running query.
+ */
+#include "cli/cli.h"
+
+#include "base/check.h"
+#include "base/time_text.h"
+#include "state/state.h"
+#include "wal/batch_log.h"
+#include "wal/checkpoint.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_time(const char *label, int64_t us)
+{
+    char text[MR_TIME_TEXT_BYTES];
+
+    if (us == INT64_MIN) {
+        printf(" %s=none", label);
+        return;
+    }
+    mr_timestamp_print_ms(us, text);
+    printf(" %s=%s", label, text);
+}
+
+static void print_plan(const struct mr_plan *plan)
+{
+    printf("PLAN %llu epoch=%u", (unsigned long long)plan->batch_id, plan->epoch);
+    print_time("time", plan->batch_time_us);
+    print_time("watermark", plan->watermark_us);
+    printf("\n");
+    for (uint32_t i = 0; i < plan->source_count; i++)
+        printf("    %s: %s -> %s\n", plan->sources[i].name, plan->sources[i].start != NULL ? plan->sources[i].start : "-",
+               plan->sources[i].end != NULL ? plan->sources[i].end : "-");
+}
+
+static void print_commit(const struct mr_commit *commit)
+{
+    printf("COMMIT %llu epoch=%u attempt=%u", (unsigned long long)commit->batch_id, commit->epoch, commit->attempt);
+    print_time("next_watermark", commit->next_watermark_us);
+    printf("\n");
+    for (uint32_t i = 0; i < commit->part_count; i++) {
+        const struct mr_state_part *part = &commit->parts[i];
+        printf("    state %s: %s%s%s, %llu bytes, %llu keys\n", part->store, part->is_snapshot ? "snapshot" : "delta",
+               part->in_log ? " in the log" : " ", part->file != NULL ? part->file : "",
+               (unsigned long long)part->size_bytes, (unsigned long long)part->key_count);
+    }
+    for (uint32_t i = 0; i < commit->receipt_count; i++)
+        printf("    sink %s\n", commit->receipts[i]);
+}
+
+static bool print_record(const struct mr_log_entry *entry, void *arg)
+{
+    uint64_t *count = arg;
+
+    (*count)++;
+    if (entry->kind == MR_RECORD_PLAN)
+        print_plan(entry->plan);
+    else if (entry->kind == MR_RECORD_COMMIT)
+        print_commit(entry->commit);
+    else if (entry->kind == MR_RECORD_EPOCH)
+        printf("EPOCH %u\n", entry->epoch);
+    else if (entry->kind == MR_RECORD_DELTA)
+        printf("    DELTA %llu %s, %zu bytes\n", (unsigned long long)entry->delta_batch, entry->delta_store,
+               entry->delta_bytes);
+    return true;
+}
+
+static bool count_record(const struct mr_log_entry *entry, void *arg)
+{
+    uint64_t *count = arg;
+
+    MR_UNUSED(entry);
+    (*count)++;
+    return true;
+}
+
+static void print_identity(const struct mr_checkpoint *checkpoint)
+{
+    char text[MR_TIME_TEXT_BYTES];
+
+    mr_timestamp_print_ms(checkpoint->created_us, text);
+    printf("checkpoint %s\nquery id   %s\ncreated    %s\n", checkpoint->dir, checkpoint->query_id_text, text);
+}
+
+static enum mr_status show(const struct mr_checkpoint *checkpoint, struct mr_error *err)
+{
+    uint64_t records = 0, torn_bytes = 0;
+
+    print_identity(checkpoint);
+    MR_TRY(mr_batch_log_walk(checkpoint->env, checkpoint->log_dir, print_record, &records, &torn_bytes, err));
+    printf("%llu records, %llu torn bytes behind the last flush\n", (unsigned long long)records,
+           (unsigned long long)torn_bytes);
+    return MR_OK;
+}
+
+static void report_problem(const char *line, void *arg)
+{
+    MR_UNUSED(arg);
+    fprintf(stderr, "millrace: %s\n", line);
+}
+
+static enum mr_status verify(const struct mr_checkpoint *checkpoint, struct mr_error *err)
+{
+    uint64_t records = 0, torn_bytes = 0, bad = 0;
+
+    print_identity(checkpoint);
+    MR_TRY(mr_batch_log_walk(checkpoint->env, checkpoint->log_dir, count_record, &records, &torn_bytes, err));
+    MR_TRY(mr_state_verify(checkpoint->env, checkpoint->dir, report_problem, NULL, &bad, err));
+    if (bad > 0)
+        return MR_FAIL(err, MR_CORRUPT, "checkpoint '%s' is damaged: %llu problems, listed above; restore it from a copy",
+                       checkpoint->dir, (unsigned long long)bad);
+    printf("%llu log records and all state files are good\n", (unsigned long long)records);
+    return MR_OK;
+}
+
+static int run(const struct cli_command *command, int argc, char **argv)
+{
+    struct mr_checkpoint checkpoint = {0};
+    struct cli_args args;
+    struct mr_error err = {0};
+    enum mr_status status;
+    bool is_show;
+
+    if (cli_parse(command, argc, argv, &args, &err) != MR_OK)
+        return cli_fail(&err);
+    if (args.help_printed)
+        return cli_finish_stdout();
+    is_show = args.argument_count == 2 && strcmp(args.arguments[0], "show") == 0;
+    if (!is_show && !(args.argument_count == 2 && strcmp(args.arguments[0], "verify") == 0)) {
+        MR_FAIL(&err, MR_USAGE, "say what to do: millrace checkpoint show DIR, or verify DIR");
+        return cli_fail(&err);
+    }
+    status = mr_checkpoint_peek(mr_env_posix(), args.arguments[1], &checkpoint, &err);
+    if (status == MR_OK)
+        status = is_show ? show(&checkpoint, &err) : verify(&checkpoint, &err);
+    mr_checkpoint_release(&checkpoint);
+    return status == MR_OK ? cli_finish_stdout() : cli_fail(&err);
+}
+
+const struct cli_command cli_checkpoint = {
+    .name = "checkpoint",
+    .arguments = "show DIR | verify DIR",
+    .summary = "The batch log, readable; or a check of every checksum",
+    .details = "  show    every PLAN, COMMIT and state delta in order\n"
+               "  verify  reads the whole log and every state file; exit code 74 when one is damaged\n",
+    .run = run,
+};

@@ -1,0 +1,172 @@
+/*
+ * millrace options [connector]: every option with type, default, range and meaning, from the tables that parse them.
+ * With --markdown it prints docs/options.md.
+ */
+#include "cli/cli.h"
+
+#include "base/check.h"
+#include "base/metrics.h"
+#include "plugins/plugins.h"
+#include "sql/settings.h"
+
+#include <millrace/ext/format.h>
+#include <millrace/ext/sink.h>
+#include <millrace/ext/source.h>
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct cli_flag flags[] = {
+    {"--markdown", NULL, NULL, "Print the page docs/options.md."},
+};
+
+static const char *type_name(enum mr_option_type type)
+{
+    static const char *const names[] = {
+        [MR_OPTION_TEXT] = "text",         [MR_OPTION_BOOL] = "boolean", [MR_OPTION_INT] = "integer",
+        [MR_OPTION_DOUBLE] = "number",     [MR_OPTION_DURATION] = "duration", [MR_OPTION_SIZE] = "size",
+        [MR_OPTION_ENUM] = "one of",       [MR_OPTION_SECRET] = "secret", [MR_OPTION_PREFIX] = "any key",
+    };
+    return names[type];
+}
+
+/* "1 to 100", "at least 1", the choices, or "". */
+static void range_text(const struct mr_option *option, char *text, size_t size)
+{
+    if (option->type == MR_OPTION_ENUM)
+        snprintf(text, size, "%s", option->minimum);
+    else if (option->minimum != NULL && option->maximum != NULL)
+        snprintf(text, size, "%s to %s", option->minimum, option->maximum);
+    else if (option->minimum != NULL)
+        snprintf(text, size, "at least %s", option->minimum);
+    else if (option->maximum != NULL)
+        snprintf(text, size, "at most %s", option->maximum);
+    else
+        text[0] = '\0';
+}
+
+static void print_bars_escaped(const char *text)
+{
+    for (; *text != '\0'; text++)
+        printf(*text == '|' ? "\\|" : "%c", *text);
+}
+
+static void print_option(const struct mr_option *option, bool markdown)
+{
+    const char *standard = option->standard != NULL ? option->standard : option->flags & MR_OPTION_REQUIRED ? "required" : "unset";
+    char range[256];
+
+    range_text(option, range, sizeof(range));
+    if (!markdown) {
+        printf("  %-28s %s%s%s, %s%s\n      %s\n", option->name, type_name(option->type), range[0] != '\0' ? " " : "",
+               range, option->standard != NULL ? "default " : "", standard, option->help);
+        if (option->aliases != NULL)
+            printf("      also: %s\n", option->aliases);
+        return;
+    }
+    printf("| `%s` | %s ", option->name, type_name(option->type));
+    print_bars_escaped(range);
+    printf(" | %s | %s", standard, option->help);
+    if (option->aliases != NULL) {
+        printf(" Also `");
+        print_bars_escaped(option->aliases);
+        printf("`.");
+    }
+    printf(" |\n");
+}
+
+static void print_table(const char *kind, const char *name, const char *summary, const struct mr_option *options,
+                        size_t count, bool markdown)
+{
+    if (markdown)
+        printf("\n## %s `%s`\n\n%s\n", kind, name, summary);
+    else
+        printf("%s %s: %s\n", kind, name, summary);
+    if (count == 0) {
+        printf(markdown ? "\nNo options.\n" : "  no options\n");
+        return;
+    }
+    if (markdown)
+        printf("\n| option | type | default | meaning |\n|---|---|---|---|\n");
+    for (size_t i = 0; i < count; i++)
+        print_option(&options[i], markdown);
+}
+
+static const char *guarantee_name(enum mr_guarantee guarantee)
+{
+    return guarantee == MR_EXACTLY_ONCE ? "exactly-once" : "at-least-once";
+}
+
+/* Prints all tables whose owner is called name, or all when name is NULL. Returns how many. */
+static size_t print_matching(const char *name, bool markdown)
+{
+    size_t printed = 0;
+
+    for (size_t i = 0; mr_source_at(i) != NULL; i++) {
+        const struct mr_source_connector *one = mr_source_at(i);
+        if (name != NULL && strcmp(name, one->name) != 0)
+            continue;
+        print_table("source", one->name, one->summary, one->options, one->option_count, markdown);
+        printed++;
+    }
+    for (size_t i = 0; mr_sink_at(i) != NULL; i++) {
+        const struct mr_sink_connector *one = mr_sink_at(i);
+        char summary[512];
+
+        if (name != NULL && strcmp(name, one->name) != 0)
+            continue;
+        snprintf(summary, sizeof(summary), "%s (%s)", one->summary, guarantee_name(one->guarantee));
+        print_table("sink", one->name, summary, one->options, one->option_count, markdown);
+        printed++;
+    }
+    for (size_t i = 0; mr_format_at(i) != NULL; i++) {
+        const struct mr_format *one = mr_format_at(i);
+        if (name != NULL && strcmp(name, one->name) != 0)
+            continue;
+        print_table("format", one->name, one->summary, one->options, one->option_count, markdown);
+        printed++;
+    }
+    return printed;
+}
+
+static void print_settings(bool markdown)
+{
+    const struct mr_option_table *table = mr_sql_settings_table();
+
+    print_table("statement", "SET", "Settings of a pipeline: SET name = 'value';", table->options, table->option_count,
+                markdown);
+}
+
+static int run(const struct cli_command *command, int argc, char **argv)
+{
+    struct cli_args args;
+    struct mr_error err = {0};
+    const char *name;
+    bool markdown;
+
+    if (cli_parse(command, argc, argv, &args, &err) != MR_OK)
+        return cli_fail(&err);
+    if (args.help_printed)
+        return cli_finish_stdout();
+    mr_plugins_register();
+    markdown = cli_value(command, &args, "--markdown") != NULL;
+    name = args.argument_count > 0 ? args.arguments[0] : NULL;
+    if (markdown)
+        printf("# Options\n\nGenerated by `millrace options --markdown`; do not edit.\n");
+    if (name == NULL || strcmp(name, "SET") == 0 || strcmp(name, "set") == 0)
+        print_settings(markdown);
+    if (print_matching(name, markdown) == 0 && name != NULL && strcmp(name, "SET") != 0 && strcmp(name, "set") != 0) {
+        MR_FAIL(&err, MR_CONFIG, "unknown connector or format '%s': 'millrace options' lists all", name);
+        return cli_fail(&err);
+    }
+    return cli_finish_stdout();
+}
+
+const struct cli_command cli_options = {
+    .name = "options",
+    .arguments = "[connector | format | SET]",
+    .summary = "Every option with type, default, range and meaning",
+    .flags = flags,
+    .flag_count = MR_ARRAY_SIZE(flags),
+    .run = run,
+};
