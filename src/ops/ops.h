@@ -24,8 +24,9 @@ struct mr_fold_op {
 };
 
 /* Columns of the input by index, renamed: zero-copy. */
-enum mr_status mr_op_project(const struct mr_schema *input, const uint32_t *columns, const char *const *names,
-                             uint32_t count, struct mr_map_op *ret_op, struct mr_error *err);
+enum mr_status mr_op_project(const struct mr_schema *input, const uint32_t *columns,
+                             const char *const *names, uint32_t count, struct mr_map_op *ret_op,
+                             struct mr_error *err);
 
 /*
  * Filter: all comparisons must be true (null is not true). literal is parsed as the column's type (text is compared by bytes).
@@ -37,12 +38,12 @@ struct mr_predicate {
     const char *literal; /* NULL with the IS forms */
     size_t literal_bytes;
 };
-enum mr_status mr_op_filter(const struct mr_schema *input, const struct mr_predicate *predicates, uint32_t count,
-                            struct mr_map_op *ret_op, struct mr_error *err);
+enum mr_status mr_op_filter(const struct mr_schema *input, const struct mr_predicate *predicates,
+                            uint32_t count, struct mr_map_op *ret_op, struct mr_error *err);
 
 /* Passes rows through and reports event times of a TIMESTAMP or TIMESTAMP_NS column (nulls ignored; floored to ms). */
-enum mr_status mr_op_watermark(const struct mr_schema *input, uint32_t column, struct mr_map_op *ret_op,
-                               struct mr_error *err);
+enum mr_status mr_op_watermark(const struct mr_schema *input, uint32_t column,
+                               struct mr_map_op *ret_op, struct mr_error *err);
 
 /*
  * Event-time windows (structured.md 10.1): appends TIMESTAMP columns start_name and end_name in front of the input's columns; one
@@ -56,8 +57,8 @@ struct mr_window_spec {
     const char *start_name;
     const char *end_name;
 };
-enum mr_status mr_op_window(const struct mr_schema *input, const struct mr_window_spec *spec, struct mr_map_op *ret_op,
-                            struct mr_error *err);
+enum mr_status mr_op_window(const struct mr_schema *input, const struct mr_window_spec *spec,
+                            struct mr_map_op *ret_op, struct mr_error *err);
 
 /*
  * Incremental aggregation (structured.md 11).  partial runs in tasks and emits one row per group of a partition:
@@ -82,33 +83,36 @@ struct mr_aggregate_spec {
     const struct mr_agg *aggs;
     uint32_t agg_count;
     enum mr_output_mode mode;
-    const char *state_name;   /* store */
-    int32_t event_time_key;   /* index into keys of the column that decides lateness and expiry, -1 = none */
-    int64_t event_time_add_us; /* added to it before comparing with the watermark (window size when the key is a start) */
+    const char *state_name; /* store */
+    int32_t
+        event_time_key; /* index into keys of the column that decides lateness and expiry, -1 = none */
+    int64_t
+        event_time_add_us; /* added to it before comparing with the watermark (window size when the key is a start) */
 };
 /*
  * Late and expired: event time <= watermark.  append: emits and removes groups when they expire; update: emits changed groups, removes
  * expired ones silently; complete: emits everything, evicts nothing.  Without keys each executed batch emits the one row
  * (count 0, others null at first) in update and complete mode.  Emission order: by key.
  */
-enum mr_status mr_op_aggregate_partial(const struct mr_aggregate_spec *spec, struct mr_map_op *ret_op,
-                                       struct mr_error *err);
+enum mr_status mr_op_aggregate_partial(const struct mr_aggregate_spec *spec,
+                                       struct mr_map_op *ret_op, struct mr_error *err);
 enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,
                                     struct mr_error *err);
 
 /* The same merge kernels for others (windows of DStreams): buffers of one group. */
 struct mr_agg_layout;
-enum mr_status mr_agg_layout_new(const struct mr_aggregate_spec *spec, struct mr_agg_layout **ret_layout,
-                                 struct mr_error *err);
+enum mr_status mr_agg_layout_new(const struct mr_aggregate_spec *spec,
+                                 struct mr_agg_layout **ret_layout, struct mr_error *err);
 void mr_agg_layout_free(struct mr_agg_layout *layout);
 /* Merges buffer b into the buffer at a (both of this layout); *a may be empty (takes b). */
-enum mr_status mr_agg_merge(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b, size_t b_bytes,
-                            struct mr_error *err);
+enum mr_status mr_agg_merge(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b,
+                            size_t b_bytes, struct mr_error *err);
 /* Takes b out of a again: count and sum only (inverse functions); others MR_CONFIG. */
-enum mr_status mr_agg_subtract(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b, size_t b_bytes,
-                               struct mr_error *err);
+enum mr_status mr_agg_subtract(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b,
+                               size_t b_bytes, struct mr_error *err);
 /* Appends the key columns and the results of one group to a builder of the output schema. */
-enum mr_status mr_agg_emit(const struct mr_agg_layout *layout, struct mr_slice key, struct mr_slice buffers,
-                           struct mr_batch_builder *out, struct mr_error *err);
+enum mr_status mr_agg_emit(const struct mr_agg_layout *layout, struct mr_slice key,
+                           struct mr_slice buffers, struct mr_batch_builder *out,
+                           struct mr_error *err);
 
 #endif
