@@ -21,7 +21,8 @@ bool mr_duck_loaded(void);
 /* "v1.5.6"; loads the library. */
 enum mr_status mr_duck_version(const char **ret_version, struct mr_error *err);
 
-typedef enum mr_status (*mr_duck_emit_fn)(void *arg, const struct mr_batch *batch, struct mr_error *err);
+typedef enum mr_status (*mr_duck_emit_fn)(void *arg, const struct mr_batch *batch,
+                                          struct mr_error *err);
 
 /* Runs one statement without inputs; rows go to emit (may be NULL). */
 enum mr_status mr_duck_exec(struct mr_duck *duck, const char *sql, mr_duck_emit_fn emit, void *arg,
@@ -36,10 +37,12 @@ struct mr_duck_input {
     const char *name;
     const struct mr_schema *schema;
 };
-enum mr_status mr_duck_prepare(struct mr_duck *duck, const char *sql, const struct mr_duck_input *inputs,
-                               size_t input_count, struct mr_duck_stmt **ret_stmt, struct mr_error *err);
+enum mr_status mr_duck_prepare(struct mr_duck *duck, const char *sql,
+                               const struct mr_duck_input *inputs, size_t input_count,
+                               struct mr_duck_stmt **ret_stmt, struct mr_error *err);
 void mr_duck_stmt_free(struct mr_duck_stmt *stmt);
-const struct mr_schema *mr_duck_stmt_schema(const struct mr_duck_stmt *stmt); /* of the result; borrowed */
+const struct mr_schema *mr_duck_stmt_schema(
+    const struct mr_duck_stmt *stmt); /* of the result; borrowed */
 
 /*
  * Runs it over the batches given for each input (input k: batches[k], batch_counts[k] of them). Row order is kept for plain
@@ -47,12 +50,14 @@ const struct mr_schema *mr_duck_stmt_schema(const struct mr_duck_stmt *stmt); /*
  * current_date mean. Errors of evaluation (cast, overflow, division) are MR_BAD_DATA with DuckDB's text.
  */
 enum mr_status mr_duck_run(struct mr_duck_stmt *stmt, struct mr_batch *const *const *batches,
-                           const size_t *batch_counts, int64_t batch_time_us, mr_duck_emit_fn emit, void *arg,
-                           struct mr_error *err);
+                           const size_t *batch_counts, int64_t batch_time_us, mr_duck_emit_fn emit,
+                           void *arg, struct mr_error *err);
 
 /* Syntax trees: text -> JSON of json_serialize_sql, and back. MR_SQL_ERROR with line and column. Freed with mr_text_free. */
-enum mr_status mr_duck_parse(struct mr_duck *duck, const char *sql, char **ret_json, struct mr_error *err);
-enum mr_status mr_duck_print(struct mr_duck *duck, const char *json, char **ret_sql, struct mr_error *err);
+enum mr_status mr_duck_parse(struct mr_duck *duck, const char *sql, char **ret_json,
+                             struct mr_error *err);
+enum mr_status mr_duck_print(struct mr_duck *duck, const char *json, char **ret_sql,
+                             struct mr_error *err);
 
 /* Registers the parquet format (whole files, read and written by DuckDB) with mr_format_register. */
 void mr_duck_register_parquet(void);
