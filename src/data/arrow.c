@@ -338,7 +338,7 @@ static const uint8_t *import_bitmap(const void *bitmap, int64_t from, int64_t co
         return NULL;
     memset(copy, 0, bytes);
     for (int64_t i = 0; i < count; i++) {
-        unsigned bit = (source[(from + i) >> 3] >> ((from + i) & 7)) & 1u;
+        unsigned bit = ((unsigned)source[(from + i) >> 3] >> ((from + i) & 7)) & 1u;
         copy[i >> 3] |= (uint8_t)(bit << (i & 7));
     }
     return copy;

@@ -370,7 +370,7 @@ int64_t mr_column_int(const struct mr_column *column, int64_t row)
     default:
         break;
     }
-    MR_ASSERT(!"mr_column_int: the column has no integer type");
+    MR_ASSERT(mr_type_width(column->type->id) == 0 && column->length < 0); /* no integer type */
     return 0;
 }
 

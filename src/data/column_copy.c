@@ -26,7 +26,7 @@ static void append_bits(uint8_t *target, int64_t at, const uint8_t *source, int6
         count -= whole * 8;
     }
     for (int64_t i = 0; i < count; i++) {
-        unsigned bit = (source[(from + i) >> 3] >> ((from + i) & 7)) & 1u;
+        unsigned bit = ((unsigned)source[(from + i) >> 3] >> ((from + i) & 7)) & 1u;
         target[(at + i) >> 3] |= (uint8_t)(bit << ((at + i) & 7));
     }
 }
