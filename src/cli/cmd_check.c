@@ -1,0 +1,95 @@
+/*
+ * millrace check: parses, type-checks and plans a pipeline, compares it with its checkpoint, and touches nothing.
+ */
+#include "cli/cli.h"
+
+#include "base/check.h"
+#include "cli/script.h"
+#include "plugins/plugins.h"
+#include "wal/batch_log.h"
+#include "wal/checkpoint.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct cli_flag flags[] = {CLI_SCRIPT_FLAGS};
+
+struct newest {
+    bool has_commit;
+    uint64_t batch_id;
+};
+
+static bool remember_newest(const struct mr_log_entry *entry, void *arg)
+{
+    struct newest *newest = arg;
+
+    if (entry->kind == MR_RECORD_COMMIT) {
+        newest->has_commit = true;
+        newest->batch_id = entry->commit->batch_id;
+    }
+    return true;
+}
+
+/* Says where a run would go on. */
+static enum mr_status describe_checkpoint(const char *dir, struct mr_error *err)
+{
+    struct mr_checkpoint checkpoint = {0};
+    struct newest newest = {0};
+    uint64_t torn_bytes = 0;
+    enum mr_status status;
+
+    if (dir == NULL) {
+        printf("checkpoint: none; nothing is kept between runs (SET checkpoint = 'DIR')\n");
+        return MR_OK;
+    }
+    status = mr_checkpoint_peek(mr_env_posix(), dir, &checkpoint, err);
+    if (status == MR_NOT_FOUND) {
+        printf("checkpoint: '%s' is new\n", dir);
+        return MR_OK;
+    }
+    if (status == MR_OK)
+        status = mr_batch_log_walk(checkpoint.env, checkpoint.log_dir, remember_newest, &newest, &torn_bytes, err);
+    if (status == MR_OK && newest.has_commit)
+        printf("checkpoint: '%s' goes on after batch %llu\n", dir, (unsigned long long)newest.batch_id);
+    else if (status == MR_OK)
+        printf("checkpoint: '%s' has no committed batch yet\n", dir);
+    mr_checkpoint_release(&checkpoint);
+    return status;
+}
+
+static int run(const struct cli_command *command, int argc, char **argv)
+{
+    struct cli_script script = {0};
+    struct cli_args args;
+    struct mr_error err = {0};
+    struct mr_sql_plan *plan = NULL;
+    enum mr_status status;
+    int code;
+
+    if (cli_parse(command, argc, argv, &args, &err) != MR_OK)
+        return cli_fail(&err);
+    if (args.help_printed)
+        return cli_finish_stdout();
+    mr_plugins_register();
+    status = cli_script_load(command, &args, &script, &err);
+    if (status == MR_OK)
+        status = cli_script_plan(&script, &plan, &err);
+    if (status == MR_OK) {
+        printf("%s", mr_sql_plan_text(plan));
+        status = describe_checkpoint(mr_sql_plan_config(plan)->checkpoint_dir, &err);
+    }
+    code = status == MR_OK ? cli_finish_stdout() : cli_script_fail(&script, &err);
+    mr_sql_plan_free(plan);
+    cli_script_release(&script);
+    return code;
+}
+
+const struct cli_command cli_check = {
+    .name = "check",
+    .arguments = "FILE.sql",
+    .summary = "Parse, type-check and plan a pipeline; touches nothing",
+    .details = "  Prints the plan: sources, operators with the names of their state, sinks, and where the checkpoint is.\n",
+    .flags = flags,
+    .flag_count = MR_ARRAY_SIZE(flags),
+    .run = run,
+};

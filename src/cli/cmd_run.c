@@ -1,0 +1,188 @@
+/*
+ * millrace run: runs a pipeline until it ends by itself or is asked to stop.
+ *
+ * Signals are blocked in all threads and taken by one that waits for them: the first SIGINT or SIGTERM finishes the batch and commits,
+ * a second one ends the process at once, as a kill would; the checkpoint is made for that.
+ */
+#include "cli/cli.h"
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/number_text.h"
+#include "cli/script.h"
+#include "core/query.h"
+#include "env/thread.h"
+#include "plugins/plugins.h"
+#include "sql/plan.h"
+
+#include <millrace/ext/durable.h>
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct cli_flag flags[] = {
+    CLI_SCRIPT_FLAGS,
+    {"--until-caught-up", NULL, NULL, "Process what is there, commit, exit."},
+    {"--once", NULL, NULL, "Run one batch with everything that is there, then exit."},
+    {"--progress", NULL, "none|line|json", "Progress on standard error: one live line, or a JSON document per batch."},
+};
+
+enum progress_style { PROGRESS_NONE, PROGRESS_LINE, PROGRESS_JSON };
+
+struct runner {
+    struct mr_query *query;
+    enum progress_style style;
+    bool line_open; /* a live line is on the terminal */
+    uint64_t total_rows;
+    uint64_t batches;
+    struct mr_env *env;
+    int64_t started_ns;
+    _Atomic bool done;
+};
+
+static sigset_t stop_signals(void)
+{
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGUSR2); /* from main: the query has ended */
+    return signals;
+}
+
+static void signal_main(void *arg)
+{
+    struct runner *runner = arg;
+    sigset_t signals = stop_signals();
+    int asked = 0, signal_number;
+
+    for (;;) {
+        if (sigwait(&signals, &signal_number) != 0 || atomic_load(&runner->done))
+            return;
+        if (signal_number == SIGUSR2)
+            continue;
+        if (asked++ > 0)
+            _exit(128 + signal_number);
+        fprintf(stderr, "\nmillrace: finishing the batch; once more to quit at once\n");
+        mr_query_stop(runner->query, true);
+    }
+}
+
+static void close_line(struct runner *runner)
+{
+    if (runner->line_open)
+        fprintf(stderr, "\n");
+    runner->line_open = false;
+}
+
+static void report(void *arg, const struct mr_progress *progress)
+{
+    struct runner *runner = arg;
+
+    runner->total_rows += progress->input_rows;
+    runner->batches += progress->idle ? 0 : 1;
+    if (runner->style == PROGRESS_JSON) {
+        fprintf(stderr, "%s\n", progress->json);
+        return;
+    }
+    if (runner->style != PROGRESS_LINE)
+        return;
+    double seconds = (double)(mr_env_monotonic_ns(runner->env) - runner->started_ns) / 1e9;
+    fprintf(stderr, "\r\033[Kbatch %" PRIu64 "  %" PRIu64 " rows  %.0f rows/s  %" PRIu64 " keys  last batch %.1f ms",
+            progress->batch_id, runner->total_rows, seconds > 0 ? (double)runner->total_rows / seconds : 0.0,
+            progress->state_keys, (double)progress->duration_us / 1000.0);
+    if (progress->late_rows + progress->bad_rows > 0)
+        fprintf(stderr, "  %" PRIu64 " late  %" PRIu64 " bad", progress->late_rows, progress->bad_rows);
+    fflush(stderr);
+    runner->line_open = true;
+}
+
+static enum mr_status choose_style(const char *value, enum progress_style *ret_style, struct mr_error *err)
+{
+    /* The live line is only for people, and only where it does not tear up a table on the same terminal. */
+    *ret_style = PROGRESS_NONE;
+    if (value == NULL)
+        *ret_style = isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO) ? PROGRESS_LINE : PROGRESS_NONE;
+    else if (strcmp(value, "line") == 0)
+        *ret_style = PROGRESS_LINE;
+    else if (strcmp(value, "json") == 0)
+        *ret_style = PROGRESS_JSON;
+    else if (strcmp(value, "none") != 0)
+        return MR_FAIL(err, MR_USAGE, "cannot set --progress to '%s': it is none, line or json", value);
+    return MR_OK;
+}
+
+static enum mr_status run_query(struct runner *runner, struct mr_sql_plan *plan, struct mr_error *err)
+{
+    struct mr_query_config *config = mr_sql_plan_config(plan);
+    struct mr_thread *signal_thread = NULL;
+    enum mr_status status;
+
+    config->on_progress = runner->style != PROGRESS_NONE ? report : NULL;
+    config->on_progress_arg = runner;
+    MR_TRY(mr_query_new(runner->env, mr_sql_plan_take_graph(plan), config, &runner->query, err));
+    status = mr_thread_start("mr-signals", signal_main, runner, &signal_thread, err);
+    if (status == MR_OK)
+        status = mr_query_run(runner->query, err);
+    close_line(runner);
+    atomic_store(&runner->done, true);
+    if (signal_thread != NULL)
+        kill(getpid(), SIGUSR2);
+    mr_thread_join(signal_thread);
+    mr_query_free(runner->query);
+    return status;
+}
+
+static int run(const struct cli_command *command, int argc, char **argv)
+{
+    struct runner runner = {.env = mr_env_posix()};
+    struct cli_script script = {0};
+    struct cli_args args;
+    struct mr_error err = {0};
+    struct mr_sql_plan *plan = NULL;
+    sigset_t signals = stop_signals();
+    enum mr_status status;
+    int code;
+
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before any thread exists, so that all inherit it */
+    runner.started_ns = mr_env_monotonic_ns(runner.env);
+    if (cli_parse(command, argc, argv, &args, &err) != MR_OK)
+        return cli_fail(&err);
+    if (args.help_printed)
+        return cli_finish_stdout();
+    mr_plugins_register();
+    status = cli_script_load(command, &args, &script, &err);
+    if (status == MR_OK && cli_value(command, &args, "--until-caught-up") != NULL)
+        status = cli_script_set(&script, "trigger", "until caught up", &err);
+    if (status == MR_OK && cli_value(command, &args, "--once") != NULL)
+        status = cli_script_set(&script, "trigger", "once", &err);
+    if (status == MR_OK)
+        status = choose_style(cli_value(command, &args, "--progress"), &runner.style, &err);
+    if (status == MR_OK)
+        status = cli_script_plan(&script, &plan, &err);
+    if (status == MR_OK)
+        status = run_query(&runner, plan, &err);
+    code = status == MR_OK ? cli_finish_stdout() : cli_script_fail(&script, &err);
+    if (status == MR_OK && script.hint != NULL)
+        fprintf(stderr, "%s", script.hint);
+    mr_sql_plan_free(plan);
+    cli_script_release(&script);
+    return code;
+}
+
+const struct cli_command cli_run = {
+    .name = "run",
+    .arguments = "FILE.sql",
+    .summary = "Run a pipeline; Ctrl-C finishes the batch, commits and exits 0",
+    .details = "  millrace run clicks.sql\n"
+               "  cat a.jsonl | millrace run -e \"SELECT city, count(*) FROM stdin GROUP BY city\"\n",
+    .flags = flags,
+    .flag_count = MR_ARRAY_SIZE(flags),
+    .run = run,
+};

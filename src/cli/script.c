@@ -1,0 +1,131 @@
+/*
+ * Loading a pipeline and showing what is wrong with it: see script.h.  Called by cmd_run.c and cmd_check.c.
+ */
+#include "cli/script.h"
+
+#include "base/alloc.h"
+#include "base/check.h"
+
+#include <millrace/ext/durable.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The line that a pipeline's file may end with: `-- next: text` is printed after a good end, for people who try an example. */
+static const char hint_mark[] = "-- next: ";
+
+static enum mr_status split_settings(struct cli_script *script, const char *text, struct mr_error *err)
+{
+    char *at;
+
+    script->set_text = mr_strdup(text);
+    if (script->set_text == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot read --set: out of memory");
+    for (at = script->set_text; at != NULL && *at != '\0';) {
+        char *end = strchr(at, ';');
+        char *equals = strchr(at, '=');
+
+        if (end != NULL)
+            *end = '\0';
+        if (equals == NULL || (end != NULL && equals > end))
+            return MR_FAIL(err, MR_USAGE, "cannot read --set '%s': write name=value, more of them with ';' between", text);
+        *equals = '\0';
+        MR_TRY(cli_script_set(script, at, equals + 1, err));
+        at = end != NULL ? end + 1 : NULL;
+    }
+    return MR_OK;
+}
+
+enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value, struct mr_error *err)
+{
+    if (script->setting_count >= CLI_SETTINGS_MAX)
+        return MR_FAIL(err, MR_USAGE, "too many settings on the command line: at most %d", CLI_SETTINGS_MAX);
+    script->settings[script->setting_count++] = (struct mr_option_pair){name, value};
+    return MR_OK;
+}
+
+static enum mr_status load_text(const struct cli_command *command, const struct cli_args *args,
+                                struct cli_script *script, struct mr_error *err)
+{
+    const char *text = cli_value(command, args, "--execute");
+
+    if (text != NULL && args->argument_count > 0)
+        return MR_FAIL(err, MR_USAGE, "cannot take both -e and the file '%s': give one of them", args->arguments[0]);
+    if (text != NULL) {
+        script->name = "-e";
+        script->text = mr_strdup(text);
+        script->text_bytes = strlen(text);
+        return script->text != NULL ? MR_OK : MR_FAIL(err, MR_NOMEM, "cannot read -e: out of memory");
+    }
+    if (args->argument_count != 1)
+        return MR_FAIL(err, MR_USAGE, "give one file of SQL, or -e \"SELECT ...\": see 'millrace %s --help'", command->name);
+    script->name = args->arguments[0];
+    if (mr_durable_get(mr_env_posix(), script->name, CLI_SCRIPT_BYTES_MAX, &script->text, &script->text_bytes, err) ==
+        MR_OK)
+        return MR_OK;
+    if (err->status == MR_NOT_FOUND)
+        return MR_FAIL(err, MR_USAGE, "cannot open '%s': no such file; give the path of a .sql file", script->name);
+    return err->status;
+}
+
+enum mr_status cli_script_load(const struct cli_command *command, const struct cli_args *args,
+                               struct cli_script *script, struct mr_error *err)
+{
+    const char *settings = cli_value(command, args, "--set");
+    const char *checkpoint = cli_value(command, args, "--checkpoint");
+
+    MR_TRY(load_text(command, args, script, err));
+    if (settings != NULL)
+        MR_TRY(split_settings(script, settings, err));
+    if (checkpoint != NULL)
+        MR_TRY(cli_script_set(script, "checkpoint", checkpoint, err));
+    const char *hint = strstr(script->text, hint_mark);
+    script->hint = hint != NULL ? hint + sizeof(hint_mark) - 1 : NULL;
+    return MR_OK;
+}
+
+enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_plan **ret_plan, struct mr_error *err)
+{
+    const struct mr_sql_overrides overrides = {
+        .settings = script->settings,
+        .setting_count = script->setting_count,
+        .to_terminal = isatty(STDOUT_FILENO) != 0,
+    };
+
+    return mr_sql_plan_new(script->text, script->text_bytes, &overrides, ret_plan, err);
+}
+
+/* The line of the text with a caret under the column; tabs stay tabs so that the caret fits. */
+static void print_caret(const char *text, uint32_t line, uint32_t column)
+{
+    const char *at = text, *end;
+
+    for (uint32_t i = 1; i < line && at != NULL; i++) {
+        at = strchr(at, '\n');
+        at = at != NULL ? at + 1 : NULL;
+    }
+    if (at == NULL)
+        return;
+    end = at + strcspn(at, "\n");
+    fprintf(stderr, "  %.*s\n  ", (int)(end - at), at);
+    for (uint32_t i = 1; i < column && at + i - 1 < end; i++)
+        fputc(at[i - 1] == '\t' ? '\t' : ' ', stderr);
+    fprintf(stderr, "^\n");
+}
+
+int cli_script_fail(const struct cli_script *script, const struct mr_error *err)
+{
+    if (err->sql_line == 0 || script->text == NULL)
+        return cli_fail(err);
+    fprintf(stderr, "millrace: %s:%u:%u: %s\n", script->name, err->sql_line, err->sql_column, err->text);
+    print_caret(script->text, err->sql_line, err->sql_column);
+    return mr_status_exit_code(err->status);
+}
+
+void cli_script_release(struct cli_script *script)
+{
+    mr_text_free(script->text);
+    mr_free(script->set_text);
+    *script = (struct cli_script){0};
+}

@@ -1,0 +1,43 @@
+/*
+ * The pipeline that a command was given: a file or -e text, the settings of the command line, and how its errors are shown.
+ */
+#ifndef MR_CLI_SCRIPT_H
+#define MR_CLI_SCRIPT_H
+
+#include "cli/cli.h"
+#include "sql/plan.h"
+
+enum { CLI_SETTINGS_MAX = 32, CLI_SCRIPT_BYTES_MAX = 1 << 20 };
+
+/* Flags of every command that takes a pipeline; the first rows of its table. */
+#define CLI_SCRIPT_FLAGS                                                                           \
+    {"--execute", "-e", "SQL", "Take the pipeline from here instead of a file."},                  \
+        {"--checkpoint", NULL, "DIR", "Checkpoint directory; wins over SET checkpoint."},          \
+        {"--set", NULL, "NAME=VALUE[;...]", "Settings that win over SET in the file."}
+
+struct cli_script {
+    char *text;
+    size_t text_bytes;
+    const char *name; /* for errors: the path, or "-e" */
+    char *set_text;   /* copy of --set, cut into pairs */
+    struct mr_option_pair settings[CLI_SETTINGS_MAX];
+    size_t setting_count;
+    const char *hint; /* printed after a good end: what to try next; NULL = nothing */
+};
+
+/* Reads the file or -e, and the settings. A file that is missing is MR_USAGE. */
+enum mr_status cli_script_load(const struct cli_command *command, const struct cli_args *args, struct cli_script *script,
+                               struct mr_error *err);
+enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value, struct mr_error *err);
+enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_plan **ret_plan, struct mr_error *err);
+/*
+ * Prints the error; one in the SQL text as
+ *     millrace: q.sql:3:8: unknown column 'citty'; did you mean 'city'?
+ *       SELECT citty, count(*)
+ *              ^
+ * Returns the exit code.
+ */
+int cli_script_fail(const struct cli_script *script, const struct mr_error *err);
+void cli_script_release(struct cli_script *script);
+
+#endif
