@@ -169,8 +169,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
     if (status == MR_OK)
         status = run_query(&runner, plan, &err);
     code = status == MR_OK ? cli_finish_stdout() : cli_script_fail(&script, &err);
-    if (status == MR_OK && script.hint != NULL)
-        fprintf(stderr, "%s", script.hint);
+    if (status == MR_OK)
+        cli_script_print_hints(&script);
     mr_sql_plan_free(plan);
     cli_script_release(&script);
     return code;

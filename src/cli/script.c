@@ -12,9 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The line that a pipeline's file may end with: `-- next: text` is printed after a good end, for people who try an example. */
-static const char hint_mark[] = "-- next: ";
-
 static enum mr_status split_settings(struct cli_script *script, const char *text, struct mr_error *err)
 {
     char *at;
@@ -80,8 +77,6 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
         MR_TRY(split_settings(script, settings, err));
     if (checkpoint != NULL)
         MR_TRY(cli_script_set(script, "checkpoint", checkpoint, err));
-    const char *hint = strstr(script->text, hint_mark);
-    script->hint = hint != NULL ? hint + sizeof(hint_mark) - 1 : NULL;
     return MR_OK;
 }
 
@@ -121,6 +116,17 @@ int cli_script_fail(const struct cli_script *script, const struct mr_error *err)
     fprintf(stderr, "millrace: %s:%u:%u: %s\n", script->name, err->sql_line, err->sql_column, err->text);
     print_caret(script->text, err->sql_line, err->sql_column);
     return mr_status_exit_code(err->status);
+}
+
+void cli_script_print_hints(const struct cli_script *script)
+{
+    static const char mark[] = "-- next: ";
+    const char *at = strstr(script->text, mark);
+
+    for (; at != NULL; at = strstr(at, mark)) {
+        at += sizeof(mark) - 1;
+        fprintf(stderr, "%.*s\n", (int)strcspn(at, "\n"), at);
+    }
 }
 
 void cli_script_release(struct cli_script *script)

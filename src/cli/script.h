@@ -22,7 +22,6 @@ struct cli_script {
     char *set_text;   /* copy of --set, cut into pairs */
     struct mr_option_pair settings[CLI_SETTINGS_MAX];
     size_t setting_count;
-    const char *hint; /* printed after a good end: what to try next; NULL = nothing */
 };
 
 /* Reads the file or -e, and the settings. A file that is missing is MR_USAGE. */
@@ -38,6 +37,8 @@ enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_pl
  * Returns the exit code.
  */
 int cli_script_fail(const struct cli_script *script, const struct mr_error *err);
+/* Prints the lines `-- next: ...` of the file, without the mark: what to try after an example. */
+void cli_script_print_hints(const struct cli_script *script);
 void cli_script_release(struct cli_script *script);
 
 #endif
