@@ -96,6 +96,10 @@ void mr_state_rollback(struct mr_state *state);
 enum mr_status mr_state_purge(struct mr_state *state, uint64_t batch_id, uint64_t *ret_needed_from,
                               struct mr_error *err);
 
+/* The key/value view of a store that plug-ins get (ext/source.h). Borrows; lives as long as the store. */
+struct mr_kv;
+struct mr_kv *mr_kv_of(struct mr_store *store);
+
 struct mr_state_totals {
     uint64_t key_count;
     uint64_t memory_bytes;
