@@ -138,6 +138,7 @@ struct mr_log_entry {
     uint64_t delta_batch;           /* DELTA */
     const char *delta_store;
     size_t delta_bytes;
+    const void *delta_data;         /* borrowed during the visit */
 };
 enum mr_status mr_batch_log_walk(struct mr_env *env, const char *dir,
                                  bool (*visit)(const struct mr_log_entry *entry, void *arg), void *arg,
