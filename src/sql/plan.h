@@ -1,43 +1,44 @@
 /*
- * The SQL front end: the text of a pipeline to a graph and the configuration of a query.
+ * From statements to one graph: the SQL front end's planner.
  *
- *     text --(script.c)--> statements --(analysis, plan)--> mr_graph + mr_query_config --> mr_query_new
+ *     script --> tables, views, settings --> column needs --> nodes of each INSERT --> graph + config
  *
- * Everything that can be known before running is checked here: a plan that is made runs.  Errors carry line and column of the text
- * (err->sql_line, err->sql_column; the text of the error does not repeat them).
+ * A source that several statements use is read once; a view is planned once.  Nothing is opened and no data is read, except static
+ * tables when a plan (not a check) asks for it.
  *
- * Thread: one.
+ * Thread: one at a time.
  */
 #ifndef MR_SQL_PLAN_H
 #define MR_SQL_PLAN_H
 
 #include "core/query.h"
+#include "sql/script.h"
 
-#include <millrace/ext/options.h>
-
-/* What the command line says; it wins over SET in the file. NULL and false: not said. */
-struct mr_sql_overrides {
-    const struct mr_option_pair *settings; /* --set name=value, in order */
+struct mr_sql_args {
+    struct mr_env *env;
+    const struct mr_option_pair *settings; /* win over SET: the command line's */
     size_t setting_count;
-    bool to_terminal; /* a bare SELECT prints for a person (table), else one JSON object a line */
+    bool check_only; /* static tables are not read: the graph must not be run */
 };
 
-struct mr_sql_plan;
+struct mr_sql_plan {
+    struct mr_graph *graph;        /* mr_query_new takes it: set it to NULL then */
+    struct mr_query_config config; /* its texts belong to the plan */
+    char *
+        description; /* sources, operators, state, sinks, output modes, watermark: a few lines of text */
+    struct mr_options *settings;
+};
 
 /*
- * Plans the whole text: all INSERTs into one graph, or, without any INSERT, the last SELECT to the console. A `stdin` that is read but
- * not declared is a table over standard input whose columns are those that the query uses, as text or as numbers where it
- * computes with them (documented in src/sql/README.md).
- * Errors: MR_SQL_ERROR, MR_CONFIG. Returns new.
+ * Plans all INSERT statements (without any: the last SELECT goes to the terminal). The graph uses the plan's SQL engine: free the
+ * plan after the query. Errors: MR_SQL_ERROR with line and column, MR_CONFIG for options, MR_NOT_FOUND for unknown connectors' parts.
  */
-enum mr_status mr_sql_plan_new(const char *text, size_t text_bytes, const struct mr_sql_overrides *overrides,
-                               struct mr_sql_plan **ret_plan, struct mr_error *err);
-void mr_sql_plan_free(struct mr_sql_plan *plan); /* after the query that runs it; NULL allowed */
+enum mr_status mr_sql_plan(const struct mr_sql_script *script, const struct mr_sql_args *args,
+                           struct mr_sql_plan **ret_plan, struct mr_error *err);
+void mr_sql_plan_free(struct mr_sql_plan *plan); /* NULL allowed */
 
-struct mr_graph *mr_sql_plan_take_graph(struct mr_sql_plan *plan); /* once; for mr_query_new */
-struct mr_query_config *mr_sql_plan_config(struct mr_sql_plan *plan); /* strings borrow from the plan */
-/* For people, as `millrace check` prints it: sources, operators with their state names, sinks, output modes, watermark. */
-const char *mr_sql_plan_text(const struct mr_sql_plan *plan);
-
+/* Plans without reading anything and gives the description; freed with mr_text_free. */
+enum mr_status mr_sql_check(const struct mr_sql_script *script, const struct mr_sql_args *args,
+                            char **ret_text, struct mr_error *err);
 
 #endif
