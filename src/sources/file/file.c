@@ -71,7 +71,7 @@ static const struct mr_option file_options[] = {
      "Also files in subdirectories."},
     {"path_glob_filter", "pathGlobFilter", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "Only files whose name matches."},
-    {"max_record_bytes", NULL, MR_OPTION_SIZE, 0, "16 MiB", "1 MiB", "1 GiB",
+    {"max_line_bytes", "maxLineBytes", MR_OPTION_SIZE, 0, "16 MiB", "16 B", "1 GiB",
      "A longer record is a bad record."},
 };
 
@@ -223,7 +223,7 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     source->reading.env = args->env;
     source->reading.name = source->name;
     source->reading.format = args->format;
-    source->reading.record_bytes_max = (uint64_t)mr_options_int(options, "max_record_bytes");
+    source->reading.line_bytes_max = (uint64_t)mr_options_int(options, "max_line_bytes");
     source->reading.decoder.declared = args->declared != NULL ? args->declared : args->schema;
     source->reading.decoder.schema = args->schema;
     source->reading.decoder.options = options;

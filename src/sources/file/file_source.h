@@ -98,7 +98,7 @@ struct mr_fsrc_reading {
     const char *name;
     const struct mr_format *format;
     struct mr_decoder_args decoder;
-    uint64_t record_bytes_max;
+    uint64_t line_bytes_max;
 };
 
 /* Shares range. Returns new. */

@@ -303,8 +303,8 @@ static enum mr_status refuse_long_record(struct mr_reader *reader, struct mr_err
     uint64_t lines = 0;
     char reason[96];
 
-    snprintf(reason, sizeof(reason), "record is longer than max_record_bytes = %" PRIu64,
-             reader->reading->record_bytes_max);
+    snprintf(reason, sizeof(reason), "record is longer than max_line_bytes = %" PRIu64,
+             reader->reading->line_bytes_max);
     if (reader->reading->decoder.on_error == MR_ON_ERROR_FAIL) {
         MR_TRY(lines_before(reader, &lines, err));
         return MR_FAIL(err, MR_BAD_DATA, "%s:%" PRIu64 ": %s; set it higher, or on_error = 'skip'",
@@ -329,7 +329,7 @@ static enum mr_status next_block(struct mr_reader *reader, struct mr_error *err)
         size_bytes = cut_block(reader);
         if (size_bytes > 0 || reader->finished)
             break;
-        if (reader->data_bytes >= reader->reading->record_bytes_max)
+        if (reader->data_bytes >= reader->reading->line_bytes_max)
             return refuse_long_record(reader, err);
         if (reader->data_bytes == reader->data_capacity)
             MR_TRY(grow(reader, err));

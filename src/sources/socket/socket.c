@@ -6,8 +6,9 @@
  *
  *     recv -> [ lines ... \n | part of a line ]     lines go to the host, the part stays for the next recv
  *
- * When the peer closes, the part that is left counts as a line.  The host connects again.  Lines that were sent while nobody was
- * connected are lost: TCP has no memory; a line longer than max_line_bytes is dropped, counted and logged.
+ * When the peer closes, the part that is left counts as a line; when the connection breaks or the query stops in the middle of a
+ * line, the part is dropped and logged, because it would be half a record.  The host connects again.  Lines that were sent while
+ * nobody was connected are lost: TCP has no memory.  A line longer than max_line_bytes is dropped, counted and logged.
  *
  * Thread: run on the receiver's own; interrupt from any.
  */
@@ -41,7 +42,7 @@ static const struct mr_option socket_options[] = {
     {"host", NULL, MR_OPTION_TEXT, MR_OPTION_REQUIRED, NULL, NULL, NULL,
      "Name or address of the server."},
     {"port", NULL, MR_OPTION_INT, MR_OPTION_REQUIRED, NULL, "1", "65535", "Its TCP port."},
-    {"max_line_bytes", NULL, MR_OPTION_SIZE, 0, "16 MiB", "1 KiB", "1 GiB",
+    {"max_line_bytes", "maxLineBytes", MR_OPTION_SIZE, 0, "16 MiB", "16 B", "1 GiB",
      "A longer line is dropped, counted and logged."},
 };
 
@@ -163,6 +164,15 @@ static enum mr_status take_rest(struct mr_receiver *receiver, struct mr_receiver
     return status;
 }
 
+static void drop_rest(struct mr_receiver *receiver)
+{
+    if (receiver->buf.size > 0)
+        mr_ext_log('W', receiver->name, "dropped %zu bytes from %s:%s: the line was not complete",
+                   receiver->buf.size, receiver->host, receiver->port);
+    mr_buf_clear(&receiver->buf);
+    receiver->dropping = false;
+}
+
 static bool leaving(struct mr_receiver *receiver, struct mr_receiver_host *host)
 {
     return atomic_load(&receiver->interrupted) || mr_receiver_stopping(host);
@@ -173,6 +183,7 @@ static enum mr_status receive_all(struct mr_receiver *receiver, struct mr_receiv
 {
     struct mr_env *env = receiver->env;
     char *data = mr_alloc(NULL, RECV_BYTES);
+    bool ended = false;
     enum mr_status status;
 
     if (data == NULL)
@@ -188,15 +199,14 @@ static enum mr_status receive_all(struct mr_receiver *receiver, struct mr_receiv
         }
         if (status == MR_UNAVAILABLE)
             continue; /* nothing for a while: an idle peer is no error */
-        if (status != MR_OK || got == 0)
+        ended = status == MR_OK && got == 0;
+        if (status != MR_OK || ended)
             break;
         MR_TRY_GOTO(take(receiver, host, data, got, err));
     }
-    if (status == MR_OK || status == MR_IO) {
-        enum mr_status rest = take_rest(receiver, host, err);
-
-        status = status == MR_OK ? rest : status;
-    }
+    if (ended)
+        MR_TRY_GOTO(take_rest(receiver, host, err));
+    drop_rest(receiver);
 done:
     mr_free(data);
     return status;

@@ -33,7 +33,7 @@ struct mr_receiver {
 };
 
 static const struct mr_option stdin_options[] = {
-    {"max_line_bytes", NULL, MR_OPTION_SIZE, 0, "16 MiB", "1 KiB", "1 GiB",
+    {"max_line_bytes", "maxLineBytes", MR_OPTION_SIZE, 0, "16 MiB", "16 B", "1 GiB",
      "A longer line is dropped, counted and logged."},
 };
 
