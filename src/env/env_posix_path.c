@@ -43,7 +43,7 @@ enum mr_status mr__posix_path_info(struct mr_env *env, const char *path, bool fo
     return MR_OK;
 }
 
-/* A file system without RENAME_NOREPLACE: two steps, of which the first refuses an existing name. */
+/* Without RENAME_NOREPLACE: two steps, of which the first refuses an existing name. */
 static int link_and_unlink(const char *from, const char *to)
 {
     if (link(from, to) != 0)
