@@ -107,7 +107,7 @@ void mr_agg_layout_free(struct mr_agg_layout *layout);
 /* Merges buffer b into the buffer at a (both of this layout); *a may be empty (takes b). */
 enum mr_status mr_agg_merge(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b,
                             size_t b_bytes, struct mr_error *err);
-/* Takes b out of a again: count and sum only (inverse functions); others MR_CONFIG. */
+/* Takes b out of a again: count, sum and avg (inverse functions); min and max are MR_CONFIG. */
 enum mr_status mr_agg_subtract(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b,
                                size_t b_bytes, struct mr_error *err);
 /* Appends the key columns and the results of one group to a builder of the output schema. */
