@@ -62,9 +62,16 @@ static enum mr_status open_state(struct mr_query *query, const struct mr_recover
         .volatile_only = !query->durable,
     };
 
+    struct mr_state_totals totals;
+
     memcpy(config.query_id, query->checkpoint.query_id, 16);
-    return mr_state_open(query->env, query->checkpoint.state_dir, query->checkpoint.log_dir, &config, recovered,
-                         &query->state, err);
+    MR_TRY(mr_state_open(query->env, query->checkpoint.state_dir, query->checkpoint.log_dir, &config, recovered,
+                         &query->state, err));
+    mr_state_totals(query->state, &totals);
+    if (totals.snapshots_rebuilt > 0)
+        mr_log(MR_LOG_WARNING, "core", query->name, -1, "rebuilt %llu damaged state snapshots from older parts",
+               (unsigned long long)totals.snapshots_rebuilt);
+    return MR_OK;
 }
 
 /* First batch time is the first multiple of the interval after now (CLK-2); it is pinned with the interval. */

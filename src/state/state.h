@@ -104,6 +104,7 @@ struct mr_state_totals {
     uint64_t key_count;
     uint64_t memory_bytes;
     uint64_t snapshots_written;
+    uint64_t snapshots_rebuilt; /* damaged ones that were made again from older parts at open (B15) */
 };
 void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_totals);
 /* Progress of one store in the batch just prepared. */

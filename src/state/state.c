@@ -1,0 +1,406 @@
+/*
+ * The stores of a query, one version per batch.
+ *
+ *   prepare(N)   every changed store writes a delta (into the log, or a file when it is large), and a snapshot instead when one is due;
+ *                the parts go into COMMIT(N).  Files are sealed and in place before COMMIT(N) is written: it alone makes them real.
+ *   applied(N)   COMMIT(N) is in the log: changes become the base of N + 1.
+ *   rollback     the batch failed: undo in memory; files it left are removed here, or at the next start.
+ *   purge(N)     files that no retained commit reaches are removed; says from which batch on in-log deltas are still needed.
+ *
+ * A snapshot replaces the delta of its batch.  The one before it, and the deltas between them, are kept until they leave the
+ * retained batches: a snapshot that turns out to be damaged can be rebuilt from them (B15).
+ */
+#include "state/internal.h"
+
+#include "base/hash.h"
+
+#include <millrace/ext/durable.h>
+
+#include <string.h>
+
+enum { DELTAS_MAX = 4096, NAME_BYTES_MAX = 100, PINNED_LOG_FACTOR = 8 };
+
+/* Adds a copy to the list of live parts. */
+enum mr_status mr__state_keep_part(struct mr_state *state, const struct mr_state_part *part, struct mr_error *err)
+{
+    struct mr_state_part copy = {0};
+
+    MR_TRY(mr_part_list_reserve(&state->parts, 1, err));
+    MR_TRY(mr_state_part_copy(part, &copy, err));
+    mr_part_list_add(&state->parts, &copy);
+    return MR_OK;
+}
+
+static void count_part(struct mr_store *store, const struct mr_state_part *part)
+{
+    if (store == NULL)
+        return;
+    store->persisted = true;
+    if (part->is_snapshot) {
+        store->snapshot_bytes = part->size_bytes;
+        store->delta_bytes = store->delta_count = 0;
+        store->pinned_from = UINT64_MAX;
+    } else {
+        store->delta_bytes += part->size_bytes;
+        store->delta_count++;
+    }
+    if (part->in_log)
+        store->pinned_from = MR_MIN(store->pinned_from, part->version);
+}
+
+void mr__state_recount(struct mr_state *state)
+{
+    for (uint32_t i = 0; i < state->parts.count; i++)
+        count_part(mr_state_find(state, state->parts.parts[i].store), &state->parts.parts[i]);
+    state->committed_parts = state->parts.count;
+}
+
+static bool is_plain(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+}
+
+/* Names become directory names: what is not plain (a leading dot too) is percent-encoded. */
+static char *encode_name(const char *name)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    struct mr_buf text = MR_BUF_INIT;
+
+    for (const char *at = name; *at != '\0'; at++) {
+        if (is_plain(*at) || (*at == '.' && at != name)) {
+            mr_buf_add_char(&text, *at);
+        } else {
+            mr_buf_add_char(&text, '%');
+            mr_buf_add_char(&text, digits[((unsigned char)*at) >> 4]);
+            mr_buf_add_char(&text, digits[((unsigned char)*at) & 15]);
+        }
+    }
+    return mr_buf_take(&text);
+}
+
+char *mr__state_part_path(const struct mr_state *state, const struct mr_state_part *part)
+{
+    char *dir_name = encode_name(part->store);
+    char *path = dir_name != NULL ? mr_asprintf("%s/%s/%s", state->dir, dir_name, part->file) : NULL;
+
+    mr_free(dir_name);
+    return path;
+}
+
+enum mr_status mr__state_new(struct mr_env *env, const char *dir, const char *log_dir,
+                             const struct mr_state_config *config, struct mr_state **ret_state, struct mr_error *err)
+{
+    struct mr_state *state = mr_alloc_zero(NULL, sizeof(*state));
+
+    if (state == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
+    state->env = env;
+    state->config = *config;
+    state->dir = mr_strdup(dir != NULL ? dir : "");
+    state->log_dir = mr_strdup(log_dir != NULL ? log_dir : "");
+    mr_env_random(env, &state->seed, sizeof(state->seed));
+    if (state->dir == NULL || state->log_dir == NULL) {
+        mr_state_close(state);
+        return MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
+    }
+    *ret_state = state;
+    return MR_OK;
+}
+
+void mr_state_close(struct mr_state *state)
+{
+    if (state == NULL)
+        return;
+    for (size_t i = 0; i < state->store_count; i++)
+        mr__store_free(state->stores[i]);
+    mr_part_list_release(&state->parts);
+    mr_free(state->stores);
+    mr_free(state->dir);
+    mr_free(state->log_dir);
+    mr_free(state);
+}
+
+struct mr_store *mr_state_find(struct mr_state *state, const char *name)
+{
+    for (size_t i = 0; i < state->store_count; i++) {
+        if (strcmp(state->stores[i]->name, name) == 0)
+            return state->stores[i];
+    }
+    return NULL;
+}
+
+enum mr_status mr__state_add_store(struct mr_state *state, const char *name, const char *kind, const char *key_schema,
+                                   const char *value_schema, struct mr_store **ret_store, struct mr_error *err)
+{
+    struct mr_store **grown = mr_realloc(NULL, state->stores, (state->store_count + 1) * sizeof(*grown));
+    struct mr_store *store;
+
+    if (grown == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot make state '%s': out of memory", name);
+    state->stores = grown;
+    store = mr__store_new(name, kind, key_schema, value_schema, state->seed);
+    if (store != NULL) {
+        store->dir_name = encode_name(name);
+        store->pinned_from = UINT64_MAX;
+    }
+    if (store == NULL || store->dir_name == NULL) {
+        mr__store_free(store);
+        return MR_FAIL(err, MR_NOMEM, "cannot make state '%s': out of memory", name);
+    }
+    grown[state->store_count++] = store;
+    *ret_store = store;
+    return MR_OK;
+}
+
+static enum mr_status check_same(const struct mr_store *store, const char *what, const char *old, const char *new,
+                                 struct mr_error *err)
+{
+    if (strcmp(old, new) == 0)
+        return MR_OK;
+    return MR_FAIL(err, MR_CONFIG,
+                   "cannot go on with the state of '%s': its %s was '%s' and is now '%s'; put it back or use a new "
+                   "checkpoint directory",
+                   store->name, what, old, new);
+}
+
+enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind, const char *key_schema,
+                              const char *value_schema, struct mr_store **ret_store, struct mr_error *err)
+{
+    struct mr_store *store = mr_state_find(state, name);
+
+    if (strlen(name) == 0 || strlen(name) > NAME_BYTES_MAX)
+        return MR_FAIL(err, MR_CONFIG, "cannot name a state '%s': 1 to %d bytes", name, NAME_BYTES_MAX);
+    if (store == NULL) {
+        MR_TRY(mr__state_add_store(state, name, kind, key_schema, value_schema, &store, err));
+    } else {
+        if (store->claimed)
+            return MR_FAIL(err, MR_CONFIG, "cannot use state '%s' for two operators: give each a name of its own", name);
+        MR_TRY(check_same(store, "kind", store->kind, kind, err));
+        MR_TRY(check_same(store, "key", store->key_schema, key_schema, err));
+        MR_TRY(check_same(store, "value", store->value_schema, value_schema, err));
+    }
+    store->claimed = true;
+    *ret_store = store;
+    return MR_OK;
+}
+
+const char *mr_state_unclaimed(struct mr_state *state, size_t index)
+{
+    for (size_t i = 0; i < state->store_count; i++) {
+        if (!state->stores[i]->claimed && index-- == 0)
+            return state->stores[i]->name;
+    }
+    return NULL;
+}
+
+/* Prepare. */
+
+/*
+ * Due when the deltas since the last one outweigh it, when there are many, or when they keep a long stretch of log from going. Never for the
+ * first part of a store.
+ */
+static bool snapshot_is_due(const struct mr_state *state, const struct mr_store *store, const struct mr_batch_log *log,
+                            uint64_t batch_id)
+{
+    const struct mr_state_config *config = &state->config;
+    double limit = MR_MAX((double)config->snapshot_min_bytes, config->snapshot_ratio * (double)store->snapshot_bytes);
+
+    if (!store->persisted)
+        return false;
+    if (config->snapshot_every > 0)
+        return batch_id % config->snapshot_every == config->snapshot_every - 1;
+    if (store->pinned_from != UINT64_MAX &&
+        mr_batch_log_bytes_from(log, store->pinned_from) > PINNED_LOG_FACTOR * config->snapshot_min_bytes)
+        return true;
+    return (double)store->delta_bytes > limit || store->delta_count >= DELTAS_MAX;
+}
+
+/* A file of the store: staged, sealed, in place, its directory entry durable. */
+static enum mr_status write_file(struct mr_state *state, struct mr_store *store, const struct mr_buf *bytes,
+                                 const char *file, struct mr_error *err)
+{
+    struct mr_staged *staged = NULL;
+    char *dir = mr_asprintf("%s/%s", state->dir, store->dir_name);
+    enum mr_status status;
+
+    if (dir == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name);
+    MR_TRY_GOTO(mr_durable_mkdirs(state->env, dir, err));
+    MR_TRY_GOTO(mr_staged_create(state->env, dir, file, &staged, err));
+    MR_TRY_GOTO(mr_staged_write(staged, bytes->data, bytes->size, err));
+    MR_TRY_GOTO(mr_staged_seal(staged, err));
+    MR_TRY_GOTO(mr_staged_publish(staged, err));
+    status = mr_env_sync_dir(state->env, dir, err);
+done:
+    mr_staged_free(staged);
+    mr_free(dir);
+    return status;
+}
+
+static enum mr_status push_commit_part(struct mr_commit *commit, const struct mr_state_part *part, struct mr_error *err)
+{
+    struct mr_state_part *grown = mr_realloc(NULL, commit->parts, (commit->part_count + 1u) * sizeof(*grown));
+
+    if (grown == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot commit state '%s': out of memory", part->store);
+    commit->parts = grown;
+    MR_TRY(mr_state_part_copy(part, &grown[commit->part_count], err));
+    commit->part_count++;
+    return MR_OK;
+}
+
+static void count_changes(struct mr_store *store)
+{
+    store->stats = (struct mr_store_stats){0};
+    for (uint32_t i = 0; i < store->change_count; i++) {
+        if (!store->changes[i].entry->dead)
+            store->stats.updated++;
+        else if (store->changes[i].existed)
+            store->stats.removed++;
+    }
+}
+
+/* One part: small ones go into the log, large ones into a file. */
+static enum mr_status write_part(struct mr_state *state, struct mr_store *store, bool is_snapshot, uint64_t batch_id,
+                                 uint32_t attempt, struct mr_batch_log *log, struct mr_commit *commit,
+                                 struct mr_error *err)
+{
+    struct mr_part_head head = {.is_snapshot = is_snapshot, .version = batch_id, .epoch = state->config.epoch,
+                                .attempt = attempt, .seed = store->seed};
+    struct mr_state_part part = {.store = store->name, .version = batch_id, .epoch = state->config.epoch,
+                                 .attempt = attempt, .is_snapshot = is_snapshot, .key_count = store->live};
+    struct mr_buf bytes = MR_BUF_INIT;
+    char *file = NULL;
+    enum mr_status status;
+
+    memcpy(head.query_id, state->config.query_id, 16);
+    MR_TRY_GOTO(mr__part_encode(store, &head, &bytes, err));
+    part.in_log = bytes.size <= state->config.inline_bytes_max;
+    part.size_bytes = bytes.size;
+    part.sum = mr_checksum(bytes.data, bytes.size);
+    if (part.in_log) {
+        MR_TRY_GOTO(mr_batch_log_delta(log, batch_id, store->name, is_snapshot, bytes.data, bytes.size, err));
+    } else {
+        file = mr_asprintf("%llu-%u-%u.%s", (unsigned long long)batch_id, part.epoch, attempt,
+                           is_snapshot ? "snap" : "delta");
+        if (file == NULL) {
+            status = MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name);
+            goto done;
+        }
+        part.file = file;
+        MR_TRY_GOTO(write_file(state, store, &bytes, file, err));
+    }
+    state->snapshots_written += is_snapshot;
+    status = mr__state_keep_part(state, &part, err);
+    if (status == MR_OK)
+        status = push_commit_part(commit, &part, err);
+done:
+    mr_free(file);
+    mr_buf_release(&bytes);
+    return status;
+}
+
+/* The delta always, so that a snapshot that turns out damaged can be rebuilt; the snapshot behind it when one is due. */
+static enum mr_status prepare_store(struct mr_state *state, struct mr_store *store, uint64_t batch_id, uint32_t attempt,
+                                    struct mr_batch_log *log, struct mr_commit *commit, struct mr_error *err)
+{
+    bool due = snapshot_is_due(state, store, log, batch_id);
+
+    if (store->change_count > 0 || !store->persisted)
+        MR_TRY(write_part(state, store, false, batch_id, attempt, log, commit, err));
+    if (due)
+        MR_TRY(write_part(state, store, true, batch_id, attempt, log, commit, err));
+    return MR_OK;
+}
+
+enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint32_t attempt, struct mr_batch_log *log,
+                                struct mr_commit *commit, struct mr_error *err)
+{
+    MR_ASSERT(!state->read_only);
+    for (size_t i = 0; i < state->store_count; i++) {
+        struct mr_store *store = state->stores[i];
+
+        count_changes(store);
+        /* A store without changes writes nothing, but its first part tells the checkpoint that it exists. */
+        if (!state->config.volatile_only)
+            MR_TRY(prepare_store(state, store, batch_id, attempt, log, commit, err));
+    }
+    return MR_OK;
+}
+
+void mr_state_applied(struct mr_state *state, uint64_t batch_id)
+{
+    for (size_t i = 0; i < state->store_count; i++) {
+        struct mr_store *store = state->stores[i];
+        if (store->change_count > 0)
+            store->version = batch_id;
+        mr__store_accept(store);
+    }
+    for (uint32_t i = state->committed_parts; i < state->parts.count; i++)
+        count_part(mr_state_find(state, state->parts.parts[i].store), &state->parts.parts[i]);
+    state->committed_parts = state->parts.count;
+}
+
+static void remove_part_file(struct mr_state *state, const struct mr_state_part *part)
+{
+    char *path = part->file != NULL ? mr__state_part_path(state, part) : NULL;
+
+    if (path != NULL)
+        (void)mr_env_unlink(state->env, path, NULL); /* what stays is removed by the next start */
+    mr_free(path);
+}
+
+void mr_state_rollback(struct mr_state *state)
+{
+    for (size_t i = 0; i < state->store_count; i++)
+        mr__store_rollback(state->stores[i]);
+    while (state->parts.count > state->committed_parts) {
+        struct mr_state_part *part = &state->parts.parts[--state->parts.count];
+        remove_part_file(state, part); /* no COMMIT ever named it */
+        mr_state_part_release(part);
+    }
+}
+
+/* Purge. */
+
+static void drop_part(const struct mr_state_part *part, void *arg)
+{
+    remove_part_file(arg, part);
+}
+
+enum mr_status mr_state_purge(struct mr_state *state, uint64_t batch_id, uint64_t *ret_needed_from,
+                              struct mr_error *err)
+{
+    MR_UNUSED(err);
+    MR_ASSERT(state->parts.count == state->committed_parts);
+    mr_part_list_prune(&state->parts, batch_id, state->config.retain_batches, drop_part, state);
+    state->committed_parts = state->parts.count;
+    *ret_needed_from = UINT64_MAX;
+    for (uint32_t i = 0; i < state->parts.count; i++) {
+        if (state->parts.parts[i].in_log)
+            *ret_needed_from = MR_MIN(*ret_needed_from, state->parts.parts[i].version);
+    }
+    return MR_OK;
+}
+
+void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_totals)
+{
+    *ret_totals = (struct mr_state_totals){.snapshots_written = state->snapshots_written,
+                                              .snapshots_rebuilt = state->snapshots_rebuilt};
+    for (size_t i = 0; i < state->store_count; i++) {
+        ret_totals->key_count += state->stores[i]->live;
+        ret_totals->memory_bytes += state->stores[i]->bytes;
+    }
+}
+
+bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *ret_info)
+{
+    const struct mr_store *store;
+
+    if (index >= state->store_count)
+        return false;
+    store = state->stores[index];
+    *ret_info = (struct mr_store_info){store->name, store->kind,  store->key_schema, store->value_schema,
+                                       store->live, store->bytes, store->version};
+    return true;
+}
