@@ -1,5 +1,6 @@
 /*
- * Command lines: flags as data, help printed from the same tables.  Called by every sub-command first.
+ * Command lines: flags as data, help printed from the same tables. Called by every sub-command
+ * first.
  */
 #include "cli/cli.h"
 
@@ -12,14 +13,16 @@
 
 static const struct cli_flag common_flags[] = {
     {"--log", NULL, "text|json", "Form of log lines on standard error."},
-    {"--log-level", NULL, "error|warning|info|debug", "Least important log lines to show (default warning)."},
+    {"--log-level", NULL, "error|warning|info|debug",
+     "Least important log lines to show (default warning)."},
     {"--help", "-h", NULL, "Print this and exit."},
 };
 
 static enum mr_log_style log_style = MR_LOG_TEXT;
 static enum mr_log_level log_level = MR_LOG_WARNING;
 
-static enum mr_status set_common(const struct cli_flag *flag, const char *value, struct mr_error *err)
+static enum mr_status set_common(const struct cli_flag *flag, const char *value,
+                                 struct mr_error *err)
 {
     static const char *const levels[] = {"error", "warning", "info", "debug"};
 
@@ -37,10 +40,12 @@ static enum mr_status set_common(const struct cli_flag *flag, const char *value,
             return MR_OK;
         }
     }
-    return MR_FAIL(err, MR_USAGE, "cannot set --log-level to '%s': it is error, warning, info or debug", value);
+    return MR_FAIL(err, MR_USAGE,
+                   "cannot set --log-level to '%s': it is error, warning, info or debug", value);
 }
 
-static const struct cli_flag *find_flag(const struct cli_flag *flags, size_t count, const char *name, size_t name_bytes)
+static const struct cli_flag *find_flag(const struct cli_flag *flags, size_t count,
+                                        const char *name, size_t name_bytes)
 {
     for (size_t i = 0; i < count; i++) {
         if ((strlen(flags[i].name) == name_bytes && memcmp(flags[i].name, name, name_bytes) == 0) ||
@@ -51,7 +56,8 @@ static const struct cli_flag *find_flag(const struct cli_flag *flags, size_t cou
     return NULL;
 }
 
-static enum mr_status unknown_flag(const struct cli_command *command, const char *name, struct mr_error *err)
+static enum mr_status unknown_flag(const struct cli_command *command, const char *name,
+                                   struct mr_error *err)
 {
     const char *names[CLI_ARGUMENTS_MAX];
     size_t count = 0;
@@ -63,9 +69,11 @@ static enum mr_status unknown_flag(const struct cli_command *command, const char
         names[count++] = common_flags[i].name;
     nearest = mr_text_nearest(name, names, count);
     if (nearest != NULL)
-        return MR_FAIL(err, MR_USAGE, "unknown flag '%s': did you mean %s? See 'millrace %s --help'", name, nearest,
-                       command->name);
-    return MR_FAIL(err, MR_USAGE, "unknown flag '%s': see 'millrace %s --help'", name, command->name);
+        return MR_FAIL(err, MR_USAGE,
+                       "unknown flag '%s': did you mean %s? See 'millrace %s --help'", name,
+                       nearest, command->name);
+    return MR_FAIL(err, MR_USAGE, "unknown flag '%s': see 'millrace %s --help'", name,
+                   command->name);
 }
 
 /* One flag with its value, which may be the next argument or follow '='. */
@@ -103,8 +111,8 @@ static enum mr_status take_flag(const struct cli_command *command, int argc, cha
     return set_common(flag, value, err);
 }
 
-enum mr_status cli_parse(const struct cli_command *command, int argc, char **argv, struct cli_args *ret_args,
-                         struct mr_error *err)
+enum mr_status cli_parse(const struct cli_command *command, int argc, char **argv,
+                         struct cli_args *ret_args, struct mr_error *err)
 {
     bool only_arguments = false;
 
@@ -124,9 +132,11 @@ enum mr_status cli_parse(const struct cli_command *command, int argc, char **arg
     return MR_OK;
 }
 
-const char *cli_value(const struct cli_command *command, const struct cli_args *args, const char *name)
+const char *cli_value(const struct cli_command *command, const struct cli_args *args,
+                      const char *name)
 {
-    const struct cli_flag *flag = find_flag(command->flags, command->flag_count, name, strlen(name));
+    const struct cli_flag *flag =
+        find_flag(command->flags, command->flag_count, name, strlen(name));
 
     MR_ASSERT(flag != NULL);
     return args->values[flag - command->flags];
@@ -144,7 +154,8 @@ static void print_flag(const struct cli_flag *flag)
 
 void cli_print_help(const struct cli_command *command)
 {
-    printf("usage: millrace %s [flags] %s\n\n%s.\n", command->name, command->arguments, command->summary);
+    printf("usage: millrace %s [flags] %s\n\n%s.\n", command->name, command->arguments,
+           command->summary);
     if (command->details != NULL)
         printf("\n%s", command->details);
     printf("\nflags:\n");
@@ -156,7 +167,8 @@ void cli_print_help(const struct cli_command *command)
 
 int cli_fail(const struct mr_error *err)
 {
-    fprintf(stderr, "millrace: %s\n", err->text[0] != '\0' ? err->text : mr_status_text(err->status));
+    fprintf(stderr, "millrace: %s\n",
+            err->text[0] != '\0' ? err->text : mr_status_text(err->status));
     return mr_status_exit_code(err->status);
 }
 

@@ -1,5 +1,6 @@
 /*
- * millrace check: parses, type-checks and plans a pipeline, compares it with its checkpoint, and touches nothing.
+ * millrace check: parses, type-checks and plans a pipeline, compares it with its checkpoint, and
+ * touches nothing.
  */
 #include "cli/cli.h"
 
@@ -48,9 +49,11 @@ static enum mr_status describe_checkpoint(const char *dir, struct mr_error *err)
         return MR_OK;
     }
     if (status == MR_OK)
-        status = mr_batch_log_walk(checkpoint.env, checkpoint.log_dir, remember_newest, &newest, &torn_bytes, err);
+        status = mr_batch_log_walk(checkpoint.env, checkpoint.log_dir, remember_newest, &newest,
+                                   &torn_bytes, err);
     if (status == MR_OK && newest.has_commit)
-        printf("checkpoint: '%s' goes on after batch %llu\n", dir, (unsigned long long)newest.batch_id);
+        printf("checkpoint: '%s' goes on after batch %llu\n", dir,
+               (unsigned long long)newest.batch_id);
     else if (status == MR_OK)
         printf("checkpoint: '%s' has no committed batch yet\n", dir);
     mr_checkpoint_release(&checkpoint);
@@ -88,7 +91,8 @@ const struct cli_command cli_check = {
     .name = "check",
     .arguments = "FILE.sql",
     .summary = "Parse, type-check and plan a pipeline; touches nothing",
-    .details = "  Prints the plan: sources, operators with the names of their state, sinks, and where the checkpoint is.\n",
+    .details = "  Prints the plan: sources, operators with the names of their state, sinks, and "
+               "where the checkpoint is.\n",
     .flags = flags,
     .flag_count = MR_ARRAY_SIZE(flags),
     .run = run,

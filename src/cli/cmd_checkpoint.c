@@ -1,6 +1,6 @@
 /*
- * millrace checkpoint show|verify DIR: the batch log, readable; and a check of every checksum below the directory.
- * Both only read, and work beside a running query.
+ * millrace checkpoint show|verify DIR: the batch log, readable; and a check of every checksum below
+ * the directory. Both only read, and work beside a running query.
  */
 #include "cli/cli.h"
 
@@ -32,20 +32,23 @@ static void print_plan(const struct mr_plan *plan)
     print_time("watermark", plan->watermark_us);
     printf("\n");
     for (uint32_t i = 0; i < plan->source_count; i++)
-        printf("    %s: %s -> %s\n", plan->sources[i].name, plan->sources[i].start != NULL ? plan->sources[i].start : "-",
+        printf("    %s: %s -> %s\n", plan->sources[i].name,
+               plan->sources[i].start != NULL ? plan->sources[i].start : "-",
                plan->sources[i].end != NULL ? plan->sources[i].end : "-");
 }
 
 static void print_commit(const struct mr_commit *commit)
 {
-    printf("COMMIT %llu epoch=%u attempt=%u", (unsigned long long)commit->batch_id, commit->epoch, commit->attempt);
+    printf("COMMIT %llu epoch=%u attempt=%u", (unsigned long long)commit->batch_id, commit->epoch,
+           commit->attempt);
     print_time("next_watermark", commit->next_watermark_us);
     printf("\n");
     for (uint32_t i = 0; i < commit->part_count; i++) {
         const struct mr_state_part *part = &commit->parts[i];
-        printf("    state %s: %s%s%s, %llu bytes, %llu keys\n", part->store, part->is_snapshot ? "snapshot" : "delta",
-               part->in_log ? " in the log" : " ", part->file != NULL ? part->file : "",
-               (unsigned long long)part->size_bytes, (unsigned long long)part->key_count);
+        printf("    state %s: %s%s%s, %llu bytes, %llu keys\n", part->store,
+               part->is_snapshot ? "snapshot" : "delta", part->in_log ? " in the log" : " ",
+               part->file != NULL ? part->file : "", (unsigned long long)part->size_bytes,
+               (unsigned long long)part->key_count);
     }
     for (uint32_t i = 0; i < commit->receipt_count; i++)
         printf("    sink %s\n", commit->receipts[i]);
@@ -63,8 +66,8 @@ static bool print_record(const struct mr_log_entry *entry, void *arg)
     else if (entry->kind == MR_RECORD_EPOCH)
         printf("EPOCH %u\n", entry->epoch);
     else if (entry->kind == MR_RECORD_DELTA)
-        printf("    DELTA %llu %s, %zu bytes\n", (unsigned long long)entry->delta_batch, entry->delta_store,
-               entry->delta_bytes);
+        printf("    DELTA %llu %s, %zu bytes\n", (unsigned long long)entry->delta_batch,
+               entry->delta_store, entry->delta_bytes);
     return true;
 }
 
@@ -82,7 +85,8 @@ static void print_identity(const struct mr_checkpoint *checkpoint)
     char text[MR_TIME_TEXT_BYTES];
 
     mr_timestamp_print_ms(checkpoint->created_us, text);
-    printf("checkpoint %s\nquery id   %s\ncreated    %s\n", checkpoint->dir, checkpoint->query_id_text, text);
+    printf("checkpoint %s\nquery id   %s\ncreated    %s\n", checkpoint->dir,
+           checkpoint->query_id_text, text);
 }
 
 static enum mr_status show(const struct mr_checkpoint *checkpoint, struct mr_error *err)
@@ -90,7 +94,8 @@ static enum mr_status show(const struct mr_checkpoint *checkpoint, struct mr_err
     uint64_t records = 0, torn_bytes = 0;
 
     print_identity(checkpoint);
-    MR_TRY(mr_batch_log_walk(checkpoint->env, checkpoint->log_dir, print_record, &records, &torn_bytes, err));
+    MR_TRY(mr_batch_log_walk(checkpoint->env, checkpoint->log_dir, print_record, &records,
+                             &torn_bytes, err));
     printf("%llu records, %llu torn bytes behind the last flush\n", (unsigned long long)records,
            (unsigned long long)torn_bytes);
     return MR_OK;
@@ -107,11 +112,14 @@ static enum mr_status verify(const struct mr_checkpoint *checkpoint, struct mr_e
     uint64_t records = 0, torn_bytes = 0, bad = 0;
 
     print_identity(checkpoint);
-    MR_TRY(mr_batch_log_walk(checkpoint->env, checkpoint->log_dir, count_record, &records, &torn_bytes, err));
+    MR_TRY(mr_batch_log_walk(checkpoint->env, checkpoint->log_dir, count_record, &records,
+                             &torn_bytes, err));
     MR_TRY(mr_state_verify(checkpoint->env, checkpoint->dir, report_problem, NULL, &bad, err));
     if (bad > 0)
-        return MR_FAIL(err, MR_CORRUPT, "checkpoint '%s' is damaged: %llu problems, listed above; restore it from a copy",
-                       checkpoint->dir, (unsigned long long)bad);
+        return MR_FAIL(
+            err, MR_CORRUPT,
+            "checkpoint '%s' is damaged: %llu problems, listed above; restore it from a copy",
+            checkpoint->dir, (unsigned long long)bad);
     printf("%llu log records and all state files are good\n", (unsigned long long)records);
     return MR_OK;
 }
@@ -144,7 +152,8 @@ const struct cli_command cli_checkpoint = {
     .name = "checkpoint",
     .arguments = "show DIR | verify DIR",
     .summary = "The batch log, readable; or a check of every checksum",
-    .details = "  show    every PLAN, COMMIT and state delta in order\n"
-               "  verify  reads the whole log and every state file; exit code 74 when one is damaged\n",
+    .details =
+        "  show    every PLAN, COMMIT and state delta in order\n"
+        "  verify  reads the whole log and every state file; exit code 74 when one is damaged\n",
     .run = run,
 };

@@ -1,8 +1,9 @@
 /*
  * millrace run: runs a pipeline until it ends by itself or is asked to stop.
  *
- * Signals are blocked in all threads and taken by one that waits for them: the first SIGINT or SIGTERM finishes the batch and commits,
- * a second one ends the process at once, as a kill would; the checkpoint is made for that.
+ * Signals are blocked in all threads and taken by one that waits for them: the first SIGINT or
+ * SIGTERM finishes the batch and commits, a second one ends the process at once, as a kill would;
+ * the checkpoint is made for that.
  */
 #include "cli/cli.h"
 
@@ -29,7 +30,8 @@ static const struct cli_flag flags[] = {
     CLI_SCRIPT_FLAGS,
     {"--until-caught-up", NULL, NULL, "Process what is there, commit, exit."},
     {"--once", NULL, NULL, "Run one batch with everything that is there, then exit."},
-    {"--progress", NULL, "none|line|json", "Progress on standard error: one live line, or a JSON document per batch."},
+    {"--progress", NULL, "none|line|json",
+     "Progress on standard error: one live line, or a JSON document per batch."},
 };
 
 enum progress_style { PROGRESS_NONE, PROGRESS_LINE, PROGRESS_JSON };
@@ -94,31 +96,40 @@ static void report(void *arg, const struct mr_progress *progress)
     if (runner->style != PROGRESS_LINE)
         return;
     double seconds = (double)(mr_env_monotonic_ns(runner->env) - runner->started_ns) / 1e9;
-    fprintf(stderr, "\r\033[Kbatch %" PRIu64 "  %" PRIu64 " rows  %.0f rows/s  %" PRIu64 " keys  last batch %.1f ms",
-            progress->batch_id, runner->total_rows, seconds > 0 ? (double)runner->total_rows / seconds : 0.0,
-            progress->state_keys, (double)progress->duration_us / 1000.0);
+    fprintf(stderr,
+            "\r\033[Kbatch %" PRIu64 "  %" PRIu64 " rows  %.0f rows/s  %" PRIu64
+            " keys  last batch %.1f ms",
+            progress->batch_id, runner->total_rows,
+            seconds > 0 ? (double)runner->total_rows / seconds : 0.0, progress->state_keys,
+            (double)progress->duration_us / 1000.0);
     if (progress->late_rows + progress->bad_rows > 0)
-        fprintf(stderr, "  %" PRIu64 " late  %" PRIu64 " bad", progress->late_rows, progress->bad_rows);
+        fprintf(stderr, "  %" PRIu64 " late  %" PRIu64 " bad", progress->late_rows,
+                progress->bad_rows);
     fflush(stderr);
     runner->line_open = true;
 }
 
-static enum mr_status choose_style(const char *value, enum progress_style *ret_style, struct mr_error *err)
+static enum mr_status choose_style(const char *value, enum progress_style *ret_style,
+                                   struct mr_error *err)
 {
-    /* The live line is only for people, and only where it does not tear up a table on the same terminal. */
+    /* The live line is only for people, and only where it does not tear up a table on the same
+     * terminal. */
     *ret_style = PROGRESS_NONE;
     if (value == NULL)
-        *ret_style = isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO) ? PROGRESS_LINE : PROGRESS_NONE;
+        *ret_style =
+            isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO) ? PROGRESS_LINE : *PROGRESS_NONE;
     else if (strcmp(value, "line") == 0)
         *ret_style = PROGRESS_LINE;
     else if (strcmp(value, "json") == 0)
         *ret_style = PROGRESS_JSON;
     else if (strcmp(value, "none") != 0)
-        return MR_FAIL(err, MR_USAGE, "cannot set --progress to '%s': it is none, line or json", value);
+        return MR_FAIL(err, MR_USAGE, "cannot set --progress to '%s': it is none, line or json",
+                       value);
     return MR_OK;
 }
 
-static enum mr_status run_query(struct runner *runner, struct mr_sql_plan *plan, struct mr_error *err)
+static enum mr_status run_query(struct runner *runner, struct mr_sql_plan *plan,
+                                struct mr_error *err)
 {
     struct mr_query_config *config = mr_sql_plan_config(plan);
     struct mr_thread *signal_thread = NULL;
@@ -150,7 +161,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
     enum mr_status status;
     int code;
 
-    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before any thread exists, so that all inherit it */
+    /* before any thread exists, so that all inherit it */
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
     runner.started_ns = mr_env_monotonic_ns(runner.env);
     if (cli_parse(command, argc, argv, &args, &err) != MR_OK)
         return cli_fail(&err);
@@ -180,8 +192,9 @@ const struct cli_command cli_run = {
     .name = "run",
     .arguments = "FILE.sql",
     .summary = "Run a pipeline; Ctrl-C finishes the batch, commits and exits 0",
-    .details = "  millrace run clicks.sql\n"
-               "  cat a.jsonl | millrace run -e \"SELECT city, count(*) FROM stdin GROUP BY city\"\n",
+    .details =
+        "  millrace run clicks.sql\n"
+        "  cat a.jsonl | millrace run -e \"SELECT city, count(*) FROM stdin GROUP BY city\"\n",
     .flags = flags,
     .flag_count = MR_ARRAY_SIZE(flags),
     .run = run,

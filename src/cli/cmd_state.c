@@ -1,8 +1,10 @@
 /*
- * millrace state ls|get|export DIR: looks into the state of a checkpoint, offline or beside a running query.
+ * millrace state ls|get|export DIR: looks into the state of a checkpoint, offline or beside a
+ * running query.
  *
- * Keys are shown by the key schema in the checkpoint.  Values whose schema is a column list are shown as columns; others (the
- * buffers of aggregates that have no column form) as hexadecimal bytes.
+ * Keys are shown by the key schema in the checkpoint. Values whose schema is a column list are
+ * shown as columns; others (the buffers of aggregates that have no column form) as hexadecimal
+ * bytes.
  */
 #include "cli/cli.h"
 
@@ -60,8 +62,9 @@ static void add_columns(struct mr_json_out *out, const struct mr_batch *batch)
     }
 }
 
-static enum mr_status decode_row(const struct mr_schema *schema, bool is_key, const char *data, size_t size_bytes,
-                                 struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status decode_row(const struct mr_schema *schema, bool is_key, const char *data,
+                                 size_t size_bytes, struct mr_batch **ret_batch,
+                                 struct mr_error *err)
 {
     struct mr_batch_builder *builder = NULL;
     struct mr_bytes bytes = mr_bytes_of(data, size_bytes);
@@ -103,7 +106,8 @@ static bool key_matches(const struct mr_batch *batch, const char *wanted)
     return same;
 }
 
-static bool print_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes, void *arg)
+static bool print_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                        void *arg)
 {
     struct printer *printer = arg;
     struct mr_json_out out = {&printer->line, false};
@@ -111,12 +115,14 @@ static bool print_entry(const char *key, size_t key_bytes, const char *value, si
 
     mr_buf_clear(&printer->line);
     if (printer->keys != NULL)
-        printer->status = decode_row(printer->keys, true, key, key_bytes, &key_batch, &printer->err);
+        printer->status =
+            decode_row(printer->keys, true, key, key_bytes, &key_batch, &printer->err);
     if (printer->status == MR_OK && printer->values != NULL &&
         decode_row(printer->values, false, value, value_bytes, &value_batch, NULL) != MR_OK)
         value_batch = NULL; /* the value has a form of its own: bytes */
     if (printer->status == MR_OK &&
-        (printer->wanted == NULL || (key_batch != NULL && key_matches(key_batch, printer->wanted)))) {
+        (printer->wanted == NULL ||
+         (key_batch != NULL && key_matches(key_batch, printer->wanted)))) {
         mr_json_begin_object(&out, NULL);
         if (key_batch != NULL)
             add_columns(&out, key_batch);
@@ -141,8 +147,9 @@ static enum mr_status list_stores(struct mr_state *state)
 
     printf("%-28s %-12s %12s %12s %8s  %s\n", "STORE", "KIND", "KEYS", "BYTES", "VERSION", "KEY");
     for (size_t i = 0; mr_state_info(state, i, &info); i++)
-        printf("%-28s %-12s %12llu %12llu %8llu  %s\n", info.name, info.kind, (unsigned long long)info.key_count,
-               (unsigned long long)info.memory_bytes, (unsigned long long)info.version, info.key_schema);
+        printf("%-28s %-12s %12llu %12llu %8llu  %s\n", info.name, info.kind,
+               (unsigned long long)info.key_count, (unsigned long long)info.memory_bytes,
+               (unsigned long long)info.version, info.key_schema);
     return MR_OK;
 }
 
@@ -155,19 +162,22 @@ static bool find_info(struct mr_state *state, const char *name, struct mr_store_
     return false;
 }
 
-static enum mr_status print_store(struct mr_state *state, const char *dir, const char *name, const char *wanted,
-                                  struct mr_error *err)
+static enum mr_status print_store(struct mr_state *state, const char *dir, const char *name,
+                                  const char *wanted, struct mr_error *err)
 {
     struct printer printer = {.wanted = wanted};
     struct mr_store_info info;
 
     if (!find_info(state, name, &info))
-        return MR_FAIL(err, MR_NOT_FOUND, "no store '%s' in '%s': 'millrace state ls %s' lists them", name, dir, dir);
+        return MR_FAIL(err, MR_NOT_FOUND,
+                       "no store '%s' in '%s': 'millrace state ls %s' lists them", name, dir, dir);
     if (mr_schema_parse(info.key_schema, strlen(info.key_schema), &printer.keys, NULL) != MR_OK)
         printer.keys = NULL;
-    if (mr_schema_parse(info.value_schema, strlen(info.value_schema), &printer.values, NULL) != MR_OK)
+    if (mr_schema_parse(info.value_schema, strlen(info.value_schema), &printer.values, NULL) !=
+        MR_OK)
         printer.values = NULL;
-    enum mr_status status = mr_store_scan_sorted(mr_state_find(state, name), NULL, 0, print_entry, &printer, err);
+    enum mr_status status =
+        mr_store_scan_sorted(mr_state_find(state, name), NULL, 0, print_entry, &printer, err);
     if (status == MR_OK && printer.status != MR_OK) {
         status = printer.status;
         *err = printer.err;
@@ -183,19 +193,25 @@ static enum mr_status print_store(struct mr_state *state, const char *dir, const
 static enum mr_status dispatch(const struct cli_args *args, struct mr_error *err)
 {
     const char *verb = args->argument_count > 0 ? args->arguments[0] : "";
-    size_t wanted = strcmp(verb, "ls") == 0 ? 2 : strcmp(verb, "export") == 0 ? 3 : strcmp(verb, "get") == 0 ? 4 : 0;
+    size_t wanted = strcmp(verb, "ls") == 0       ? 2
+                    : strcmp(verb, "export") == 0 ? 3
+                    : strcmp(verb, "get") == 0    ? 4
+                                                  : 0;
     struct mr_state *state = NULL;
     enum mr_status status;
 
     if (wanted == 0)
-        return MR_FAIL(err, MR_USAGE, "say what to do: millrace state ls DIR, get DIR STORE KEY or export DIR STORE");
+        return MR_FAIL(
+            err, MR_USAGE,
+            "say what to do: millrace state ls DIR, get DIR STORE KEY or export DIR STORE");
     if (args->argument_count != wanted)
         return MR_FAIL(err, MR_USAGE, "wrong number of arguments: see 'millrace state --help'");
     MR_TRY(mr_state_open_reader(mr_env_posix(), args->arguments[1], &state, err));
     if (wanted == 2)
         status = list_stores(state);
     else
-        status = print_store(state, args->arguments[1], args->arguments[2], wanted == 4 ? args->arguments[3] : NULL, err);
+        status = print_store(state, args->arguments[1], args->arguments[2],
+                             wanted == 4 ? args->arguments[3] : NULL, err);
     mr_state_close(state);
     return status;
 }
@@ -219,7 +235,8 @@ const struct cli_command cli_state = {
     .arguments = "ls DIR | get DIR STORE KEY | export DIR STORE",
     .summary = "Look into the state of a checkpoint, running or not",
     .details = "  ls      stores with their kind, keys, bytes and version\n"
-               "  get     one key, written as its column values with ',' between: \"2026-01-01 00:00:00,Oslo\"\n"
+               "  get     one key, written as its column values with ',' between: \"2026-01-01 "
+               "00:00:00,Oslo\"\n"
                "  export  every key and value, sorted by key, one JSON object a line\n",
     .run = run,
 };

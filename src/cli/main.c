@@ -1,7 +1,8 @@
 /*
  * millrace: finds the sub-command and runs it.
  *
- * SIGPIPE is ignored for the whole process, so that a closed terminal or pipe is an error of a write (exit 74), not a death.
+ * SIGPIPE is ignored for the whole process, so that a closed terminal or pipe is an error of a
+ * write (exit 74), not a death.
  */
 #include "cli/cli.h"
 
@@ -23,7 +24,8 @@ static void print_usage(FILE *out)
     for (size_t i = 0; i < MR_ARRAY_SIZE(commands); i++)
         fprintf(out, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(out, "\n'millrace COMMAND --help' says more. Try:\n"
-                 "  echo '{\"city\": \"Oslo\"}' | millrace run -e \"SELECT city, count(*) FROM stdin GROUP BY city\"\n");
+                 "  echo '{\"city\": \"Oslo\"}' | millrace run -e \"SELECT city, count(*) FROM "
+                 "stdin GROUP BY city\"\n");
 }
 
 static int unknown_command(const char *name)
@@ -48,7 +50,8 @@ int main(int argc, char **argv)
         print_usage(stderr);
         return mr_status_exit_code(MR_USAGE);
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
         return cli_finish_stdout();
     }

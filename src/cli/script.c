@@ -1,5 +1,6 @@
 /*
- * Loading a pipeline and showing what is wrong with it: see script.h.  Called by cmd_run.c and cmd_check.c.
+ * Loading a pipeline and showing what is wrong with it: see script.h. Called by cmd_run.c and
+ * cmd_check.c.
  */
 #include "cli/script.h"
 
@@ -12,7 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static enum mr_status split_settings(struct cli_script *script, const char *text, struct mr_error *err)
+static enum mr_status split_settings(struct cli_script *script, const char *text,
+                                     struct mr_error *err)
 {
     char *at;
 
@@ -26,7 +28,9 @@ static enum mr_status split_settings(struct cli_script *script, const char *text
         if (end != NULL)
             *end = '\0';
         if (equals == NULL || (end != NULL && equals > end))
-            return MR_FAIL(err, MR_USAGE, "cannot read --set '%s': write name=value, more of them with ';' between", text);
+            return MR_FAIL(
+                err, MR_USAGE,
+                "cannot read --set '%s': write name=value, more of them with ';' between", text);
         *equals = '\0';
         MR_TRY(cli_script_set(script, at, equals + 1, err));
         at = end != NULL ? end + 1 : NULL;
@@ -34,10 +38,12 @@ static enum mr_status split_settings(struct cli_script *script, const char *text
     return MR_OK;
 }
 
-enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value, struct mr_error *err)
+enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value,
+                              struct mr_error *err)
 {
     if (script->setting_count >= CLI_SETTINGS_MAX)
-        return MR_FAIL(err, MR_USAGE, "too many settings on the command line: at most %d", CLI_SETTINGS_MAX);
+        return MR_FAIL(err, MR_USAGE, "too many settings on the command line: at most %d",
+                       CLI_SETTINGS_MAX);
     script->settings[script->setting_count++] = (struct mr_option_pair){name, value};
     return MR_OK;
 }
@@ -48,21 +54,27 @@ static enum mr_status load_text(const struct cli_command *command, const struct 
     const char *text = cli_value(command, args, "--execute");
 
     if (text != NULL && args->argument_count > 0)
-        return MR_FAIL(err, MR_USAGE, "cannot take both -e and the file '%s': give one of them", args->arguments[0]);
+        return MR_FAIL(err, MR_USAGE, "cannot take both -e and the file '%s': give one of them",
+                       args->arguments[0]);
     if (text != NULL) {
         script->name = "-e";
         script->text = mr_strdup(text);
         script->text_bytes = strlen(text);
-        return script->text != NULL ? MR_OK : MR_FAIL(err, MR_NOMEM, "cannot read -e: out of memory");
+        return script->text != NULL ? MR_OK
+                                    : MR_FAIL(err, MR_NOMEM, "cannot read -e: out of memory");
     }
     if (args->argument_count != 1)
-        return MR_FAIL(err, MR_USAGE, "give one file of SQL, or -e \"SELECT ...\": see 'millrace %s --help'", command->name);
+        return MR_FAIL(err, MR_USAGE,
+                       "give one file of SQL, or -e \"SELECT ...\": see 'millrace %s --help'",
+                       command->name);
     script->name = args->arguments[0];
-    if (mr_durable_get(mr_env_posix(), script->name, CLI_SCRIPT_BYTES_MAX, &script->text, &script->text_bytes, err) ==
-        MR_OK)
+    if (mr_durable_get(mr_env_posix(), script->name, CLI_SCRIPT_BYTES_MAX, &script->text,
+                       &script->text_bytes, err) == MR_OK)
         return MR_OK;
     if (err->status == MR_NOT_FOUND)
-        return MR_FAIL(err, MR_USAGE, "cannot open '%s': no such file; give the path of a .sql file", script->name);
+        return MR_FAIL(err, MR_USAGE,
+                       "cannot open '%s': no such file; give the path of a .sql file",
+                       script->name);
     return err->status;
 }
 
@@ -80,7 +92,8 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
     return MR_OK;
 }
 
-enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_plan **ret_plan, struct mr_error *err)
+enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_plan **ret_plan,
+                               struct mr_error *err)
 {
     const struct mr_sql_overrides overrides = {
         .settings = script->settings,
@@ -113,7 +126,8 @@ int cli_script_fail(const struct cli_script *script, const struct mr_error *err)
 {
     if (err->sql_line == 0 || script->text == NULL)
         return cli_fail(err);
-    fprintf(stderr, "millrace: %s:%u:%u: %s\n", script->name, err->sql_line, err->sql_column, err->text);
+    fprintf(stderr, "millrace: %s:%u:%u: %s\n", script->name, err->sql_line, err->sql_column,
+            err->text);
     print_caret(script->text, err->sql_line, err->sql_column);
     return mr_status_exit_code(err->status);
 }

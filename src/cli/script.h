@@ -1,5 +1,6 @@
 /*
- * The pipeline that a command was given: a file or -e text, the settings of the command line, and how its errors are shown.
+ * The pipeline that a command was given: a file or -e text, the settings of the command line, and
+ * how its errors are shown.
  */
 #ifndef MR_CLI_SCRIPT_H
 #define MR_CLI_SCRIPT_H
@@ -13,7 +14,9 @@ enum { CLI_SETTINGS_MAX = 32, CLI_SCRIPT_BYTES_MAX = 1 << 20 };
 #define CLI_SCRIPT_FLAGS                                                                           \
     {"--execute", "-e", "SQL", "Take the pipeline from here instead of a file."},                  \
         {"--checkpoint", NULL, "DIR", "Checkpoint directory; wins over SET checkpoint."},          \
-        {"--set", NULL, "NAME=VALUE[;...]", "Settings that win over SET in the file."}
+    {                                                                                              \
+        "--set", NULL, "NAME=VALUE[;...]", "Settings that win over SET in the file."               \
+    }
 
 struct cli_script {
     char *text;
@@ -25,10 +28,12 @@ struct cli_script {
 };
 
 /* Reads the file or -e, and the settings. A file that is missing is MR_USAGE. */
-enum mr_status cli_script_load(const struct cli_command *command, const struct cli_args *args, struct cli_script *script,
+enum mr_status cli_script_load(const struct cli_command *command, const struct cli_args *args,
+                               struct cli_script *script, struct mr_error *err);
+enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value,
+                              struct mr_error *err);
+enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_plan **ret_plan,
                                struct mr_error *err);
-enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value, struct mr_error *err);
-enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_plan **ret_plan, struct mr_error *err);
 /*
  * Prints the error; one in the SQL text as
  *     millrace: q.sql:3:8: unknown column 'citty'; did you mean 'city'?

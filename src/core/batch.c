@@ -1,16 +1,18 @@
 /*
- * The life of one batch (architecture section 2; README.md says what a crash between any two steps leaves).
+ * The life of one batch (architecture section 2; README.md says what a crash between any two steps
+ * leaves).
  *
- *   plan     ask every source for its end offset; PLAN(N) into the log                      mr__batch_plan
+ *   plan     ask every source for its end offset; PLAN(N) into the log mr__batch_plan
  *            -- the caller syncs: nothing runs before PLAN(N) is durable --
- *   run      tasks over exactly these ranges, then the folds in graph order                 run_tasks, run_folds
- *   stage    sinks make their output durable, out of sight                                  stage_sinks
- *   publish  sinks show it                                                                  publish_sinks
+ *   run      tasks over exactly these ranges, then the folds in graph order run_tasks, run_folds
+ *   stage    sinks make their output durable, out of sight stage_sinks
+ *   publish  sinks show it publish_sinks
  *   commit   sources' memory and state deltas, COMMIT(N) into the log                       commit
  *            -- the caller syncs, possibly together with PLAN(N + 1) --
- *   forget   acknowledge, purge                                                             mr__batch_after_commit
+ *   forget   acknowledge, purge mr__batch_after_commit
  *
- * A failure before COMMIT(N) is in the log is undone by mr__batch_abort; the same PLAN can then run again.
+ * A failure before COMMIT(N) is in the log is undone by mr__batch_abort; the same PLAN can then run
+ * again.
  */
 #include "core/internal.h"
 
@@ -34,7 +36,8 @@ static bool same_offset(const char *a, const char *b)
 }
 
 /* Asks one source; its end is start again when there is nothing new. */
-static enum mr_status plan_source(struct mr_query *query, struct mr_node *node, bool *ret_new, struct mr_error *err)
+static enum mr_status plan_source(struct mr_query *query, struct mr_node *node, bool *ret_new,
+                                  struct mr_error *err)
 {
     struct mr_source_run *run = node->source;
     struct mr_plan_limits limits = {.ignore = query->config.trigger == MR_TRIGGER_ONCE};
@@ -105,8 +108,8 @@ static enum mr_status fill_plan(struct mr_query *query, int64_t batch_time_us, s
     return MR_OK;
 }
 
-enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, bool always, bool *ret_planned,
-                              struct mr_error *err)
+enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, bool always,
+                              bool *ret_planned, struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
     int64_t began = mr_env_monotonic_ns(query->env);
@@ -153,7 +156,8 @@ static void mark_firing(struct mr_query *query)
     }
 }
 
-static enum mr_status split_sources(struct mr_query *query, size_t *ret_tasks, uint64_t *ret_bytes, struct mr_error *err)
+static enum mr_status split_sources(struct mr_query *query, size_t *ret_tasks, uint64_t *ret_bytes,
+                                    struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
 
@@ -169,7 +173,8 @@ static enum mr_status split_sources(struct mr_query *query, size_t *ret_tasks, u
         run->bad_rows = 0;
         if (same_offset(run->start, run->end))
             continue;
-        if (run->ops->split(run->object, run->start, run->end, &run->partition_count, &run->work_bytes, err) != MR_OK)
+        if (run->ops->split(run->object, run->start, run->end, &run->partition_count,
+                            &run->work_bytes, err) != MR_OK)
             return mr_error_prefix(err, "source '%s'", graph->nodes[i]->name);
         *ret_tasks += run->partition_count;
         *ret_bytes += run->work_bytes;
@@ -185,17 +190,20 @@ static size_t count_folds(const struct mr_graph *graph)
     return count;
 }
 
-static enum mr_status begin_sinks(struct mr_query *query, uint32_t partition_count, struct mr_error *err)
+static enum mr_status begin_sinks(struct mr_query *query, uint32_t partition_count,
+                                  struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
-    struct mr_sink_batch info = {query->plan.batch_id, query->attempt, query->plan.batch_time_us, partition_count};
+    struct mr_sink_batch info = {query->plan.batch_id, query->attempt, query->plan.batch_time_us,
+                                 partition_count};
 
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_node *node = graph->nodes[i];
         if (node->kind != MR_NODE_SINK)
             continue;
         node->sink->rows = 0;
-        node->sink->skip = !node->fires || node->sink->last_published >= (int64_t)query->plan.batch_id;
+        node->sink->skip =
+            !node->fires || node->sink->last_published >= (int64_t)query->plan.batch_id;
         if (node->sink->skip)
             continue;
         if (node->sink->spec.connector->ops->begin(node->sink->object, &info, err) != MR_OK)
@@ -213,7 +221,8 @@ static enum mr_status make_tasks(struct mr_query *query, struct mr_task *tasks, 
 
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_node *node = graph->nodes[i];
-        for (uint32_t p = 0; node->kind == MR_NODE_SOURCE && p < node->source->partition_count; p++) {
+        for (uint32_t p = 0; node->kind == MR_NODE_SOURCE && p < node->source->partition_count;
+             p++) {
             struct mr_task *task = &tasks[*task_count];
             MR_TRY(mr__task_init(task, query, err));
             task->source = node;
@@ -225,9 +234,11 @@ static enum mr_status make_tasks(struct mr_query *query, struct mr_task *tasks, 
     return MR_OK;
 }
 
-/* Everything that the tasks so far collected on one edge, in task order. Borrows: batches stay with the tasks. */
-static enum mr_status gather(const struct mr_task *tasks, size_t task_count, const struct mr_edge *edge,
-                             struct mr_fold_input *ret_input, struct mr_error *err)
+/* Everything that the tasks so far collected on one edge, in task order. Borrows: batches stay with
+ * the tasks. */
+static enum mr_status gather(const struct mr_task *tasks, size_t task_count,
+                             const struct mr_edge *edge, struct mr_fold_input *ret_input,
+                             struct mr_error *err)
 {
     size_t count = 0, at = 0;
 
@@ -248,8 +259,8 @@ static enum mr_status gather(const struct mr_task *tasks, size_t task_count, con
 }
 
 /* Runs one fold over what was collected for it; its output travels in a task context of its own. */
-static enum mr_status run_fold(struct mr_query *query, struct mr_node *node, struct mr_task *tasks, size_t *task_count,
-                               struct mr_error *err)
+static enum mr_status run_fold(struct mr_query *query, struct mr_node *node, struct mr_task *tasks,
+                               size_t *task_count, struct mr_error *err)
 {
     struct mr_task *task = &tasks[*task_count];
     struct mr_fold_input *inputs = mr_alloc_zero(NULL, (node->input_count + 1) * sizeof(*inputs));
@@ -275,7 +286,8 @@ done:
     return status;
 }
 
-static enum mr_status run_folds(struct mr_query *query, struct mr_task *tasks, size_t *task_count, struct mr_error *err)
+static enum mr_status run_folds(struct mr_query *query, struct mr_task *tasks, size_t *task_count,
+                                struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
 
@@ -320,20 +332,22 @@ static void merge_stats(struct mr_query *query, const struct mr_task *tasks, siz
 }
 
 /* Sinks that are not concurrent get everything from the driver, partition after partition. */
-static enum mr_status write_collected(struct mr_query *query, const struct mr_task *tasks, size_t task_count,
-                                      struct mr_error *err)
+static enum mr_status write_collected(struct mr_query *query, const struct mr_task *tasks,
+                                      size_t task_count, struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
 
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_node *node = graph->nodes[i];
-        if (node->kind != MR_NODE_SINK || node->sink->skip || node->sink->spec.connector->ops->concurrent)
+        if (node->kind != MR_NODE_SINK || node->sink->skip ||
+            node->sink->spec.connector->ops->concurrent)
             continue;
         for (size_t t = 0; t < task_count; t++) {
             for (size_t k = 0; k < node->input_count; k++) {
                 const struct mr_batch_list *list = &tasks[t].collected[node->in_edges[k]->id];
                 for (size_t b = 0; b < list->count; b++) {
-                    if (node->sink->spec.connector->ops->write(node->sink->object, tasks[t].info.partition,
+                    if (node->sink->spec.connector->ops->write(node->sink->object,
+                                                               tasks[t].info.partition,
                                                                list->batches[b], err) != MR_OK)
                         return mr_error_prefix(err, "sink '%s'", node->name);
                 }
@@ -363,7 +377,8 @@ static enum mr_status publish_sinks(struct mr_query *query, struct mr_error *err
 
         if (node->kind != MR_NODE_SINK || !node->sink->begun)
             continue;
-        if (node->sink->spec.connector->ops->publish(node->sink->object, query->plan.batch_id, &receipt, err) != MR_OK)
+        if (node->sink->spec.connector->ops->publish(node->sink->object, query->plan.batch_id,
+                                                     &receipt, err) != MR_OK)
             return mr_error_prefix(err, "sink '%s'", node->name);
         node->sink->begun = false;
         node->sink->last_published = (int64_t)query->plan.batch_id;
@@ -373,7 +388,8 @@ static enum mr_status publish_sinks(struct mr_query *query, struct mr_error *err
     return MR_OK;
 }
 
-/* Watermark after this batch (structured.md 7.2): never goes back; a node without data yet holds a `min` watermark. */
+/* Watermark after this batch (structured.md 7.2): never goes back; a node without data yet holds a
+ * `min` watermark. */
 static int64_t next_watermark(struct mr_query *query)
 {
     const struct mr_graph *graph = query->graph;
@@ -401,7 +417,8 @@ static int64_t next_watermark(struct mr_query *query)
     return MR_MAX(global, query->plan.watermark_us);
 }
 
-static enum mr_status collect_receipts(struct mr_query *query, struct mr_commit *commit, struct mr_error *err)
+static enum mr_status collect_receipts(struct mr_query *query, struct mr_commit *commit,
+                                       struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
 
@@ -443,7 +460,8 @@ static enum mr_status commit_batch(struct mr_query *query, struct mr_error *err)
     commit.attempt = query->attempt;
     commit.next_watermark_us = next_watermark(query);
     MR_TRY_GOTO(remember_sources(query, err));
-    MR_TRY_GOTO(mr_state_prepare(query->state, commit.batch_id, commit.attempt, query->log, &commit, err));
+    MR_TRY_GOTO(
+        mr_state_prepare(query->state, commit.batch_id, commit.attempt, query->log, &commit, err));
     MR_TRY_GOTO(collect_receipts(query, &commit, err));
     if (query->log != NULL)
         MR_TRY_GOTO(mr_batch_log_commit(query->log, &commit, err));
@@ -456,8 +474,8 @@ done:
 }
 
 /* Runs the tasks and the folds; leaves their contexts in tasks for write_collected. */
-static enum mr_status compute(struct mr_query *query, struct mr_task *tasks, size_t *task_count, uint64_t bytes,
-                              struct mr_error *err)
+static enum mr_status compute(struct mr_query *query, struct mr_task *tasks, size_t *task_count,
+                              uint64_t bytes, struct mr_error *err)
 {
     bool wake = bytes == 0 || bytes >= query->config.parallel_min_bytes;
 
@@ -493,12 +511,14 @@ done:
     return status;
 }
 
-/* The numbers of the batch, for progress and metrics; INV6: every dropped row is counted and logged once per batch. */
+/* The numbers of the batch, for progress and metrics; INV6: every dropped row is counted and logged
+ * once per batch. */
 static void count_batch(struct mr_query *query)
 {
     const struct mr_graph *graph = query->graph;
 
-    query->batch_input_rows = query->batch_output_rows = query->batch_late_rows = query->batch_bad_rows = 0;
+    query->batch_input_rows = query->batch_output_rows = query->batch_late_rows =
+        query->batch_bad_rows = 0;
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct mr_node *node = graph->nodes[i];
         if (node->kind == MR_NODE_SOURCE) {
@@ -507,15 +527,16 @@ static void count_batch(struct mr_query *query)
             if (node->source->bad_rows > 0)
                 mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->plan.batch_id,
                        "source '%s': %llu records could not be decoded and were %s", node->name,
-                       (unsigned long long)node->source->bad_rows, node->source->bad != NULL ? "routed" : "skipped");
+                       (unsigned long long)node->source->bad_rows,
+                       node->source->bad != NULL ? "routed" : "skipped");
         }
         if (node->kind == MR_NODE_SINK)
             query->batch_output_rows += node->sink->rows;
         query->batch_late_rows += node->late_rows;
         if (node->late_rows > 0)
             mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->plan.batch_id,
-                   "operator '%s': %llu rows were older than the watermark and were dropped", node->name,
-                   (unsigned long long)node->late_rows);
+                   "operator '%s': %llu rows were older than the watermark and were dropped",
+                   node->name, (unsigned long long)node->late_rows);
     }
     mr_metric_add(&query->metrics, MR_METRIC_INPUT_ROWS, (int64_t)query->batch_input_rows);
     mr_metric_add(&query->metrics, MR_METRIC_OUTPUT_ROWS, (int64_t)query->batch_output_rows);
@@ -581,8 +602,8 @@ void mr__batch_abort(struct mr_query *query)
 }
 
 /*
- * COMMIT(N) is durable: sources move on and learn it; now and then old files go. The end offset is that of the batch just done even when
- * the next one was planned already.
+ * COMMIT(N) is durable: sources move on and learn it; now and then old files go. The end offset is
+ * that of the batch just done even when the next one was planned already.
  */
 enum mr_status mr__batch_after_commit(struct mr_query *query, struct mr_error *err)
 {
@@ -592,7 +613,8 @@ enum mr_status mr__batch_after_commit(struct mr_query *query, struct mr_error *e
 
     for (uint32_t i = 0; i < query->graph->node_count; i++) {
         struct mr_source_run *run = query->graph->nodes[i]->source;
-        if (query->graph->nodes[i]->kind != MR_NODE_SOURCE || run->start == NULL || run->ops->committed == NULL)
+        if (query->graph->nodes[i]->kind != MR_NODE_SOURCE || run->start == NULL ||
+            run->ops->committed == NULL)
             continue;
         run->ops->committed(run->object, run->start);
     }

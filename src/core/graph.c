@@ -1,8 +1,9 @@
 /*
- * Building graphs: see graph.h.  The front ends call the constructors in order; each new node links itself behind its inputs, so the
- * node array is a topological order, which the runner relies on.
+ * Building graphs: see graph.h. The front ends call the constructors in order; each new node links
+ * itself behind its inputs, so the node array is a topological order, which the runner relies on.
  *
- * Ownership: the graph takes operators and options even when a constructor fails, so that a caller has one case.
+ * Ownership: the graph takes operators and options even when a constructor fails, so that a caller
+ * has one case.
  */
 #include "core/internal.h"
 
@@ -81,7 +82,8 @@ static bool push_pointer(void ***array, size_t count, void *pointer)
     return true;
 }
 
-static bool connect_nodes(struct mr_graph *graph, struct mr_node *from, struct mr_node *to, uint32_t port)
+static bool connect_nodes(struct mr_graph *graph, struct mr_node *from, struct mr_node *to,
+                          uint32_t port)
 {
     struct mr_edge *edge = mr_alloc_zero(NULL, sizeof(*edge));
     if (edge == NULL)
@@ -111,20 +113,26 @@ static bool name_is_taken(const struct mr_graph *graph, enum mr_node_kind kind, 
     return false;
 }
 
-/* Makes the node and links it; on failure everything made here is gone again, but op and options are the caller's to free. */
+/* Makes the node and links it; on failure everything made here is gone again, but op and options
+ * are the caller's to free. */
 static enum mr_status add_node(struct mr_graph *graph, enum mr_node_kind kind, const char *name,
-                               struct mr_node *const *inputs, size_t input_count, const struct mr_schema *schema,
-                               struct mr_node **ret_node, struct mr_error *err)
+                               struct mr_node *const *inputs, size_t input_count,
+                               const struct mr_schema *schema, struct mr_node **ret_node,
+                               struct mr_error *err)
 {
     struct mr_node *node;
 
     if (graph->node_count >= MR_NODES_MAX)
-        return MR_FAIL(err, MR_LIMIT, "cannot add operator '%s': a query has at most %d operators", name, MR_NODES_MAX);
+        return MR_FAIL(err, MR_LIMIT, "cannot add operator '%s': a query has at most %d operators",
+                       name, MR_NODES_MAX);
     if (kind != MR_NODE_BAD && name_is_taken(graph, kind, name))
-        return MR_FAIL(err, MR_CONFIG, "cannot add '%s': the name is used twice; give each a name of its own", name);
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot add '%s': the name is used twice; give each a name of its own",
+                       name);
     for (size_t i = 1; i < input_count; i++) {
         if (kind != MR_NODE_FOLD && !mr_schema_equal(inputs[0]->schema, inputs[i]->schema))
-            return MR_FAIL(err, MR_CONFIG, "cannot unite the inputs of '%s': their columns differ", name);
+            return MR_FAIL(err, MR_CONFIG, "cannot unite the inputs of '%s': their columns differ",
+                           name);
     }
     node = mr_alloc_zero(NULL, sizeof(*node));
     if (node == NULL)
@@ -155,8 +163,8 @@ no_memory:
     return MR_FAIL(err, MR_NOMEM, "cannot add operator '%s': out of memory", name);
 }
 
-enum mr_status mr_graph_source(struct mr_graph *graph, const struct mr_source_spec *spec, struct mr_node **ret_node,
-                               struct mr_error *err)
+enum mr_status mr_graph_source(struct mr_graph *graph, const struct mr_source_spec *spec,
+                               struct mr_node **ret_node, struct mr_error *err)
 {
     struct mr_node *node;
     struct mr_source_run *run = mr_alloc_zero(NULL, sizeof(*run));
@@ -182,8 +190,8 @@ enum mr_status mr_graph_source(struct mr_graph *graph, const struct mr_source_sp
     return MR_OK;
 }
 
-enum mr_status mr_graph_bad_records(struct mr_graph *graph, struct mr_node *source, struct mr_node **ret_node,
-                                    struct mr_error *err)
+enum mr_status mr_graph_bad_records(struct mr_graph *graph, struct mr_node *source,
+                                    struct mr_node **ret_node, struct mr_error *err)
 {
     MR_ASSERT(source->kind == MR_NODE_SOURCE);
     if (source->source->bad == NULL) {
@@ -198,11 +206,13 @@ enum mr_status mr_graph_bad_records(struct mr_graph *graph, struct mr_node *sour
 }
 
 enum mr_status mr_graph_map(struct mr_graph *graph, const char *name, struct mr_node *const *inputs,
-                            size_t input_count, const struct mr_schema *schema, const struct mr_map_ops *ops, void *op,
-                            struct mr_node **ret_node, struct mr_error *err)
+                            size_t input_count, const struct mr_schema *schema,
+                            const struct mr_map_ops *ops, void *op, struct mr_node **ret_node,
+                            struct mr_error *err)
 {
     struct mr_node *node;
-    enum mr_status status = add_node(graph, MR_NODE_MAP, name, inputs, input_count, schema, &node, err);
+    enum mr_status status =
+        add_node(graph, MR_NODE_MAP, name, inputs, input_count, schema, &node, err);
 
     if (status != MR_OK) {
         if (ops->free != NULL)
@@ -215,12 +225,14 @@ enum mr_status mr_graph_map(struct mr_graph *graph, const char *name, struct mr_
     return MR_OK;
 }
 
-enum mr_status mr_graph_fold(struct mr_graph *graph, const char *name, struct mr_node *const *inputs,
-                             size_t input_count, const struct mr_schema *schema, const struct mr_fold_ops *ops,
+enum mr_status mr_graph_fold(struct mr_graph *graph, const char *name,
+                             struct mr_node *const *inputs, size_t input_count,
+                             const struct mr_schema *schema, const struct mr_fold_ops *ops,
                              void *op, struct mr_node **ret_node, struct mr_error *err)
 {
     struct mr_node *node;
-    enum mr_status status = add_node(graph, MR_NODE_FOLD, name, inputs, input_count, schema, &node, err);
+    enum mr_status status =
+        add_node(graph, MR_NODE_FOLD, name, inputs, input_count, schema, &node, err);
 
     if (status != MR_OK) {
         if (ops->free != NULL)
@@ -233,8 +245,9 @@ enum mr_status mr_graph_fold(struct mr_graph *graph, const char *name, struct mr
     return MR_OK;
 }
 
-enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *spec, struct mr_node *const *inputs,
-                             size_t input_count, struct mr_error *err)
+enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *spec,
+                             struct mr_node *const *inputs, size_t input_count,
+                             struct mr_error *err)
 {
     struct mr_node *node;
     struct mr_sink_run *run = mr_alloc_zero(NULL, sizeof(*run));
@@ -244,7 +257,8 @@ enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *
         mr_options_free(spec->options);
         return MR_FAIL(err, MR_NOMEM, "cannot add sink '%s': out of memory", spec->name);
     }
-    status = add_node(graph, MR_NODE_SINK, spec->name, inputs, input_count, inputs[0]->schema, &node, err);
+    status = add_node(graph, MR_NODE_SINK, spec->name, inputs, input_count, inputs[0]->schema,
+                      &node, err);
     if (status != MR_OK) {
         mr_options_free(spec->options);
         mr_free(run);
@@ -288,10 +302,13 @@ uint64_t mr_graph_fingerprint(const struct mr_graph *graph)
 
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct mr_node *node = graph->nodes[i];
-        const char *kind = node->map != NULL ? node->map->kind : node->fold != NULL ? node->fold->kind : "";
+        const char *kind = node->map != NULL    ? node->map->kind
+                           : node->fold != NULL ? node->fold->kind
+                                                : "";
         char *schema = mr_schema_print(node->schema);
 
-        mr_buf_printf(&text, "%d %s %s (%s)", (int)node->kind, node->name, kind, schema != NULL ? schema : "");
+        mr_buf_printf(&text, "%d %s %s (%s)", (int)node->kind, node->name, kind,
+                      schema != NULL ? schema : "");
         for (size_t k = 0; k < node->input_count; k++)
             mr_buf_printf(&text, " <%s", node->inputs[k]->name);
         mr_buf_add_char(&text, '\n');

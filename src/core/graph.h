@@ -1,6 +1,7 @@
 /*
- * The graph: what a front end builds and the driver runs.  Nodes are made in order, inputs first; names are the identity of state,
- * sources and sinks in the checkpoint, so they must be stable and unique.
+ * The graph: what a front end builds and the driver runs. Nodes are made in order, inputs first;
+ * names are the identity of state, sources and sinks in the checkpoint, so they must be stable and
+ * unique.
  *
  *     source --> map* --> fold --> map* --> sink
  *
@@ -18,7 +19,8 @@ struct mr_graph;
 struct mr_node;
 
 struct mr_graph *mr_graph_new(void);
-void mr_graph_free(struct mr_graph *graph); /* frees operators, options and everything taken; NULL allowed */
+/* frees operators, options and everything taken; NULL allowed */
+void mr_graph_free(struct mr_graph *graph);
 
 struct mr_source_spec {
     const char *name;
@@ -40,30 +42,38 @@ struct mr_sink_spec {
     void *user;
 };
 
-/* All return the node, owned by the graph; what they take is freed by the graph, also on failure. NULL err text never. */
-enum mr_status mr_graph_source(struct mr_graph *graph, const struct mr_source_spec *spec, struct mr_node **ret_node,
-                               struct mr_error *err);
-/* The stream of records of a source that could not be decoded (schema mr_bad_schema); switches routing on. */
-enum mr_status mr_graph_bad_records(struct mr_graph *graph, struct mr_node *source, struct mr_node **ret_node,
-                                    struct mr_error *err);
+/* All return the node, owned by the graph; what they take is freed by the graph, also on failure.
+ * NULL err text never. */
+enum mr_status mr_graph_source(struct mr_graph *graph, const struct mr_source_spec *spec,
+                               struct mr_node **ret_node, struct mr_error *err);
+/* The stream of records of a source that could not be decoded (schema mr_bad_schema); switches
+ * routing on. */
+enum mr_status mr_graph_bad_records(struct mr_graph *graph, struct mr_node *source,
+                                    struct mr_node **ret_node, struct mr_error *err);
 /* Several inputs of one schema: their union. Takes op (freed with ops->free). Shares schema. */
 enum mr_status mr_graph_map(struct mr_graph *graph, const char *name, struct mr_node *const *inputs,
-                            size_t input_count, const struct mr_schema *schema, const struct mr_map_ops *ops, void *op,
-                            struct mr_node **ret_node, struct mr_error *err);
-enum mr_status mr_graph_fold(struct mr_graph *graph, const char *name, struct mr_node *const *inputs,
-                             size_t input_count, const struct mr_schema *schema, const struct mr_fold_ops *ops,
+                            size_t input_count, const struct mr_schema *schema,
+                            const struct mr_map_ops *ops, void *op, struct mr_node **ret_node,
+                            struct mr_error *err);
+enum mr_status mr_graph_fold(struct mr_graph *graph, const char *name,
+                             struct mr_node *const *inputs, size_t input_count,
+                             const struct mr_schema *schema, const struct mr_fold_ops *ops,
                              void *op, struct mr_node **ret_node, struct mr_error *err);
-enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *spec, struct mr_node *const *inputs,
-                             size_t input_count, struct mr_error *err);
+enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *spec,
+                             struct mr_node *const *inputs, size_t input_count,
+                             struct mr_error *err);
 
-/* Slide of a node's output (DStreams): fires when (batch time - zero time) is a multiple. 0 = as its inputs. */
+/* Slide of a node's output (DStreams): fires when (batch time - zero time) is a multiple. 0 = as
+ * its inputs. */
 void mr_node_set_slide(struct mr_node *node, int64_t slide_us);
-/* Declares this map node a watermark operator with that delay: its event times (mr_output_event_times) move the watermark. */
+/* Declares this map node a watermark operator with that delay: its event times
+ * (mr_output_event_times) move the watermark. */
 void mr_node_set_watermark(struct mr_node *node, int64_t delay_us);
 const struct mr_schema *mr_node_schema(const struct mr_node *node);
 const char *mr_node_name(const struct mr_node *node);
 
-/* Text that changes whenever the meaning of the graph does (names, kinds, schemas); fingerprint is its hash. */
+/* Text that changes whenever the meaning of the graph does (names, kinds, schemas); fingerprint is
+ * its hash. */
 uint64_t mr_graph_fingerprint(const struct mr_graph *graph);
 
 #endif

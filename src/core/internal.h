@@ -25,7 +25,8 @@ enum { MR_NODES_MAX = 4096 };
 
 enum mr_node_kind { MR_NODE_SOURCE, MR_NODE_BAD, MR_NODE_MAP, MR_NODE_FOLD, MR_NODE_SINK };
 
-/* An edge from a producer to a consumer; batches that wait for a fold or a sink are collected per edge. */
+/* An edge from a producer to a consumer; batches that wait for a fold or a sink are collected per
+ * edge. */
 struct mr_edge {
     struct mr_node *from;
     struct mr_node *to;
@@ -41,12 +42,12 @@ struct mr_source_run {
     const struct mr_source_ops *ops;
     struct mr_store *store; /* behind kv */
     struct mr_kv *kv;
-    struct mr_node *bad;    /* where bad records go, NULL = nowhere */
-    char *start;            /* offsets of the batch being run; end becomes start at the commit */
+    struct mr_node *bad; /* where bad records go, NULL = nowhere */
+    char *start;         /* offsets of the batch being run; end becomes start at the commit */
     char *end;
     uint32_t partition_count;
     uint64_t work_bytes;
-    uint64_t rows;          /* of this batch: driver, after the tasks */
+    uint64_t rows; /* of this batch: driver, after the tasks */
     uint64_t bad_rows;
     int64_t last_error_log_us;
 };
@@ -55,8 +56,8 @@ struct mr_sink_run {
     struct mr_sink_spec spec;
     struct mr_sink *object;
     int64_t last_published;
-    bool skip;   /* batch already published: recognised (query, N) */
-    bool begun;  /* between begin and publish: abort is owed */
+    bool skip;  /* batch already published: recognised (query, N) */
+    bool begun; /* between begin and publish: abort is owed */
     char *receipt;
     uint64_t rows;
     struct mr_mutex lock; /* guards rows while tasks write */
@@ -102,7 +103,8 @@ struct mr_batch_list {
     size_t count;
     size_t capacity;
 };
-enum mr_status mr__batch_list_add(struct mr_batch_list *list, const struct mr_batch *batch, struct mr_error *err);
+enum mr_status mr__batch_list_add(struct mr_batch_list *list, const struct mr_batch *batch,
+                                  struct mr_error *err);
 void mr__batch_list_release(struct mr_batch_list *list);
 
 /* What one task gathered about a node. */
@@ -115,21 +117,22 @@ struct mr_node_stats {
 };
 
 /*
- * A task context: one source partition, or the output of one fold, on its way through the map operators.  Owned by one thread at a
- * time: the worker that runs it, then the driver.
+ * A task context: one source partition, or the output of one fold, on its way through the map
+ * operators. Owned by one thread at a time: the worker that runs it, then the driver.
  */
 struct mr_task {
     struct mr_query *query;
     struct mr_batch_info info;
-    struct mr_node *source;    /* NULL: output of a fold */
+    struct mr_node *source; /* NULL: output of a fold */
     uint32_t source_partition;
-    void **map_tasks;          /* per node id: what begin gave */
-    bool *begun;               /* per node id */
-    struct mr_batch_list *collected; /* per edge id: batches waiting for a fold or for the driver to write to a sink */
-    struct mr_node_stats *stats;     /* per node id */
+    void **map_tasks; /* per node id: what begin gave */
+    bool *begun;      /* per node id */
+    /* per edge id: batches waiting for a fold or for the driver to write to a sink */
+    struct mr_batch_list *collected;
+    struct mr_node_stats *stats; /* per node id */
     uint64_t rows;
     uint64_t bad_rows;
-    uint64_t *sink_rows;       /* per node id */
+    uint64_t *sink_rows; /* per node id */
 };
 
 /* Where an operator of a task emits to. */
@@ -140,17 +143,21 @@ struct mr_output {
 
 enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struct mr_error *err);
 void mr__task_release(struct mr_task *task);
-enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err);              /* reads its source partition */
+/* reads its source partition */
+enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err);
 enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err);
-enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch, struct mr_error *err);
+enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch,
+                        struct mr_error *err);
 
 /* Workers: threads that take tasks in index order. The driver helps as worker 0. */
 struct mr_workers;
-enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers, struct mr_error *err);
-void mr__workers_free(struct mr_workers *workers);
-/* Runs all tasks; the error of the lowest failed index is returned. wake: use the other threads too. */
-enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count, bool wake,
+enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers,
                                struct mr_error *err);
+void mr__workers_free(struct mr_workers *workers);
+/* Runs all tasks; the error of the lowest failed index is returned. wake: use the other threads
+ * too. */
+enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count,
+                               bool wake, struct mr_error *err);
 
 enum mr_stop { MR_STOP_NONE, MR_STOP_GRACEFUL, MR_STOP_NOW };
 
@@ -170,8 +177,9 @@ struct mr_query {
     uint32_t epoch;
     uint64_t fingerprint;
 
-    uint64_t next_batch;       /* number of the next batch to plan */
-    bool has_plan;             /* plan holds a batch that is planned (in the log, if durable) and not committed */
+    uint64_t next_batch; /* number of the next batch to plan */
+    /* plan holds a batch that is planned (in the log, if durable) and not committed */
+    bool has_plan;
     struct mr_plan plan;
     uint64_t last_commit_sum;
     uint64_t plan_sum;
@@ -181,9 +189,10 @@ struct mr_query {
     int64_t zero_time_us;
     uint64_t batches_done;
     bool any_batch_ran;
-    bool draining;             /* graceful stop: receivers have stopped, what they stored is still being run */
-    bool frozen_done;          /* CAUGHT_UP, ONCE: nothing more to do */
-    int64_t down_since_us;     /* monotonic; when a peer became unavailable, 0 = all there */
+    /* graceful stop: receivers have stopped, what they stored is still being run */
+    bool draining;
+    bool frozen_done;      /* CAUGHT_UP, ONCE: nothing more to do */
+    int64_t down_since_us; /* monotonic; when a peer became unavailable, 0 = all there */
     uint32_t attempt;
 
     /* For progress. */
@@ -213,8 +222,8 @@ void mr__query_close_parts(struct mr_query *query);
 
 /* batch.c */
 /* Plans the next batch and appends PLAN to the log (not synced). *ret_planned false: nothing to do. */
-enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, bool always, bool *ret_planned,
-                              struct mr_error *err);
+enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, bool always,
+                              bool *ret_planned, struct mr_error *err);
 /* Runs query->plan to its COMMIT in the log (not synced); clears has_plan. */
 enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err);
 void mr__batch_abort(struct mr_query *query);
@@ -225,8 +234,9 @@ enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct m
 void mr__progress_report(struct mr_query *query, bool idle);
 
 /* receiver.c: a receiver as a source. min_last: newest block that a PLAN names. */
-enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run, uint64_t min_last,
-                                        struct mr_source **ret_source, struct mr_error *err);
+enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run,
+                                        uint64_t min_last, struct mr_source **ret_source,
+                                        struct mr_error *err);
 extern const struct mr_source_ops mr__receiver_source_ops;
 /* Stops taking data in, makes what was taken durable. Driver. */
 void mr__receiver_source_drain(struct mr_source *source);

@@ -1,11 +1,12 @@
 /*
  * Opening and closing the parts of a query.
  *
- *   checkpoint (lock, identity) -> batch log (recovery, epoch) -> state (load) -> pinned settings -> operators claim their
+ *   checkpoint (lock, identity) -> batch log (recovery, epoch) -> state (load) -> pinned settings
+ *   -> operators claim their
  *   stores -> sinks -> sources, at the offsets of the last plan
  *
- * Recovery may be killed at any point and run again: nothing here changes what a COMMIT says.  Called by mr_query_new and
- * mr_query_free only.  Thread: driver.
+ * Recovery may be killed at any point and run again: nothing here changes what a COMMIT says.
+ * Called by mr_query_new and mr_query_free only. Thread: driver.
  */
 #include "core/internal.h"
 
@@ -32,7 +33,8 @@ static void make_uuid_text(struct mr_env *env, uint8_t id[16], char text[37])
     text[at] = '\0';
 }
 
-static enum mr_status open_log(struct mr_query *query, struct mr_recovered *recovered, struct mr_error *err)
+static enum mr_status open_log(struct mr_query *query, struct mr_recovered *recovered,
+                               struct mr_error *err)
 {
     struct mr_batch_log_config config = {
         .segment_bytes = query->config.segment_bytes,
@@ -40,17 +42,21 @@ static enum mr_status open_log(struct mr_query *query, struct mr_recovered *reco
     };
 
     MR_TRY(mr_checkpoint_open(query->env, query->config.checkpoint_dir, &query->checkpoint, err));
-    mr_metric_set(&query->metrics, MR_METRIC_TEMP_FILES_REMOVED, (int64_t)query->checkpoint.temp_files_removed);
+    mr_metric_set(&query->metrics, MR_METRIC_TEMP_FILES_REMOVED,
+                  (int64_t)query->checkpoint.temp_files_removed);
     memcpy(config.query_id, query->checkpoint.query_id, 16);
-    MR_TRY(mr_batch_log_open(query->env, query->checkpoint.log_dir, &config, &query->log, recovered, err));
+    MR_TRY(mr_batch_log_open(query->env, query->checkpoint.log_dir, &config, &query->log, recovered,
+                             err));
     if (recovered->tail_dropped_bytes > 0)
-        mr_log(MR_LOG_INFO, "core", query->name, -1, "cut %llu torn bytes behind the last flush of the batch log",
+        mr_log(MR_LOG_INFO, "core", query->name, -1,
+               "cut %llu torn bytes behind the last flush of the batch log",
                (unsigned long long)recovered->tail_dropped_bytes);
     query->epoch = recovered->epoch;
     return MR_OK;
 }
 
-static enum mr_status open_state(struct mr_query *query, const struct mr_recovered *recovered, struct mr_error *err)
+static enum mr_status open_state(struct mr_query *query, const struct mr_recovered *recovered,
+                                 struct mr_error *err)
 {
     struct mr_state_config config = {
         .epoch = query->epoch,
@@ -65,16 +71,18 @@ static enum mr_status open_state(struct mr_query *query, const struct mr_recover
     struct mr_state_totals totals;
 
     memcpy(config.query_id, query->checkpoint.query_id, 16);
-    MR_TRY(mr_state_open(query->env, query->checkpoint.state_dir, query->checkpoint.log_dir, &config, recovered,
-                         &query->state, err));
+    MR_TRY(mr_state_open(query->env, query->checkpoint.state_dir, query->checkpoint.log_dir,
+                         &config, recovered, &query->state, err));
     mr_state_totals(query->state, &totals);
     if (totals.snapshots_rebuilt > 0)
-        mr_log(MR_LOG_WARNING, "core", query->name, -1, "rebuilt %llu damaged state snapshots from older parts",
+        mr_log(MR_LOG_WARNING, "core", query->name, -1,
+               "rebuilt %llu damaged state snapshots from older parts",
                (unsigned long long)totals.snapshots_rebuilt);
     return MR_OK;
 }
 
-/* First batch time is the first multiple of the interval after now (CLK-2); it is pinned with the interval. */
+/* First batch time is the first multiple of the interval after now (CLK-2); it is pinned with the
+ * interval. */
 static enum mr_status new_settings(struct mr_query *query, struct mr_error *err)
 {
     struct mr_buf text = MR_BUF_INIT;
@@ -88,7 +96,8 @@ static enum mr_status new_settings(struct mr_query *query, struct mr_error *err)
     mr_json_begin_object(&out, NULL);
     mr_json_add_int(&out, "zero_time_us", query->zero_time_us);
     mr_json_add_int(&out, "tick_us", query->config.trigger == MR_TRIGGER_TICK ? interval_us : 0);
-    mr_json_add_string(&out, "watermark_policy", query->config.watermark_policy_max ? "max" : "min");
+    mr_json_add_string(&out, "watermark_policy",
+                       query->config.watermark_policy_max ? "max" : "min");
     mr_json_add_raw(&out, "query", query->config.settings != NULL ? query->config.settings : "{}");
     mr_json_end_object(&out);
     query->settings = mr_buf_take(&text);
@@ -97,8 +106,10 @@ static enum mr_status new_settings(struct mr_query *query, struct mr_error *err)
     return MR_OK;
 }
 
-/* The checkpoint's settings win; an interval that changed would move every batch time, so it is refused. */
-static enum mr_status adopt_settings(struct mr_query *query, const char *pinned, struct mr_error *err)
+/* The checkpoint's settings win; an interval that changed would move every batch time, so it is
+ * refused. */
+static enum mr_status adopt_settings(struct mr_query *query, const char *pinned,
+                                     struct mr_error *err)
 {
     struct mr_arena arena = MR_ARENA_INIT;
     struct mr_json *json = NULL;
@@ -108,20 +119,23 @@ static enum mr_status adopt_settings(struct mr_query *query, const char *pinned,
 
     if (status != MR_OK || !mr_json_int(mr_json_get(json, "zero_time_us"), &zero_us) ||
         !mr_json_int(mr_json_get(json, "tick_us"), &tick_us)) {
-        status = MR_FAIL(err, MR_CORRUPT, "cannot read the pinned settings of checkpoint '%s'", query->checkpoint.dir);
+        status = MR_FAIL(err, MR_CORRUPT, "cannot read the pinned settings of checkpoint '%s'",
+                         query->checkpoint.dir);
         goto done;
     }
     if (tick_us != wanted_us) {
         status = MR_FAIL(err, MR_CONFIG,
-                         "cannot go on from checkpoint '%s': its batch interval is %lld ms and the program's is %lld "
+                         "cannot go on from checkpoint '%s': its batch interval is %lld ms and the "
+                         "program's is %lld "
                          "ms; use the old interval or a new checkpoint directory",
-                         query->checkpoint.dir, (long long)(tick_us / 1000), (long long)(wanted_us / 1000));
+                         query->checkpoint.dir, (long long)(tick_us / 1000),
+                         (long long)(wanted_us / 1000));
         goto done;
     }
     bool pinned_max = mr_json_is(mr_json_get(json, "watermark_policy"), "max");
     if (pinned_max != query->config.watermark_policy_max)
-        mr_log(MR_LOG_WARNING, "core", query->name, -1, "the checkpoint pins watermark policy '%s'; it wins",
-               pinned_max ? "max" : "min");
+        mr_log(MR_LOG_WARNING, "core", query->name, -1,
+               "the checkpoint pins watermark policy '%s'; it wins", pinned_max ? "max" : "min");
     query->config.watermark_policy_max = pinned_max;
     query->zero_time_us = zero_us;
     query->settings = mr_strdup(pinned);
@@ -141,9 +155,10 @@ static struct mr_node *find_source(struct mr_graph *graph, const char *name)
     return NULL;
 }
 
-/* Puts the offsets of a plan into the sources: of the batch to run again, or the ends of the last committed one. */
-static enum mr_status place_sources(struct mr_query *query, const struct mr_plan *plan, bool run_again,
-                                    struct mr_error *err)
+/* Puts the offsets of a plan into the sources: of the batch to run again, or the ends of the last
+ * committed one. */
+static enum mr_status place_sources(struct mr_query *query, const struct mr_plan *plan,
+                                    bool run_again, struct mr_error *err)
 {
     for (uint32_t i = 0; i < plan->source_count; i++) {
         const struct mr_plan_source *planned = &plan->sources[i];
@@ -152,21 +167,25 @@ static enum mr_status place_sources(struct mr_query *query, const struct mr_plan
 
         if (node == NULL)
             return MR_FAIL(err, MR_CONFIG,
-                           "cannot go on from checkpoint '%s': it reads source '%s', which the query no longer has; put it "
+                           "cannot go on from checkpoint '%s': it reads source '%s', which the "
+                           "query no longer has; put it "
                            "back or use a new checkpoint directory",
                            query->checkpoint.dir, planned->name);
         node->source->start = start != NULL ? mr_strdup(start) : NULL;
         node->source->end = planned->end != NULL ? mr_strdup(planned->end) : NULL;
-        if ((start != NULL && node->source->start == NULL) || (planned->end != NULL && node->source->end == NULL))
+        if ((start != NULL && node->source->start == NULL) ||
+            (planned->end != NULL && node->source->end == NULL))
             return MR_FAIL(err, MR_NOMEM, "cannot place source '%s': out of memory", planned->name);
     }
     return MR_OK;
 }
 
-static enum mr_status adopt_recovered(struct mr_query *query, struct mr_recovered *recovered, struct mr_error *err)
+static enum mr_status adopt_recovered(struct mr_query *query, struct mr_recovered *recovered,
+                                      struct mr_error *err)
 {
-    bool run_again = recovered->has_plan &&
-                     (!recovered->has_commit || recovered->last_plan.batch_id > recovered->last_commit.batch_id);
+    bool run_again =
+        recovered->has_plan &&
+        (!recovered->has_commit || recovered->last_plan.batch_id > recovered->last_commit.batch_id);
 
     if (!recovered->has_plan)
         return new_settings(query, err);
@@ -180,7 +199,8 @@ static enum mr_status adopt_recovered(struct mr_query *query, struct mr_recovere
     query->last_batch_time_us = recovered->last_plan.batch_time_us;
     query->next_batch = recovered->last_plan.batch_id + (run_again ? 0 : 1);
     if (recovered->last_plan.graph_fingerprint != query->fingerprint)
-        mr_log(MR_LOG_INFO, "core", query->name, (int64_t)query->next_batch, "the query has changed since its last run");
+        mr_log(MR_LOG_INFO, "core", query->name, (int64_t)query->next_batch,
+               "the query has changed since its last run");
     if (run_again) {
         query->plan = recovered->last_plan;
         recovered->last_plan = (struct mr_plan){0};
@@ -206,8 +226,8 @@ static enum mr_status open_operators(struct mr_query *query, struct mr_error *er
 
             if (store_name == NULL)
                 return MR_FAIL(err, MR_NOMEM, "cannot open source '%s': out of memory", node->name);
-            status = mr_state_store(query->state, store_name, "source", "source key", "source value",
-                                    &node->source->store, err);
+            status = mr_state_store(query->state, store_name, "source", "source key",
+                                    "source value", &node->source->store, err);
             mr_free(store_name);
             MR_TRY(status);
             node->source->kv = mr_kv_of(node->source->store);
@@ -216,7 +236,8 @@ static enum mr_status open_operators(struct mr_query *query, struct mr_error *er
     unclaimed = mr_state_unclaimed(query->state, 0);
     if (unclaimed != NULL)
         return MR_FAIL(err, MR_CONFIG,
-                       "cannot go on from checkpoint '%s': it holds state of '%s', which the query no longer has; put it back "
+                       "cannot go on from checkpoint '%s': it holds state of '%s', which the query "
+                       "no longer has; put it back "
                        "or use a new checkpoint directory",
                        query->checkpoint.dir, unclaimed);
     return MR_OK;
@@ -240,22 +261,25 @@ static enum mr_status open_sink(struct mr_query *query, struct mr_node *node, st
     if (run->spec.connector->open(&args, &run->object, err) != MR_OK)
         return mr_error_prefix(err, "sink '%s'", node->name);
     if (run->spec.connector->guarantee == MR_AT_LEAST_ONCE && query->durable)
-        mr_log(MR_LOG_INFO, "core", query->name, -1, "sink '%s' (%s) is at-least-once: a crash may repeat its last batch",
-               node->name, run->spec.connector->name);
+        mr_log(MR_LOG_INFO, "core", query->name, -1,
+               "sink '%s' (%s) is at-least-once: a crash may repeat its last batch", node->name,
+               run->spec.connector->name);
     if (run->spec.connector->ops->last_published == NULL)
         return MR_OK;
     if (run->spec.connector->ops->last_published(run->object, &run->last_published, err) != MR_OK)
         return mr_error_prefix(err, "sink '%s'", node->name);
     if (run->last_published > (int64_t)query->next_batch)
         return MR_FAIL(err, MR_CONFIG,
-                       "sink '%s' has batch %lld of this query, but checkpoint '%s' is only at batch %llu: it was "
+                       "sink '%s' has batch %lld of this query, but checkpoint '%s' is only at "
+                       "batch %llu: it was "
                        "restored from an older copy; use the newer checkpoint or a new output",
                        node->name, (long long)run->last_published, query->checkpoint.dir,
                        (unsigned long long)query->next_batch);
     return MR_OK;
 }
 
-static enum mr_status open_source(struct mr_query *query, struct mr_node *node, struct mr_error *err)
+static enum mr_status open_source(struct mr_query *query, struct mr_node *node,
+                                  struct mr_error *err)
 {
     struct mr_source_run *run = node->source;
     struct mr_source_args args = {
@@ -290,11 +314,13 @@ static void choose_source_ops(struct mr_graph *graph)
         struct mr_source_run *run = graph->nodes[i]->source;
         if (graph->nodes[i]->kind != MR_NODE_SOURCE)
             continue;
-        run->ops = run->spec.connector->receiver_open != NULL ? &mr__receiver_source_ops : run->spec.connector->ops;
+        run->ops = run->spec.connector->receiver_open != NULL ? &mr__receiver_source_ops
+                                                              : run->spec.connector->ops;
     }
 }
 
-static enum mr_status open_all(struct mr_query *query, struct mr_recovered *recovered, struct mr_error *err)
+static enum mr_status open_all(struct mr_query *query, struct mr_recovered *recovered,
+                               struct mr_error *err)
 {
     struct mr_graph *graph = query->graph;
 

@@ -1,10 +1,13 @@
 /*
  * Operators: what the front ends put into a graph.
  *
- *   map   stateless, pure: batches of one partition in, batches out.  Runs in tasks, on any worker, several partitions at once.
- *   fold  sees a whole batch at once and may keep state: runs on the driver when all its inputs are there, in partition order.
+ *   map   stateless, pure: batches of one partition in, batches out. Runs in tasks, on any worker,
+ *         several partitions at once.
+ *   fold  sees a whole batch at once and may keep state: runs on the driver when all its inputs are
+ *         there, in partition order.
  *
- * An operator must be deterministic: the same input batches, times and state give the same output bytes.
+ * An operator must be deterministic: the same input batches, times and state give the same output
+ * bytes.
  */
 #ifndef MR_CORE_OPERATOR_H
 #define MR_CORE_OPERATOR_H
@@ -23,31 +26,39 @@ struct mr_batch_info {
     int64_t watermark_us;      /* in force: state at or below may be evicted; INT64_MIN = none */
     int64_t late_watermark_us; /* rows at or below are late; INT64_MIN = none */
     uint32_t partition;        /* global partition number of the task; 0 in folds */
-    unsigned worker;           /* 0 = the driver; below mr_query_config.workers: index for per-worker resources */
+    /* 0 = the driver; below mr_query_config.workers: index for per-worker resources */
+    unsigned worker;
 };
 
 /* Hands a batch on; shares it. Batches without rows are allowed and dropped. */
-enum mr_status mr_output_emit(struct mr_output *out, const struct mr_batch *batch, struct mr_error *err);
+enum mr_status mr_output_emit(struct mr_output *out, const struct mr_batch *batch,
+                              struct mr_error *err);
 /* Event times that passed a watermark operator (microseconds); summed over all tasks of the batch. */
-void mr_output_event_times(struct mr_output *out, int64_t min_us, int64_t max_us, double sum_us, uint64_t count);
+void mr_output_event_times(struct mr_output *out, int64_t min_us, int64_t max_us, double sum_us,
+                           uint64_t count);
 /* Rows dropped as late by this operator: counted in the metrics, the progress document and the log. */
 void mr_output_late_rows(struct mr_output *out, uint64_t count);
 
 struct mr_map_ops {
     size_t struct_size;
     const char *kind; /* "project", "watermark": for progress and errors */
-    /* All three of begin, finish, end may be NULL. begin: once per partition and batch; *ret_task is the task's own. */
-    enum mr_status (*begin)(void *op, const struct mr_batch_info *info, void **ret_task, struct mr_error *err);
-    enum mr_status (*apply)(void *op, void *task, const struct mr_batch_info *info, const struct mr_batch *batch,
-                            struct mr_output *out, struct mr_error *err);
-    enum mr_status (*finish)(void *op, void *task, const struct mr_batch_info *info, struct mr_output *out,
+    /* All three of begin, finish, end may be NULL. begin: once per partition and batch; *ret_task
+     * is the task's own. */
+    enum mr_status (*begin)(void *op, const struct mr_batch_info *info, void **ret_task,
+                            struct mr_error *err);
+    enum mr_status (*apply)(void *op, void *task, const struct mr_batch_info *info,
+                            const struct mr_batch *batch, struct mr_output *out,
+                            struct mr_error *err);
+    enum mr_status (*finish)(void *op, void *task, const struct mr_batch_info *info,
+                             struct mr_output *out,
                              struct mr_error *err); /* after the last batch of the partition */
     void (*end)(void *op, void *task);              /* always follows a begin that succeeded */
     void (*free)(void *op);
 };
 
 struct mr_fold_input {
-    bool present;             /* false: this input has no dataset in this batch (its slide does not fire) */
+    /* false: this input has no dataset in this batch (its slide does not fire) */
+    bool present;
     struct mr_batch **batches; /* in partition order */
     size_t batch_count;
 };
@@ -56,7 +67,8 @@ struct mr_fold_call {
     const struct mr_batch_info *info;
     const struct mr_fold_input *inputs;
     size_t input_count;
-    bool fires;               /* output of this batch will be used; false: only take the input in (windows) */
+    /* output of this batch will be used; false: only take the input in (windows) */
+    bool fires;
     struct mr_output *out;
 };
 
@@ -66,7 +78,8 @@ struct mr_fold_ops {
     /* Claims its stores. Once, after the state was loaded. NULL: stateless fold. */
     enum mr_status (*open)(void *op, struct mr_state *state, struct mr_error *err);
     enum mr_status (*run)(void *op, struct mr_fold_call *call, struct mr_error *err);
-    /* Should a batch run without new data now that the watermark is this? (structured.md 7.6). NULL: never. */
+    /* Should a batch run without new data now that the watermark is this? (structured.md 7.6).
+     * NULL: never. */
     bool (*wants_batch)(void *op, int64_t watermark_us);
     void (*free)(void *op);
     struct mr_store *(*store)(void *op); /* its main store, for progress; may be NULL */

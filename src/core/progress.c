@@ -1,5 +1,6 @@
 /*
- * The progress document of a batch: field names and order of structured.md 22.1, so that what reads Spark's reads ours.
+ * The progress document of a batch: field names and order of structured.md 22.1, so that what reads
+ * Spark's reads ours.
  *
  * Thread: driver; the copy in query->last_progress is guarded by query->lock.
  */
@@ -43,7 +44,8 @@ static void add_event_time(struct mr_json_out *out, const struct mr_query *query
         add_time(out, "max", seen->event_max_us);
         add_time(out, "min", seen->event_min_us);
     }
-    add_time(out, "watermark", query->plan.watermark_us == INT64_MIN ? 0 : query->plan.watermark_us);
+    add_time(out, "watermark",
+             query->plan.watermark_us == INT64_MIN ? 0 : query->plan.watermark_us);
     mr_json_end_object(out);
 }
 
@@ -54,7 +56,9 @@ static void add_state(struct mr_json_out *out, const struct mr_query *query, boo
     mr_json_begin_array(out, "stateOperators");
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct mr_node *node = graph->nodes[i];
-        struct mr_store *store = node->kind == MR_NODE_FOLD && node->fold->store != NULL ? node->fold->store(node->op) : NULL;
+        struct mr_store *store = node->kind == MR_NODE_FOLD && node->fold->store != NULL
+                                     ? node->fold->store(node->op)
+                                     : NULL;
         struct mr_store_stats stats = {0};
 
         if (store == NULL)
@@ -113,13 +117,17 @@ static void add_sources(struct mr_json_out *out, const struct mr_query *query, b
             node->source->ops->stats(node->source->object, node->source->start, &stats);
         mr_json_begin_object(out, NULL);
         mr_json_add_string(out, "description", node->name);
-        add_offset(out, "startOffset", is_idle ? node->source->start : planned_start(query, node->name));
+        add_offset(out, "startOffset",
+                   is_idle ? node->source->start : planned_start(query, node->name));
         add_offset(out, "endOffset", node->source->start);
-        add_offset(out, "latestOffset", stats.latest_offset != NULL ? stats.latest_offset : node->source->start);
+        add_offset(out, "latestOffset",
+                   stats.latest_offset != NULL ? stats.latest_offset : node->source->start);
         mr_json_add_int(out, "numInputRows", (int64_t)rows);
         mr_json_add_double(out, "inputRowsPerSecond",
-                           query->previous_trigger_start_us == 0 ? 0.0 : per_second(rows, since_us), 1);
-        mr_json_add_double(out, "processedRowsPerSecond", per_second(rows, MR_MAX(query->duration_run_us, 1000)), 1);
+                           query->previous_trigger_start_us == 0 ? 0.0 : per_second(rows, since_us),
+                           1);
+        mr_json_add_double(out, "processedRowsPerSecond",
+                           per_second(rows, MR_MAX(query->duration_run_us, 1000)), 1);
         mr_json_begin_object(out, "metrics");
         if (stats.rows_behind >= 0)
             mr_json_add_int(out, "rowsBehind", stats.rows_behind);
@@ -159,7 +167,8 @@ static void add_sinks(struct mr_json_out *out, const struct mr_query *query, boo
         mr_json_end_array(out);
 }
 
-static void write_document(struct mr_buf *text, const struct mr_query *query, bool is_idle, int64_t duration_us)
+static void write_document(struct mr_buf *text, const struct mr_query *query, bool is_idle,
+                           int64_t duration_us)
 {
     struct mr_json_out out = {text, false};
     uint64_t rows = is_idle ? 0 : query->batch_input_rows;
@@ -170,12 +179,14 @@ static void write_document(struct mr_buf *text, const struct mr_query *query, bo
     mr_json_add_string(&out, "runId", query->run_id);
     mr_json_add_string(&out, "name", query->name);
     add_time(&out, "timestamp", query->trigger_start_us);
-    mr_json_add_int(&out, "batchId", (int64_t)(is_idle ? query->next_batch : query->next_batch - 1));
+    mr_json_add_int(&out, "batchId",
+                    (int64_t)(is_idle ? query->next_batch : query->next_batch - 1));
     mr_json_add_int(&out, "batchDuration", duration_us / 1000);
     mr_json_add_int(&out, "numInputRows", (int64_t)rows);
     mr_json_add_double(&out, "inputRowsPerSecond",
                        query->previous_trigger_start_us == 0 ? 0.0 : per_second(rows, since_us), 1);
-    mr_json_add_double(&out, "processedRowsPerSecond", per_second(rows, MR_MAX(duration_us, 1000)), 1);
+    mr_json_add_double(&out, "processedRowsPerSecond", per_second(rows, MR_MAX(duration_us, 1000)),
+                       1);
     mr_json_begin_object(&out, "durationMs");
     mr_json_add_int(&out, "addBatch", is_idle ? 0 : query->duration_run_us / 1000);
     mr_json_add_int(&out, "commitOffsets", is_idle ? 0 : query->duration_commit_us / 1000);
@@ -201,7 +212,8 @@ static void update_gauges(struct mr_query *query)
     mr_metric_set(&query->metrics, MR_METRIC_WATERMARK_US, query->watermark_us);
 }
 
-/* Nobody listens and nobody asked for the last document: then it is not made (a batch can be cheaper than its report). */
+/* Nobody listens and nobody asked for the last document: then it is not made (a batch can be
+ * cheaper than its report). */
 void mr__progress_report(struct mr_query *query, bool is_idle)
 {
     int64_t now_us = mr_env_wall_us(query->env);
@@ -216,7 +228,8 @@ void mr__progress_report(struct mr_query *query, bool is_idle)
     write_document(&text, query, is_idle, duration_us);
     json = mr_buf_take(&text);
     if (json == NULL)
-        return; /* a report that does not fit into memory is no reason to stop a batch that is committed */
+        /* a report that does not fit into memory is no reason to stop a batch that is committed */
+        return;
     struct mr_progress progress = {
         .json = json,
         .batch_id = is_idle ? query->next_batch : query->next_batch - 1,

@@ -1,13 +1,14 @@
 /*
  * The batch loop: when to plan, when to flush, when to wait, when to stop.
  *
- *   mr_query_run:   [run the recovered plan]  { wait for the trigger -> plan -> flush -> run -> (plan the next) -> flush }*
+ *   mr_query_run:   [run the recovered plan] { wait for the trigger -> plan -> flush -> run ->
+ *                   (plan the next) -> flush }*
  *
- * The next batch is planned before COMMIT(N) is flushed whenever its trigger is due, so that both records share the flush: a steady
- * stream costs one fdatasync a batch.
+ * The next batch is planned before COMMIT(N) is flushed whenever its trigger is due, so that both
+ * records share the flush: a steady stream costs one fdatasync a batch.
  *
- * Thread: the caller of mr_query_run is the driver. mr_query_stop, mr_query_last_progress and the wake-ups of sources: any;
- * they take query->lock.
+ * Thread: the caller of mr_query_run is the driver. mr_query_stop, mr_query_last_progress and the
+ * wake-ups of sources: any; they take query->lock.
  */
 #include "core/internal.h"
 
@@ -16,8 +17,8 @@
 #include <string.h>
 
 enum {
-    POLL_US = 10 * 1000,              /* idle: how often sources without wake-ups are asked */
-    IDLE_PROGRESS_US = 10 * 1000000,  /* structured.md 22.2 */
+    POLL_US = 10 * 1000,             /* idle: how often sources without wake-ups are asked */
+    IDLE_PROGRESS_US = 10 * 1000000, /* structured.md 22.2 */
     BACKOFF_FIRST_US = 100 * 1000,
     BACKOFF_MAX_US = 5 * 1000000,
 };
@@ -149,7 +150,8 @@ static int64_t next_trigger_us(const struct mr_query *query)
 
     if (config->trigger == MR_TRIGGER_TICK)
         return query->last_batch_time_us + config->interval_us;
-    if (config->trigger == MR_TRIGGER_INTERVAL && config->interval_us > 0 && query->trigger_start_us != 0)
+    if (config->trigger == MR_TRIGGER_INTERVAL && config->interval_us > 0 &&
+        query->trigger_start_us != 0)
         return floor_to(query->trigger_start_us, config->interval_us) + config->interval_us;
     return 0;
 }
@@ -173,10 +175,12 @@ static void count_missed(struct mr_query *query, int64_t due_us)
 {
     int64_t late_us = mr_env_wall_us(query->env) - due_us;
 
-    if (query->config.trigger != MR_TRIGGER_INTERVAL || due_us == 0 || late_us < query->config.interval_us)
+    if (query->config.trigger != MR_TRIGGER_INTERVAL || due_us == 0 ||
+        late_us < query->config.interval_us)
         return;
     mr_metric_add(&query->metrics, MR_METRIC_MISSED_TRIGGERS, late_us / query->config.interval_us);
-    mr_log(MR_LOG_WARNING, "core", query->name, -1, "falling behind: a batch took longer than the trigger interval");
+    mr_log(MR_LOG_WARNING, "core", query->name, -1,
+           "falling behind: a batch took longer than the trigger interval");
 }
 
 static void wait_for_trigger(struct mr_query *query)
@@ -201,7 +205,8 @@ static enum mr_status sync_log(struct mr_query *query, struct mr_error *err)
     if (query->log == NULL)
         return MR_OK;
     MR_TRY(mr_batch_log_sync(query->log, err));
-    mr_metric_set(&query->metrics, MR_METRIC_LOG_SYNCS, (int64_t)mr_batch_log_sync_count(query->log));
+    mr_metric_set(&query->metrics, MR_METRIC_LOG_SYNCS,
+                  (int64_t)mr_batch_log_sync_count(query->log));
     query->duration_log_us = (mr_env_monotonic_ns(query->env) - began) / 1000;
     return MR_OK;
 }
@@ -209,10 +214,12 @@ static enum mr_status sync_log(struct mr_query *query, struct mr_error *err)
 /* Failures. */
 
 /* A peer is away: waits and lets the caller try again, until the budget is spent. */
-static bool may_try_again(struct mr_query *query, enum mr_status status, uint32_t tries, const struct mr_error *err)
+static bool may_try_again(struct mr_query *query, enum mr_status status, uint32_t tries,
+                          const struct mr_error *err)
 {
     int64_t now_us = mr_env_monotonic_ns(query->env) / 1000;
-    int64_t pause_us = MR_MIN((int64_t)BACKOFF_FIRST_US << MR_MIN(tries, 10u), (int64_t)BACKOFF_MAX_US);
+    int64_t pause_us =
+        MR_MIN((int64_t)BACKOFF_FIRST_US << MR_MIN(tries, 10u), (int64_t)BACKOFF_MAX_US);
 
     if (stop_asked(query) != MR_STOP_NONE)
         return false;
@@ -224,8 +231,8 @@ static bool may_try_again(struct mr_query *query, enum mr_status status, uint32_
     } else if (status != MR_USER || tries >= query->config.retries) {
         return false;
     }
-    mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->next_batch, "%s; trying again in %lld ms",
-           err->text, (long long)(pause_us / 1000));
+    mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->next_batch,
+           "%s; trying again in %lld ms", err->text, (long long)(pause_us / 1000));
     wait_us(query, pause_us, true);
     return stop_asked(query) == MR_STOP_NONE;
 }
@@ -254,8 +261,8 @@ static enum mr_status run_with_retries(struct mr_query *query, struct mr_error *
     }
 }
 
-static enum mr_status plan_with_retries(struct mr_query *query, int64_t batch_time_us, bool *ret_planned,
-                                        struct mr_error *err)
+static enum mr_status plan_with_retries(struct mr_query *query, int64_t batch_time_us,
+                                        bool *ret_planned, struct mr_error *err)
 {
     bool always = query->config.trigger == MR_TRIGGER_TICK && !query->draining;
     struct mr_error local;
@@ -270,7 +277,8 @@ static enum mr_status plan_with_retries(struct mr_query *query, int64_t batch_ti
         }
         if (!may_try_again(query, status, tries, &local)) {
             if (stop_asked(query) != MR_STOP_NONE && mr_status_retriable(status)) {
-                *ret_planned = false; /* asked to stop while a peer is away: nothing is planned, nothing is lost */
+                /* asked to stop while a peer is away: nothing is planned, nothing is lost */
+                *ret_planned = false;
                 return MR_OK;
             }
             if (err != NULL)
@@ -313,7 +321,8 @@ static enum mr_status run_planned(struct mr_query *query, struct mr_error *err)
 
         mr_error_clear(&plan_error);
         next_start_us = mr_env_wall_us(query->env);
-        /* A failure to plan must not keep this commit from the disk: the loop plans again and reports it. */
+        /* A failure to plan must not keep this commit from the disk: the loop plans again and
+         * reports it. */
         if (mr__batch_plan(query, choose_batch_time(query), always, &ahead, &plan_error) != MR_OK)
             ahead = false;
     }
@@ -390,8 +399,9 @@ enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
     return MR_OK;
 }
 
-enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph, const struct mr_query_config *config,
-                            struct mr_query **ret_query, struct mr_error *err)
+enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph,
+                            const struct mr_query_config *config, struct mr_query **ret_query,
+                            struct mr_error *err)
 {
     struct mr_query *query = mr_alloc_zero(NULL, sizeof(*query));
     enum mr_status status;

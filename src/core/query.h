@@ -1,7 +1,9 @@
 /*
- * A running query: the batch loop over a graph (architecture section 2; structured.md 2, 4, 5, 7; dstream.md 3).
+ * A running query: the batch loop over a graph (architecture section 2; structured.md 2, 4, 5, 7;
+ * dstream.md 3).
  *
- * Thread: mr_query_run's caller becomes the driver; mr_query_stop and the readers of progress may be any.
+ * Thread: mr_query_run's caller becomes the driver; mr_query_stop and the readers of progress may
+ * be any.
  */
 #ifndef MR_CORE_QUERY_H
 #define MR_CORE_QUERY_H
@@ -10,11 +12,14 @@
 #include "core/graph.h"
 
 enum mr_trigger_kind {
-    MR_TRIGGER_ASAP,       /* the next batch as soon as there is data */
-    MR_TRIGGER_INTERVAL,   /* boundaries at multiples of interval since the epoch; missed ones are counted, not queued */
-    MR_TRIGGER_ONCE,       /* one batch with everything, then stop */
-    MR_TRIGGER_CAUGHT_UP,  /* batches within the limits until everything that was there at start is done, then stop */
-    MR_TRIGGER_TICK,       /* DStreams: one batch per interval whether there is data or not; missed ones are made up */
+    MR_TRIGGER_ASAP, /* the next batch as soon as there is data */
+    /* boundaries at multiples of interval since the epoch; missed ones are counted, not queued */
+    MR_TRIGGER_INTERVAL,
+    MR_TRIGGER_ONCE, /* one batch with everything, then stop */
+    /* batches within the limits until everything that was there at start is done, then stop */
+    MR_TRIGGER_CAUGHT_UP,
+    /* DStreams: one batch per interval whether there is data or not; missed ones are made up */
+    MR_TRIGGER_TICK,
 };
 
 struct mr_progress;
@@ -24,33 +29,41 @@ struct mr_query_config {
     const char *checkpoint_dir; /* NULL: ephemeral, nothing is written, no recovery */
     enum mr_trigger_kind trigger;
     int64_t interval_us;
-    unsigned workers;           /* threads that run tasks, the driver's included; 0 = cores */
-    uint32_t retries;           /* of a batch after a retriable failure; default 3 */
-    int64_t unavailable_us;     /* how long a peer may be away before MR_UNAVAILABLE ends the query; default 2 min */
-    const char *settings;       /* pinned settings as JSON: the checkpoint's win over these; NULL = {} */
-    uint64_t batches_max;       /* stop after that many committed batches; 0 = no limit (tests, examples) */
-    uint32_t retain_batches;    /* default 100 */
-    uint64_t segment_bytes;     /* default 4 MiB */
-    uint32_t snapshot_every;    /* 0 = by size */
-    bool no_data_batches;       /* default true (mr_query_config_init) */
-    bool watermark_policy_max;  /* default false: min */
-    int64_t block_interval_us;  /* receivers: default 200 ms; 0 = every store at once */
-    int64_t restart_delay_us;   /* receivers: default 2 s */
-    uint64_t receiver_queue_bytes; /* received but not yet in a batch: the receiver waits above it; default 256 MiB */
-    int64_t receiver_rate_max;  /* records a second and receiver; 0 = no limit */
-    int64_t stop_timeout_us;    /* graceful stop: default 10 intervals, at least 10 s */
-    uint64_t parallel_min_bytes; /* a batch with less work runs on the driver alone; default 1 MiB */
-    /* Called by the driver after each batch (and every 10 s when idle); json is the progress document. */
+    unsigned workers; /* threads that run tasks, the driver's included; 0 = cores */
+    uint32_t retries; /* of a batch after a retriable failure; default 3 */
+    /* how long a peer may be away before MR_UNAVAILABLE ends the query; default 2 min */
+    int64_t unavailable_us;
+    /* pinned settings as JSON: the checkpoint's win over these; NULL = {} */
+    const char *settings;
+    /* stop after that many committed batches; 0 = no limit (tests, examples) */
+    uint64_t batches_max;
+    uint32_t retain_batches;   /* default 100 */
+    uint64_t segment_bytes;    /* default 4 MiB */
+    uint32_t snapshot_every;   /* 0 = by size */
+    bool no_data_batches;      /* default true (mr_query_config_init) */
+    bool watermark_policy_max; /* default false: min */
+    int64_t block_interval_us; /* receivers: default 200 ms; 0 = every store at once */
+    int64_t restart_delay_us;  /* receivers: default 2 s */
+    /* received but not yet in a batch: the receiver waits above it; default 256 MiB */
+    uint64_t receiver_queue_bytes;
+    int64_t receiver_rate_max; /* records a second and receiver; 0 = no limit */
+    int64_t stop_timeout_us;   /* graceful stop: default 10 intervals, at least 10 s */
+    /* a batch with less work runs on the driver alone; default 1 MiB */
+    uint64_t parallel_min_bytes;
+    /* Called by the driver after each batch (and every 10 s when idle); json is the progress
+     * document. */
     void (*on_progress)(void *arg, const struct mr_progress *progress);
     void *on_progress_arg;
-    /* Tests: called by the driver at named points ("planned", "ran", "staged", "published", "committed"); non-OK ends the run. */
-    enum mr_status (*failpoint)(void *arg, const char *point, uint64_t batch_id, struct mr_error *err);
+    /* Tests: called by the driver at named points ("planned", "ran", "staged", "published",
+     * "committed"); non-OK ends the run. */
+    enum mr_status (*failpoint)(void *arg, const char *point, uint64_t batch_id,
+                                struct mr_error *err);
     void *failpoint_arg;
 };
 void mr_query_config_init(struct mr_query_config *config);
 
 struct mr_progress {
-    const char *json;        /* structured.md 22.1 */
+    const char *json; /* structured.md 22.1 */
     uint64_t batch_id;
     int64_t batch_time_us;
     uint64_t input_rows;
@@ -66,22 +79,26 @@ struct mr_progress {
 struct mr_query;
 
 /*
- * Opens the checkpoint (lock, epoch, recovery), state, sources and sinks. Takes graph, also on failure. Nothing runs yet.
- * Errors as the modules': MR_BUSY, MR_CORRUPT, MR_CONFIG (graph does not fit the checkpoint), ...
+ * Opens the checkpoint (lock, epoch, recovery), state, sources and sinks. Takes graph, also on
+ * failure. Nothing runs yet. Errors as the modules': MR_BUSY, MR_CORRUPT, MR_CONFIG (graph does not
+ * fit the checkpoint), ...
  */
-enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph, const struct mr_query_config *config,
-                            struct mr_query **ret_query, struct mr_error *err);
+enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph,
+                            const struct mr_query_config *config, struct mr_query **ret_query,
+                            struct mr_error *err);
 /* The batch loop. MR_OK: finished by itself or stopped gracefully. Blocks. */
 enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err);
-/* Any thread. graceful: finish the batch, commit, return; else: leave as soon as possible without committing. */
+/* Any thread. graceful: finish the batch, commit, return; else: leave as soon as possible without
+ * committing. */
 void mr_query_stop(struct mr_query *query, bool graceful);
 void mr_query_free(struct mr_query *query); /* after run returned; NULL allowed */
 
 const struct mr_metrics *mr_query_metrics(const struct mr_query *query);
-const char *mr_query_id(const struct mr_query *query);     /* UUID text */
+const char *mr_query_id(const struct mr_query *query); /* UUID text */
 const char *mr_query_run_id(const struct mr_query *query);
 /* Copy of the newest progress document, or NULL; freed with mr_text_free. Any thread. */
 char *mr_query_last_progress(struct mr_query *query);
-int64_t mr_query_zero_time_us(const struct mr_query *query); /* TICK: first batch time minus the interval */
+/* TICK: first batch time minus the interval */
+int64_t mr_query_zero_time_us(const struct mr_query *query);
 
 #endif

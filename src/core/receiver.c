@@ -1,14 +1,17 @@
 /*
  * Receivers as replayable sources (dstream.md 8, 9; architecture section 1).
  *
- *     receiver thread --store--> current block --cut--> block log (append, sync) --> visible to plan()
- *                                    ^ block timer cuts every block interval          offset = number of the last block
+ *     receiver thread --store--> current block --cut--> block log (append, sync) --> plan() sees it
+ *                                    ^ block timer, every block interval
+ *     The offset is the number of the last block.
  *
- * Nothing that a batch may see is not in the log first, and what the log has is kept until the batch that read it is committed: an
- * allocation is nothing but the block range in PLAN(N).  A store that fails ends the receiver's run: it must not read on over a hole.
+ * Nothing that a batch may see is not in the log first, and what the log has is kept until the
+ * batch that read it is committed: an allocation is nothing but the block range in PLAN(N). A store
+ * that fails ends the receiver's run: it must not read on over a hole.
  *
- * Threads: `run` in the receiver's thread; the block timer in its own; everything else is the driver's.  Fields below `lock` are
- * shared.  Cutting a block (append + sync) happens under cut_lock, so blocks are in the order of their bytes.
+ * Threads: `run` in the receiver's thread; the block timer in its own; everything else is the
+ * driver's. Fields below `lock` are shared. Cutting a block (append + sync) happens under cut_lock,
+ * so blocks are in the order of their bytes.
  */
 #include "core/internal.h"
 
@@ -20,9 +23,10 @@
 #include <string.h>
 
 enum {
-    BLOCK_BYTES_MAX = 4 << 20,      /* a block is cut at once when it is that large */
-    PARTITION_BYTES = 1 << 20,      /* blocks are put together into partitions of at least this size */
-    BATCH_BYTES = 1 << 20,          /* rows are handed on in batches of about this size */
+    BLOCK_BYTES_MAX = 4 << 20, /* a block is cut at once when it is that large */
+    /* blocks are put together into partitions of at least this size */
+    PARTITION_BYTES = 1 << 20,
+    BATCH_BYTES = 1 << 20, /* rows are handed on in batches of about this size */
     PARTITIONS_MAX = 4096,
 };
 
@@ -47,8 +51,8 @@ struct mr_receiver_host {
     double permits;         /* rate limit: records that may come now */
     int64_t permits_at_ns;
     bool stopping;
-    bool run_ended;         /* for good: an `ends` receiver at its end, or stopped */
-    enum mr_status failed;  /* of the block log: sticks */
+    bool run_ended;        /* for good: an `ends` receiver at its end, or stopped */
+    enum mr_status failed; /* of the block log: sticks */
     struct mr_error failure;
 };
 
@@ -87,13 +91,13 @@ bool mr_receiver_stopping(const struct mr_receiver_host *host)
 }
 
 /* Writes a block that was taken out of the buffer; the caller holds cut_lock. */
-static enum mr_status write_block(struct mr_receiver_host *host, const struct mr_buf *block, uint64_t records,
-                                  struct mr_error *err)
+static enum mr_status write_block(struct mr_receiver_host *host, const struct mr_buf *block,
+                                  uint64_t records, struct mr_error *err)
 {
     uint64_t number;
 
-    MR_TRY(mr_block_log_append(host->log, block->data, block->size, records, mr_env_wall_us(host->query->env), &number,
-                               err));
+    MR_TRY(mr_block_log_append(host->log, block->data, block->size, records,
+                               mr_env_wall_us(host->query->env), &number, err));
     MR_TRY(mr_block_log_sync(host->log, err));
     mr_metric_add(&host->query->metrics, MR_METRIC_RECEIVED_BLOCKS, 1);
     mr_metric_add(&host->query->metrics, MR_METRIC_RECEIVED_BYTES, (int64_t)block->size);
@@ -150,7 +154,8 @@ static uint64_t count_lines(const char *data, size_t size_bytes)
     return lines;
 }
 
-/* Token bucket (RL-1): at most one second of unused permits is saved. Returns how long to wait; the caller holds lock. */
+/* Token bucket (RL-1): at most one second of unused permits is saved. Returns how long to wait; the
+ * caller holds lock. */
 static int64_t take_permits(struct mr_receiver_host *host, uint64_t records)
 {
     int64_t rate = host->query->config.receiver_rate_max;
@@ -166,7 +171,8 @@ static int64_t take_permits(struct mr_receiver_host *host, uint64_t records)
     return host->permits >= 0 ? 0 : (int64_t)(-host->permits / (double)rate * 1e9) + 1;
 }
 
-/* Waits for the rate limit and for room in the backlog; a stop ends the wait. The caller holds lock. */
+/* Waits for the rate limit and for room in the backlog; a stop ends the wait. The caller holds
+ * lock. */
 static void wait_for_room(struct mr_receiver_host *host, uint64_t records)
 {
     int64_t pause_ns = take_permits(host, records);
@@ -184,8 +190,8 @@ static void wait_for_room(struct mr_receiver_host *host, uint64_t records)
     }
 }
 
-static enum mr_status store(struct mr_receiver_host *host, const char *data, size_t size_bytes, bool durably,
-                            struct mr_error *err)
+static enum mr_status store(struct mr_receiver_host *host, const char *data, size_t size_bytes,
+                            bool durably, struct mr_error *err)
 {
     uint64_t records = count_lines(data, size_bytes);
     enum mr_status status;
@@ -220,8 +226,8 @@ enum mr_status mr_receiver_store(struct mr_receiver_host *host, const char *data
     return store(host, data, size_bytes, false, err);
 }
 
-enum mr_status mr_receiver_store_durably(struct mr_receiver_host *host, const char *data, size_t size_bytes,
-                                         struct mr_error *err)
+enum mr_status mr_receiver_store_durably(struct mr_receiver_host *host, const char *data,
+                                         size_t size_bytes, struct mr_error *err)
 {
     return store(host, data, size_bytes, true, err);
 }
@@ -254,7 +260,8 @@ static void timer_main(void *arg)
 /* Waits between two runs of the receiver. False: stop. */
 static bool pause_before_restart(struct mr_receiver_host *host)
 {
-    int64_t until_ns = mr_env_monotonic_ns(host->query->env) + host->query->config.restart_delay_us * 1000;
+    int64_t until_ns =
+        mr_env_monotonic_ns(host->query->env) + host->query->config.restart_delay_us * 1000;
     bool go_on;
 
     mr_mutex_lock(&host->lock);
@@ -281,13 +288,15 @@ static void run_main(void *arg)
         if (status == MR_STOPPED || host_is_stopping(host) || (status == MR_OK && host->ops->ends))
             break;
         mr_log(status == MR_OK ? MR_LOG_INFO : MR_LOG_WARNING, "receiver", host->query->name, -1,
-               "source '%s': %s; starting again in %lld ms", host->name, status == MR_OK ? "no more data" : err.text,
+               "source '%s': %s; starting again in %lld ms", host->name,
+               status == MR_OK ? "no more data" : err.text,
                (long long)(host->query->config.restart_delay_us / 1000));
         mr_metric_add(&host->query->metrics, MR_METRIC_RECEIVER_RESTARTS, 1);
         if (!pause_before_restart(host))
             break;
     }
-    cut_block(host, NULL); /* the rest; a failure sticks in the host and reaches the driver through plan */
+    /* the rest; a failure sticks in the host and reaches the driver through plan */
+    cut_block(host, NULL);
     mr_mutex_lock(&host->lock);
     host->run_ended = true;
     mr_cond_broadcast(&host->changed);
@@ -298,8 +307,9 @@ static void run_main(void *arg)
 
 /* Source operations: driver. */
 
-enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run, uint64_t min_last,
-                                        struct mr_source **ret_source, struct mr_error *err)
+enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run,
+                                        uint64_t min_last, struct mr_source **ret_source,
+                                        struct mr_error *err)
 {
     struct mr_source *source = mr_alloc_zero(NULL, sizeof(*source));
     struct mr_receiver_args args = {query->env, run->spec.name, run->spec.options, run->spec.user};
@@ -342,7 +352,8 @@ done:
     return MR_OK;
 }
 
-/* The threads start with the first plan, when the driver has set the wake-up and everything else is open. */
+/* The threads start with the first plan, when the driver has set the wake-up and everything else is
+ * open. */
 static enum mr_status start_threads(struct mr_receiver_host *host, struct mr_error *err)
 {
     if (host->run_thread != NULL || host->run_ended)
@@ -361,8 +372,9 @@ static uint64_t block_of(const char *offset)
     return mr_int_parse(offset, strlen(offset), &block) && block > 0 ? (uint64_t)block : 0;
 }
 
-static enum mr_status receiver_plan(struct mr_source *source, const char *start, const struct mr_plan_limits *limits,
-                                    char **ret_end, struct mr_error *err)
+static enum mr_status receiver_plan(struct mr_source *source, const char *start,
+                                    const struct mr_plan_limits *limits, char **ret_end,
+                                    struct mr_error *err)
 {
     struct mr_receiver_host *host = &source->host;
     uint64_t last = mr_block_log_last(host->log);
@@ -386,12 +398,13 @@ static enum mr_status receiver_plan(struct mr_source *source, const char *start,
 }
 
 /*
- * Walks the blocks of (start, end] and puts neighbours together until a partition has PARTITION_BYTES. With wanted < PARTITIONS_MAX stops
- * at that partition and gives its first and last block.
+ * Walks the blocks of (start, end] and puts neighbours together until a partition has
+ * PARTITION_BYTES. With wanted < PARTITIONS_MAX stops at that partition and gives its first and
+ * last block.
  */
-static enum mr_status walk_partitions(struct mr_source *source, const char *start, const char *end, uint32_t wanted,
-                                      uint32_t *ret_count, uint64_t *ret_bytes, uint64_t *ret_first,
-                                      uint64_t *ret_last, struct mr_error *err)
+static enum mr_status walk_partitions(struct mr_source *source, const char *start, const char *end,
+                                      uint32_t wanted, uint32_t *ret_count, uint64_t *ret_bytes,
+                                      uint64_t *ret_first, uint64_t *ret_last, struct mr_error *err)
 {
     uint64_t first = block_of(start) + 1, last = block_of(end), in_partition = 0;
     uint32_t count = 0;
@@ -418,11 +431,13 @@ static enum mr_status walk_partitions(struct mr_source *source, const char *star
 }
 
 static enum mr_status receiver_split(struct mr_source *source, const char *start, const char *end,
-                                     uint32_t *ret_partitions, uint64_t *ret_bytes, struct mr_error *err)
+                                     uint32_t *ret_partitions, uint64_t *ret_bytes,
+                                     struct mr_error *err)
 {
     uint64_t first, last = 0;
 
-    return walk_partitions(source, start, end, UINT32_MAX, ret_partitions, ret_bytes, &first, &last, err);
+    return walk_partitions(source, start, end, UINT32_MAX, ret_partitions, ret_bytes, &first, &last,
+                           err);
 }
 
 static void receiver_close(struct mr_reader *reader)
@@ -440,13 +455,14 @@ static void receiver_close(struct mr_reader *reader)
     mr_free(reader);
 }
 
-static enum mr_status receiver_read(struct mr_source *source, const char *start, const char *end, uint32_t partition,
-                                    struct mr_reader **ret_reader, struct mr_error *err)
+static enum mr_status receiver_read(struct mr_source *source, const char *start, const char *end,
+                                    uint32_t partition, struct mr_reader **ret_reader,
+                                    struct mr_error *err)
 {
     struct mr_source_run *run = source->run;
     struct mr_reader *reader = mr_alloc_zero(NULL, sizeof(*reader));
-    struct mr_decoder_args args = {run->spec.declared != NULL ? run->spec.declared : run->schema, run->schema,
-                                   run->spec.options, run->spec.on_error};
+    struct mr_decoder_args args = {run->spec.declared != NULL ? run->spec.declared : run->schema,
+                                   run->schema, run->spec.options, run->spec.on_error};
     uint32_t count = 0;
     uint64_t bytes = 0;
     enum mr_status status;
@@ -468,7 +484,8 @@ done:
     return MR_OK;
 }
 
-static void keep_bad(void *arg, const struct mr_position *position, struct mr_slice raw, const char *reason)
+static void keep_bad(void *arg, const struct mr_position *position, struct mr_slice raw,
+                     const char *reason)
 {
     struct mr_reader *reader = arg;
     char *where;
@@ -477,10 +494,13 @@ static void keep_bad(void *arg, const struct mr_position *position, struct mr_sl
     if (reader->source->run->bad == NULL)
         return;
     where = mr_asprintf("%s:%llu", position->name, (unsigned long long)position->record);
-    mr_batch_builder_text(reader->bad, 0, reader->source->run->spec.name, strlen(reader->source->run->spec.name));
-    mr_batch_builder_text(reader->bad, 1, where != NULL ? where : "", where != NULL ? strlen(where) : 0);
+    mr_batch_builder_text(reader->bad, 0, reader->source->run->spec.name,
+                          strlen(reader->source->run->spec.name));
+    mr_batch_builder_text(reader->bad, 1, where != NULL ? where : "",
+                          where != NULL ? strlen(where) : 0);
     mr_batch_builder_text(reader->bad, 2, reason, strlen(reason));
-    mr_batch_builder_text(reader->bad, 3, raw.data, MR_MIN(raw.size_bytes, (size_t)MR_BAD_RAW_BYTES_MAX));
+    mr_batch_builder_text(reader->bad, 3, raw.data,
+                          MR_MIN(raw.size_bytes, (size_t)MR_BAD_RAW_BYTES_MAX));
     mr_batch_builder_end_row(reader->bad);
     mr_free(where);
 }
@@ -499,27 +519,30 @@ static enum mr_status decode_block(struct mr_reader *reader, struct mr_error *er
     memcpy(name, text.data, text.size + 1);
     mr_buf_release(&text);
     MR_TRY(mr_block_log_read(reader->source->host.log, reader->next_block, &reader->block, err));
-    /* A header line belongs to files, not to blocks: only the stream's very first block may begin with one. */
+    /* A header line belongs to files, not to blocks: only the stream's very first block may begin
+     * with one. */
     position.byte_offset = reader->next_block == 1 ? 0 : 1;
     status = reader->source->run->spec.format->decode(
-        reader->decoder, (struct mr_slice){reader->block.data, reader->block.size}, &position, reader->builder, keep_bad,
-        reader, err);
+        reader->decoder, (struct mr_slice){reader->block.data, reader->block.size}, &position,
+        reader->builder, keep_bad, reader, err);
     reader->next_block++;
     return status;
 }
 
-static enum mr_status receiver_next(struct mr_reader *reader, struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status receiver_next(struct mr_reader *reader, struct mr_batch **ret_batch,
+                                    struct mr_error *err)
 {
     *ret_batch = NULL;
-    while (reader->next_block <= reader->last_block && mr_batch_builder_bytes(reader->builder) < BATCH_BYTES)
+    while (reader->next_block <= reader->last_block &&
+           mr_batch_builder_bytes(reader->builder) < BATCH_BYTES)
         MR_TRY(decode_block(reader, err));
     if (mr_batch_builder_row_count(reader->builder) == 0)
         return MR_OK;
     return mr_batch_builder_finish(reader->builder, ret_batch, err);
 }
 
-static enum mr_status receiver_take_bad(struct mr_reader *reader, struct mr_batch **ret_bad, uint64_t *ret_count,
-                                        struct mr_error *err)
+static enum mr_status receiver_take_bad(struct mr_reader *reader, struct mr_batch **ret_bad,
+                                        uint64_t *ret_count, struct mr_error *err)
 {
     *ret_count = reader->bad_count;
     reader->bad_count = 0;
@@ -536,7 +559,8 @@ static void receiver_committed(struct mr_source *source, const char *end)
     uint64_t last = block_of(end), bytes = 0;
     struct mr_error err;
 
-    for (uint64_t block = MR_MAX(source->committed_block + 1, mr_block_log_first(host->log)); block <= last; block++) {
+    for (uint64_t block = MR_MAX(source->committed_block + 1, mr_block_log_first(host->log));
+         block <= last; block++) {
         struct mr_block_info info;
         if (mr_block_log_info(host->log, block, &info, NULL) == MR_OK)
             bytes += info.size_bytes;
@@ -548,13 +572,16 @@ static void receiver_committed(struct mr_source *source, const char *end)
     mr_mutex_unlock(&host->lock);
     mr_error_clear(&err);
     if (mr_block_log_purge(host->log, last + 1, &err) != MR_OK)
-        mr_log(MR_LOG_WARNING, "receiver", host->query->name, -1, "cannot remove old received blocks: %s", err.text);
+        mr_log(MR_LOG_WARNING, "receiver", host->query->name, -1,
+               "cannot remove old received blocks: %s", err.text);
 }
 
-static void receiver_stats(struct mr_source *source, const char *end, struct mr_source_stats *ret_stats)
+static void receiver_stats(struct mr_source *source, const char *end,
+                           struct mr_source_stats *ret_stats)
 {
     MR_UNUSED(end);
-    ret_stats->latest_offset = mr_asprintf("%llu", (unsigned long long)mr_block_log_last(source->host.log));
+    ret_stats->latest_offset =
+        mr_asprintf("%llu", (unsigned long long)mr_block_log_last(source->host.log));
 }
 
 static void receiver_set_wakeup(struct mr_source *source, void (*wake)(void *arg), void *arg)

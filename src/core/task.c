@@ -1,17 +1,21 @@
 /*
- * Running operators: one task is one source partition, or the output of one fold, pushed through the map operators behind it.
+ * Running operators: one task is one source partition, or the output of one fold, pushed through
+ * the map operators behind it.
  *
- *     reader --batch--> [map] --> [map] --> edge of a fold     collected in the task, the driver hands it to the fold
- *                                       \-> sink               written at once when the sink is concurrent, else collected
+ *     reader --batch--> [map] --> [map] --> edge of a fold   collected; the driver hands it on
+ *                                       \-> sink             written at once when it is concurrent,
+ *                                                            else collected
  *
- * workers.c calls mr__task_run on any thread; everything a task touches is its own or immutable.  batch.c gathers the collected
- * batches in task order, so the result does not depend on which worker ran what.
+ * workers.c calls mr__task_run on any thread; everything a task touches is its own or immutable.
+ * batch.c gathers the collected batches in task order, so the result does not depend on which
+ * worker ran what.
  */
 #include "core/internal.h"
 
 #include <string.h>
 
-enum mr_status mr__batch_list_add(struct mr_batch_list *list, const struct mr_batch *batch, struct mr_error *err)
+enum mr_status mr__batch_list_add(struct mr_batch_list *list, const struct mr_batch *batch,
+                                  struct mr_error *err)
 {
     if (list->count == list->capacity) {
         size_t capacity = list->capacity == 0 ? 8 : list->capacity * 2;
@@ -49,8 +53,8 @@ enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struc
     task->stats = mr_alloc_zero(NULL, graph->node_count * sizeof(*task->stats));
     task->sink_rows = mr_alloc_zero(NULL, graph->node_count * sizeof(*task->sink_rows));
     task->collected = mr_alloc_zero(NULL, (graph->edge_count + 1) * sizeof(*task->collected));
-    if (task->map_tasks == NULL || task->begun == NULL || task->stats == NULL || task->sink_rows == NULL ||
-        task->collected == NULL) {
+    if (task->map_tasks == NULL || task->begun == NULL || task->stats == NULL ||
+        task->sink_rows == NULL || task->collected == NULL) {
         mr__task_release(task);
         return MR_FAIL(err, MR_NOMEM, "cannot start a task: out of memory");
     }
@@ -77,8 +81,8 @@ void mr__task_release(struct mr_task *task)
     *task = (struct mr_task){0};
 }
 
-static enum mr_status write_to_sink(struct mr_task *task, struct mr_edge *edge, const struct mr_batch *batch,
-                                    struct mr_error *err)
+static enum mr_status write_to_sink(struct mr_task *task, struct mr_edge *edge,
+                                    const struct mr_batch *batch, struct mr_error *err)
 {
     struct mr_sink_run *sink = edge->to->sink;
 
@@ -101,7 +105,8 @@ static enum mr_status begin_map(struct mr_task *task, struct mr_node *node, stru
 }
 
 /* Hands a batch that `from` emitted to everybody behind it. */
-enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch, struct mr_error *err)
+enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch,
+                        struct mr_error *err)
 {
     if (mr_batch_row_count(batch) == 0)
         return MR_OK;
@@ -124,12 +129,14 @@ enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct
     return MR_OK;
 }
 
-enum mr_status mr_output_emit(struct mr_output *out, const struct mr_batch *batch, struct mr_error *err)
+enum mr_status mr_output_emit(struct mr_output *out, const struct mr_batch *batch,
+                              struct mr_error *err)
 {
     return mr__push(out->task, out->node, batch, err);
 }
 
-void mr_output_event_times(struct mr_output *out, int64_t min_us, int64_t max_us, double sum_us, uint64_t count)
+void mr_output_event_times(struct mr_output *out, int64_t min_us, int64_t max_us, double sum_us,
+                           uint64_t count)
 {
     struct mr_node_stats *stats = &out->task->stats[out->node->id];
 
@@ -148,7 +155,8 @@ void mr_output_late_rows(struct mr_output *out, uint64_t count)
     out->task->stats[out->node->id].late_rows += count;
 }
 
-/* Ends the partition for every map operator that it reached, upstream first: a finish may still emit. */
+/* Ends the partition for every map operator that it reached, upstream first: a finish may still
+ * emit. */
 enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err)
 {
     const struct mr_graph *graph = task->query->graph;
@@ -187,7 +195,8 @@ enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err)
     struct mr_reader *reader = NULL;
     enum mr_status status;
 
-    status = run->ops->read(run->object, run->start, run->end, task->source_partition, &reader, err);
+    status =
+        run->ops->read(run->object, run->start, run->end, task->source_partition, &reader, err);
     if (status != MR_OK)
         return status;
     for (;;) {

@@ -1,9 +1,10 @@
 /*
  * The worker pool: threads that run the tasks of a batch.
  *
- * The driver calls mr__workers_run and helps as worker 0.  Tasks are taken in index order through one atomic counter; there is no other
- * shared state between workers but the list of tasks.  A small batch never wakes anybody: waking a sleeping thread costs more than
- * most small batches (workloads: 35 us against 0.12 us).
+ * The driver calls mr__workers_run and helps as worker 0. Tasks are taken in index order through
+ * one atomic counter; there is no other shared state between workers but the list of tasks. A small
+ * batch never wakes anybody: waking a sleeping thread costs more than most small batches
+ * (workloads: 35 us against 0.12 us).
  *
  * Thread: run and free: driver. The rest of the state is guarded by lock.
  */
@@ -18,7 +19,7 @@ struct mr_workers {
     struct worker_arg {
         struct mr_workers *workers;
         unsigned index;
-    } *args;
+    } * args;
 
     struct mr_task *tasks; /* of the run in progress: set before generation moves */
     size_t task_count;
@@ -72,7 +73,8 @@ static void worker_main(void *arg)
     mr_mutex_unlock(&workers->lock);
 }
 
-enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers, struct mr_error *err)
+enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers,
+                               struct mr_error *err)
 {
     struct mr_workers *workers = mr_alloc_zero(NULL, sizeof(*workers));
 
@@ -98,7 +100,8 @@ static enum mr_status start_threads(struct mr_workers *workers, struct mr_error 
         return MR_FAIL(err, MR_NOMEM, "cannot start workers: out of memory");
     for (unsigned i = 0; i < workers->count; i++) {
         workers->args[i] = (struct worker_arg){workers, i + 1};
-        MR_TRY(mr_thread_start("mr-worker", worker_main, &workers->args[i], &workers->threads[i], err));
+        MR_TRY(mr_thread_start("mr-worker", worker_main, &workers->args[i], &workers->threads[i],
+                               err));
     }
     return MR_OK;
 }
@@ -138,8 +141,8 @@ static void wait_all(struct mr_workers *workers)
     mr_mutex_unlock(&workers->lock);
 }
 
-enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count, bool wake,
-                               struct mr_error *err)
+enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count,
+                               bool wake, struct mr_error *err)
 {
     enum mr_status status = MR_OK;
     bool help = wake && task_count > 1 && workers->count > 0;
@@ -149,7 +152,8 @@ enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks
     workers->statuses = mr_alloc_zero(NULL, task_count * sizeof(*workers->statuses));
     workers->errors = mr_alloc_zero(NULL, task_count * sizeof(*workers->errors));
     if (workers->statuses == NULL || workers->errors == NULL) {
-        status = MR_FAIL(err, MR_NOMEM, "cannot run a batch of %zu tasks: out of memory", task_count);
+        status =
+            MR_FAIL(err, MR_NOMEM, "cannot run a batch of %zu tasks: out of memory", task_count);
         goto done;
     }
     if (help)

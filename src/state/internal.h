@@ -18,8 +18,9 @@
 #include "wal/part_list.h"
 
 /*
- * One key. Bytes of the key follow the header, then value_capacity bytes for the value. A key deleted in this batch stays in the table
- * as dead until the batch is applied, so that its change record is found when it comes back.
+ * One key. Bytes of the key follow the header, then value_capacity bytes for the value. A key
+ * deleted in this batch stays in the table as dead until the batch is applied, so that its change
+ * record is found when it comes back.
  */
 struct mr_entry {
     uint32_t key_bytes;
@@ -43,7 +44,8 @@ struct mr_change {
     const char *old_value; /* in undo */
 };
 
-enum { MR_ENTRY_CLASSES = 64, MR_ENTRY_UNIT = 16 }; /* free lists for entries of 16, 32 .. 1024 bytes */
+/* free lists for entries of 16, 32 .. 1024 bytes */
+enum { MR_ENTRY_CLASSES = 64, MR_ENTRY_UNIT = 16 };
 
 struct mr_slab;
 
@@ -61,7 +63,7 @@ struct mr_store {
     uint64_t slot_count; /* power of two, or 0 */
     uint64_t used;       /* slots taken, dead entries included */
     uint64_t live;
-    uint64_t bytes;      /* of entries and slots */
+    uint64_t bytes; /* of entries and slots */
     struct mr_slab *slabs;
     char *slab_at;
     char *slab_end;
@@ -73,11 +75,13 @@ struct mr_store {
     struct mr_arena undo;
     struct mr_store_stats stats; /* of the batch last prepared */
 
-    uint64_t delta_bytes;    /* since the newest snapshot; this and the next three are derived from the list of parts */
+    /* since the newest snapshot; this and the next three are derived from the list of parts */
+    uint64_t delta_bytes;
     uint32_t delta_count;
     uint64_t snapshot_bytes; /* size of the newest snapshot */
-    uint64_t pinned_from;    /* oldest batch whose in-log part a load would need; UINT64_MAX = none */
-    uint64_t version;        /* newest applied batch that changed it */
+    /* oldest batch whose in-log part a load would need; UINT64_MAX = none */
+    uint64_t pinned_from;
+    uint64_t version; /* newest applied batch that changed it */
 };
 
 struct mr_state {
@@ -90,14 +94,15 @@ struct mr_state {
     size_t store_count;
     uint64_t snapshots_written;
     uint64_t snapshots_rebuilt;
-    struct mr_part_list parts;  /* live parts of all stores: what a load of the newest version may need */
-    uint32_t committed_parts;   /* of them; those behind it belong to the batch in flight */
+    /* live parts of all stores: what a load of the newest version may need */
+    struct mr_part_list parts;
+    uint32_t committed_parts; /* of them; those behind it belong to the batch in flight */
     bool read_only;
 };
 
 /* store.c */
-struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema, const char *value_schema,
-                               uint64_t seed);
+struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema,
+                               const char *value_schema, uint64_t seed);
 void mr__store_free(struct mr_store *store);
 void mr__store_clear(struct mr_store *store);    /* no keys, no changes */
 void mr__store_accept(struct mr_store *store);   /* changes become the base */
@@ -120,21 +125,28 @@ struct mr_part_head {
     uint32_t attempt;
     uint64_t seed;
 };
-enum mr_status mr__part_encode(struct mr_store *store, const struct mr_part_head *head, struct mr_buf *out,
-                               struct mr_error *err);
-/* Applies the bytes of a part to a store (a snapshot clears it first). expect: head fields that must agree, name too. */
-enum mr_status mr__part_apply(struct mr_store *store, const struct mr_part_head *expect, const void *data,
-                              size_t size_bytes, const char *where, struct mr_error *err);
-/* Only the names in the head, to make a store before its first part is applied. Freed by the caller with mr_free. */
-enum mr_status mr__part_names(const void *data, size_t size_bytes, const char *where, char **ret_kind,
-                              char **ret_key_schema, char **ret_value_schema, uint64_t *ret_seed, struct mr_error *err);
+enum mr_status mr__part_encode(struct mr_store *store, const struct mr_part_head *head,
+                               struct mr_buf *out, struct mr_error *err);
+/* Applies the bytes of a part to a store (a snapshot clears it first). expect: head fields that
+ * must agree, name too. */
+enum mr_status mr__part_apply(struct mr_store *store, const struct mr_part_head *expect,
+                              const void *data, size_t size_bytes, const char *where,
+                              struct mr_error *err);
+/* Only the names in the head, to make a store before its first part is applied. Freed by the caller
+ * with mr_free. */
+enum mr_status mr__part_names(const void *data, size_t size_bytes, const char *where,
+                              char **ret_kind, char **ret_key_schema, char **ret_value_schema,
+                              uint64_t *ret_seed, struct mr_error *err);
 
 /* state.c */
 enum mr_status mr__state_new(struct mr_env *env, const char *dir, const char *log_dir,
-                             const struct mr_state_config *config, struct mr_state **ret_state, struct mr_error *err);
-enum mr_status mr__state_add_store(struct mr_state *state, const char *name, const char *kind, const char *key_schema,
-                                   const char *value_schema, struct mr_store **ret_store, struct mr_error *err);
-enum mr_status mr__state_keep_part(struct mr_state *state, const struct mr_state_part *part, struct mr_error *err);
+                             const struct mr_state_config *config, struct mr_state **ret_state,
+                             struct mr_error *err);
+enum mr_status mr__state_add_store(struct mr_state *state, const char *name, const char *kind,
+                                   const char *key_schema, const char *value_schema,
+                                   struct mr_store **ret_store, struct mr_error *err);
+enum mr_status mr__state_keep_part(struct mr_state *state, const struct mr_state_part *part,
+                                   struct mr_error *err);
 /* Derives from the list what the stores need to know about their parts. */
 void mr__state_recount(struct mr_state *state);
 char *mr__state_part_path(const struct mr_state *state, const struct mr_state_part *part);

@@ -1,10 +1,12 @@
 /*
  * Loading state: at recovery, for the offline reader, and to verify.
  *
- * What to load is what the log names (struct mr_recovered), nothing else.  For each store the newest snapshot and the deltas after it are
- * applied in order, each checked against the size and sum in its COMMIT.  When that snapshot is damaged or gone, the chain before
- * it is tried: the snapshot before, or the deltas from the very beginning.  When no chain is whole the state cannot be loaded: a store
- * never starts from empty.  Files that the log does not name are left-overs of attempts that died, and are removed.
+ * What to load is what the log names (struct mr_recovered), nothing else. For each store the newest
+ * snapshot and the deltas after it are applied in order, each checked against the size and sum in
+ * its COMMIT. When that snapshot is damaged or gone, the chain before it is tried: the snapshot
+ * before, or the deltas from the very beginning. When no chain is whole the state cannot be loaded:
+ * a store never starts from empty. Files that the log does not name are left-overs of attempts that
+ * died, and are removed.
  */
 #include "state/internal.h"
 
@@ -18,8 +20,9 @@
 enum { PART_BYTES_MAX = 1 << 30, READER_TRIES = 5 };
 
 /* Bytes of a part: from the log (borrowed) or from its file (*ret_owned, freed with mr_text_free). */
-static enum mr_status part_bytes(struct mr_state *state, const struct mr_state_part *part, const char *where,
-                                 const char **ret_data, char **ret_owned, struct mr_error *err)
+static enum mr_status part_bytes(struct mr_state *state, const struct mr_state_part *part,
+                                 const char *where, const char **ret_data, char **ret_owned,
+                                 struct mr_error *err)
 {
     size_t size_bytes = (size_t)part->size_bytes;
 
@@ -30,11 +33,15 @@ static enum mr_status part_bytes(struct mr_state *state, const struct mr_state_p
         *ret_data = *ret_owned;
     }
     if (*ret_data == NULL || size_bytes != part->size_bytes)
-        return MR_FAIL(err, MR_CORRUPT, "'%s' has %zu bytes and its COMMIT says %llu; restore it from a copy", where,
-                       *ret_data == NULL ? (size_t)0 : size_bytes, (unsigned long long)part->size_bytes);
+        return MR_FAIL(err, MR_CORRUPT,
+                       "'%s' has %zu bytes and its COMMIT says %llu; restore it from a copy", where,
+                       *ret_data == NULL ? (size_t)0 : size_bytes,
+                       (unsigned long *long)part->size_bytes);
     if (mr_checksum(*ret_data, size_bytes) != part->sum)
-        return MR_FAIL(err, MR_CORRUPT, "'%s' is damaged: its checksum is not the one in its COMMIT; restore it from a copy",
-                       where);
+        return MR_FAIL(
+            err, MR_CORRUPT,
+            "'%s' is damaged: its checksum is not the one in its COMMIT; restore it from a copy",
+            where);
     return MR_OK;
 }
 
@@ -42,14 +49,17 @@ static char *part_place(struct mr_state *state, const struct mr_state_part *part
 {
     if (!part->in_log)
         return mr__state_part_path(state, part);
-    return mr_asprintf("%s (%s of '%s', batch %llu)", state->log_dir, part->is_snapshot ? "snapshot" : "delta",
-                       part->store, (unsigned long long)part->version);
+    return mr_asprintf("%s (%s of '%s', batch %llu)", state->log_dir,
+                       part->is_snapshot ? "snapshot" : "delta", part->store,
+                       (unsigned long long)part->version);
 }
 
-static enum mr_status apply_part(struct mr_state *state, struct mr_store *store, const struct mr_state_part *part,
-                                 struct mr_error *err)
+static enum mr_status apply_part(struct mr_state *state, struct mr_store *store,
+                                 const struct mr_state_part *part, struct mr_error *err)
 {
-    struct mr_part_head expect = {.is_snapshot = part->is_snapshot, .version = part->version, .epoch = part->epoch,
+    struct mr_part_head expect = {.is_snapshot = part->is_snapshot,
+                                  .version = part->version,
+                                  .epoch = part->epoch,
                                   .attempt = part->attempt};
     char *where = part_place(state, part), *owned = NULL;
     const char *data = NULL;
@@ -67,8 +77,8 @@ static enum mr_status apply_part(struct mr_state *state, struct mr_store *store,
 }
 
 /* The store of a part, made from the names in its head when this is its first. */
-static enum mr_status store_of_part(struct mr_state *state, const struct mr_state_part *part, struct mr_store **ret_store,
-                                    struct mr_error *err)
+static enum mr_status store_of_part(struct mr_state *state, const struct mr_state_part *part,
+                                    struct mr_store **ret_store, struct mr_error *err)
 {
     char *kind = NULL, *key_schema = NULL, *value_schema = NULL, *owned = NULL, *where;
     const char *data = NULL;
@@ -82,8 +92,10 @@ static enum mr_status store_of_part(struct mr_state *state, const struct mr_stat
     if (where == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot load state '%s': out of memory", part->store);
     MR_TRY_GOTO(part_bytes(state, part, where, &data, &owned, err));
-    MR_TRY_GOTO(mr__part_names(data, (size_t)part->size_bytes, where, &kind, &key_schema, &value_schema, &seed, err));
-    MR_TRY_GOTO(mr__state_add_store(state, part->store, kind, key_schema, value_schema, ret_store, err));
+    MR_TRY_GOTO(mr__part_names(data, (size_t)part->size_bytes, where, &kind, &key_schema,
+                               &value_schema, &seed, err));
+    MR_TRY_GOTO(
+        mr__state_add_store(state, part->store, kind, key_schema, value_schema, ret_store, err));
     (*ret_store)->seed = seed;
 done:
     mr_free(kind);
@@ -100,8 +112,9 @@ static bool is_of(const struct mr_state_part *part, const char *name)
 }
 
 /* Applies the parts of one store from index `from` on. */
-static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_part *parts, uint32_t count,
-                                  const char *name, uint32_t from, struct mr_error *err)
+static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_part *parts,
+                                  uint32_t count, const char *name, uint32_t from,
+                                  struct mr_error *err)
 {
     struct mr_store *store = mr_state_find(state, name);
 
@@ -117,8 +130,10 @@ static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_
     return MR_OK;
 }
 
-/* Where the chain may begin that comes before index `before`: the nearest snapshot, else the store's first part. */
-static uint32_t chain_before(const struct mr_state_part *parts, uint32_t before, const char *name, bool *ret_found)
+/* Where the chain may begin that comes before index `before`: the nearest snapshot, else the
+ * store's first part. */
+static uint32_t chain_before(const struct mr_state_part *parts, uint32_t before, const char *name,
+                             bool *ret_found)
 {
     uint32_t first = before;
 
@@ -134,8 +149,8 @@ static uint32_t chain_before(const struct mr_state_part *parts, uint32_t before,
     return first;
 }
 
-static enum mr_status load_store(struct mr_state *state, const struct mr_state_part *parts, uint32_t count,
-                                 const char *name, struct mr_error *err)
+static enum mr_status load_store(struct mr_state *state, const struct mr_state_part *parts,
+                                 uint32_t count, const char *name, struct mr_error *err)
 {
     bool found = false;
     uint32_t from = chain_before(parts, count, name, &found);
@@ -154,12 +169,16 @@ static enum mr_status load_store(struct mr_state *state, const struct mr_state_p
         from = earlier;
     }
     if (status == MR_NOT_FOUND) /* a named file that is gone is damage, not a missing thing */
-        return MR_FAIL(err, MR_CORRUPT, "state '%s' cannot be loaded: a file that batch %llu names is gone from '%s'; "
-                       "restore it from a copy", name, (unsigned long long)parts[count - 1].version, state->dir);
+        return MR_FAIL(
+            err, MR_CORRUPT,
+            "state '%s' cannot be loaded: a file that batch %llu names is gone from '%s'; "
+            "restore it from a copy",
+            name, (unsigned long long)parts[count - 1].version, state->dir);
     return status;
 }
 
-static enum mr_status load_all(struct mr_state *state, const struct mr_recovered *recovered, struct mr_error *err)
+static enum mr_status load_all(struct mr_state *state, const struct mr_recovered *recovered,
+                               struct mr_error *err)
 {
     for (uint32_t i = 0; i < recovered->part_count; i++) {
         bool is_first = true;
@@ -167,7 +186,8 @@ static enum mr_status load_all(struct mr_state *state, const struct mr_recovered
         for (uint32_t k = 0; k < i; k++)
             is_first &= !is_of(&recovered->parts[k], recovered->parts[i].store);
         if (is_first)
-            MR_TRY(load_store(state, recovered->parts, recovered->part_count, recovered->parts[i].store, err));
+            MR_TRY(load_store(state, recovered->parts, recovered->part_count,
+                              recovered->parts[i].store, err));
     }
     for (uint32_t i = 0; i < recovered->part_count; i++)
         MR_TRY(mr__state_keep_part(state, &recovered->parts[i], err));
@@ -179,8 +199,9 @@ static enum mr_status load_all(struct mr_state *state, const struct mr_recovered
 
 struct sweep {
     struct mr_state *state;
-    const char *dir;   /* of one store */
-    struct mr_buf doomed; /* names with NUL ends: nothing is removed while the directory is being read */
+    const char *dir; /* of one store */
+    /* names with NUL ends: nothing is removed while the directory is being read */
+    struct mr_buf doomed;
 };
 
 static bool ends_with(const char *text, const char *end)
@@ -192,7 +213,9 @@ static bool ends_with(const char *text, const char *end)
 static bool is_named(struct mr_state *state, const char *path)
 {
     for (uint32_t i = 0; i < state->parts.count; i++) {
-        char *named = state->parts.parts[i].file != NULL ? mr__state_part_path(state, &state->parts.parts[i]) : NULL;
+        char *named = state->parts.parts[i].file != NULL
+                          ? mr__state_part_path(state, &state->parts.parts[i])
+                          : NULL;
         bool same = named != NULL && strcmp(named, path) == 0;
 
         mr_free(named);
@@ -233,7 +256,8 @@ static enum mr_status sweep_store_dir(struct mr_state *state, const char *dir, s
 
     if (status == MR_OK)
         status = mr_env_list(state->env, dir, note_file, &sweep, err);
-    for (size_t at = 0; status == MR_OK && at < sweep.doomed.size; at += strlen(sweep.doomed.data + at) + 1) {
+    for (size_t at = 0; status == MR_OK && at < sweep.doomed.size;
+         at += strlen(sweep.doomed.data + at) + 1) {
         status = mr_env_unlink(state->env, sweep.doomed.data + at, err);
         if (status == MR_NOT_FOUND)
             status = MR_OK;
@@ -258,8 +282,9 @@ static enum mr_status sweep_all(struct mr_state *state, struct mr_error *err)
 }
 
 enum mr_status mr_state_open(struct mr_env *env, const char *dir, const char *log_dir,
-                             const struct mr_state_config *config, const struct mr_recovered *recovered,
-                             struct mr_state **ret_state, struct mr_error *err)
+                             const struct mr_state_config *config,
+                             const struct mr_recovered *recovered, struct mr_state **ret_state,
+                             struct mr_error *err)
 {
     struct mr_state *state = NULL;
     enum mr_status status;
@@ -278,8 +303,8 @@ enum mr_status mr_state_open(struct mr_env *env, const char *dir, const char *lo
 
 /* Reading beside a running query. */
 
-static enum mr_status open_reader_once(const struct mr_checkpoint *checkpoint, struct mr_state **ret_state,
-                                       struct mr_error *err)
+static enum mr_status open_reader_once(const struct mr_checkpoint *checkpoint,
+                                       struct mr_state **ret_state, struct mr_error *err)
 {
     struct mr_state_config config = {.retain_batches = 100};
     struct mr_recovered recovered = {0};
@@ -287,8 +312,10 @@ static enum mr_status open_reader_once(const struct mr_checkpoint *checkpoint, s
     enum mr_status status;
 
     memcpy(config.query_id, checkpoint->query_id, 16);
-    MR_TRY(mr_batch_log_peek(checkpoint->env, checkpoint->log_dir, config.retain_batches, &recovered, err));
-    status = mr__state_new(checkpoint->env, checkpoint->state_dir, checkpoint->log_dir, &config, &state, err);
+    MR_TRY(mr_batch_log_peek(checkpoint->env, checkpoint->log_dir, config.retain_batches,
+                             &recovered, err));
+    status = mr__state_new(checkpoint->env, checkpoint->state_dir, checkpoint->log_dir, &config,
+                           &state, err);
     if (status == MR_OK) {
         state->read_only = true;
         status = load_all(state, &recovered, err);
@@ -302,9 +329,10 @@ static enum mr_status open_reader_once(const struct mr_checkpoint *checkpoint, s
     return MR_OK;
 }
 
-/* The running query may purge a file between our reading the log and the file: then the log says something newer by now. */
-enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_dir, struct mr_state **ret_state,
-                                    struct mr_error *err)
+/* The running query may purge a file between our reading the log and the file: then the log says
+ * something newer by now. */
+enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_dir,
+                                    struct mr_state **ret_state, struct mr_error *err)
 {
     struct mr_checkpoint checkpoint = {0};
     enum mr_status status;
@@ -321,8 +349,8 @@ enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_d
 
 /* Verify: every part that the log names, also those that a load would not need. */
 enum mr_status mr_state_verify(struct mr_env *env, const char *checkpoint_dir,
-                               void (*report)(const char *line, void *arg), void *arg, uint64_t *ret_bad,
-                               struct mr_error *err)
+                               void (*report)(const char *line, void *arg), void *arg,
+                               uint64_t *ret_bad, struct mr_error *err)
 {
     struct mr_checkpoint checkpoint = {0};
     struct mr_state_config config = {.retain_batches = 100};

@@ -3,11 +3,13 @@
  *
  *     FILE_HEAD { is_snapshot u8, query id 16, version u64, epoch u32, attempt u32, seed u64,
  *                 store, kind, key schema, value schema: blocks }
- *     GROUP     { group u8, count varint, count * ( op u8: 1 put, 0 delete | key block | value block when put ) }    0 .. 256 times
+ *     GROUP     { group u8, count varint, count * ( op u8: 1 put, 0 delete | key block | value
+ *               block when put ) } 0 .. 256 times
  *     FILE_FOOT { entries u64, groups u32, keys in the store afterwards u64 }
  *
- * Records are framed as in wal/record.h. Each record's chain is the checksum of the one before it, so a record that is missing, doubled
- * or from another part breaks the chain. Groups ascend, keys within a group ascend: the same content is the same bytes.
+ * Records are framed as in wal/record.h. Each record's chain is the checksum of the one before it,
+ * so a record that is missing, doubled or from another part breaks the chain. Groups ascend, keys
+ * within a group ascend: the same content is the same bytes.
  */
 #include "state/internal.h"
 
@@ -28,14 +30,17 @@ static int compare_sortable(const void *left, const void *right)
 
     if (a->group != b->group)
         return a->group < b->group ? -1 : 1;
-    order = memcmp(mr__entry_key(a->entry), mr__entry_key(b->entry), MR_MIN(a->entry->key_bytes, b->entry->key_bytes));
+    order = memcmp(mr__entry_key(a->entry), mr__entry_key(b->entry),
+                   MR_MIN(a->entry->key_bytes, b->entry->key_bytes));
     return order != 0 ? order
-                      : (a->entry->key_bytes > b->entry->key_bytes) - (a->entry->key_bytes < b->entry->key_bytes);
+                      : (a->entry->key_bytes > b->entry->key_bytes) -
+                            (a->entry->key_bytes < b->entry->key_bytes);
 }
 
-/* What goes into the part: all live entries, or what the batch changed and was not undone by itself. */
-static enum mr_status collect(struct mr_store *store, bool is_snapshot, struct sortable **ret_all, size_t *ret_count,
-                              struct mr_error *err)
+/* What goes into the part: all live entries, or what the batch changed and was not undone by
+ * itself. */
+static enum mr_status collect(struct mr_store *store, bool is_snapshot, struct sortable **ret_all,
+                              size_t *ret_count, struct mr_error *err)
 {
     size_t room = is_snapshot ? store->used : store->change_count;
     struct sortable *all = mr_alloc(NULL, (room + 1) * sizeof(*all));
@@ -59,7 +64,8 @@ static enum mr_status collect(struct mr_store *store, bool is_snapshot, struct s
     return MR_OK;
 }
 
-static void add_head(struct mr_buf *payload, const struct mr_store *store, const struct mr_part_head *head)
+static void add_head(struct mr_buf *payload, const struct mr_store *store,
+                     const struct mr_part_head *head)
 {
     mr_buf_add_u8(payload, head->is_snapshot);
     mr_buf_add(payload, head->query_id, 16);
@@ -82,8 +88,8 @@ static void add_entry(struct mr_buf *payload, struct mr_entry *entry)
 }
 
 /* One record for the entries of one group, which stand at all[from .. to). */
-static void add_group(struct mr_buf *out, struct mr_buf *payload, const struct sortable *all, size_t from, size_t to,
-                      uint64_t *chain)
+static void add_group(struct mr_buf *out, struct mr_buf *payload, const struct sortable *all,
+                      size_t from, size_t to, uint64_t *chain)
 {
     mr_buf_clear(payload);
     mr_buf_add_u8(payload, (uint8_t)all[from].group);
@@ -92,11 +98,12 @@ static void add_group(struct mr_buf *out, struct mr_buf *payload, const struct s
         add_entry(payload, all[i].entry);
     out->failed |= payload->failed;
     if (!payload->failed)
-        mr_record_append(out, MR_RECORD_GROUP, PART_VERSION, *chain, payload->data, payload->size, chain);
+        mr_record_append(out, MR_RECORD_GROUP, PART_VERSION, *chain, payload->data, payload->size,
+                         chain);
 }
 
-enum mr_status mr__part_encode(struct mr_store *store, const struct mr_part_head *head, struct mr_buf *out,
-                               struct mr_error *err)
+enum mr_status mr__part_encode(struct mr_store *store, const struct mr_part_head *head,
+                               struct mr_buf *out, struct mr_error *err)
 {
     struct mr_buf payload = MR_BUF_INIT;
     struct sortable *all = NULL;
@@ -107,7 +114,8 @@ enum mr_status mr__part_encode(struct mr_store *store, const struct mr_part_head
     MR_TRY(collect(store, head->is_snapshot, &all, &count, err));
     add_head(&payload, store, head);
     if (!payload.failed)
-        mr_record_append(out, MR_RECORD_FILE_HEAD, PART_VERSION, 0, payload.data, payload.size, &chain);
+        mr_record_append(out, MR_RECORD_FILE_HEAD, PART_VERSION, 0, payload.data, payload.size,
+                         &chain);
     out->failed |= payload.failed;
     for (size_t from = 0; from < count;) {
         size_t to = from + 1;
@@ -123,10 +131,13 @@ enum mr_status mr__part_encode(struct mr_store *store, const struct mr_part_head
     mr_buf_add_u64(&payload, store->live);
     out->failed |= payload.failed;
     if (!payload.failed)
-        mr_record_append(out, MR_RECORD_FILE_FOOT, PART_VERSION, chain, payload.data, payload.size, &chain);
+        mr_record_append(out, MR_RECORD_FILE_FOOT, PART_VERSION, chain, payload.data, payload.size,
+                         &chain);
     mr_free(all);
     mr_buf_release(&payload);
-    return out->failed ? MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name) : MR_OK;
+    return out->failed
+               ? MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name)
+               : MR_OK;
 }
 
 /* Reading: `where` names the file or the place in the log for errors. */
@@ -139,22 +150,25 @@ struct part_reader {
     const char *where;
 };
 
-static enum mr_status next_record(struct part_reader *reader, enum mr_record_kind *ret_kind, struct mr_bytes *ret_bytes,
-                                  struct mr_error *err)
+static enum mr_status next_record(struct part_reader *reader, enum mr_record_kind *ret_kind,
+                                  struct mr_bytes *ret_bytes, struct mr_error *err)
 {
     struct mr_record record;
     size_t size_bytes = 0;
-    enum mr_record_result result = mr_record_read(reader->data + reader->at, reader->size_bytes - reader->at,
-                                                  reader->chain, &record, &size_bytes);
+    enum mr_record_result result =
+        mr_record_read(reader->data + reader->at, reader->size_bytes - reader->at, reader->chain,
+                       &record, &size_bytes);
 
     if (result == MR_RECORD_WRONG_ENDIAN || result == MR_RECORD_BAD_VERSION)
-        return MR_FAIL(err, MR_VERSION, "cannot read '%s' at byte %zu: %s", reader->where, reader->at,
-                       mr_record_result_text(result));
+        return MR_FAIL(err, MR_VERSION, "cannot read '%s' at byte %zu: %s", reader->where,
+                       reader->at, mr_record_result_text(result));
     if (result != MR_RECORD_OK)
-        return MR_FAIL(err, MR_CORRUPT, "'%s' is damaged at byte %zu: %s; restore it from a copy of the checkpoint",
+        return MR_FAIL(err, MR_CORRUPT,
+                       "'%s' is damaged at byte %zu: %s; restore it from a copy of the checkpoint",
                        reader->where, reader->at, mr_record_result_text(result));
     if (record.version != PART_VERSION)
-        return MR_FAIL(err, MR_VERSION, "cannot read '%s': made by version %u of the format; run a newer millrace",
+        return MR_FAIL(err, MR_VERSION,
+                       "cannot read '%s': made by version %u of the format; run a newer millrace",
                        reader->where, record.version);
     reader->at += size_bytes;
     reader->chain = record.sum;
@@ -163,9 +177,11 @@ static enum mr_status next_record(struct part_reader *reader, enum mr_record_kin
     return MR_OK;
 }
 
-static enum mr_status bad_content(const struct part_reader *reader, const char *what, struct mr_error *err)
+static enum mr_status bad_content(const struct part_reader *reader, const char *what,
+                                  struct mr_error *err)
 {
-    return MR_FAIL(err, MR_CORRUPT, "'%s' is damaged before byte %zu: %s; restore it from a copy of the checkpoint",
+    return MR_FAIL(err, MR_CORRUPT,
+                   "'%s' is damaged before byte %zu: %s; restore it from a copy of the checkpoint",
                    reader->where, reader->at, what);
 }
 
@@ -174,8 +190,8 @@ struct head_texts {
     size_t bytes[4];
 };
 
-static enum mr_status read_head(struct part_reader *reader, struct mr_part_head *ret_head, struct head_texts *ret_texts,
-                                struct mr_error *err)
+static enum mr_status read_head(struct part_reader *reader, struct mr_part_head *ret_head,
+                                struct head_texts *ret_texts, struct mr_error *err)
 {
     enum mr_record_kind kind;
     struct mr_bytes bytes;
@@ -199,8 +215,9 @@ static enum mr_status read_head(struct part_reader *reader, struct mr_part_head 
     return MR_OK;
 }
 
-enum mr_status mr__part_names(const void *data, size_t size_bytes, const char *where, char **ret_kind,
-                              char **ret_key_schema, char **ret_value_schema, uint64_t *ret_seed, struct mr_error *err)
+enum mr_status mr__part_names(const void *data, size_t size_bytes, const char *where,
+                              char **ret_kind, char **ret_key_schema, char **ret_value_schema,
+                              uint64_t *ret_seed, struct mr_error *err)
 {
     struct part_reader reader = {data, size_bytes, 0, 0, where};
     struct mr_part_head head = {0};
@@ -220,23 +237,25 @@ enum mr_status mr__part_names(const void *data, size_t size_bytes, const char *w
     return MR_OK;
 }
 
-/* A part of another query, batch or attempt under this name is a stale or misdirected copy (B6, B7). */
+/* A part of another query, batch or attempt under this name is a stale or misdirected copy (B6,
+ * B7). */
 static enum mr_status check_head(const struct part_reader *reader, const struct mr_store *store,
                                  const struct mr_part_head *head, const struct head_texts *texts,
                                  const struct mr_part_head *expect, struct mr_error *err)
 {
     if (memcmp(head->query_id, expect->query_id, 16) != 0)
         return bad_content(reader, "it belongs to another query", err);
-    if (head->version != expect->version || head->epoch != expect->epoch || head->attempt != expect->attempt ||
-        head->is_snapshot != expect->is_snapshot)
+    if (head->version != expect->version || head->epoch != expect->epoch ||
+        head->attempt != expect->attempt || head->is_snapshot != expect->is_snapshot)
         return bad_content(reader, "it belongs to another batch or attempt", err);
-    if (texts->bytes[0] != strlen(store->name) || memcmp(texts->texts[0], store->name, texts->bytes[0]) != 0)
+    if (texts->bytes[0] != strlen(store->name) ||
+        memcmp(texts->texts[0], store->name, texts->bytes[0]) != 0)
         return bad_content(reader, "it belongs to another operator", err);
     return MR_OK;
 }
 
-static enum mr_status apply_group(struct part_reader *reader, struct mr_store *store, struct mr_bytes *bytes,
-                                  uint64_t *entries, struct mr_error *err)
+static enum mr_status apply_group(struct part_reader *reader, struct mr_store *store,
+                                  struct mr_bytes *bytes, uint64_t *entries, struct mr_error *err)
 {
     unsigned group = mr_bytes_u8(bytes);
     uint64_t count = mr_bytes_varint(bytes);
@@ -262,14 +281,16 @@ static enum mr_status apply_group(struct part_reader *reader, struct mr_store *s
     return MR_OK;
 }
 
-static enum mr_status check_foot(struct part_reader *reader, const struct mr_store *store, struct mr_bytes *bytes,
-                                 uint64_t entries, uint32_t groups, struct mr_error *err)
+static enum mr_status check_foot(struct part_reader *reader, const struct mr_store *store,
+                                 struct mr_bytes *bytes, uint64_t entries, uint32_t groups,
+                                 struct mr_error *err)
 {
     uint64_t entries_told = mr_bytes_u64(bytes);
     uint32_t groups_told = mr_bytes_u32(bytes);
     uint64_t keys_told = mr_bytes_u64(bytes);
 
-    if (bytes->failed || mr_bytes_left(bytes) != 0 || entries_told != entries || groups_told != groups)
+    if (bytes->failed || mr_bytes_left(bytes) != 0 || entries_told != entries ||
+        groups_told != groups)
         return bad_content(reader, "its foot counts other entries", err);
     if (reader->at != reader->size_bytes)
         return bad_content(reader, "bytes follow its foot", err);
@@ -278,8 +299,9 @@ static enum mr_status check_foot(struct part_reader *reader, const struct mr_sto
     return MR_OK;
 }
 
-enum mr_status mr__part_apply(struct mr_store *store, const struct mr_part_head *expect, const void *data,
-                              size_t size_bytes, const char *where, struct mr_error *err)
+enum mr_status mr__part_apply(struct mr_store *store, const struct mr_part_head *expect,
+                              const void *data, size_t size_bytes, const char *where,
+                              struct mr_error *err)
 {
     struct part_reader reader = {data, size_bytes, 0, 0, where};
     struct mr_part_head head = {0};

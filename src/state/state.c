@@ -1,14 +1,19 @@
 /*
  * The stores of a query, one version per batch.
  *
- *   prepare(N)   every changed store writes a delta (into the log, or a file when it is large), and a snapshot instead when one is due;
- *                the parts go into COMMIT(N).  Files are sealed and in place before COMMIT(N) is written: it alone makes them real.
+ *   prepare(N)   every changed store writes a delta (into the log, or a file when it is large), and
+ *                a snapshot instead when one is due;
+ *                the parts go into COMMIT(N).  Files are sealed and in place before COMMIT(N) is
+ *                written: it alone makes them real.
  *   applied(N)   COMMIT(N) is in the log: changes become the base of N + 1.
- *   rollback     the batch failed: undo in memory; files it left are removed here, or at the next start.
- *   purge(N)     files that no retained commit reaches are removed; says from which batch on in-log deltas are still needed.
+ *   rollback     the batch failed: undo in memory; files it left are removed here, or at the next
+ *                start.
+ *   purge(N)     files that no retained commit reaches are removed; says from which batch on in-log
+ *                deltas are still needed.
  *
- * A snapshot replaces the delta of its batch.  The one before it, and the deltas between them, are kept until they leave the
- * retained batches: a snapshot that turns out to be damaged can be rebuilt from them (B15).
+ * A snapshot replaces the delta of its batch. The one before it, and the deltas between them, are
+ * kept until they leave the retained batches: a snapshot that turns out to be damaged can be
+ * rebuilt from them (B15).
  */
 #include "state/internal.h"
 
@@ -21,7 +26,8 @@
 enum { DELTAS_MAX = 4096, NAME_BYTES_MAX = 100, PINNED_LOG_FACTOR = 8 };
 
 /* Adds a copy to the list of live parts. */
-enum mr_status mr__state_keep_part(struct mr_state *state, const struct mr_state_part *part, struct mr_error *err)
+enum mr_status mr__state_keep_part(struct mr_state *state, const struct mr_state_part *part,
+                                   struct mr_error *err)
 {
     struct mr_state_part copy = {0};
 
@@ -57,7 +63,8 @@ void mr__state_recount(struct mr_state *state)
 
 static bool is_plain(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
 }
 
 /* Names become directory names: what is not plain (a leading dot too) is percent-encoded. */
@@ -81,14 +88,16 @@ static char *encode_name(const char *name)
 char *mr__state_part_path(const struct mr_state *state, const struct mr_state_part *part)
 {
     char *dir_name = encode_name(part->store);
-    char *path = dir_name != NULL ? mr_asprintf("%s/%s/%s", state->dir, dir_name, part->file) : NULL;
+    char *path =
+        dir_name != NULL ? mr_asprintf("%s/%s/%s", state->dir, dir_name, part->file) : NULL;
 
     mr_free(dir_name);
     return path;
 }
 
 enum mr_status mr__state_new(struct mr_env *env, const char *dir, const char *log_dir,
-                             const struct mr_state_config *config, struct mr_state **ret_state, struct mr_error *err)
+                             const struct mr_state_config *config, struct mr_state **ret_state,
+                             struct mr_error *err)
 {
     struct mr_state *state = mr_alloc_zero(NULL, sizeof(*state));
 
@@ -129,10 +138,12 @@ struct mr_store *mr_state_find(struct mr_state *state, const char *name)
     return NULL;
 }
 
-enum mr_status mr__state_add_store(struct mr_state *state, const char *name, const char *kind, const char *key_schema,
-                                   const char *value_schema, struct mr_store **ret_store, struct mr_error *err)
+enum mr_status mr__state_add_store(struct mr_state *state, const char *name, const char *kind,
+                                   const char *key_schema, const char *value_schema,
+                                   struct mr_store **ret_store, struct mr_error *err)
 {
-    struct mr_store **grown = mr_realloc(NULL, state->stores, (state->store_count + 1) * sizeof(*grown));
+    struct mr_store **grown =
+        mr_realloc(NULL, state->stores, (state->store_count + 1) * sizeof(*grown));
     struct mr_store *store;
 
     if (grown == NULL)
@@ -152,29 +163,34 @@ enum mr_status mr__state_add_store(struct mr_state *state, const char *name, con
     return MR_OK;
 }
 
-static enum mr_status check_same(const struct mr_store *store, const char *what, const char *old, const char *new,
-                                 struct mr_error *err)
+static enum mr_status check_same(const struct mr_store *store, const char *what, const char *old,
+                                 const char *new, struct mr_error *err)
 {
     if (strcmp(old, new) == 0)
         return MR_OK;
     return MR_FAIL(err, MR_CONFIG,
-                   "cannot go on with the state of '%s': its %s was '%s' and is now '%s'; put it back or use a new "
+                   "cannot go on with the state of '%s': its %s was '%s' and is now '%s'; put it "
+                   "back or use a new "
                    "checkpoint directory",
                    store->name, what, old, new);
 }
 
-enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind, const char *key_schema,
-                              const char *value_schema, struct mr_store **ret_store, struct mr_error *err)
+enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind,
+                              const char *key_schema, const char *value_schema,
+                              struct mr_store **ret_store, struct mr_error *err)
 {
     struct mr_store *store = mr_state_find(state, name);
 
     if (strlen(name) == 0 || strlen(name) > NAME_BYTES_MAX)
-        return MR_FAIL(err, MR_CONFIG, "cannot name a state '%s': 1 to %d bytes", name, NAME_BYTES_MAX);
+        return MR_FAIL(err, MR_CONFIG, "cannot name a state '%s': 1 to %d bytes", name,
+                       NAME_BYTES_MAX);
     if (store == NULL) {
         MR_TRY(mr__state_add_store(state, name, kind, key_schema, value_schema, &store, err));
     } else {
         if (store->claimed)
-            return MR_FAIL(err, MR_CONFIG, "cannot use state '%s' for two operators: give each a name of its own", name);
+            return MR_FAIL(err, MR_CONFIG,
+                           "cannot use state '%s' for two operators: give each a name of its own",
+                           name);
         MR_TRY(check_same(store, "kind", store->kind, kind, err));
         MR_TRY(check_same(store, "key", store->key_schema, key_schema, err));
         MR_TRY(check_same(store, "value", store->value_schema, value_schema, err));
@@ -196,28 +212,29 @@ const char *mr_state_unclaimed(struct mr_state *state, size_t index)
 /* Prepare. */
 
 /*
- * Due when the deltas since the last one outweigh it, when there are many, or when they keep a long stretch of log from going. Never for the
- * first part of a store.
+ * Due when the deltas since the last one outweigh it, when there are many, or when they keep a long
+ * stretch of log from going. Never for the first part of a store.
  */
-static bool snapshot_is_due(const struct mr_state *state, const struct mr_store *store, const struct mr_batch_log *log,
-                            uint64_t batch_id)
+static bool snapshot_is_due(const struct mr_state *state, const struct mr_store *store,
+                            const struct mr_batch_log *log, uint64_t batch_id)
 {
     const struct mr_state_config *config = &state->config;
-    double limit = MR_MAX((double)config->snapshot_min_bytes, config->snapshot_ratio * (double)store->snapshot_bytes);
+    double limit = MR_MAX((double)config->snapshot_min_bytes,
+                          config->snapshot_ratio * (double)store->snapshot_bytes);
 
     if (!store->persisted)
         return false;
     if (config->snapshot_every > 0)
         return batch_id % config->snapshot_every == config->snapshot_every - 1;
-    if (store->pinned_from != UINT64_MAX &&
-        mr_batch_log_bytes_from(log, store->pinned_from) > PINNED_LOG_FACTOR * config->snapshot_min_bytes)
+    if (store->pinned_from != UINT64_MAX && mr_batch_log_bytes_from(log, store->pinned_from) >
+                                                PINNED_LOG_FACTOR * config->snapshot_min_bytes)
         return true;
     return (double)store->delta_bytes > limit || store->delta_count >= DELTAS_MAX;
 }
 
 /* A file of the store: staged, sealed, in place, its directory entry durable. */
-static enum mr_status write_file(struct mr_state *state, struct mr_store *store, const struct mr_buf *bytes,
-                                 const char *file, struct mr_error *err)
+static enum mr_status write_file(struct mr_state *state, struct mr_store *store,
+                                 const struct mr_buf *bytes, const char *file, struct mr_error *err)
 {
     struct mr_staged *staged = NULL;
     char *dir = mr_asprintf("%s/%s", state->dir, store->dir_name);
@@ -237,9 +254,11 @@ done:
     return status;
 }
 
-static enum mr_status push_commit_part(struct mr_commit *commit, const struct mr_state_part *part, struct mr_error *err)
+static enum mr_status push_commit_part(struct mr_commit *commit, const struct mr_state_part *part,
+                                       struct mr_error *err)
 {
-    struct mr_state_part *grown = mr_realloc(NULL, commit->parts, (commit->part_count + 1u) * sizeof(*grown));
+    struct mr_state_part *grown =
+        mr_realloc(NULL, commit->parts, (commit->part_count + 1u) * sizeof(*grown));
 
     if (grown == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot commit state '%s': out of memory", part->store);
@@ -261,14 +280,21 @@ static void count_changes(struct mr_store *store)
 }
 
 /* One part: small ones go into the log, large ones into a file. */
-static enum mr_status write_part(struct mr_state *state, struct mr_store *store, bool is_snapshot, uint64_t batch_id,
-                                 uint32_t attempt, struct mr_batch_log *log, struct mr_commit *commit,
-                                 struct mr_error *err)
+static enum mr_status write_part(struct mr_state *state, struct mr_store *store, bool is_snapshot,
+                                 uint64_t batch_id, uint32_t attempt, struct mr_batch_log *log,
+                                 struct mr_commit *commit, struct mr_error *err)
 {
-    struct mr_part_head head = {.is_snapshot = is_snapshot, .version = batch_id, .epoch = state->config.epoch,
-                                .attempt = attempt, .seed = store->seed};
-    struct mr_state_part part = {.store = store->name, .version = batch_id, .epoch = state->config.epoch,
-                                 .attempt = attempt, .is_snapshot = is_snapshot, .key_count = store->live};
+    struct mr_part_head head = {.is_snapshot = is_snapshot,
+                                .version = batch_id,
+                                .epoch = state->config.epoch,
+                                .attempt = attempt,
+                                .seed = store->seed};
+    struct mr_state_part part = {.store = store->name,
+                                 .version = batch_id,
+                                 .epoch = state->config.epoch,
+                                 .attempt = attempt,
+                                 .is_snapshot = is_snapshot,
+                                 .key_count = store->live};
     struct mr_buf bytes = MR_BUF_INIT;
     char *file = NULL;
     enum mr_status status;
@@ -279,7 +305,8 @@ static enum mr_status write_part(struct mr_state *state, struct mr_store *store,
     part.size_bytes = bytes.size;
     part.sum = mr_checksum(bytes.data, bytes.size);
     if (part.in_log) {
-        MR_TRY_GOTO(mr_batch_log_delta(log, batch_id, store->name, is_snapshot, bytes.data, bytes.size, err));
+        MR_TRY_GOTO(mr_batch_log_delta(log, batch_id, store->name, is_snapshot, bytes.data,
+                                       bytes.size, err));
     } else {
         file = mr_asprintf("%llu-%u-%u.%s", (unsigned long long)batch_id, part.epoch, attempt,
                            is_snapshot ? "snap" : "delta");
@@ -300,9 +327,11 @@ done:
     return status;
 }
 
-/* The delta always, so that a snapshot that turns out damaged can be rebuilt; the snapshot behind it when one is due. */
-static enum mr_status prepare_store(struct mr_state *state, struct mr_store *store, uint64_t batch_id, uint32_t attempt,
-                                    struct mr_batch_log *log, struct mr_commit *commit, struct mr_error *err)
+/* The delta always, so that a snapshot that turns out damaged can be rebuilt; the snapshot behind
+ * it when one is due. */
+static enum mr_status prepare_store(struct mr_state *state, struct mr_store *store,
+                                    uint64_t batch_id, uint32_t attempt, struct mr_batch_log *log,
+                                    struct mr_commit *commit, struct mr_error *err)
 {
     bool due = snapshot_is_due(state, store, log, batch_id);
 
@@ -313,15 +342,17 @@ static enum mr_status prepare_store(struct mr_state *state, struct mr_store *sto
     return MR_OK;
 }
 
-enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint32_t attempt, struct mr_batch_log *log,
-                                struct mr_commit *commit, struct mr_error *err)
+enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint32_t attempt,
+                                struct mr_batch_log *log, struct mr_commit *commit,
+                                struct mr_error *err)
 {
     MR_ASSERT(!state->read_only);
     for (size_t i = 0; i < state->store_count; i++) {
         struct mr_store *store = state->stores[i];
 
         count_changes(store);
-        /* A store without changes writes nothing, but its first part tells the checkpoint that it exists. */
+        /* A store without changes writes nothing, but its first part tells the checkpoint that it
+         * exists. */
         if (!state->config.volatile_only)
             MR_TRY(prepare_store(state, store, batch_id, attempt, log, commit, err));
     }
@@ -386,7 +417,7 @@ enum mr_status mr_state_purge(struct mr_state *state, uint64_t batch_id, uint64_
 void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_totals)
 {
     *ret_totals = (struct mr_state_totals){.snapshots_written = state->snapshots_written,
-                                              .snapshots_rebuilt = state->snapshots_rebuilt};
+                                           .snapshots_rebuilt = state->snapshots_rebuilt};
     for (size_t i = 0; i < state->store_count; i++) {
         ret_totals->key_count += state->stores[i]->live;
         ret_totals->memory_bytes += state->stores[i]->bytes;
@@ -400,7 +431,8 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
     if (index >= state->store_count)
         return false;
     store = state->stores[index];
-    *ret_info = (struct mr_store_info){store->name, store->kind,  store->key_schema, store->value_schema,
-                                       store->live, store->bytes, store->version};
+    *ret_info =
+        (struct mr_store_info){store->name, store->kind,  store->key_schema, *store->value_schema,
+                               store->live, store->bytes, store->version};
     return true;
 }

@@ -2,17 +2,19 @@
  * Versioned state: the stores of one query (architecture section 3).
  *
  *     struct mr_state      all stores of a query, one version per batch
- *     struct mr_store      one named store: key bytes -> value bytes, in 256 key groups by hash of the key
+ *     struct mr_store      one named store: key bytes -> value bytes, in 256 groups by hash of the key
  *
- * During batch N the driver changes stores; mr_state_prepare(N) writes the changes as deltas (small ones into the batch log, large ones
- * as files) and fills the parts of COMMIT(N); mr_state_applied(N) tells that COMMIT(N) is in the log; mr_state_rollback undoes a batch
- * that failed.  A store's content is its newest snapshot plus the deltas after it.
+ * During batch N the driver changes stores; mr_state_prepare(N) writes the changes as deltas (small
+ * ones into the batch log, large ones as files) and fills the parts of COMMIT(N);
+ * mr_state_applied(N) tells that COMMIT(N) is in the log; mr_state_rollback undoes a batch that
+ * failed. A store's content is its newest snapshot plus the deltas after it.
  *
  *     <checkpoint>/state/<store>/<version>-<epoch>-<attempt>.delta | .snap
- *     FILE_HEAD{kind, query id, store, version, epoch, attempt, seed, key and value schema}  GROUP*256 (non-empty)  FILE_FOOT{counts, sum}
+ *     (part.c draws what is inside)
  *
- * Files are immutable; only a COMMIT makes one real; files that no retained COMMIT names are removed at start and at purge.
- * Thread: driver, except that stores may be read by tasks of a batch while nobody writes.
+ * Files are immutable; only a COMMIT makes one real; files that no retained COMMIT names are
+ * removed at start and at purge. Thread: driver, except that stores may be read by tasks of a batch
+ * while nobody writes.
  */
 #ifndef MR_STATE_STATE_H
 #define MR_STATE_STATE_H
@@ -30,28 +32,33 @@ struct mr_store;
 struct mr_state_config {
     uint8_t query_id[16];
     uint32_t epoch;
-    uint64_t inline_bytes_max;    /* deltas up to here travel in the log: 1 MiB */
-    uint64_t snapshot_min_bytes;  /* a snapshot is due when delta bytes since the last one exceed this (8 MiB) ... */
-    double snapshot_ratio;        /* ... and this many times the size of the last snapshot (1.0) */
-    uint32_t snapshot_every;      /* tests: also every k batches; 0 = never */
-    uint32_t retain_batches;      /* 100 */
-    bool volatile_only;           /* nothing is written */
+    uint64_t inline_bytes_max; /* deltas up to here travel in the log: 1 MiB */
+    /* a snapshot is due when delta bytes since the last one exceed this (8 MiB) ... */
+    uint64_t snapshot_min_bytes;
+    double snapshot_ratio;   /* ... and this many times the size of the last snapshot (1.0) */
+    uint32_t snapshot_every; /* tests: also every k batches; 0 = never */
+    uint32_t retain_batches; /* 100 */
+    bool volatile_only;      /* nothing is written */
 };
 
 /* dir is <checkpoint>/state. Loads what recovered->parts names. log_dir: to read in-log deltas. */
 enum mr_status mr_state_open(struct mr_env *env, const char *dir, const char *log_dir,
-                             const struct mr_state_config *config, const struct mr_recovered *recovered,
-                             struct mr_state **ret_state, struct mr_error *err);
+                             const struct mr_state_config *config,
+                             const struct mr_recovered *recovered, struct mr_state **ret_state,
+                             struct mr_error *err);
 void mr_state_close(struct mr_state *state);
 
 /*
- * The store of that name: created empty when new. kind names what owns it ("aggregate", "window", "source"); key_schema and
- * value_schema are the print form of mr_schema_print or a short tag; they are kept in the manifest and compared: different ones are
- * MR_CONFIG with both texts. Names: letters, digits, '_', '-', '.', at most 100 bytes (others are percent-encoded in paths).
+ * The store of that name: created empty when new. kind names what owns it ("aggregate", "window",
+ * "source"); key_schema and value_schema are the print form of mr_schema_print or a short tag; they
+ * are kept in the manifest and compared: different ones are MR_CONFIG with both texts. Names:
+ * letters, digits, '_', '-', '.', at most 100 bytes (others are percent-encoded in paths).
  */
-enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind, const char *key_schema,
-                              const char *value_schema, struct mr_store **ret_store, struct mr_error *err);
-/* Stores that the checkpoint has and nobody asked for (an operator was removed): names; NULL past the end. */
+enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind,
+                              const char *key_schema, const char *value_schema,
+                              struct mr_store **ret_store, struct mr_error *err);
+/* Stores that the checkpoint has and nobody asked for (an operator was removed): names; NULL past
+ * the end. */
 const char *mr_state_unclaimed(struct mr_state *state, size_t index);
 
 static inline unsigned mr_key_group(uint64_t key_hash)
@@ -61,42 +68,50 @@ static inline unsigned mr_key_group(uint64_t key_hash)
 uint64_t mr_store_hash(const struct mr_store *store, const void *key, size_t key_bytes);
 
 /* *ret_value borrows until the next change of the store. */
-bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes, const char **ret_value,
-                  size_t *ret_value_bytes);
-enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes, const void *value,
-                            size_t value_bytes, struct mr_error *err);
+bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes,
+                  const char **ret_value, size_t *ret_value_bytes);
+enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes,
+                            const void *value, size_t value_bytes, struct mr_error *err);
 /*
- * For merges on the hot path: finds or makes the key (a new one has value_bytes of zeros; *ret_created tells) and gives its value for
- * changing in place, at a fixed size. The caller must write it before the next call on the store.
+ * For merges on the hot path: finds or makes the key (a new one has value_bytes of zeros;
+ * *ret_created tells) and gives its value for changing in place, at a fixed size. The caller must
+ * write it before the next call on the store.
  */
-enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t key_bytes, size_t value_bytes,
-                               char **ret_value, bool *ret_created, struct mr_error *err);
-enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes, struct mr_error *err);
+enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t key_bytes,
+                               size_t value_bytes, char **ret_value, bool *ret_created,
+                               struct mr_error *err);
+enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes,
+                               struct mr_error *err);
 uint64_t mr_store_count(const struct mr_store *store);
 uint64_t mr_store_bytes(const struct mr_store *store);
 
 /*
- * Visits entries sorted by key bytes: all of them, or those with key >= from (NULL = start). Return false to stop. The store must
- * not change meanwhile: collect keys first.
+ * Visits entries sorted by key bytes: all of them, or those with key >= from (NULL = start). Return
+ * false to stop. The store must not change meanwhile: collect keys first.
  */
-typedef bool (*mr_store_visit_fn)(const char *key, size_t key_bytes, const char *value, size_t value_bytes, void *arg);
-enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *from, size_t from_bytes,
-                                    mr_store_visit_fn visit, void *arg, struct mr_error *err);
+typedef bool (*mr_store_visit_fn)(const char *key, size_t key_bytes, const char *value,
+                                  size_t value_bytes, void *arg);
+enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *from,
+                                    size_t from_bytes, mr_store_visit_fn visit, void *arg,
+                                    struct mr_error *err);
 /* In no order, cheaper. */
 void mr_store_scan(const struct mr_store *store, mr_store_visit_fn visit, void *arg);
 
 /* Writes the changes since the last commit; appends parts to commit (arrays grow with mr_realloc). */
-enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint32_t attempt, struct mr_batch_log *log,
-                                struct mr_commit *commit, struct mr_error *err);
+enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint32_t attempt,
+                                struct mr_batch_log *log, struct mr_commit *commit,
+                                struct mr_error *err);
 /* COMMIT(N) is appended: the changes are now the base of N + 1. */
 void mr_state_applied(struct mr_state *state, uint64_t batch_id);
 /* Forgets all changes since the last applied batch. */
 void mr_state_rollback(struct mr_state *state);
-/* After COMMIT is durable: removes files that no retained commit can reach. *ret_needed_from feeds mr_batch_log_purge. */
+/* After COMMIT is durable: removes files that no retained commit can reach. *ret_needed_from feeds
+ * mr_batch_log_purge. */
 enum mr_status mr_state_purge(struct mr_state *state, uint64_t batch_id, uint64_t *ret_needed_from,
                               struct mr_error *err);
 
-/* The key/value view of a store that plug-ins get (ext/source.h). Borrows; lives as long as the store. */
+/* The key/value view of a store that plug-ins get (ext/source.h). Borrows; lives as long as the
+ * store. */
 struct mr_kv;
 struct mr_kv *mr_kv_of(struct mr_store *store);
 
@@ -104,7 +119,8 @@ struct mr_state_totals {
     uint64_t key_count;
     uint64_t memory_bytes;
     uint64_t snapshots_written;
-    uint64_t snapshots_rebuilt; /* damaged ones that were made again from older parts at open (B15) */
+    /* damaged ones that were made again from older parts at open (B15) */
+    uint64_t snapshots_rebuilt;
 };
 void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_totals);
 /* Progress of one store in the batch just prepared. */
@@ -114,9 +130,10 @@ struct mr_store_stats {
 };
 void mr_store_stats(const struct mr_store *store, struct mr_store_stats *ret_stats);
 
-/* Offline reader: opens the newest committed version read-only beside a running query (no lock, no epoch). */
-enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_dir, struct mr_state **ret_state,
-                                    struct mr_error *err);
+/* Offline reader: opens the newest committed version read-only beside a running query (no lock, no
+ * epoch). */
+enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_dir,
+                                    struct mr_state **ret_state, struct mr_error *err);
 struct mr_store_info {
     const char *name;
     const char *kind;
@@ -126,12 +143,15 @@ struct mr_store_info {
     uint64_t memory_bytes;
     uint64_t version;
 };
-bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *ret_info); /* false past the end */
-struct mr_store *mr_state_find(struct mr_state *state, const char *name); /* NULL when there is none */
+/* false past the end */
+bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *ret_info);
+/* NULL when there is none */
+struct mr_store *mr_state_find(struct mr_state *state, const char *name);
 
-/* Reads and checks every part and file below checkpoint_dir; problems are reported one line each. *ret_bad counts them. */
+/* Reads and checks every part and file below checkpoint_dir; problems are reported one line each.
+ * *ret_bad counts them. */
 enum mr_status mr_state_verify(struct mr_env *env, const char *checkpoint_dir,
-                               void (*report)(const char *line, void *arg), void *arg, uint64_t *ret_bad,
-                               struct mr_error *err);
+                               void (*report)(const char *line, void *arg), void *arg,
+                               uint64_t *ret_bad, struct mr_error *err);
 
 #endif

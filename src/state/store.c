@@ -1,11 +1,14 @@
 /*
- * One store in memory: an open-addressing table from key bytes to value bytes, with the changes of the batch in flight.
+ * One store in memory: an open-addressing table from key bytes to value bytes, with the changes of
+ * the batch in flight.
  *
- * Entries live in slabs and keep their address until their value outgrows its room.  The first change of a key in a batch records
- * what it was (in the undo arena), so the batch can be rolled back, and so the delta holds each key once.  Linear probing;
- * removal shifts neighbours back, so there are no tombstones.
+ * Entries live in slabs and keep their address until their value outgrows its room. The first
+ * change of a key in a batch records what it was (in the undo arena), so the batch can be rolled
+ * back, and so the delta holds each key once. Linear probing; removal shifts neighbours back, so
+ * there are no tombstones.
  *
- * The hash of a key is seeded per checkpoint (hash flooding) and stored: growing does not read keys.
+ * The hash of a key is seeded per checkpoint (hash flooding) and stored: growing does not read
+ * keys.
  */
 #include "state/internal.h"
 
@@ -14,15 +17,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLAB_BYTES_FIRST = 4096, SLAB_BYTES_MAX = 1 << 20, SLOTS_FIRST = 64, KEY_BYTES_MAX = 16 << 20 };
+enum {
+    SLAB_BYTES_FIRST = 4096,
+    SLAB_BYTES_MAX = 1 << 20,
+    SLOTS_FIRST = 64,
+    KEY_BYTES_MAX = 16 << 20
+};
 
 struct mr_slab {
     struct mr_slab *next;
     size_t size_bytes;
 };
 
-struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema, const char *value_schema,
-                               uint64_t seed)
+struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema,
+                               const char *value_schema, uint64_t seed)
 {
     struct mr_store *store = mr_alloc_zero(NULL, sizeof(*store));
 
@@ -33,7 +41,8 @@ struct mr_store *mr__store_new(const char *name, const char *kind, const char *k
     store->key_schema = mr_strdup(key_schema);
     store->value_schema = mr_strdup(value_schema);
     store->seed = seed;
-    if (store->name == NULL || store->kind == NULL || store->key_schema == NULL || store->value_schema == NULL) {
+    if (store->name == NULL || store->kind == NULL || store->key_schema == NULL ||
+        store->value_schema == NULL) {
         mr__store_free(store);
         return NULL;
     }
@@ -116,7 +125,8 @@ static char *slab_take(struct mr_store *store, size_t size_bytes)
     return at;
 }
 
-static struct mr_entry *entry_new(struct mr_store *store, const void *key, uint32_t key_bytes, uint32_t value_capacity)
+static struct mr_entry *entry_new(struct mr_store *store, const void *key, uint32_t key_bytes,
+                                  uint32_t value_capacity)
 {
     size_t size_bytes = entry_size(key_bytes, value_capacity);
     size_t class = size_bytes / MR_ENTRY_UNIT;
@@ -133,8 +143,9 @@ static struct mr_entry *entry_new(struct mr_store *store, const void *key, uint3
     }
     if (entry == NULL)
         return NULL;
-    *entry = (struct mr_entry){.key_bytes = key_bytes,
-                               .value_capacity = (uint32_t)(size_bytes - sizeof(*entry) - key_bytes)};
+    *entry =
+        (struct mr_entry){.key_bytes = key_bytes,
+                          .value_capacity = (uint32_t)(size_bytes - sizeof(*entry) - key_bytes)};
     memcpy(mr__entry_key(entry), key, key_bytes);
     return entry;
 }
@@ -159,7 +170,8 @@ uint64_t mr_store_hash(const struct mr_store *store, const void *key, size_t key
     return mr_hash(key, key_bytes, store->seed);
 }
 
-static struct mr_slot *find_slot(const struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes)
+static struct mr_slot *find_slot(const struct mr_store *store, uint64_t hash, const void *key,
+                                 size_t key_bytes)
 {
     uint64_t mask = store->slot_count - 1;
 
@@ -175,7 +187,8 @@ static struct mr_slot *find_slot(const struct mr_store *store, uint64_t hash, co
     }
 }
 
-static void insert_slot(struct mr_slot *slots, uint64_t slot_count, uint64_t hash, struct mr_entry *entry)
+static void insert_slot(struct mr_slot *slots, uint64_t slot_count, uint64_t hash,
+                        struct mr_entry *entry)
 {
     uint64_t i = hash & (slot_count - 1);
 
@@ -262,8 +275,10 @@ static bool note_change(struct mr_store *store, struct mr_entry *entry, uint64_t
     return true;
 }
 
-/* The entry of a key, made (dead, without value) when there is none; its change is recorded. NULL without memory. */
-static struct mr_slot *touch(struct mr_store *store, const void *key, uint32_t key_bytes, uint32_t value_capacity)
+/* The entry of a key, made (dead, without value) when there is none; its change is recorded. NULL
+ * without memory. */
+static struct mr_slot *touch(struct mr_store *store, const void *key, uint32_t key_bytes,
+                             uint32_t value_capacity)
 {
     uint64_t hash = mr_store_hash(store, key, key_bytes);
     struct mr_slot *slot = find_slot(store, hash, key, key_bytes);
@@ -287,7 +302,8 @@ static struct mr_slot *touch(struct mr_store *store, const void *key, uint32_t k
 }
 
 /* Gives the entry room for a value; it may move. */
-static struct mr_entry *grow_value(struct mr_store *store, struct mr_slot *slot, uint32_t value_bytes)
+static struct mr_entry *grow_value(struct mr_store *store, struct mr_slot *slot,
+                                   uint32_t value_bytes)
 {
     struct mr_entry *entry = slot->entry, *grown;
 
@@ -307,8 +323,8 @@ static struct mr_entry *grow_value(struct mr_store *store, struct mr_slot *slot,
     return grown;
 }
 
-bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes, const char **ret_value,
-                  size_t *ret_value_bytes)
+bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes,
+                  const char **ret_value, size_t *ret_value_bytes)
 {
     struct mr_slot *slot = find_slot(store, mr_store_hash(store, key, key_bytes), key, key_bytes);
 
@@ -319,17 +335,19 @@ bool mr_store_get(const struct mr_store *store, const void *key, size_t key_byte
     return true;
 }
 
-static enum mr_status check_sizes(const struct mr_store *store, size_t key_bytes, size_t value_bytes,
-                                  struct mr_error *err)
+static enum mr_status check_sizes(const struct mr_store *store, size_t key_bytes,
+                                  size_t value_bytes, struct mr_error *err)
 {
     if (key_bytes > KEY_BYTES_MAX || value_bytes > UINT32_MAX / 4)
-        return MR_FAIL(err, MR_LIMIT, "cannot keep a key of %zu bytes with a value of %zu in state '%s': at most %d and %u",
-                       key_bytes, value_bytes, store->name, KEY_BYTES_MAX, UINT32_MAX / 4);
+        return MR_FAIL(
+            err, MR_LIMIT,
+            "cannot keep a key of %zu bytes with a value of %zu in state '%s': at most %d and %u",
+            key_bytes, value_bytes, store->name, KEY_BYTES_MAX, UINT32_MAX / 4);
     return MR_OK;
 }
 
-enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes, const void *value,
-                            size_t value_bytes, struct mr_error *err)
+enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes,
+                            const void *value, size_t value_bytes, struct mr_error *err)
 {
     struct mr_slot *slot;
     struct mr_entry *entry;
@@ -338,7 +356,8 @@ enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_
     slot = touch(store, key, (uint32_t)key_bytes, (uint32_t)value_bytes);
     entry = slot != NULL ? grow_value(store, slot, (uint32_t)value_bytes) : NULL;
     if (entry == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot keep a key in state '%s': out of memory", store->name);
+        return MR_FAIL(err, MR_NOMEM, "cannot keep a key in state '%s': out of memory",
+                       store->name);
     if (value_bytes > 0)
         memmove(mr__entry_value(entry), value, value_bytes);
     entry->value_bytes = (uint32_t)value_bytes;
@@ -347,8 +366,9 @@ enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_
     return MR_OK;
 }
 
-enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t key_bytes, size_t value_bytes,
-                               char **ret_value, bool *ret_created, struct mr_error *err)
+enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t key_bytes,
+                               size_t value_bytes, char **ret_value, bool *ret_created,
+                               struct mr_error *err)
 {
     struct mr_slot *slot;
     struct mr_entry *entry;
@@ -357,7 +377,8 @@ enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t k
     slot = touch(store, key, (uint32_t)key_bytes, (uint32_t)value_bytes);
     entry = slot != NULL ? grow_value(store, slot, (uint32_t)value_bytes) : NULL;
     if (entry == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot keep a key in state '%s': out of memory", store->name);
+        return MR_FAIL(err, MR_NOMEM, "cannot keep a key in state '%s': out of memory",
+                       store->name);
     *ret_created = entry->dead != 0;
     if (entry->dead) {
         memset(mr__entry_value(entry), 0, value_bytes);
@@ -370,7 +391,8 @@ enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t k
     return MR_OK;
 }
 
-enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes, struct mr_error *err)
+enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes,
+                               struct mr_error *err)
 {
     uint64_t hash = mr_store_hash(store, key, key_bytes);
     struct mr_slot *slot = find_slot(store, hash, key, key_bytes);
@@ -378,7 +400,8 @@ enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t k
     if (slot == NULL || slot->entry->dead)
         return MR_OK;
     if (!note_change(store, slot->entry, hash, true))
-        return MR_FAIL(err, MR_NOMEM, "cannot remove a key from state '%s': out of memory", store->name);
+        return MR_FAIL(err, MR_NOMEM, "cannot remove a key from state '%s': out of memory",
+                       store->name);
     slot->entry->dead = 1;
     store->live--;
     return MR_OK;
@@ -404,7 +427,8 @@ void mr_store_scan(const struct mr_store *store, mr_store_visit_fn visit, void *
     for (uint64_t i = 0; i < store->slot_count; i++) {
         struct mr_entry *entry = store->slots[i].entry;
         if (entry != NULL && !entry->dead &&
-            !visit(mr__entry_key(entry), entry->key_bytes, mr__entry_value(entry), entry->value_bytes, arg))
+            !visit(mr__entry_key(entry), entry->key_bytes, mr__entry_value(entry),
+                   entry->value_bytes, arg))
             return;
     }
 }
@@ -426,8 +450,9 @@ static bool is_before(struct mr_entry *entry, const void *from, size_t from_byte
     return order != 0 ? order < 0 : entry->key_bytes < from_bytes;
 }
 
-enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *from, size_t from_bytes,
-                                    mr_store_visit_fn visit, void *arg, struct mr_error *err)
+enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *from,
+                                    size_t from_bytes, mr_store_visit_fn visit, void *arg,
+                                    struct mr_error *err)
 {
     struct mr_entry **entries = mr_alloc(NULL, (store->live + 1) * sizeof(*entries));
     size_t count = 0;

@@ -1,6 +1,7 @@
 /*
- * The batch loop over memory tables: a counting fold stands for any stateful operator, and named failpoints end the query at every
- * step of every batch.  Outputs are compared as they are, never de-duplicated.
+ * The batch loop over memory tables: a counting fold stands for any stateful operator, and named
+ * failpoints end the query at every step of every batch. Outputs are compared as they are, never
+ * de-duplicated.
  */
 #include "support/test.h"
 
@@ -37,8 +38,8 @@ static int compare_ints(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static enum mr_status add_rows(struct sum_fold *fold, const struct mr_batch *batch, int64_t *keys, size_t *key_count,
-                               struct mr_error *err)
+static enum mr_status add_rows(struct sum_fold *fold, const struct mr_batch *batch, int64_t *keys,
+                               size_t *key_count, struct mr_error *err)
 {
     for (int64_t row = 0; row < mr_batch_row_count(batch); row++) {
         int64_t key = mr_column_int(mr_batch_column(batch, 0), row);
@@ -100,8 +101,11 @@ static void sum_free(void *op)
     mr_free(fold);
 }
 
-static const struct mr_fold_ops sum_ops = {
-    .struct_size = sizeof(struct mr_fold_ops), .kind = "sum", .open = sum_open, .run = sum_run, .free = sum_free};
+static const struct mr_fold_ops sum_ops = {.struct_size = sizeof(struct mr_fold_ops),
+                                           .kind = "sum",
+                                           .open = sum_open,
+                                           .run = sum_run,
+                                           .free = sum_free};
 
 /* ---- The pipeline: memory table `in` -> sum -> memory table `out`. ---- */
 
@@ -170,7 +174,9 @@ static struct mr_graph *build(const struct names *names)
     fold->schema = mr_schema_ref(schema);
     fold->name = names->fold;
     CHECK_OK(mr_graph_source(graph, &source_spec, &source, &err), &err);
-    CHECK_OK(mr_graph_fold(graph, names->fold, &source, 1, schema, &sum_ops, fold, &fold_node, &err), &err);
+    CHECK_OK(
+        mr_graph_fold(graph, names->fold, &source, 1, schema, &sum_ops, fold, &fold_node, &err),
+        &err);
     CHECK_OK(mr_graph_sink(graph, &sink_spec, &fold_node, 1, &err), &err);
     mr_schema_unref(schema);
     return graph;
@@ -212,7 +218,8 @@ static void read_rows(const char *table, char *text, size_t size)
     mr_batch_unref(batch);
 }
 
-static enum mr_status run_query(const struct names *names, const struct mr_query_config *config, struct mr_error *err)
+static enum mr_status run_query(const struct names *names, const struct mr_query_config *config,
+                                struct mr_error *err)
 {
     struct mr_query *query = NULL;
     enum mr_status status = mr_query_new(mr_env_posix(), build(names), config, &query, err);
@@ -278,7 +285,8 @@ struct crash {
     bool done;
 };
 
-static enum mr_status crash_there(void *arg, const char *point, uint64_t batch_id, struct mr_error *err)
+static enum mr_status crash_there(void *arg, const char *point, uint64_t batch_id,
+                                  struct mr_error *err)
 {
     struct crash *crash = arg;
 
@@ -322,7 +330,8 @@ TEST(a_query_that_ends_at_any_step_of_any_batch_repeats_and_loses_nothing)
     }
 }
 
-static enum mr_status fail_twice(void *arg, const char *point, uint64_t batch_id, struct mr_error *err)
+static enum mr_status fail_twice(void *arg, const char *point, uint64_t batch_id,
+                                 struct mr_error *err)
 {
     int *failures = arg;
 
