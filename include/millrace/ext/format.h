@@ -63,8 +63,8 @@ struct mr_format {
                              struct mr_batch_builder *builder, mr_bad_record_fn bad, void *bad_arg,
                              struct mr_error *err);
     /* Where to cut so that only whole records come before: index after the last record end in data, 0 = none. NULL = '\n'.
-     * from_start tells that data begins at a record boundary (csv quotes). */
-    size_t (*cut)(struct mr_slice data);
+     * data begins at a record boundary (csv quotes). options: of the table; NULL = defaults. */
+    size_t (*cut)(const struct mr_options *options, struct mr_slice data);
 
     /* Encodes rows as records; calls write any number of times. first: nothing of this file was written yet (csv header). */
     enum mr_status (*encode)(const struct mr_options *options, const struct mr_batch *batch, bool first,

@@ -215,7 +215,8 @@ static size_t cut_block(struct mr_reader *reader)
         return reader->data_bytes;
     }
     if (format->cut != NULL)
-        return format->cut((struct mr_slice){reader->data, reader->data_bytes});
+        return format->cut(reader->reading->decoder.options,
+                           (struct mr_slice){reader->data, reader->data_bytes});
     end = memrchr(reader->data, '\n', reader->data_bytes);
     return end != NULL ? (size_t)(end - reader->data) + 1 : 0;
 }

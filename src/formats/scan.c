@@ -1,0 +1,181 @@
+/*
+ * The byte scanners under the decoders: 64 bytes a step, by the widest vectors that the machine has.
+ *
+ * One kernel per instruction set, chosen at each call (a look at a variable that the C runtime fills); the last step works on
+ * a copy, so nothing past the data is read.  All kernels give the same bits.
+ * Called by the text and JSON decoders.  Threads: any.
+ */
+#include "formats/scan.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define HAVE_X86 1
+#endif
+
+/* Bits of 64 bytes; *high collects whether a byte has its high bit set (JSON only). */
+typedef uint64_t (*block_fn)(const char *data, uint64_t *high);
+
+#define FULL_BLOCKS(block, data, size_bytes, bitmap, high)                                         \
+    do {                                                                                           \
+        for (size_t full_ = 0; full_ < (size_bytes) / 64; full_++)                                 \
+            (bitmap)[full_] = block((data) + full_ * 64, (high));                                  \
+    } while (0)
+
+/* ---- any machine ----------------------------------------------------------------------------- */
+
+static uint64_t plain_newlines(const char *data, uint64_t *high)
+{
+    uint64_t bits = 0;
+
+    (void)high;
+    for (unsigned i = 0; i < 64; i++)
+        bits |= (uint64_t)(data[i] == '\n') << i;
+    return bits;
+}
+
+static uint64_t plain_json(const char *data, uint64_t *high)
+{
+    uint64_t bits = 0;
+
+    for (unsigned i = 0; i < 64; i++) {
+        unsigned char c = (unsigned char)data[i];
+        bits |= (uint64_t)(c < 0x20 || c == '"' || c == '\\') << i;
+        *high |= c & 0x80u;
+    }
+    return bits;
+}
+
+/* ---- x86-64 ---------------------------------------------------------------------------------- */
+
+#ifdef HAVE_X86
+__attribute__((target("avx2"))) static inline uint64_t avx2_newlines(const char *data, uint64_t *high)
+{
+    __m256i newline = _mm256_set1_epi8('\n');
+    __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)data);
+    __m256i up = _mm256_loadu_si256((const __m256i *)(const void *)(data + 32));
+
+    (void)high;
+    return (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(low, newline)) |
+           (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(up, newline)) << 32;
+}
+
+__attribute__((target("avx2"))) static inline uint32_t avx2_json_half(__m256i bytes)
+{
+    __m256i quotes = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('"'));
+    __m256i slashes = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('\\'));
+    __m256i controls = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
+
+    return (uint32_t)_mm256_movemask_epi8(
+        _mm256_or_si256(_mm256_or_si256(quotes, slashes), controls));
+}
+
+__attribute__((target("avx2"))) static inline uint64_t avx2_json(const char *data, uint64_t *high)
+{
+    __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)data);
+    __m256i up = _mm256_loadu_si256((const __m256i *)(const void *)(data + 32));
+
+    *high |= (uint32_t)_mm256_movemask_epi8(_mm256_or_si256(low, up));
+    return (uint64_t)avx2_json_half(low) | (uint64_t)avx2_json_half(up) << 32;
+}
+
+#define AVX512 __attribute__((target("avx512f,avx512bw")))
+
+AVX512 static inline uint64_t avx512_newlines(const char *data, uint64_t *high)
+{
+    (void)high;
+    return _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(data), _mm512_set1_epi8('\n'));
+}
+
+AVX512 static inline uint64_t avx512_json(const char *data, uint64_t *high)
+{
+    __m512i bytes = _mm512_loadu_si512(data);
+
+    *high |= _mm512_movepi8_mask(bytes);
+    return _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('"')) |
+           _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('\\')) |
+           _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20));
+}
+
+__attribute__((target("avx2"))) static void run_avx2_newlines(const char *data, size_t size_bytes,
+                                                              uint64_t *bitmap, uint64_t *high)
+{
+    FULL_BLOCKS(avx2_newlines, data, size_bytes, bitmap, high);
+}
+
+__attribute__((target("avx2"))) static void run_avx2_json(const char *data, size_t size_bytes,
+                                                          uint64_t *bitmap, uint64_t *high)
+{
+    FULL_BLOCKS(avx2_json, data, size_bytes, bitmap, high);
+}
+
+AVX512 static void run_avx512_newlines(const char *data, size_t size_bytes, uint64_t *bitmap,
+                                       uint64_t *high)
+{
+    FULL_BLOCKS(avx512_newlines, data, size_bytes, bitmap, high);
+}
+
+AVX512 static void run_avx512_json(const char *data, size_t size_bytes, uint64_t *bitmap,
+                                   uint64_t *high)
+{
+    FULL_BLOCKS(avx512_json, data, size_bytes, bitmap, high);
+}
+#endif
+
+static void run_plain_newlines(const char *data, size_t size_bytes, uint64_t *bitmap, uint64_t *high)
+{
+    FULL_BLOCKS(plain_newlines, data, size_bytes, bitmap, high);
+}
+
+static void run_plain_json(const char *data, size_t size_bytes, uint64_t *bitmap, uint64_t *high)
+{
+    FULL_BLOCKS(plain_json, data, size_bytes, bitmap, high);
+}
+
+/* ---- whole runs of bytes --------------------------------------------------------------------- */
+
+typedef void (*run_fn)(const char *data, size_t size_bytes, uint64_t *bitmap, uint64_t *high);
+
+static void scan(run_fn run, block_fn last_block, const char *data, size_t size_bytes,
+                 uint64_t *bitmap, uint64_t *high)
+{
+    size_t rest = size_bytes % 64;
+
+    run(data, size_bytes, bitmap, high);
+    if (rest > 0) {
+        char copy[64];
+        memset(copy, ' ', sizeof copy); /* blanks set no bit */
+        memcpy(copy, data + size_bytes - rest, rest);
+        bitmap[size_bytes / 64] = last_block(copy, high);
+    }
+}
+
+void mr__scan_newlines(const char *data, size_t size_bytes, uint64_t *bitmap)
+{
+    run_fn run = run_plain_newlines;
+    uint64_t high = 0;
+
+#ifdef HAVE_X86
+    if (__builtin_cpu_supports("avx512bw"))
+        run = run_avx512_newlines;
+    else if (__builtin_cpu_supports("avx2"))
+        run = run_avx2_newlines;
+#endif
+    scan(run, plain_newlines, data, size_bytes, bitmap, &high);
+}
+
+void mr__scan_json(const char *data, size_t size_bytes, uint64_t *bitmap, bool *ret_ascii)
+{
+    run_fn run = run_plain_json;
+    uint64_t high = 0;
+
+#ifdef HAVE_X86
+    if (__builtin_cpu_supports("avx512bw"))
+        run = run_avx512_json;
+    else if (__builtin_cpu_supports("avx2"))
+        run = run_avx2_json;
+#endif
+    scan(run, plain_json, data, size_bytes, bitmap, &high);
+    *ret_ascii = high == 0;
+}
