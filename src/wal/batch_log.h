@@ -7,11 +7,13 @@
  * PLAN(N) is durable before N runs; COMMIT(N) alone decides what of N is real.  Small state deltas travel inside the log, so that a
  * steady stream needs one flush a batch: DELTA(N) COMMIT(N) PLAN(N+1) share it.
  *
- * Validity: records are chained (each one's `chain` is the checksum of the one before, the SEGMENT record's is that of the last
- * record of the segment before), so a stale, lost or misplaced record breaks the chain (B6, B7).  At open, a record that does not
- * check ends the log if and only if nothing behind it can be a record that was synced: the tail past the last synced flush may be
- * torn (it was never relied on); everything else is MR_CORRUPT naming file, byte and reason.  Each flush's first record carries
- * the position up to which the log was synced before, so damage before that point is told apart from a torn tail.
+ * Validity: records are chained (each one's `chain` is the checksum of the one before, across segments), so a stale, lost or misplaced
+ * record breaks the chain (B6, B7).  Everything between two syncs is one group of tagged sectors (segment.c draws it).  At open, a group
+ * that did not arrive whole is a torn tail if and only if nothing later exists: a group is written only after the one before it was
+ * synced, so any later sector or segment proves that it had been relied on, and then it is MR_CORRUPT naming file, byte and reason.
+ * A group whose sectors all arrived and whose records do not check was damaged: MR_CORRUPT as well.  The head of a segment says where
+ * the log stood when it was made (last PLAN and COMMIT, live state parts), so older segments can go; its last record, NEXT, says that
+ * there must be a next segment.  A clean close adds a CLOSE group: then no damage at rest can look like a torn tail.
  *
  * Thread: driver.
  */
@@ -51,18 +53,20 @@ struct mr_state_part {
     uint32_t epoch;
     uint32_t attempt;
     bool is_snapshot;   /* false: delta */
-    bool in_log;        /* delta inside the log (a DELTA record of the same batch), else a file */
+    bool in_log;        /* inside the log (a DELTA record of the same batch), else a file */
     char *file;         /* file name below state/<store>/, NULL when in_log */
     uint64_t size_bytes;
     uint64_t sum;       /* checksum of the whole part */
     uint64_t key_count; /* keys in the store after this part */
+    char *data;         /* in parts of mr_recovered that are in_log: the bytes, size_bytes of them; NULL elsewhere */
 };
+void mr_state_part_release(struct mr_state_part *part);
 
 struct mr_commit {
     uint64_t batch_id;
     uint32_t epoch;
     uint32_t attempt;
-    uint64_t plan_sum;            /* checksum of PLAN(N) */
+    uint64_t plan_sum;            /* checksum of PLAN(N); filled in by the log, like the next */
     uint64_t previous_commit_sum; /* 0 for the first */
     int64_t next_watermark_us;
     struct mr_state_part *parts;  /* deltas and snapshots made by this batch */
@@ -85,7 +89,11 @@ struct mr_recovered {
     struct mr_commit last_commit;  /* newest COMMIT */
     struct mr_plan committed_plan; /* PLAN of the newest COMMIT */
     uint32_t epoch;                /* the new one, after the bump */
-    /* State to load, oldest first: for each store its newest snapshot part and all delta parts after it. */
+    /*
+     * State to load, in the order in which it was made: for each store its newest snapshot part and all delta parts after it; and
+     * before them, while they are retained, the snapshot before it and its deltas (a way round a damaged snapshot, B15).  A batch that
+     * made both has its delta first.
+     */
     struct mr_state_part *parts;
     uint32_t part_count;
     uint64_t tail_dropped_bytes;   /* torn bytes behind the last good record, never relied on */
@@ -105,17 +113,27 @@ struct mr_batch_log_config {
 enum mr_status mr_batch_log_open(struct mr_env *env, const char *dir, const struct mr_batch_log_config *config,
                                  struct mr_batch_log **ret_log, struct mr_recovered *ret_recovered,
                                  struct mr_error *err);
-void mr_batch_log_close(struct mr_batch_log *log); /* NULL allowed; does not sync */
+/* Like open, but reads only: no cut, no epoch (ret_recovered->epoch is the last one). Works beside a running query. */
+enum mr_status mr_batch_log_peek(struct mr_env *env, const char *dir, uint32_t retain_batches,
+                                 struct mr_recovered *ret_recovered, struct mr_error *err);
+/*
+ * NULL allowed. When everything was synced and nothing failed, a CLOSE group is appended and synced first; it protects the last group
+ * from damage at rest and is not needed for anything else, so a failure of that is no error.
+ */
+void mr_batch_log_close(struct mr_batch_log *log);
 
 /* Buffered until sync. Order: PLAN(N) sync DELTA(N)* COMMIT(N) [PLAN(N+1)] sync; anything else is an assertion failure. */
 enum mr_status mr_batch_log_plan(struct mr_batch_log *log, const struct mr_plan *plan, struct mr_error *err);
-enum mr_status mr_batch_log_delta(struct mr_batch_log *log, uint64_t batch_id, const char *store, const void *data,
-                                  size_t size_bytes, struct mr_error *err);
+/* A delta, or a small snapshot, of one store that travels in the log. */
+enum mr_status mr_batch_log_delta(struct mr_batch_log *log, uint64_t batch_id, const char *store, bool is_snapshot,
+                                  const void *data, size_t size_bytes, struct mr_error *err);
 enum mr_status mr_batch_log_commit(struct mr_batch_log *log, const struct mr_commit *commit, struct mr_error *err);
 /* Forgets DELTA records buffered for a batch that failed and will be tried again (nothing of it was synced). */
 void mr_batch_log_discard_deltas(struct mr_batch_log *log);
 enum mr_status mr_batch_log_sync(struct mr_batch_log *log, struct mr_error *err);
 uint64_t mr_batch_log_sync_count(const struct mr_batch_log *log);
+/* Bytes of log that have to be kept while something of that batch is needed. */
+uint64_t mr_batch_log_bytes_from(const struct mr_batch_log *log, uint64_t batch_id);
 
 /*
  * Removes segments that hold nothing needed: older than retain_batches before the last commit, and no delta that is newer
@@ -123,9 +141,9 @@ uint64_t mr_batch_log_sync_count(const struct mr_batch_log *log);
  */
 enum mr_status mr_batch_log_purge(struct mr_batch_log *log, uint64_t needed_from, struct mr_error *err);
 
-/* Reads one in-log delta (recovery, inspectors). *ret_data freed with mr_free. */
+/* Reads one in-log delta or snapshot (inspectors; recovery gets them with mr_recovered). *ret_data freed with mr_free. */
 enum mr_status mr_batch_log_read_delta(struct mr_env *env, const char *dir, uint64_t batch_id, const char *store,
-                                       char **ret_data, size_t *ret_size, struct mr_error *err);
+                                       bool is_snapshot, char **ret_data, size_t *ret_size, struct mr_error *err);
 
 /* Read-only walk for `checkpoint show|verify`: works beside a running query. Return false from visit to stop. */
 struct mr_log_entry {
@@ -138,6 +156,7 @@ struct mr_log_entry {
     uint64_t delta_batch;           /* DELTA */
     const char *delta_store;
     size_t delta_bytes;
+    bool delta_is_snapshot;
     const void *delta_data;         /* borrowed during the visit */
 };
 enum mr_status mr_batch_log_walk(struct mr_env *env, const char *dir,

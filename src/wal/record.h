@@ -10,7 +10,7 @@
  *   magic  0x4d52 ("MR"); a byte-swapped magic means a file of another endianness (MR_VERSION, B20)
  *   kind   what the payload is: a record of one kind never reads as another (B6)
  *   chain  depends on the log: binds the record to its place (segment number and position, previous record)
- *   sum    XXH3-64 of bytes 0..16 and the payload
+ *   sum    XXH3-64 of the payload, seeded with the XXH3-64 of bytes 0..16
  *
  * Readers say why a record is bad.
  */
@@ -33,6 +33,8 @@ enum mr_record_kind {
     MR_RECORD_FILE_FOOT = 9,
     MR_RECORD_MANIFEST = 10, /* operator manifest */
     MR_RECORD_QUERY = 11,    /* identity of the query */
+    MR_RECORD_NEXT = 12,     /* last record of a log segment: the log goes on in the next one */
+    MR_RECORD_CLOSE = 13,    /* clean shutdown: everything before it is proven to be synced */
 };
 
 enum mr_record_result {
