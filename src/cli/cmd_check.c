@@ -76,10 +76,10 @@ static int run(const struct cli_command *command, int argc, char **argv)
     mr_plugins_register();
     status = cli_script_load(command, &args, &script, &err);
     if (status == MR_OK)
-        status = cli_script_plan(&script, &plan, &err);
+        status = cli_script_plan(&script, true, &plan, &err);
     if (status == MR_OK) {
-        printf("%s", mr_sql_plan_text(plan));
-        status = describe_checkpoint(mr_sql_plan_config(plan)->checkpoint_dir, &err);
+        printf("%s", plan->description);
+        status = describe_checkpoint(plan->config.checkpoint_dir, &err);
     }
     code = status == MR_OK ? cli_finish_stdout() : cli_script_fail(&script, &err);
     mr_sql_plan_free(plan);

@@ -131,13 +131,15 @@ static enum mr_status choose_style(const char *value, enum progress_style *ret_s
 static enum mr_status run_query(struct runner *runner, struct mr_sql_plan *plan,
                                 struct mr_error *err)
 {
-    struct mr_query_config *config = mr_sql_plan_config(plan);
+    struct mr_query_config *config = &plan->config;
+    struct mr_graph *graph = plan->graph;
     struct mr_thread *signal_thread = NULL;
     enum mr_status status;
 
     config->on_progress = runner->style != PROGRESS_NONE ? report : NULL;
     config->on_progress_arg = runner;
-    MR_TRY(mr_query_new(runner->env, mr_sql_plan_take_graph(plan), config, &runner->query, err));
+    plan->graph = NULL; /* the query takes it, also when it fails */
+    MR_TRY(mr_query_new(runner->env, graph, config, &runner->query, err));
     status = mr_thread_start("mr-signals", signal_main, runner, &signal_thread, err);
     if (status == MR_OK)
         status = mr_query_run(runner->query, err);
@@ -177,7 +179,7 @@ static int run(const struct cli_command *command, int argc, char **argv)
     if (status == MR_OK)
         status = choose_style(cli_value(command, &args, "--progress"), &runner.style, &err);
     if (status == MR_OK)
-        status = cli_script_plan(&script, &plan, &err);
+        status = cli_script_plan(&script, false, &plan, &err);
     if (status == MR_OK)
         status = run_query(&runner, plan, &err);
     code = status == MR_OK ? cli_finish_stdout() : cli_script_fail(&script, &err);

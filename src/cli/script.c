@@ -92,16 +92,19 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
     return MR_OK;
 }
 
-enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_plan **ret_plan,
-                               struct mr_error *err)
+enum mr_status cli_script_plan(struct cli_script *script, bool check_only,
+                               struct mr_sql_plan **ret_plan, struct mr_error *err)
 {
-    const struct mr_sql_overrides overrides = {
+    const struct mr_sql_args args = {
+        .env = mr_env_posix(),
         .settings = script->settings,
         .setting_count = script->setting_count,
-        .to_terminal = isatty(STDOUT_FILENO) != 0,
+        .check_only = check_only,
     };
 
-    return mr_sql_plan_new(script->text, script->text_bytes, &overrides, ret_plan, err);
+    MR_TRY(
+        mr_sql_script_parse(script->name, script->text, script->text_bytes, &script->parsed, err));
+    return mr_sql_plan(script->parsed, &args, ret_plan, err);
 }
 
 /* The line of the text with a caret under the column; tabs stay tabs so that the caret fits. */
@@ -145,6 +148,7 @@ void cli_script_print_hints(const struct cli_script *script)
 
 void cli_script_release(struct cli_script *script)
 {
+    mr_sql_script_free(script->parsed);
     mr_text_free(script->text);
     mr_free(script->set_text);
     *script = (struct cli_script){0};

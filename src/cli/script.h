@@ -25,6 +25,7 @@ struct cli_script {
     char *set_text;   /* copy of --set, cut into pairs */
     struct mr_option_pair settings[CLI_SETTINGS_MAX];
     size_t setting_count;
+    struct mr_sql_script *parsed;
 };
 
 /* Reads the file or -e, and the settings. A file that is missing is MR_USAGE. */
@@ -32,8 +33,9 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
                                struct cli_script *script, struct mr_error *err);
 enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value,
                               struct mr_error *err);
-enum mr_status cli_script_plan(const struct cli_script *script, struct mr_sql_plan **ret_plan,
-                               struct mr_error *err);
+/* check_only: nothing is opened or read, and the plan must not be run. */
+enum mr_status cli_script_plan(struct cli_script *script, bool check_only,
+                               struct mr_sql_plan **ret_plan, struct mr_error *err);
 /*
  * Prints the error; one in the SQL text as
  *     millrace: q.sql:3:8: unknown column 'citty'; did you mean 'city'?

@@ -36,7 +36,7 @@ static enum mr_status part_bytes(struct mr_state *state, const struct mr_state_p
         return MR_FAIL(err, MR_CORRUPT,
                        "'%s' has %zu bytes and its COMMIT says %llu; restore it from a copy", where,
                        *ret_data == NULL ? (size_t)0 : size_bytes,
-                       (unsigned long *long)part->size_bytes);
+                       (unsigned long long)part->size_bytes);
     if (mr_checksum(*ret_data, size_bytes) != part->sum)
         return MR_FAIL(
             err, MR_CORRUPT,

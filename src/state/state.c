@@ -432,7 +432,7 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
         return false;
     store = state->stores[index];
     *ret_info =
-        (struct mr_store_info){store->name, store->kind,  store->key_schema, *store->value_schema,
+        (struct mr_store_info){store->name, store->kind,  store->key_schema, store->value_schema,
                                store->live, store->bytes, store->version};
     return true;
 }
