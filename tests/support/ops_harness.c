@@ -255,6 +255,17 @@ const char *ops_map(struct mr_map_op *op, struct mr_batch *batch)
 
 /* ---- aggregations ---------------------------------------------------------------------------- */
 
+static void open_state(struct ops_flow *flow)
+{
+    struct mr_state_config config = {.volatile_only = true, .retain_batches = 100};
+    struct mr_recovered recovered = {0};
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_state_open(mr_env_posix(), flow->dir, flow->dir, &config, &recovered, &flow->state,
+                           &err),
+             &err);
+}
+
 static void make_ops(struct ops_flow *flow, struct mr_aggregate_spec *spec)
 {
     struct mr_error err = {0};
@@ -276,13 +287,9 @@ static void free_ops(struct ops_flow *flow)
 void ops_flow_open(struct ops_flow *flow, const char *dir, const char *schema,
                    struct mr_aggregate_spec *spec)
 {
-    struct mr_state_config config = {.volatile_only = true, .retain_batches = 100};
-    struct mr_recovered recovered = {0};
-    struct mr_error err = {0};
-
-    *flow = (struct ops_flow){.watermark_us = INT64_MIN, .late_watermark_us = INT64_MIN};
-    CHECK_OK(mr_state_open(mr_env_posix(), dir, dir, &config, &recovered, &flow->state, &err),
-             &err);
+    *flow =
+        (struct ops_flow){.dir = dir, .watermark_us = INT64_MIN, .late_watermark_us = INT64_MIN};
+    open_state(flow);
     flow->input = ops_schema(schema);
     make_ops(flow, spec);
 }
@@ -316,14 +323,19 @@ enum mr_status ops_flow_run(struct ops_flow *flow, const char *const *partitions
     return status;
 }
 
-void ops_flow_commit(struct ops_flow *flow)
+static void commit_state(struct ops_flow *flow, uint64_t batch_id)
 {
     struct mr_commit commit = {0};
     struct mr_error err = {0};
 
-    CHECK_OK(mr_state_prepare(flow->state, flow->batch_id, 1, NULL, &commit, &err), &err);
-    mr_state_applied(flow->state, flow->batch_id);
-    mr_free(commit.parts);
+    CHECK_OK(mr_state_prepare(flow->state, batch_id, 1, NULL, &commit, &err), &err);
+    mr_state_applied(flow->state, batch_id);
+    mr_commit_release(&commit);
+}
+
+void ops_flow_commit(struct ops_flow *flow)
+{
+    commit_state(flow, flow->batch_id);
     flow->batch_id++;
 }
 
@@ -346,10 +358,26 @@ const char *ops_flow_rows(struct ops_flow *flow, const char *rows)
     return ops_flow_batch(flow, &rows, 1);
 }
 
+static bool copy_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                       void *arg)
+{
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_store_put(arg, key, key_bytes, value, value_bytes, &err), &err);
+    return true;
+}
+
 void ops_flow_restart(struct ops_flow *flow, struct mr_aggregate_spec *spec)
 {
-    free_ops(flow);
+    struct ops_flow old = *flow;
+
+    open_state(flow);
     make_ops(flow, spec);
+    mr_store_scan(old.fold.ops->store(old.fold.op), copy_entry,
+                  flow->fold.ops->store(flow->fold.op));
+    commit_state(flow, flow->batch_id == 0 ? 0 : flow->batch_id - 1);
+    free_ops(&old);
+    mr_state_close(old.state);
 }
 
 uint64_t ops_flow_groups(struct ops_flow *flow)

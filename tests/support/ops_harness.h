@@ -37,6 +37,7 @@ const char *ops_map(struct mr_map_op *op, struct mr_batch *batch);
 
 /* partial aggregates of several partitions, one fold, one state */
 struct ops_flow {
+    const char *dir;
     struct mr_state *state;
     struct mr_map_op partial;
     struct mr_fold_op fold;
@@ -57,7 +58,7 @@ enum mr_status ops_flow_run(struct ops_flow *flow, const char *const *partitions
                             struct mr_error *err);
 void ops_flow_commit(struct ops_flow *flow);
 void ops_flow_rollback(struct ops_flow *flow);
-/* The same state under new operators, as after a restart. */
+/* New operators over a new state with the same content, as after a restart. */
 void ops_flow_restart(struct ops_flow *flow, struct mr_aggregate_spec *spec);
 uint64_t ops_flow_groups(struct ops_flow *flow);
 void ops_flow_close(struct ops_flow *flow);
