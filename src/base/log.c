@@ -28,7 +28,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MESSAGE_BYTES_MAX = 2048, LINE_BYTES_MAX = 4096 };
+/*
+ * Escaping makes a text longer, and quoting may double it again: these add up to less than a line,
+ * so that a JSON line is never cut in the middle of its syntax.
+ */
+enum {
+    NAME_BYTES_MAX = 128,     /* of module and query, escaped */
+    MESSAGE_BYTES_MAX = 1600, /* escaped */
+    LINE_BYTES_MAX = 4096,
+};
 
 static _Atomic int level_wanted = MR_LOG_INFO;
 static _Atomic int style_wanted = MR_LOG_TEXT;
@@ -83,19 +91,21 @@ static void add_str(struct line *line, const char *text)
     add(line, text, strlen(text));
 }
 
-static void add_escaped(struct line *line, const char *text)
+/* At most `most` bytes of the escaped text: without control characters, valid UTF-8. */
+static void add_escaped(struct line *line, const char *text, size_t most)
 {
-    line->size += mr_text_escape(text, strlen(text), line->text + line->size, room_in(line));
+    char escaped[MESSAGE_BYTES_MAX];
+
+    add(line, escaped, mr_text_escape(text, strlen(text), escaped, most));
 }
 
-/* The text is escaped first, so that it is valid UTF-8 without control characters. */
-static void add_quoted(struct line *line, const char *text)
+static void add_quoted(struct line *line, const char *text, size_t most)
 {
-    char escaped[LINE_BYTES_MAX / 2];
+    char escaped[MESSAGE_BYTES_MAX];
 
-    mr_text_escape(text, strlen(text), escaped, sizeof(escaped));
+    mr_text_escape(text, strlen(text), escaped, most);
     add_str(line, "\"");
-    for (const char *at = escaped; *at != '\0' && room_in(line) > 8; at++) {
+    for (const char *at = escaped; *at != '\0'; at++) {
         if (*at == '"' || *at == '\\')
             add(line, "\\", 1);
         add(line, at, 1);
@@ -112,17 +122,17 @@ static void build_text(struct line *line, const char *now, char level, const cha
     add(line, " ", 1);
     add(line, &level, 1);
     add(line, " ", 1);
-    add_escaped(line, module);
+    add_escaped(line, module, NAME_BYTES_MAX);
     if (query != NULL) {
         add_str(line, " query=");
-        add_escaped(line, query);
+        add_escaped(line, query, NAME_BYTES_MAX);
     }
     if (batch_id >= 0) {
         add_str(line, " batch=");
         add(line, number, mr_int_print(batch_id, number));
     }
     add(line, " ", 1);
-    add_escaped(line, message);
+    add_escaped(line, message, MESSAGE_BYTES_MAX);
 }
 
 static void build_json(struct line *line, const char *now, char level, const char *module,
@@ -135,17 +145,17 @@ static void build_json(struct line *line, const char *now, char level, const cha
     add_str(line, "\",\"level\":\"");
     add(line, &level, 1);
     add_str(line, "\",\"module\":");
-    add_quoted(line, module);
+    add_quoted(line, module, NAME_BYTES_MAX);
     if (query != NULL) {
         add_str(line, ",\"query\":");
-        add_quoted(line, query);
+        add_quoted(line, query, NAME_BYTES_MAX);
     }
     if (batch_id >= 0) {
         add_str(line, ",\"batch\":");
         add(line, number, mr_int_print(batch_id, number));
     }
     add_str(line, ",\"text\":");
-    add_quoted(line, message);
+    add_quoted(line, message, MESSAGE_BYTES_MAX);
     line->text[line->size++] = '}';
 }
 

@@ -123,7 +123,10 @@ static bool scale(int64_t number, unsigned decimals, int64_t factor, int64_t *re
             number /= prime;
         }
     }
-    return divisor == 1 && !__builtin_mul_overflow(number, factor, ret_value);
+    if (divisor != 1 || __builtin_mul_overflow(number, factor, &number))
+        return false;
+    *ret_value = number;
+    return true;
 }
 
 static const char *word_end(const char *at, const char *end)
