@@ -28,7 +28,6 @@
 
 struct mr_sink {
     struct mr_env *env;
-    const struct mr_options *options;
     const struct mr_format *json; /* style = 'json', else NULL */
     enum mr_output_mode mode;
     uint32_t rows_max;
@@ -72,7 +71,6 @@ static enum mr_status console_open(const struct mr_sink_args *args, struct mr_si
     if (sink == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot open console sink '%s': out of memory", args->name);
     sink->env = args->env;
-    sink->options = args->options;
     sink->mode = args->mode;
     sink->rows_max = (uint32_t)mr_options_int(args->options, "rows");
     sink->cell_chars_max = (uint32_t)mr_options_int(args->options, "truncate");
@@ -139,8 +137,7 @@ static enum mr_status console_write(struct mr_sink *sink, uint32_t partition,
     if (rows == 0)
         return MR_OK;
     if (sink->json != NULL) {
-        MR_TRY(sink->json->encode(sink->options, batch, sink->row_count == 0, append_out,
-                                  &sink->out, err));
+        MR_TRY(sink->json->encode(NULL, batch, sink->row_count == 0, append_out, &sink->out, err));
     } else {
         for (int64_t row = 0; row < rows && sink->row_count + (uint64_t)row < sink->rows_max; row++)
             MR_TRY(mr_table_add(sink->table, batch, row, err));

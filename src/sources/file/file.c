@@ -271,7 +271,8 @@ static enum mr_status found_candidate(void *arg, const char *path, struct mr_err
     if (is_too_old(source, info.mtime_ns)) {
         if (!source->warned_age)
             mr_ext_log('W', source->name,
-                       "'%s' is older than max_file_age and is left out (said once)", path);
+                       "files older than max_file_age are left out, for example '%s' (said once)",
+                       path);
         source->warned_age = true;
         return MR_OK;
     }

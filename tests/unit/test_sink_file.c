@@ -1,0 +1,312 @@
+/*
+ * The file sink: names, visibility, and every place where a kill may hit it.
+ */
+#include "support/plugin_harness.h"
+
+#include "base/alloc.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const one_row[] = {"1|a"};
+
+static struct plug_sink_spec spec_of(struct test *t, char **ret_options)
+{
+    *ret_options = mr_asprintf("path=%s", test_path(t, "out"));
+    return (struct plug_sink_spec){.connector = "file",
+                                   .columns = "a BIGINT, b VARCHAR",
+                                   .format = "json",
+                                   .options = *ret_options};
+}
+
+static void check_ls(struct test *t, const char *wanted)
+{
+    char *names = plug_ls(test_path(t, "out"));
+
+    CHECK_EQ_STR(names, wanted);
+    mr_text_free(names);
+}
+
+static void check_file(struct test *t, const char *name, const char *wanted)
+{
+    char *text = plug_read_file(test_path(t, name));
+
+    CHECK_NOT_NULL(text);
+    CHECK_EQ_STR(text, wanted);
+    mr_text_free(text);
+}
+
+TEST(a_batch_is_files_named_by_batch_and_partition)
+{
+    const char *rows[] = {"1|a;2|b", "", "3|c"};
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), -1);
+    plug_batch_out(&sink, 7, rows, 3);
+    check_ls(t, "part-0000000007-00000.json part-0000000007-00002.json");
+    check_file(t, "out/part-0000000007-00000.json",
+               "{\"a\":1,\"b\":\"a\"}\n{\"a\":2,\"b\":\"b\"}\n");
+    check_file(t, "out/part-0000000007-00002.json", "{\"a\":3,\"b\":\"c\"}\n");
+    plug_sink_close(&sink);
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), 7);
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(a_staged_batch_is_invisible_and_an_aborted_one_leaves_nothing)
+{
+    struct plug_sink sink;
+    struct mr_error err = {0};
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    plug_sink_open(&sink, &spec);
+    CHECK_OK(plug_stage(&sink, 0, one_row, 1, &err), &err);
+    check_ls(t, "");
+    sink.connector->ops->abort(sink.object);
+    check_ls(t, "");
+    plug_batch_out(&sink, 0, one_row, 1);
+    check_ls(t, "part-0000000000-00000.json");
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(an_empty_batch_leaves_no_file)
+{
+    const char *rows[] = {NULL, ""};
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    plug_sink_open(&sink, &spec);
+    plug_batch_out(&sink, 0, rows, 2);
+    plug_batch_out(&sink, 1, NULL, 0);
+    check_ls(t, "");
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(a_batch_that_runs_again_gives_the_same_names_and_bytes)
+{
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    plug_sink_open(&sink, &spec);
+    plug_batch_out(&sink, 0, one_row, 1);
+    plug_sink_close(&sink);
+    /* Killed between publish and commit: the kernel may ask for the same batch again. */
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), 0);
+    plug_sink_close(&sink);
+    check_ls(t, "part-0000000000-00000.json");
+    check_file(t, "out/part-0000000000-00000.json", "{\"a\":1,\"b\":\"a\"}\n");
+    mr_free(options);
+}
+
+/* The manifest as publish leaves it just before the renames of batch 3, whose first part is there already. */
+static void half_published(struct test *t)
+{
+    CHECK(mkdir(test_path(t, "out"), 0700) == 0);
+    CHECK(mkdir(test_path(t, "out/.millrace"), 0700) == 0);
+    plug_write_file(test_path(t, "out/.millrace/manifest.json"),
+                    "{\"version\":1,\"query\":\"q1\",\"sink\":\"out\",\"published\":2,"
+                    "\"publishing\":3,\"files\":["
+                    "{\"n\":\"part-0000000003-00000.json\",\"s\":16},{\"n\":\"part-0000000003-"
+                    "00001.json\",\"s\":16}],"
+                    "\"stale\":[]}\n");
+    plug_write_file(test_path(t, "out/part-0000000003-00000.json"), "{\"a\":1,\"b\":\"a\"}\n");
+    plug_write_file(test_path(t, "out/.tmp-dead"), "half");
+}
+
+TEST(a_publish_that_was_killed_is_completed_by_the_next_attempt)
+{
+    const char *rows[] = {"1|a", "2|b"};
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    half_published(t);
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), 2);
+    CHECK(access(test_path(t, "out/.tmp-dead"), F_OK) != 0);
+    plug_batch_out(&sink, 3, rows, 2);
+    CHECK_EQ_INT(plug_last_published(&sink), 3);
+    check_ls(t, "part-0000000003-00000.json part-0000000003-00001.json");
+    check_file(t, "out/part-0000000003-00001.json", "{\"a\":2,\"b\":\"b\"}\n");
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(parts_of_a_dead_attempt_that_the_next_one_does_not_make_are_removed)
+{
+    const char *rows[] = {NULL, "2|b"};
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    half_published(t);
+    plug_sink_open(&sink, &spec);
+    plug_batch_out(&sink, 3, rows, 2);
+    check_ls(t, "part-0000000003-00001.json");
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(even_an_empty_second_attempt_removes_what_the_first_left)
+{
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    half_published(t);
+    plug_sink_open(&sink, &spec);
+    plug_batch_out(&sink, 3, NULL, 0);
+    check_ls(t, "");
+    plug_sink_close(&sink);
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), 3);
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(a_batch_whose_files_are_all_there_counts_as_published)
+{
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    half_published(t);
+    plug_write_file(test_path(t, "out/part-0000000003-00001.json"), "{\"a\":2,\"b\":\"b\"}\n");
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), 3);
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(a_directory_of_another_query_is_refused)
+{
+    struct plug_sink sink;
+    struct mr_error err = {0};
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    plug_sink_open(&sink, &spec);
+    plug_batch_out(&sink, 0, one_row, 1);
+    plug_sink_close(&sink);
+    spec.query_id = "q2";
+    CHECK_FAILS(plug_sink_try(&sink, &spec, &err), &err, MR_CONFIG, "belongs to another query");
+    plug_sink_close(&sink);
+    spec.query_id = "q1";
+    spec.name = "second";
+    mr_error_clear(&err);
+    CHECK_FAILS(plug_sink_try(&sink, &spec, &err), &err, MR_CONFIG, "it is the output of 'out'");
+    plug_sink_close(&sink);
+    check_ls(t, "part-0000000000-00000.json");
+    mr_free(options);
+}
+
+TEST(a_directory_without_output_may_be_taken_over)
+{
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    plug_sink_open(&sink, &spec);
+    plug_sink_close(&sink);
+    spec.query_id = "q2";
+    plug_sink_open(&sink, &spec);
+    plug_batch_out(&sink, 0, one_row, 1);
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(a_query_without_a_checkpoint_wants_an_empty_directory)
+{
+    struct plug_sink sink;
+    struct mr_error err = {0};
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    CHECK(mkdir(test_path(t, "out"), 0700) == 0);
+    plug_write_file(test_path(t, "out/readme"), "x");
+    spec.ephemeral = true;
+    CHECK_FAILS(plug_sink_try(&sink, &spec, &err), &err, MR_CONFIG, "not empty");
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(a_foreign_file_of_our_name_is_not_overwritten)
+{
+    struct plug_sink sink;
+    struct mr_error err = {0};
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    plug_sink_open(&sink, &spec);
+    plug_write_file(test_path(t, "out/part-0000000000-00000.json"), "mine\n");
+    CHECK_FAILS(plug_stage(&sink, 0, one_row, 1, &err), &err, MR_CANNOT_CREATE,
+                "part-0000000000-00000.json");
+    sink.connector->ops->abort(sink.object);
+    check_file(t, "out/part-0000000000-00000.json", "mine\n");
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(part_files_without_a_manifest_are_refused)
+{
+    struct plug_sink sink;
+    struct mr_error err = {0};
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    CHECK(mkdir(test_path(t, "out"), 0700) == 0);
+    plug_write_file(test_path(t, "out/part-0000000000-00000.json"), "mine\n");
+    CHECK_FAILS(plug_sink_try(&sink, &spec, &err), &err, MR_CONFIG, "no manifest");
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(a_damaged_manifest_is_refused)
+{
+    static const char *const texts[] = {
+        "",
+        "x",
+        "{}",
+        "{\"version\":1}",
+        "{\"version\":1,\"query\":\"q1\",\"sink\":\"out\",\"published\":2}",
+        "{\"version\":1,\"query\":\"q1\",\"sink\":\"out\",\"published\":2,\"publishing\":3,"
+        "\"files\":[{\"n\":\"../x\","
+        "\"s\":1}],\"stale\":[]}"};
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    half_published(t);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        plug_write_file(test_path(t, "out/.millrace/manifest.json"), texts[i]);
+        CHECK_STATUS(plug_sink_try(&sink, &spec, NULL), MR_CORRUPT);
+        plug_sink_close(&sink);
+    }
+    plug_write_file(test_path(t, "out/.millrace/manifest.json"), "{\"version\":9}");
+    CHECK_STATUS(plug_sink_try(&sink, &spec, NULL), MR_VERSION);
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
+TEST(complete_mode_is_refused_with_what_to_use)
+{
+    struct plug_sink sink;
+    struct mr_error err = {0};
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    spec.mode = MR_MODE_COMPLETE;
+    CHECK_FAILS(plug_sink_try(&sink, &spec, &err), &err, MR_CONFIG, "append or update");
+    plug_sink_close(&sink);
+    mr_free(options);
+}
