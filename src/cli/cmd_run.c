@@ -117,7 +117,7 @@ static enum mr_status choose_style(const char *value, enum progress_style *ret_s
     *ret_style = PROGRESS_NONE;
     if (value == NULL)
         *ret_style =
-            isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO) ? PROGRESS_LINE : *PROGRESS_NONE;
+            isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO) ? PROGRESS_LINE : PROGRESS_NONE;
     else if (strcmp(value, "line") == 0)
         *ret_style = PROGRESS_LINE;
     else if (strcmp(value, "json") == 0)
