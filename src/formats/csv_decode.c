@@ -10,7 +10,7 @@
  *
  * A record is bad when it has another number of fields, a quote in the middle of a field, bytes behind a closing quote, a quote
  * without end, a value that is none of its type, bytes that are not UTF-8, or more than max_line_bytes.  Decoding goes on behind
- * the first newline after the place that was found bad.
+ * the first newline after the place that was found bad; after a quote without end, behind the line where the record begins.
  *
  * Called through csv.c.  Threads: a decoder belongs to one.
  */
@@ -171,6 +171,16 @@ static enum mr_status remove_escapes(struct run *run, struct field *field)
     return MR_OK;
 }
 
+/* A quote that nothing closes: only the line where the record begins is lost. */
+static enum mr_status no_end(struct run *run, const char *text)
+{
+    run->at = text;
+    enum mr_status status = wrong(run, "a quoted field without its end");
+    run->at = run->record;
+    run->line_ends = 0;
+    return status;
+}
+
 /* At the opening quote. */
 static enum mr_status take_quoted(struct run *run, struct field *field)
 {
@@ -180,7 +190,7 @@ static enum mr_status take_quoted(struct run *run, struct field *field)
 
     for (;; run->at++) {
         if (run->at == run->end || (size_t)(run->at - run->record) > run->decoder->record_bytes_max)
-            return wrong(run, "a quoted field without its end");
+            return no_end(run, text);
         char c = *run->at;
         bool next = run->at + 1 < run->end;
         if (c == dialect->escape && next &&
@@ -341,10 +351,6 @@ static enum mr_status bad_record(struct run *run, struct mr_error *err)
 {
     const char *at = run->at > run->record && run->at[-1] == '\n' ? run->at - 1 : run->at;
 
-    if (at == run->end && memchr(run->record, '\n', (size_t)(at - run->record)) != NULL) {
-        at = run->record; /* a quote without end: only its first line is lost */
-        run->line_ends = 0;
-    }
     const char *newline = at < run->end ? memchr(at, '\n', (size_t)(run->end - at)) : NULL;
     const char *record_end = newline == NULL ? run->end : newline;
     struct mr_slice raw = {run->record, (size_t)(record_end - run->record)};

@@ -83,7 +83,7 @@ static const char *slow_gap(struct mr__json *json, const char *at, uint32_t *ind
         if (gap_matches(&json->steps[next], at)) {
             *index = next;
             *ret_column = json->steps[next].column;
-            return at + json->steps[next].gap_bytes;
+            return mr__json_blanks(at + json->steps[next].gap_bytes);
         }
     }
     at = mr__json_blanks(at);
@@ -278,6 +278,8 @@ const char *mr__json_line(struct mr__json *json, const char *line, bool *ret_bla
         if (LIKELY(gap_matches(&json->steps[index], at))) {
             column = json->steps[index].column;
             at += json->steps[index].gap_bytes;
+            if (UNLIKELY(*at == ' ' || *at == '\t' || *at == '\r'))
+                at = mr__json_blanks(at); /* more of them than when the gap was learned */
         } else {
             if (index == 0 && *mr__json_blanks(at) == '\n') {
                 *ret_blank = true;
