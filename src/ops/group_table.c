@@ -6,7 +6,7 @@
  *     slot      word (8) | prefix (4) | number + 1 (4)                      empty: all zero
  *     word      FIXED    the ordinal of the value
  *               BYTES    up to 7 bytes: the bytes, their count in the top byte: equal words are equal values
- *                        longer: 56 bits of hash, 0xff in the top byte; the bytes are compared in `values`
+ *                        longer: a hash with 0xff in the top byte; the bytes are compared in `values`
  *     prefix    number in the level before + 1 (1 in level 0); top bit: the value is null
  *
  * Kinds:  FIXED  BOOL and fixed widths up to 8 bytes     BYTES  TEXT, BINARY and DECIMAL (its 16 bytes)
@@ -19,7 +19,6 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "base/hash.h"
 #include "data/row_codec.h"
 
 #include <sys/auxv.h>
@@ -155,12 +154,17 @@ uint32_t mr_group_table_count(const struct mr_group_table *table)
 
 /* ---- room ------------------------------------------------------------------------------------ */
 
+static inline uint64_t fold_multiply(uint64_t a, uint64_t b)
+{
+    uint128 product = (uint128)a * b;
+
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 static inline uint32_t home_of(const uint64_t *seed, uint64_t word, uint32_t prefix, uint32_t mask)
 {
     uint64_t other = seed[1] + prefix * UINT64_C(0xd6e8feb86659fd92); /* even: the sum stays odd */
-    uint128 product = (uint128)(word ^ seed[0]) * other;
-
-    return (uint32_t)((uint64_t)product ^ (uint64_t)(product >> 64)) & mask;
+    return (uint32_t)fold_multiply(word ^ seed[0], other) & mask;
 }
 
 static bool grow_array(void *array_pointer, uint32_t capacity, size_t width)
@@ -276,7 +280,41 @@ static inline uint32_t find_word(struct mr_group_table *table, struct level *lev
     }
 }
 
-/* The same for bytes behind a hash; UINT32_MAX without memory. */
+static inline uint64_t load_word(const char *data)
+{
+    uint64_t word;
+
+    memcpy(&word, data, sizeof(word));
+    return word;
+}
+
+/* Of at least 8 bytes: 16 at a time, the last ones once more. Most keys are short: a call of the general hash would cost more. */
+static inline uint64_t hash_bytes(const uint64_t *seed, const char *data, size_t size_bytes)
+{
+    uint64_t hash = seed[0] ^ size_bytes * UINT64_C(0x9e3779b97f4a7c15);
+    const char *end = data + size_bytes;
+
+    if (size_bytes <= 16)
+        return fold_multiply(load_word(data) ^ hash, load_word(end - 8) ^ seed[1]);
+    for (; data + 16 < end; data += 16)
+        hash = fold_multiply(load_word(data) ^ hash, load_word(data + 8) ^ seed[1]);
+    return fold_multiply(load_word(end - 16) ^ hash, load_word(end - 8) ^ seed[1]);
+}
+
+/* Both of the same size, at least 8. */
+static inline bool equal_bytes(const char *a, const char *b, size_t size_bytes)
+{
+    size_t last = size_bytes - 8;
+    uint64_t different = load_word(a + last) ^ load_word(b + last);
+
+    if (size_bytes > 64)
+        return memcmp(a, b, size_bytes) == 0;
+    for (size_t at = 0; at < last; at += 8)
+        different |= load_word(a + at) ^ load_word(b + at);
+    return different == 0;
+}
+
+/* The number of bytes whose word is a hash, given or new; UINT32_MAX without memory. */
 static uint32_t find_bytes(struct mr_group_table *table, struct level *level, uint64_t word,
                            uint32_t prefix, const char *data, size_t size_bytes)
 {
@@ -287,7 +325,7 @@ static uint32_t find_bytes(struct mr_group_table *table, struct level *level, ui
         const struct slot *slot = &level->slots[at];
         if (slot->word == word && slot->prefix == prefix) {
             const struct value_bytes *value = &level->values[slot->number - 1];
-            if (value->size_bytes == size_bytes && memcmp(value->data, data, size_bytes) == 0)
+            if (value->size_bytes == size_bytes && equal_bytes(value->data, data, size_bytes))
                 return slot->number - 1;
         }
         if (slot->number == 0) {
@@ -402,7 +440,7 @@ static uint64_t word_of_bytes(const struct mr_group_table *table, const char *da
     uint64_t bytes = 0;
 
     if (size_bytes > SHORT_BYTES_MAX)
-        return mr_hash(data, size_bytes, table->seed[0]) | LONG_TAG;
+        return hash_bytes(table->seed, data, size_bytes) | LONG_TAG;
     if (size_bytes > 0)
         memcpy(&bytes, data, size_bytes);
     return short_word(bytes, size_bytes);
