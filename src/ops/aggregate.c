@@ -406,6 +406,12 @@ done:
 
 /* ---- taking out again ------------------------------------------------------------------------ */
 
+static enum mr_status cannot_subtract(struct mr_error *err)
+{
+    return MR_FAIL(err, MR_CONFIG,
+                   "cannot take rows out of min or max again; use the window without inverse");
+}
+
 static enum mr_status subtract_slot(const struct mr_agg_slot *slot, char *a, const char *b,
                                     struct mr_error *err)
 {
@@ -432,8 +438,7 @@ static enum mr_status subtract_slot(const struct mr_agg_slot *slot, char *a, con
         return MR_OK;
     }
     default:
-        return MR_FAIL(err, MR_CONFIG,
-                       "cannot take rows out of min or max again; use the window without inverse");
+        return cannot_subtract(err);
     }
 }
 
@@ -442,7 +447,7 @@ enum mr_status mr_agg_subtract(const struct mr_agg_layout *layout, struct mr_buf
 {
     for (uint32_t i = 0; i < layout->slot_count; i++)
         if (layout->slots[i].kind >= MR_SLOT_BEST_64)
-            return subtract_slot(&layout->slots[i], NULL, NULL, err);
+            return cannot_subtract(err);
     MR_TRY(mr_agg_check(layout, (struct mr_slice){b, b_bytes}, err));
     MR_TRY(mr_agg_check(layout, (struct mr_slice){a->data, a->size}, err));
     if (mr_load_u64(a->data) < mr_load_u64(b))

@@ -26,7 +26,7 @@ static void load_bits(const uint8_t *bits, int64_t from, uint32_t count, int64_t
             out[i] = (expr);                                                                       \
         }                                                                                          \
     }
-LOAD(load_i8, int8_t, int64_t, value)
+LOAD(load_i8, int8_t, int64_t, (int)value)
 LOAD(load_i16, int16_t, int64_t, value)
 LOAD(load_i32, int32_t, int64_t, value)
 LOAD(load_u8, uint8_t, int64_t, value)
