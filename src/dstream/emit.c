@@ -1,0 +1,161 @@
+/*
+ * Emitters: where C functions put their results (mr_emit_*).
+ *
+ *     mr_emit_str(out, ...)                       one column: a whole row
+ *     mr_emit_str(out, ...); mr_emit_int(out, 1); mr_emit_end(out);       several columns, in order
+ *     mr_batch_builder_...(mr_emit_builder(out), ...); mr_emit_end(out);  any types
+ *
+ * Mistakes of a function (a wrong type, half a row, mr_emit_fail) stick and come out of mr__emitter_check and _finish, so that no
+ * emitting call needs a check.
+ *
+ * Thread: the evaluating worker's.
+ */
+#include "dstream/internal.h"
+
+#include <millrace/ext/builder.h>
+
+#include <stdio.h>
+
+enum mr_status mr__emitter_init(struct mr_emitter *emitter, const struct mr_schema *schema, struct mr_error *err)
+{
+    *emitter = (struct mr_emitter){.column_count = mr_schema_field_count(schema)};
+    return mr_batch_builder_new(schema, &emitter->builder, err);
+}
+
+void mr__emitter_release(struct mr_emitter *emitter)
+{
+    mr_batch_builder_free(emitter->builder);
+    emitter->builder = NULL;
+}
+
+int64_t mr__emitter_rows(const struct mr_emitter *emitter)
+{
+    return mr_batch_builder_row_count(emitter->builder);
+}
+
+void mr__emitter_null(struct mr_emitter *emitter)
+{
+    mr_batch_builder_null(emitter->builder, 0);
+    mr_batch_builder_end_row(emitter->builder);
+}
+
+static void fail(struct mr_emitter *emitter, const char *text)
+{
+    if (emitter->failed)
+        return;
+    emitter->failed = true;
+    snprintf(emitter->text, sizeof(emitter->text), "%s", text);
+}
+
+/* The column that the next value belongs to; false when the row is full already. */
+static bool next_column(struct mr_emitter *emitter, uint32_t *ret_column)
+{
+    if (emitter->failed)
+        return false;
+    if (emitter->column >= emitter->column_count) {
+        fail(emitter, "the function emits more values than the row has columns; call mr_emit_end after each row");
+        return false;
+    }
+    *ret_column = emitter->column++;
+    return true;
+}
+
+/* A row of one column is complete with its value. */
+static void end_if_whole(struct mr_emitter *emitter)
+{
+    if (emitter->column_count == 1) {
+        emitter->column = 0;
+        mr_batch_builder_end_row(emitter->builder);
+    }
+}
+
+void mr_emit_str(struct mr_emitter *out, const char *data, size_t size_bytes)
+{
+    uint32_t column;
+
+    if (!next_column(out, &column))
+        return;
+    mr_batch_builder_text(out->builder, column, data, size_bytes);
+    end_if_whole(out);
+}
+
+void mr_emit_int(struct mr_emitter *out, int64_t value)
+{
+    uint32_t column;
+
+    if (!next_column(out, &column))
+        return;
+    mr_batch_builder_int(out->builder, column, value);
+    end_if_whole(out);
+}
+
+void mr_emit_double(struct mr_emitter *out, double value)
+{
+    uint32_t column;
+
+    if (!next_column(out, &column))
+        return;
+    mr_batch_builder_double(out->builder, column, value);
+    end_if_whole(out);
+}
+
+void mr_emit_pair_str_int(struct mr_emitter *out, const char *key, size_t key_bytes, int64_t value)
+{
+    if (out->column_count != 2 || out->column != 0) {
+        fail(out, "mr_emit_pair_str_int emits a whole pair; the result of this function is not a pair, or half of one "
+                  "was emitted");
+        return;
+    }
+    if (out->failed)
+        return;
+    mr_batch_builder_text(out->builder, 0, key, key_bytes);
+    mr_batch_builder_int(out->builder, 1, value);
+    mr_batch_builder_end_row(out->builder);
+}
+
+struct mr_batch_builder *mr_emit_builder(struct mr_emitter *out)
+{
+    return out->builder;
+}
+
+void mr_emit_end(struct mr_emitter *out)
+{
+    if (out->failed)
+        return;
+    if (out->column != 0 && out->column != out->column_count) {
+        fail(out, "the function ends a row that lacks columns; emit one value per column");
+        return;
+    }
+    out->column = 0;
+    /* After a shorthand the row of one column is complete already: there is nothing to end. */
+    if (out->column_count == 1 &&
+        mr_batch_builder_column(out->builder, 0)->length == mr_batch_builder_row_count(out->builder))
+        return;
+    mr_batch_builder_end_row(out->builder);
+}
+
+void mr_emit_fail(struct mr_emitter *out, const char *format, ...)
+{
+    char text[MR_ERROR_TEXT_BYTES];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    fail(out, text);
+}
+
+enum mr_status mr__emitter_check(struct mr_emitter *emitter, struct mr_error *err)
+{
+    if (!emitter->failed && emitter->column != 0)
+        fail(emitter, "the function left a row without mr_emit_end");
+    if (emitter->failed)
+        return MR_FAIL(err, MR_USER, "%s", emitter->text);
+    return MR_OK;
+}
+
+enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch, struct mr_error *err)
+{
+    MR_TRY(mr__emitter_check(emitter, err));
+    return mr_batch_builder_finish(emitter->builder, ret_batch, err);
+}

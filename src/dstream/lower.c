@@ -1,0 +1,190 @@
+/*
+ * Lowering: what the outputs need becomes a graph of the kernel, in the order in which the program built it.
+ *
+ *     stream                      nodes of the kernel
+ *     source                      source
+ *     map, flat_map, filter       map
+ *     reduce_by_key               map (partial, in tasks) -> fold
+ *     union, window, update ...   fold
+ *     output                      sink, in registration order (OUT-6)
+ *
+ * Streams that no output needs are left out.  Thread: the starting one.
+ */
+#include "dstream/streams.h"
+
+#include <stdio.h>
+
+struct lowering {
+    struct mr_context *ctx;
+    struct mr_graph *graph;
+};
+
+static void want(struct mr_dstream *stream)
+{
+    if (stream == NULL || stream->wanted)
+        return;
+    stream->wanted = true;
+    for (size_t i = 0; i < stream->input_count; i++)
+        want(stream->inputs[i]);
+}
+
+static enum mr_status lower_source(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+{
+    struct mr_source_spec spec = {
+        .name = stream->name,
+        .connector = stream->source.connector,
+        .options = stream->source.options,
+        .declared = stream->source.declared,
+        .schema = stream->schema,
+        .format = stream->source.format,
+        .on_error = stream->source.on_error,
+        .user = stream->source.is_own ? stream : NULL,
+    };
+
+    stream->source.options = NULL; /* the graph takes them */
+    return mr_graph_source(low->graph, &spec, &stream->node, err);
+}
+
+static enum mr_status lower_map(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+{
+    bool is_flat = !stream->one_to_one;
+    struct mr_map_op op;
+
+    MR_TRY(mr__map_op(stream->function, is_flat, &op, err));
+    return mr_graph_map(low->graph, stream->name, &stream->inputs[0]->node, 1, stream->schema, op.ops, op.op,
+                        &stream->node, err);
+}
+
+static enum mr_status add_partial(struct lowering *low, struct mr_dstream *stream, const struct mr_schema *schema,
+                                  const struct mr_map_op *op, struct mr_node **ret_node, struct mr_error *err)
+{
+    char name[2 * MR_STATE_NAME_BYTES_MAX];
+
+    snprintf(name, sizeof(name), "%s.partial", stream->name);
+    return mr_graph_map(low->graph, name, &stream->inputs[0]->node, 1, schema, op->ops, op->op, ret_node, err);
+}
+
+static enum mr_status add_fold(struct lowering *low, struct mr_dstream *stream, struct mr_node *const *inputs,
+                               size_t input_count, const struct mr_fold_op *op, struct mr_error *err)
+{
+    return mr_graph_fold(low->graph, stream->name, inputs, input_count, stream->schema, op->ops, op->op, &stream->node,
+                         err);
+}
+
+static enum mr_status lower_reduce(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+{
+    struct mr_node *partial;
+    struct mr_map_op map;
+    struct mr_fold_op fold;
+
+    MR_TRY(mr__reduce_partial_op(stream->function, stream->schema, &map, err));
+    MR_TRY(add_partial(low, stream, stream->schema, &map, &partial, err));
+    MR_TRY(mr__reduce_fold_op(stream->function, stream->schema, &fold, err));
+    return add_fold(low, stream, &partial, 1, &fold, err);
+}
+
+static enum mr_status lower_builtin(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+{
+    struct mr_aggregate_spec spec;
+    struct mr__agg_names names;
+    struct mr_node *partial;
+    struct mr_map_op map;
+    struct mr_fold_op fold;
+    enum mr_status status;
+
+    mr__aggregate_spec(stream, &names, &spec);
+    MR_TRY(mr_op_aggregate_partial(&spec, &map, err));
+    status = add_partial(low, stream, map.schema, &map, &partial, err);
+    if (status == MR_OK)
+        status = mr__builtin_fold_op(&spec, map.schema, stream->schema, &fold, err);
+    mr_schema_unref(map.schema);
+    MR_TRY(status);
+    return add_fold(low, stream, &partial, 1, &fold, err);
+}
+
+static enum mr_status lower_union(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+{
+    struct mr_node *inputs[2] = {stream->inputs[0]->node, stream->inputs[1]->node};
+    struct mr_fold_op fold;
+
+    mr__union_op(&fold);
+    return add_fold(low, stream, inputs, 2, &fold, err);
+}
+
+static enum mr_status lower_stateful(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+{
+    struct mr__window window = {
+        .ctx = low->ctx,
+        .name = stream->name,
+        .size_us = stream->window_ms * 1000,
+        .slide_us = stream->slide_ms * 1000,
+    };
+    const struct mr_schema *input = stream->inputs[0]->schema;
+    struct mr_fold_op fold;
+
+    if (stream->kind == MR__STREAM_WINDOW)
+        MR_TRY(mr__window_op(&window, input, &fold, err));
+    else if (stream->kind == MR__STREAM_INVERSE)
+        MR_TRY(mr__inverse_op(&window, input, stream->function, stream->inverse, stream->filter, &fold, err));
+    else
+        MR_TRY(mr__update_op(stream->function, stream->name, input, stream->schema, &fold, err));
+    MR_TRY(add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err));
+    if (stream->kind != MR__STREAM_UPDATE)
+        mr_node_set_slide(stream->node, window.slide_us);
+    return MR_OK;
+}
+
+static enum mr_status lower_stream(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+{
+    switch (stream->kind) {
+    case MR__STREAM_SOURCE:
+        return lower_source(low, stream, err);
+    case MR__STREAM_MAP:
+        return lower_map(low, stream, err);
+    case MR__STREAM_REDUCE:
+        return lower_reduce(low, stream, err);
+    case MR__STREAM_REDUCE_BUILTIN:
+        return lower_builtin(low, stream, err);
+    case MR__STREAM_UNION:
+        return lower_union(low, stream, err);
+    case MR__STREAM_WINDOW:
+    case MR__STREAM_INVERSE:
+    case MR__STREAM_UPDATE:
+        return lower_stateful(low, stream, err);
+    }
+    return MR_FAIL(err, MR_INTERNAL, "a stream of an unknown kind");
+}
+
+static enum mr_status lower_output(struct lowering *low, struct mr__output *output, struct mr_error *err)
+{
+    struct mr_sink_spec spec = {
+        .name = output->name,
+        .connector = output->connector,
+        .mode = MR_MODE_APPEND,
+        .user = output,
+    };
+
+    return mr_graph_sink(low->graph, &spec, &output->stream->node, 1, err);
+}
+
+enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, struct mr_error *err)
+{
+    struct lowering low = {ctx, mr_graph_new()};
+    enum mr_status status = MR_OK;
+
+    if (low.graph == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    for (size_t i = 0; i < ctx->output_count; i++)
+        want(ctx->outputs[i]->stream);
+    for (size_t i = 0; i < ctx->stream_count; i++) {
+        if (ctx->streams[i]->wanted)
+            MR_TRY_GOTO(lower_stream(&low, ctx->streams[i], err));
+    }
+    for (size_t i = 0; i < ctx->output_count; i++)
+        MR_TRY_GOTO(lower_output(&low, ctx->outputs[i], err));
+    *ret_graph = low.graph;
+    low.graph = NULL;
+done:
+    mr_graph_free(low.graph);
+    return status;
+}

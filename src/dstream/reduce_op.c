@@ -1,0 +1,266 @@
+/*
+ * reduce_by_key, count_by_value and union as operators of the kernel.  None of them keeps anything between batches.
+ *
+ *     any function    rows --partial: in tasks, one row a key--> fold: once more over all tasks --> pairs in key order
+ *     built-ins       rows --aggregate buffers (src/ops)-------> fold: merges buffers ----------> pairs in key order
+ *     union           the batches of the first input, then those of the second
+ *
+ * Thread: the partials run on workers, a task's rows belong to it; the folds on the driver.
+ */
+#include "dstream/internal.h"
+
+enum { PARTIAL_BYTES_MAX = 8 << 20 }; /* a task reduces what it has gathered beyond this */
+
+static enum mr_status no_memory(struct mr_error *err)
+{
+    return MR_FAIL(err, MR_NOMEM, "out of memory");
+}
+
+/* ---- any function -------------------------------------------------------------------------------------------------- */
+
+struct reduce_op {
+    struct mr__function *reduce; /* borrowed from the context */
+    struct mr_schema *pairs;
+};
+
+struct partial {
+    struct mr__batches rows;
+    size_t bytes;
+};
+
+static void reduce_free(void *pointer)
+{
+    struct reduce_op *op = pointer;
+
+    if (op != NULL)
+        mr_schema_unref(op->pairs);
+    mr_free(op);
+}
+
+static enum mr_status reduce_new(struct mr__function *reduce, const struct mr_schema *pairs, void **ret_op,
+                                 struct mr_error *err)
+{
+    struct reduce_op *op = mr_alloc_zero(NULL, sizeof(*op));
+
+    if (op == NULL)
+        return no_memory(err);
+    op->reduce = reduce;
+    op->pairs = mr_schema_ref(pairs);
+    *ret_op = op;
+    return MR_OK;
+}
+
+static enum mr_status partial_begin(void *op, const struct mr_batch_info *info, void **ret_task, struct mr_error *err)
+{
+    MR_UNUSED(op);
+    MR_UNUSED(info);
+    *ret_task = mr_alloc_zero(NULL, sizeof(struct partial));
+    return *ret_task != NULL ? MR_OK : no_memory(err);
+}
+
+/* Replaces the rows gathered so far by one row a key. */
+static enum mr_status shrink(struct reduce_op *op, struct partial *partial, const struct mr_batch_info *info,
+                             struct mr_error *err)
+{
+    struct mr__when when = {info->worker, info->batch_time_us};
+    struct mr_batch *reduced = NULL;
+    enum mr_status status;
+
+    MR_TRY(mr__reduce_rows(op->reduce, when, partial->rows.items, partial->rows.count, op->pairs, &reduced, err));
+    mr__batches_release(&partial->rows);
+    partial->bytes = 0;
+    if (reduced == NULL)
+        return MR_OK;
+    status = mr__batches_add(&partial->rows, reduced, err);
+    mr_batch_unref(reduced);
+    return status;
+}
+
+static enum mr_status partial_apply(void *op, void *task, const struct mr_batch_info *info,
+                                    const struct mr_batch *batch, struct mr_output *out, struct mr_error *err)
+{
+    struct partial *partial = task;
+
+    MR_UNUSED(out);
+    MR_TRY(mr__batches_add(&partial->rows, batch, err));
+    partial->bytes += mr_batch_bytes(batch);
+    return partial->bytes > PARTIAL_BYTES_MAX ? shrink(op, partial, info, err) : MR_OK;
+}
+
+static enum mr_status partial_finish(void *op, void *task, const struct mr_batch_info *info, struct mr_output *out,
+                                     struct mr_error *err)
+{
+    struct partial *partial = task;
+
+    MR_TRY(shrink(op, partial, info, err));
+    return partial->rows.count > 0 ? mr_output_emit(out, partial->rows.items[0], err) : MR_OK;
+}
+
+static void partial_end(void *op, void *task)
+{
+    struct partial *partial = task;
+
+    MR_UNUSED(op);
+    mr__batches_release(&partial->rows);
+    mr_free(partial);
+}
+
+static const struct mr_map_ops partial_ops = {
+    .struct_size = sizeof(struct mr_map_ops),
+    .kind = "reduce partial",
+    .begin = partial_begin,
+    .apply = partial_apply,
+    .finish = partial_finish,
+    .end = partial_end,
+    .free = reduce_free,
+};
+
+enum mr_status mr__reduce_partial_op(struct mr__function *reduce, const struct mr_schema *pairs,
+                                     struct mr_map_op *ret_op, struct mr_error *err)
+{
+    *ret_op = (struct mr_map_op){.ops = &partial_ops};
+    return reduce_new(reduce, pairs, &ret_op->op, err);
+}
+
+static enum mr_status reduce_run(void *pointer, struct mr_fold_call *call, struct mr_error *err)
+{
+    struct reduce_op *op = pointer;
+    struct mr__when when = {call->info->worker, call->info->batch_time_us};
+    const struct mr_fold_input *input = &call->inputs[0];
+    struct mr_batch *reduced = NULL;
+    enum mr_status status;
+
+    if (!input->present)
+        return MR_OK;
+    MR_TRY(mr__reduce_rows(op->reduce, when, input->batches, input->batch_count, op->pairs, &reduced, err));
+    status = reduced != NULL ? mr_output_emit(call->out, reduced, err) : MR_OK;
+    mr_batch_unref(reduced);
+    return status;
+}
+
+static const struct mr_fold_ops reduce_ops = {
+    .struct_size = sizeof(struct mr_fold_ops),
+    .kind = "reduce",
+    .run = reduce_run,
+    .free = reduce_free,
+};
+
+enum mr_status mr__reduce_fold_op(struct mr__function *reduce, const struct mr_schema *pairs,
+                                  struct mr_fold_op *ret_op, struct mr_error *err)
+{
+    *ret_op = (struct mr_fold_op){.ops = &reduce_ops};
+    return reduce_new(reduce, pairs, &ret_op->op, err);
+}
+
+/* ---- built-ins: buffers of src/ops ----------------------------------------------------------------------------------- */
+
+struct merge_op {
+    struct mr_agg_layout *layout;
+    struct mr_schema *partials; /* key, value: bytes */
+    struct mr_schema *output;
+};
+
+static void merge_free(void *pointer)
+{
+    struct merge_op *op = pointer;
+
+    if (op == NULL)
+        return;
+    mr_agg_layout_free(op->layout);
+    mr_schema_unref(op->partials);
+    mr_schema_unref(op->output);
+    mr_free(op);
+}
+
+/* Merges the buffers of one key and appends its pair. */
+static enum mr_status merge_key(struct merge_op *op, const struct mr__grouping *grouping, uint32_t key,
+                                struct mr_buf *merged, struct mr_batch_builder *out, struct mr_error *err)
+{
+    const struct mr_column *keys = mr_batch_column(grouping->batch, 0);
+    const struct mr_column *values = mr_batch_column(grouping->batch, 1);
+    struct mr_slice buffers;
+
+    mr_buf_clear(merged);
+    for (uint32_t i = grouping->starts[key]; i < grouping->starts[key + 1]; i++) {
+        struct mr_slice value = mr_column_text(values, grouping->order[i]);
+        MR_TRY(mr_agg_merge(op->layout, merged, value.data, value.size_bytes, err));
+    }
+    buffers = (struct mr_slice){merged->data, merged->size};
+    return mr_agg_emit(op->layout, mr_column_text(keys, grouping->order[grouping->starts[key]]), buffers, out, err);
+}
+
+static enum mr_status merge_run(void *pointer, struct mr_fold_call *call, struct mr_error *err)
+{
+    struct merge_op *op = pointer;
+    const struct mr_fold_input *input = &call->inputs[0];
+    struct mr__grouping grouping = {0};
+    struct mr_batch_builder *builder = NULL;
+    struct mr_batch *result = NULL;
+    struct mr_buf merged = MR_BUF_INIT;
+    enum mr_status status;
+
+    if (!input->present || input->batch_count == 0)
+        return MR_OK;
+    MR_TRY_GOTO(mr__group(input->batches, input->batch_count, op->partials, &grouping, err));
+    MR_TRY_GOTO(mr_batch_builder_new(op->output, &builder, err));
+    for (uint32_t i = 0; i < grouping.count; i++)
+        MR_TRY_GOTO(merge_key(op, &grouping, i, &merged, builder, err));
+    MR_TRY_GOTO(mr_batch_builder_finish(builder, &result, err));
+    status = mr_output_emit(call->out, result, err);
+done:
+    mr_batch_unref(result);
+    mr_batch_builder_free(builder);
+    mr_buf_release(&merged);
+    mr__grouping_release(&grouping);
+    return status;
+}
+
+static const struct mr_fold_ops merge_ops = {
+    .struct_size = sizeof(struct mr_fold_ops),
+    .kind = "reduce built-in",
+    .run = merge_run,
+    .free = merge_free,
+};
+
+enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec, const struct mr_schema *partials,
+                                   const struct mr_schema *output, struct mr_fold_op *ret_op, struct mr_error *err)
+{
+    struct merge_op *op = mr_alloc_zero(NULL, sizeof(*op));
+    enum mr_status status;
+
+    if (op == NULL)
+        return no_memory(err);
+    op->partials = mr_schema_ref(partials);
+    op->output = mr_schema_ref(output);
+    status = mr_agg_layout_new(spec, &op->layout, err);
+    if (status != MR_OK) {
+        merge_free(op);
+        return status;
+    }
+    *ret_op = (struct mr_fold_op){.ops = &merge_ops, .op = op};
+    return MR_OK;
+}
+
+/* ---- union ------------------------------------------------------------------------------------------------------------- */
+
+static enum mr_status union_run(void *op, struct mr_fold_call *call, struct mr_error *err)
+{
+    MR_UNUSED(op);
+    for (size_t i = 0; i < call->input_count; i++) {
+        const struct mr_fold_input *input = &call->inputs[i];
+        for (size_t k = 0; k < input->batch_count; k++)
+            MR_TRY(mr_output_emit(call->out, input->batches[k], err));
+    }
+    return MR_OK;
+}
+
+static const struct mr_fold_ops union_ops = {
+    .struct_size = sizeof(struct mr_fold_ops),
+    .kind = "union",
+    .run = union_run,
+};
+
+void mr__union_op(struct mr_fold_op *ret_op)
+{
+    *ret_op = (struct mr_fold_op){.ops = &union_ops};
+}

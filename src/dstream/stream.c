@@ -1,0 +1,361 @@
+/*
+ * Building calls: streams on streams.  Each checks what it is given, finds the type of its result, and compiles its function; the
+ * first mistake sticks to the context and the call returns NULL, which all later calls ignore.
+ *
+ * The name of an operator is <operation>-<ordinal>, the ordinal counted per operation, so that adding a map does not rename a window;
+ * mr_dstream_set_name gives a better one.
+ *
+ * Thread: the building one.
+ */
+#include "dstream/streams.h"
+
+#include "ops/aggregate.h"
+
+#include <string.h>
+
+/* ---- streams in general -------------------------------------------------------------------------------------------- */
+
+size_t mr__ordinal(const struct mr_context *ctx, const char *operation)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < ctx->stream_count; i++)
+        count += strcmp(ctx->streams[i]->operation, operation) == 0;
+    return count;
+}
+
+static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation, const struct mr_error *err)
+{
+    char place[256];
+
+    mr__place(fn, operation, place, sizeof(place));
+    return mr__context_blame(ctx, place, err);
+}
+
+static void stream_free(struct mr_dstream *stream)
+{
+    if (stream == NULL)
+        return;
+    mr_options_free(stream->source.options);
+    mr_schema_unref(stream->source.declared);
+    mr_schema_unref(stream->schema);
+    mr_free(stream->operation);
+    mr_free(stream->name);
+    mr_free(stream);
+}
+
+void mr__streams_free(struct mr_context *ctx)
+{
+    for (size_t i = 0; i < ctx->stream_count; i++)
+        stream_free(ctx->streams[i]);
+    mr_free(ctx->streams);
+    ctx->streams = NULL;
+    ctx->stream_count = 0;
+}
+
+static bool keep_stream(struct mr_context *ctx, struct mr_dstream *stream)
+{
+    struct mr_dstream **grown;
+
+    if (ctx->stream_count >= MR_DSTREAM_STREAMS_MAX)
+        return false;
+    grown = mr_realloc(NULL, ctx->streams, (ctx->stream_count + 1) * sizeof(struct mr_dstream *));
+    if (grown == NULL)
+        return false;
+    ctx->streams = grown;
+    ctx->streams[ctx->stream_count++] = stream;
+    return true;
+}
+
+struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind, const char *operation,
+                                  struct mr_dstream *a, struct mr_dstream *b)
+{
+    struct mr_dstream *stream;
+    struct mr_error err;
+
+    if (!mr__context_is_open(ctx, operation))
+        return NULL;
+    stream = mr_alloc_zero(NULL, sizeof(*stream));
+    if (stream != NULL) {
+        stream->ctx = ctx;
+        stream->kind = kind;
+        stream->operation = mr_strdup(operation);
+        stream->name = mr_asprintf("%s-%zu", operation, mr__ordinal(ctx, operation));
+        stream->slide_ms = a != NULL ? a->slide_ms : ctx->interval_ms;
+        stream->inputs[0] = a;
+        stream->inputs[1] = b;
+        stream->input_count = (size_t)(a != NULL) + (size_t)(b != NULL);
+        stream->named = stream;
+    }
+    if (stream == NULL || stream->operation == NULL || stream->name == NULL || !keep_stream(ctx, stream)) {
+        stream_free(stream);
+        MR_FAIL(&err, MR_LIMIT, "cannot add a stream: out of memory, or more than %d streams", MR_DSTREAM_STREAMS_MAX);
+        mr__context_blame(ctx, operation, &err);
+        return NULL;
+    }
+    return stream;
+}
+
+const struct mr_schema *mr_dstream_schema(const struct mr_dstream *stream)
+{
+    return stream != NULL ? stream->schema : NULL;
+}
+
+static bool is_good_name(const char *name)
+{
+    size_t size = strlen(name);
+
+    if (size == 0 || size > MR_STATE_NAME_BYTES_MAX)
+        return false;
+    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == size;
+}
+
+void mr_dstream_set_name(struct mr_dstream *stream, const char *name)
+{
+    struct mr_error err;
+    char *copy;
+
+    if (stream == NULL || !mr__context_is_open(stream->ctx, "mr_dstream_set_name"))
+        return;
+    if (name == NULL || !is_good_name(name)) {
+        MR_FAIL(&err, MR_CONFIG, "cannot use '%s' as a name; use 1 to %d letters, digits, '_', '-' and '.'",
+                name != NULL ? name : "", MR_STATE_NAME_BYTES_MAX);
+        mr__context_blame(stream->ctx, "mr_dstream_set_name", &err);
+        return;
+    }
+    copy = mr_strdup(name);
+    if (copy == NULL) {
+        MR_FAIL(&err, MR_NOMEM, "out of memory");
+        mr__context_blame(stream->ctx, "mr_dstream_set_name", &err);
+        return;
+    }
+    mr_free(stream->named->name);
+    stream->named->name = copy;
+}
+
+/* ---- one function per element --------------------------------------------------------------------------------------- */
+
+/* Hands a compiled function to the context and makes it the stream's. */
+static struct mr_dstream *with_function(struct mr_dstream *stream, struct mr__function *function)
+{
+    if (stream == NULL || !mr__context_keep(stream->ctx, function)) {
+        if (stream == NULL)
+            mr__function_free(function);
+        return NULL;
+    }
+    stream->function = function;
+    stream->schema = mr_schema_ref(function->output);
+    return stream;
+}
+
+typedef enum mr_status (*compile_fn)(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
+                                     const struct mr_schema *input, struct mr__function **ret_function,
+                                     struct mr_error *err);
+
+static struct mr_dstream *build_map(struct mr_dstream *input, const char *operation, const struct mr_fn *fn,
+                                    compile_fn compile)
+{
+    struct mr__function *function;
+    struct mr_dstream *stream;
+    struct mr_error err;
+
+    if (input == NULL || !mr__context_is_open(input->ctx, operation))
+        return NULL;
+    mr_error_clear(&err);
+    if (compile(&input->ctx->engines, operation, fn, input->schema, &function, &err) != MR_OK) {
+        blame(input->ctx, fn, operation, &err);
+        return NULL;
+    }
+    stream = with_function(mr__stream_new(input->ctx, MR__STREAM_MAP, operation, input, NULL), function);
+    if (stream != NULL)
+        stream->one_to_one = operation[0] == 'm'; /* map, map_to_pair */
+    return stream;
+}
+
+struct mr_dstream *mr_map(struct mr_dstream *stream, struct mr_fn fn)
+{
+    return build_map(stream, "map", &fn, mr__compile_map);
+}
+
+struct mr_dstream *mr_map_to_pair(struct mr_dstream *stream, struct mr_fn fn)
+{
+    return build_map(stream, "map_to_pair", &fn, mr__compile_map);
+}
+
+struct mr_dstream *mr_flat_map(struct mr_dstream *stream, struct mr_fn fn)
+{
+    return build_map(stream, "flat_map", &fn, mr__compile_flat_map);
+}
+
+struct mr_dstream *mr_filter(struct mr_dstream *stream, struct mr_fn fn)
+{
+    return build_map(stream, "filter", &fn, mr__compile_filter);
+}
+
+/* ---- union ------------------------------------------------------------------------------------------------------------ */
+
+static enum mr_status check_union(const struct mr_dstream *a, const struct mr_dstream *b, struct mr_error *err)
+{
+    if (a->ctx != b->ctx)
+        return MR_FAIL(err, MR_CONFIG, "the streams belong to different contexts; build both on one");
+    if (a->slide_ms != b->slide_ms)
+        return MR_FAIL(err, MR_CONFIG, "the streams have different slides (%lld ms and %lld ms); window both with the same",
+                       (long long)a->slide_ms, (long long)b->slide_ms);
+    if (!mr_schema_equal(a->schema, b->schema)) {
+        char *left = mr_schema_print(a->schema), *right = mr_schema_print(b->schema);
+        MR_FAIL(err, MR_CONFIG, "the streams have different columns ('%s' and '%s'); map one to the other's",
+                left != NULL ? left : "", right != NULL ? right : "");
+        mr_text_free(left);
+        mr_text_free(right);
+        return MR_CONFIG;
+    }
+    return MR_OK;
+}
+
+struct mr_dstream *mr_union(struct mr_dstream *a, struct mr_dstream *b)
+{
+    struct mr_dstream *stream;
+    struct mr_error err;
+
+    if (a == NULL || b == NULL || !mr__context_is_open(a->ctx, "union"))
+        return NULL;
+    if (check_union(a, b, &err) != MR_OK) {
+        mr__context_blame(a->ctx, "union", &err);
+        return NULL;
+    }
+    stream = mr__stream_new(a->ctx, MR__STREAM_UNION, "union", a, b);
+    if (stream != NULL)
+        stream->schema = mr_schema_ref(a->schema);
+    return stream;
+}
+
+/* ---- reducing ----------------------------------------------------------------------------------------------------------- */
+
+/* A pair stream, or the mistake sticks. */
+bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const char *operation)
+{
+    struct mr_error err;
+    char *columns;
+
+    if (mr__is_pairs(stream->schema))
+        return true;
+    columns = mr_schema_print(stream->schema);
+    MR_FAIL(&err, MR_CONFIG, "the stream has the columns '%s', not key and value; use mr_map_to_pair first",
+            columns != NULL ? columns : "");
+    mr_text_free(columns);
+    blame(stream->ctx, fn, operation, &err);
+    return false;
+}
+
+/* The kernels of src/ops do a built-in: only the type of the result is found here. */
+static struct mr_dstream *reduce_with_kernel(struct mr_dstream *pairs, const struct mr_fn *fn, const char *operation,
+                                             enum mr_agg_kind agg, bool count_values)
+{
+    struct mr_dstream *stream = mr__stream_new(pairs->ctx, MR__STREAM_REDUCE_BUILTIN, operation, pairs, NULL);
+    struct mr_aggregate_spec spec;
+    struct mr__agg_names names;
+    struct mr_agg_layout *layout;
+    struct mr_error err;
+
+    if (stream == NULL)
+        return NULL;
+    stream->agg = agg;
+    stream->count_values = count_values;
+    mr__aggregate_spec(stream, &names, &spec);
+    mr_error_clear(&err);
+    if (mr_agg_layout_new(&spec, &layout, &err) != MR_OK) {
+        blame(pairs->ctx, fn, operation, &err);
+        return NULL;
+    }
+    stream->schema = mr_schema_ref(layout->output);
+    mr_agg_layout_free(layout);
+    return stream;
+}
+
+static bool kernel_of(const struct mr_fn *fn, enum mr_agg_kind *ret_agg)
+{
+    if (fn->kind != MR_FN_KIND_BUILTIN)
+        return false;
+    switch (fn->builtin) {
+    case MR_BUILTIN_SUM:
+        *ret_agg = MR_AGG_SUM;
+        return true;
+    case MR_BUILTIN_MIN:
+        *ret_agg = MR_AGG_MIN;
+        return true;
+    case MR_BUILTIN_MAX:
+        *ret_agg = MR_AGG_MAX;
+        return true;
+    case MR_BUILTIN_COUNT:
+        *ret_agg = MR_AGG_COUNT_ALL;
+        return true;
+    case MR_BUILTIN_NONE:
+    case MR_BUILTIN_WORDS:
+        break;
+    }
+    return false;
+}
+
+struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn, const char *operation)
+{
+    struct mr__function *function;
+    struct mr_dstream *stream;
+    enum mr_agg_kind agg;
+    struct mr_error err;
+
+    if (pairs == NULL || !mr__context_is_open(pairs->ctx, operation) || !mr__needs_pairs(pairs, fn, operation))
+        return NULL;
+    if (kernel_of(fn, &agg))
+        return reduce_with_kernel(pairs, fn, operation, agg, false);
+    mr_error_clear(&err);
+    if (mr__compile_reduce(&pairs->ctx->engines, operation, fn, pairs->schema, &function, &err) != MR_OK) {
+        blame(pairs->ctx, fn, operation, &err);
+        return NULL;
+    }
+    stream = mr__stream_new(pairs->ctx, MR__STREAM_REDUCE, operation, pairs, NULL);
+    if (with_function(stream, function) == NULL)
+        return NULL;
+    mr_schema_unref(stream->schema);
+    stream->schema = mr_schema_ref(pairs->schema); /* the key again, and a value of the same type */
+    return stream;
+}
+
+struct mr_dstream *mr_reduce_by_key(struct mr_dstream *pairs, struct mr_fn reduce)
+{
+    return mr__reduce(pairs, &reduce, "reduce_by_key");
+}
+
+struct mr_dstream *mr_count_by_value(struct mr_dstream *stream)
+{
+    const struct mr_fn none = {.kind = MR_FN_KIND_NONE};
+    struct mr_error err;
+
+    if (stream == NULL || !mr__context_is_open(stream->ctx, "count_by_value"))
+        return NULL;
+    if (mr_schema_field_count(stream->schema) != 1) {
+        MR_FAIL(&err, MR_CONFIG, "the elements have %u columns; map them to the one to count first",
+                mr_schema_field_count(stream->schema));
+        mr__context_blame(stream->ctx, "count_by_value", &err);
+        return NULL;
+    }
+    return reduce_with_kernel(stream, &none, "count_by_value", MR_AGG_COUNT_ALL, true);
+}
+
+/* The aggregation of a REDUCE_BUILTIN stream; the spec borrows from names and the stream. */
+void mr__aggregate_spec(const struct mr_dstream *stream, struct mr__agg_names *names, struct mr_aggregate_spec *ret_spec)
+{
+    names->key = 0;
+    names->key_name = "key";
+    names->agg = (struct mr_agg){stream->agg, stream->count_values ? 0 : 1, "value"};
+    *ret_spec = (struct mr_aggregate_spec){
+        .input = stream->inputs[0]->schema,
+        .keys = &names->key,
+        .key_names = &names->key_name,
+        .key_count = 1,
+        .aggs = &names->agg,
+        .agg_count = 1,
+        .mode = MR_MODE_UPDATE,
+        .state_name = stream->name,
+        .event_time_key = -1,
+    };
+}

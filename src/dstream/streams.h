@@ -1,0 +1,155 @@
+/*
+ * What a program has built: the context, its streams and its outputs.  See internal.h.
+ *
+ * Ownership: everything here belongs to the context, which frees streams, functions and outputs with itself.
+ */
+#ifndef MR_DSTREAM_STREAMS_H
+#define MR_DSTREAM_STREAMS_H
+
+#include "dstream/internal.h"
+
+enum mr__stream_kind {
+    MR__STREAM_SOURCE,
+    MR__STREAM_MAP,             /* map, flat_map, filter, map_to_pair */
+    MR__STREAM_REDUCE,          /* reduce_by_key with a function */
+    MR__STREAM_REDUCE_BUILTIN,  /* with a built-in; count_by_value */
+    MR__STREAM_UNION,
+    MR__STREAM_WINDOW,
+    MR__STREAM_INVERSE,         /* reduce_by_key_and_window with an inverse */
+    MR__STREAM_UPDATE,
+};
+
+/* An input, as the kernel wants it. */
+struct mr__source {
+    const struct mr_source_connector *connector;
+    const struct mr_format *format;
+    struct mr_options *options; /* until lowering takes them */
+    struct mr_schema *declared;
+    enum mr_on_error on_error;
+    bool volatile_only; /* a queue: cannot be part of a checkpoint */
+    struct mr_queue *queue;
+    bool one_at_a_time; /* of the queue */
+    char *path;         /* of text files */
+    bool is_own;        /* a connector of ours, which finds the stream itself in `user` */
+};
+
+struct mr_dstream {
+    struct mr_context *ctx;
+    enum mr__stream_kind kind;
+    char *operation; /* "map_to_pair" */
+    char *name;      /* of the operator, and of its state */
+    struct mr_schema *schema;
+    int64_t slide_ms;
+    struct mr_dstream *inputs[2];
+    size_t input_count;
+    struct mr_dstream *named; /* whose name mr_dstream_set_name sets: itself, or the window inside */
+
+    struct mr__function *function; /* map; reduce; update; all owned by the context */
+    struct mr__function *inverse;
+    struct mr__function *filter;
+    bool one_to_one;      /* map, map_to_pair */
+    enum mr_agg_kind agg; /* REDUCE_BUILTIN */
+    bool count_values;    /* count_by_value: the key is column 0, there is no value */
+    int64_t window_ms;
+    struct mr__source source;
+
+    bool wanted;          /* an output needs it */
+    struct mr_node *node; /* once lowered */
+};
+
+/* An output operation: a sink of the kernel, made by the front end itself. */
+struct mr__output {
+    struct mr_dstream *stream;
+    const struct mr_sink_connector *connector;
+    char *name;
+    int rows;     /* print */
+    char *prefix; /* save_as_text_files */
+    char *suffix;
+    mr_rdd_fn fn; /* foreach_rdd */
+    void *arg;
+};
+
+struct mr_context {
+    char *name;
+    int64_t interval_ms;
+    struct mr_env *env;
+    char *checkpoint_dir; /* NULL = none */
+    struct mr_error error; /* the first mistake of the building calls; MR_OK = none */
+    struct mr_option_pair settings[MR_DSTREAM_SETTINGS_MAX]; /* owned */
+    size_t setting_count;
+    struct mr_query_config config; /* what settings and tests say; completed at start */
+    int64_t remember_files_us;     /* of file streams */
+
+    struct mr_dstream **streams;
+    size_t stream_count;
+    struct mr__output **outputs;
+    size_t output_count;
+    struct mr__function **functions;
+    size_t function_count;
+    struct mr__engines engines;
+
+    struct mr_thread *thread;
+    int64_t zero_time_us; /* driver; known once the query is open */
+
+    struct mr_mutex lock; /* guards: */
+    struct mr_cond changed;
+    enum mr_context_state state;
+    struct mr_query *query; /* while it may be stopped */
+    bool stop_early;        /* stop was asked before the query existed */
+    bool stop_graceful;
+    struct mr_error failure; /* of the run */
+};
+
+/* Remembers the first mistake. function_place: "file:line: operation", or just the operation. Returns false. */
+bool mr__context_blame(struct mr_context *ctx, const char *place, const struct mr_error *err);
+/* May streams and outputs still be added? Else the mistake sticks. */
+bool mr__context_is_open(struct mr_context *ctx, const char *operation);
+/* A file:line prefix for a function, or only the operation when the function has none. */
+void mr__place(const struct mr_fn *fn, const char *operation, char *text, size_t size);
+bool mr__context_keep(struct mr_context *ctx, struct mr__function *function); /* takes */
+/* A new stream on a context that is open; NULL when it is not. The name is <operation>-<ordinal>. */
+struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind, const char *operation,
+                                  struct mr_dstream *a, struct mr_dstream *b);
+struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation, struct mr__source *source,
+                                     const struct mr_schema *schema); /* takes what source owns */
+struct mr__output *mr__output_new(struct mr_dstream *stream, const char *operation,
+                                  const struct mr_sink_connector *connector);
+/* The number of streams with that operation: the ordinal of the next. */
+size_t mr__ordinal(const struct mr_context *ctx, const char *operation);
+
+void mr__streams_free(struct mr_context *ctx);
+/* A stream of pairs? Else the mistake sticks, with the place of fn. */
+bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const char *operation);
+struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn, const char *operation);
+/* The aggregation behind a REDUCE_BUILTIN stream; ret_spec borrows from names and the stream. */
+struct mr__agg_names {
+    uint32_t key;
+    const char *key_name;
+    struct mr_agg agg;
+};
+void mr__aggregate_spec(const struct mr_dstream *stream, struct mr__agg_names *names,
+                        struct mr_aggregate_spec *ret_spec);
+
+/* settings.c: checks one setting; applies all of them to ctx->config. */
+enum mr_status mr__settings_check(const char *key, const char *value, struct mr_error *err);
+enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err);
+
+/* lower.c: the kernel's graph of what the outputs need. Returns new. */
+enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, struct mr_error *err);
+
+/* context.c, for main.c: asks the query to stop, does not wait. Any thread. */
+void mr__context_request_stop(struct mr_context *ctx, bool graceful);
+/* For tests: another environment; the config to change; the driver in the caller's thread instead of one of its own. */
+void mr__context_use(struct mr_context *ctx, struct mr_env *env);
+struct mr_query_config *mr__context_config(struct mr_context *ctx);
+enum mr_status mr__context_run_here(struct mr_context *ctx, struct mr_error *err);
+
+/* Marks that this thread runs a function of the program: mr_context_stop does not wait then. */
+extern _Thread_local unsigned mr__inside_user_code;
+
+/* "prefix-<ms>.suffix" (OUT-3). NULL without memory. */
+char *mr__batch_dir(const char *prefix, const char *suffix, int64_t batch_time_ms);
+/* Text form of an element: the value, or "(key,value)". */
+void mr__element_print(struct mr_buf *out, const struct mr_row *row);
+
+#endif
