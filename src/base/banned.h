@@ -35,7 +35,7 @@
 #pragma GCC poison malloc calloc realloc reallocarray strdup strndup asprintf vasprintf alloca
 #pragma GCC poison strcpy strcat strncpy strtok sprintf vsprintf gets atoi atol atof strtod strtof
 #pragma GCC poison localtime gmtime localtime_r mktime asctime ctime strftime strptime
-#pragma GCC poison rand srand random srandom rand_r gettimeofday clock_gettime nanosleep usleep
+#pragma GCC poison rand srand srandom rand_r gettimeofday clock_gettime nanosleep usleep
 #pragma GCC poison fopen freopen tmpfile tmpnam tempnam mkstemp popen setlocale
 
 #endif
