@@ -23,14 +23,51 @@
  * Poisoned names that are macros already would warn (and glibc's fortify headers define some): drop
  * the macro first.
  */
+#undef malloc
+#undef calloc
+#undef realloc
+#undef reallocarray
 #undef strdup
 #undef strndup
+#undef asprintf
+#undef vasprintf
+#undef alloca
 #undef strcpy
 #undef strcat
 #undef strncpy
+#undef strtok
 #undef sprintf
 #undef vsprintf
-#undef alloca
+#undef gets
+#undef atoi
+#undef atol
+#undef atof
+#undef strtod
+#undef strtof
+#undef localtime
+#undef gmtime
+#undef localtime_r
+#undef mktime
+#undef asctime
+#undef ctime
+#undef strftime
+#undef strptime
+#undef rand
+#undef srand
+#undef srandom
+#undef rand_r
+#undef gettimeofday
+#undef clock_gettime
+#undef nanosleep
+#undef usleep
+#undef fopen
+#undef freopen
+#undef tmpfile
+#undef tmpnam
+#undef tempnam
+#undef mkstemp
+#undef popen
+#undef setlocale
 
 #pragma GCC poison malloc calloc realloc reallocarray strdup strndup asprintf vasprintf alloca
 #pragma GCC poison strcpy strcat strncpy strtok sprintf vsprintf gets atoi atol atof strtod strtof
