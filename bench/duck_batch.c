@@ -40,6 +40,8 @@ static void read_file(const char *path, struct mr_buf *out)
     while ((size = fread(piece, 1, sizeof(piece), file)) > 0)
         mr_buf_add(out, piece, size);
     fclose(file);
+    if (out->data == NULL)
+        fail("nothing in", path);
 }
 
 /* Value of NAME among "NAME=VALUE" arguments, or NULL. */

@@ -4,6 +4,7 @@
  */
 #include "support/ops_harness.h"
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
 
@@ -332,6 +333,117 @@ TEST(many_groups_leave_in_key_order)
     CHECK_EQ_UINT(ops_flow_groups(&flow) + (uint64_t)flow.out.rows, 2000);
     CHECK_EQ_INT(flow.out.rows, 2000 / 7 * 4 + 4);
     mr_buf_release(&rows);
+    ops_flow_close(&flow);
+}
+
+/* ---- memory that runs out --------------------------------------------------------------------- */
+
+static const char *const FAULT_SCHEMA = "window_start TIMESTAMP, k VARCHAR, l INTEGER[], v VARCHAR";
+
+static struct mr_aggregate_spec fault_spec(void)
+{
+    static const uint32_t keys[] = {0, 1, 2};
+    static const char *const names[] = {"window_start", "k", "l"};
+    static const struct mr_agg aggs[] = {{MR_AGG_COUNT_ALL, 0, "n"}, {MR_AGG_MAX, 3, "most"}};
+
+    return (struct mr_aggregate_spec){.keys = keys,
+                                      .key_names = names,
+                                      .key_count = 3,
+                                      .aggs = aggs,
+                                      .agg_count = 2,
+                                      .mode = MR_MODE_APPEND,
+                                      .state_name = "s",
+                                      .event_time_key = 0,
+                                      .event_time_add_us = SECOND};
+}
+
+TEST(operators_that_get_no_memory_when_made_leave_nothing_behind)
+{
+    struct mr_aggregate_spec spec = fault_spec();
+    struct mr_schema *schema = ops_schema(FAULT_SCHEMA);
+    struct mr_window_spec window = {0, SECOND, SECOND, 0, "a", "b"};
+    struct mr_predicate predicate = {1, MR_EQ, "x", 1};
+    const uint32_t columns[] = {1};
+    const char *const names[] = {"z"};
+
+    spec.input = schema;
+    for (int which = 0; which < 6; which++) {
+        enum mr_status status = MR_NOMEM;
+        for (uint64_t nth = 1; status != MR_OK; nth++) {
+            struct mr_map_op map = {0};
+            struct mr_fold_op fold = {0};
+            mr_alloc_fail_at(nth, true);
+            if (which == 0)
+                status = mr_op_aggregate_partial(&spec, &map, NULL);
+            else if (which == 1)
+                status = mr_op_aggregate_fold(&spec, &fold, NULL);
+            else if (which == 2)
+                status = mr_op_window(schema, &window, &map, NULL);
+            else if (which == 3)
+                status = mr_op_filter(schema, &predicate, 1, &map, NULL);
+            else if (which == 4)
+                status = mr_op_project(schema, columns, names, 1, &map, NULL);
+            else
+                status = mr_op_watermark(schema, 0, &map, NULL);
+            mr_alloc_fail_at(0, false);
+            CHECK(status == MR_OK || status == MR_NOMEM);
+            CHECK(nth < 1000);
+            if (map.op != NULL)
+                map.ops->free(map.op);
+            if (fold.op != NULL)
+                fold.ops->free(fold.op);
+            mr_schema_unref(map.schema);
+            mr_schema_unref(fold.schema);
+        }
+    }
+    mr_schema_unref(schema);
+}
+
+TEST(a_batch_that_runs_out_of_memory_fails_and_can_be_run_again)
+{
+    struct mr_aggregate_spec spec = fault_spec();
+    struct mr_batch *batch = ops_batch(
+        FAULT_SCHEMA,
+        "1s|a|[1]|x;1s|abcdefghijkl|[1,2]|yy;9s|a|[1]|zzzzzzzzzzzzzzzzzzzzzz;1s|a|[1]|xx");
+    struct mr_batch_info info = {.watermark_us = 5 * SECOND, .late_watermark_us = INT64_MIN};
+    struct ops_flow flow;
+    enum mr_status status = MR_NOMEM;
+    uint64_t nth = 1;
+
+    ops_flow_open(&flow, t->dir, FAULT_SCHEMA, &spec);
+    for (; status != MR_OK; nth++) {
+        struct mr_output partials = {0};
+        struct mr_output out = {0};
+        void *task = NULL;
+
+        CHECK(nth < 2000);
+        mr_alloc_fail_at(nth, false);
+        status = flow.partial.ops->begin(flow.partial.op, &info, &task, NULL);
+        if (status == MR_OK) {
+            status = flow.partial.ops->apply(flow.partial.op, task, &info, batch, &partials, NULL);
+            if (status == MR_OK)
+                status = flow.partial.ops->finish(flow.partial.op, task, &info, &partials, NULL);
+            flow.partial.ops->end(flow.partial.op, task);
+        }
+        struct mr_fold_input input = {true, partials.batches, partials.batch_count};
+        struct mr_fold_call call = {&info, &input, 1, true, &out};
+        if (status == MR_OK)
+            status = flow.fold.ops->run(flow.fold.op, &call, NULL);
+        mr_alloc_fail_at(0, false);
+        CHECK(status == MR_OK || status == MR_NOMEM);
+        if (status != MR_OK) {
+            ops_flow_rollback(&flow);
+            CHECK_EQ_UINT(ops_flow_groups(&flow), 0);
+        } else {
+            ops_print(&out.text, out.batches[0]);
+            CHECK_EQ_STR(out.text.data, "1s|a|[1]|2|xx;1s|abcdefghijkl|[1, 2]|1|yy");
+        }
+        ops_output_release(&partials);
+        ops_output_release(&out);
+    }
+    CHECK(nth > 20);
+    CHECK_EQ_UINT(ops_flow_groups(&flow), 1);
+    mr_batch_unref(batch);
     ops_flow_close(&flow);
 }
 
