@@ -5,8 +5,8 @@
  *     record kind BLOCK: { block number, received at (us), record count, bytes }
  *
  * Blocks are numbered 1, 2, 3 ...; the number of the last block is the stream's offset.  Several blocks may share one sync
- * (group commit).  At open, blocks behind the first bad record of the newest segment are a torn tail and are cut, but never a
- * block that a PLAN has named (min_last): that is MR_CORRUPT.
+ * (group commit): they are one group of the segment (segment.c), which also says what is a torn tail and what is damage.  A torn tail
+ * is cut at open, but never a block that a PLAN has named (min_last): that is MR_CORRUPT.
  *
  * Thread: append, sync: the receiver's. read: any, beside the appender. purge: driver.
  */
@@ -53,5 +53,9 @@ enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block, struc
 enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struct mr_buf *out, struct mr_error *err);
 /* Blocks below keep_from are not needed any more: whole segments of them are removed. */
 enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from, struct mr_error *err);
+
+/* Reads and checks all blocks without changing anything (inspectors; nobody may be appending). */
+enum mr_status mr_block_log_verify(struct mr_env *env, const char *dir, uint64_t *ret_first, uint64_t *ret_last,
+                                   struct mr_error *err);
 
 #endif
