@@ -3,144 +3,17 @@
  * failpoints end the query at every step of every batch. Outputs are compared as they are, never
  * de-duplicated.
  */
+#include "support/flow.h"
 #include "support/test.h"
 
-#include "base/alloc.h"
 #include "base/check.h"
 #include "core/query.h"
-#include "plugins/plugins.h"
 
 #include <millrace/ext/memory.h>
 
-#include <stdlib.h>
 #include <string.h>
 
-/* ---- A fold that keeps a sum per key and emits the keys it changed, in key order. ---- */
-
-struct sum_fold {
-    struct mr_store *store;
-    struct mr_schema *schema;
-    const char *name;
-};
-
-static enum mr_status sum_open(void *op, struct mr_state *state, struct mr_error *err)
-{
-    struct sum_fold *fold = op;
-    return mr_state_store(state, fold->name, "sum", "key BIGINT", "sum", &fold->store, err);
-}
-
-static int compare_ints(const void *a, const void *b)
-{
-    int64_t x, y;
-
-    memcpy(&x, a, 8);
-    memcpy(&y, b, 8);
-    return (x > y) - (x < y);
-}
-
-static enum mr_status add_rows(struct sum_fold *fold, const struct mr_batch *batch, int64_t *keys,
-                               size_t *key_count, struct mr_error *err)
-{
-    for (int64_t row = 0; row < mr_batch_row_count(batch); row++) {
-        int64_t key = mr_column_int(mr_batch_column(batch, 0), row);
-        int64_t sum = mr_column_int(mr_batch_column(batch, 1), row);
-        const char *old;
-        size_t old_bytes;
-        bool known = false;
-
-        if (mr_store_get(fold->store, &key, 8, &old, &old_bytes)) {
-            int64_t before;
-            memcpy(&before, old, 8);
-            sum += before;
-        }
-        for (size_t i = 0; i < *key_count; i++)
-            known |= keys[i] == key;
-        if (!known)
-            keys[(*key_count)++] = key;
-        MR_TRY(mr_store_put(fold->store, &key, 8, &sum, 8, err));
-    }
-    return MR_OK;
-}
-
-static enum mr_status sum_run(void *op, struct mr_fold_call *call, struct mr_error *err)
-{
-    struct sum_fold *fold = op;
-    struct mr_batch_builder *builder = NULL;
-    struct mr_batch *out = NULL;
-    int64_t keys[256];
-    size_t key_count = 0;
-    enum mr_status status;
-
-    for (size_t i = 0; i < call->inputs[0].batch_count; i++)
-        MR_TRY(add_rows(fold, call->inputs[0].batches[i], keys, &key_count, err));
-    qsort(keys, key_count, 8, compare_ints);
-    MR_TRY(mr_batch_builder_new(fold->schema, &builder, err));
-    for (size_t i = 0; i < key_count; i++) {
-        const char *value;
-        size_t value_bytes;
-        int64_t sum;
-
-        MR_ASSERT(mr_store_get(fold->store, &keys[i], 8, &value, &value_bytes));
-        memcpy(&sum, value, 8);
-        mr_batch_builder_int(builder, 0, keys[i]);
-        mr_batch_builder_int(builder, 1, sum);
-        mr_batch_builder_end_row(builder);
-    }
-    status = mr_batch_builder_finish(builder, &out, err);
-    if (status == MR_OK)
-        status = mr_output_emit(call->out, out, err);
-    mr_batch_unref(out);
-    mr_batch_builder_free(builder);
-    return status;
-}
-
-static void sum_free(void *op)
-{
-    struct sum_fold *fold = op;
-    mr_schema_unref(fold->schema);
-    mr_free(fold);
-}
-
-static const struct mr_fold_ops sum_ops = {.struct_size = sizeof(struct mr_fold_ops),
-                                           .kind = "sum",
-                                           .open = sum_open,
-                                           .run = sum_run,
-                                           .free = sum_free};
-
 /* ---- The pipeline: memory table `in` -> sum -> memory table `out`. ---- */
-
-static struct mr_schema *pair_schema(void)
-{
-    struct mr_schema *schema = NULL;
-    struct mr_error err = {0};
-    const char *text = "k BIGINT, v BIGINT";
-
-    CHECK_OK(mr_schema_parse(text, strlen(text), &schema, &err), &err);
-    return schema;
-}
-
-static struct mr_options *no_options(const struct mr_option *options, size_t count)
-{
-    const struct mr_option_table table = {"test", options, count};
-    const struct mr_option_table *tables[] = {&table};
-    struct mr_options *parsed = NULL;
-    struct mr_error err = {0};
-
-    CHECK_OK(mr_options_parse(tables, 1, NULL, 0, 0, &parsed, &err), &err);
-    return parsed;
-}
-
-static const struct mr_source_connector *memory_source(void)
-{
-    mr_plugins_register();
-    return mr_source_find("memory");
-}
-
-static const struct mr_sink_connector *memory_sink(void)
-{
-    mr_plugins_register();
-    return mr_sink_find("memory");
-}
 
 struct names {
     const char *in;
@@ -150,41 +23,15 @@ struct names {
 
 static struct mr_graph *build(const struct names *names)
 {
-    struct mr_graph *graph = mr_graph_new();
-    struct mr_schema *schema = pair_schema();
-    struct mr_node *source, *fold_node;
-    struct sum_fold *fold = mr_alloc_zero(NULL, sizeof(*fold));
-    struct mr_error err = {0};
-    struct mr_source_spec source_spec = {
-        .name = names->in,
-        .connector = memory_source(),
-        .options = no_options(memory_source()->options, memory_source()->option_count),
-        .declared = schema,
-        .schema = schema,
-        .user = mr_memory_table(names->in),
-    };
-    struct mr_sink_spec sink_spec = {
-        .name = names->out,
-        .connector = memory_sink(),
-        .options = no_options(memory_sink()->options, memory_sink()->option_count),
-        .mode = MR_MODE_UPDATE,
-        .user = mr_memory_table(names->out),
-    };
+    const struct flow_end source = {names->in, "memory", "", mr_memory_table(names->in)};
+    const struct flow_end sink = {names->out, "memory", "", mr_memory_table(names->out)};
 
-    fold->schema = mr_schema_ref(schema);
-    fold->name = names->fold;
-    CHECK_OK(mr_graph_source(graph, &source_spec, &source, &err), &err);
-    CHECK_OK(
-        mr_graph_fold(graph, names->fold, &source, 1, schema, &sum_ops, fold, &fold_node, &err),
-        &err);
-    CHECK_OK(mr_graph_sink(graph, &sink_spec, &fold_node, 1, &err), &err);
-    mr_schema_unref(schema);
-    return graph;
+    return flow_sum_graph(&source, &sink, names->fold);
 }
 
 static void add_pairs(const char *table, const int64_t (*pairs)[2], size_t count)
 {
-    struct mr_schema *schema = pair_schema();
+    struct mr_schema *schema = flow_pair_schema();
     struct mr_batch_builder *builder = NULL;
     struct mr_batch *batch = NULL;
     struct mr_error err = {0};
