@@ -12,6 +12,10 @@
 
 #include "base/buf.h"
 
+#include <string.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bitmaps are read by bytes");
+
 enum {
     MR__JSON_SLACK_BYTES = 64,
     MR__JSON_DEPTH_MAX = 64,
@@ -34,9 +38,12 @@ struct mr__json_shape {
  */
 struct mr__json_step {
     char gap[MR__JSON_GAP_BYTES_MAX];
-    uint32_t gap_bytes; /* 0: nothing learned, matches nothing */
-    int32_t column;     /* -1: the query does not need it */
+    uint32_t gap_bytes;   /* 0: nothing learned, matches nothing */
+    int32_t column;       /* -1: the query does not need it */
+    uint32_t value_bytes; /* of the strings here, while they all have one length; or one of these two */
 };
+#define MR__JSON_LENGTH_UNKNOWN UINT32_C(0xfffffffe)
+#define MR__JSON_LENGTH_VARIES UINT32_C(0xffffffff)
 
 struct mr__json {
     /* Of the decoder. */
@@ -93,14 +100,24 @@ const char *mr__json_from_string(struct mr__json *json, struct mr_column_builder
 /* "expected ':'": sets json->err with the place in the line; returns NULL. */
 const char *mr__json_wrong(struct mr__json *json, const char *at, const char *what);
 
-/* The first quote, backslash or control character from `at` on: there is one, the newline. */
+/*
+ * The first quote, backslash or control character from `at` on: there is one, the newline.  One load from the byte of the
+ * bitmap that holds the bit of `at` sees at least 57 bytes ahead, so most strings end without a branch; the bitmap has a word
+ * to spare for it.
+ */
 static inline const char *mr__json_special(const struct mr__json *json, const char *at)
 {
     size_t index = (size_t)(at - json->base);
-    uint64_t bits = json->specials[index >> 6] >> (index & 63);
+    uint64_t bits;
 
-    if (bits != 0)
+    memcpy(&bits, (const char *)json->specials + (index >> 3), sizeof bits); /* little-endian */
+    bits >>= index & 7;
+    if (__builtin_expect(bits != 0, 1))
         return at + (unsigned)__builtin_ctzll(bits);
+    index += 57; /* the load has seen that many from any bit on */
+    bits = json->specials[index >> 6] >> (index & 63);
+    if (bits != 0)
+        return json->base + index + (unsigned)__builtin_ctzll(bits);
     index >>= 6;
     do
         bits = json->specials[++index];

@@ -52,50 +52,50 @@ static inline bool gap_matches(const struct mr__json_step *step, const char *at)
 #endif
 }
 
-static void learn(struct mr__json *json, uint32_t index, const char *gap, const char *end,
-                  int32_t column)
+static void learn(const struct mr__json *json, struct mr__json_step *step, const char *gap,
+                  const char *end, int32_t column)
 {
-    struct mr__json_step *step = &json->steps[index];
     size_t size_bytes = (size_t)(end - gap);
 
-    if (index >= MR__JSON_STEPS_MAX || size_bytes > MR__JSON_GAP_BYTES_MAX || !json->predict)
+    if (size_bytes > MR__JSON_GAP_BYTES_MAX || !json->predict)
         return;
     memcpy(step->gap, gap, size_bytes);
     step->gap_bytes = (uint32_t)size_bytes;
     step->column = column;
+    step->value_bytes = MR__JSON_LENGTH_UNKNOWN;
 }
 
 /*
- * The gap at `at` in the general way, for step *index, which moves when a later step matches.  Returns where the value begins
- * and sets *ret_column; at the end of the object: where its '}' stands, with *ret_end.
+ * The gap at `at` in the general way, for *step, which moves when a later one matches.  Returns where the value begins and
+ * sets *ret_column; at the end of the object: where its '}' stands, with *ret_end.
  */
-static const char *slow_gap(struct mr__json *json, const char *at, uint32_t *index,
+static const char *slow_gap(struct mr__json *json, const char *at, struct mr__json_step **step,
                             int32_t *ret_column, bool *ret_end)
 {
+    const struct mr__json_step *last = json->steps + MR__JSON_STEPS_MAX;
     const char *gap = at;
     const char *key = NULL;
     size_t key_bytes = 0;
-    uint32_t first = *index;
+    bool first = *step == json->steps;
 
     /* Not for the first gap: it begins with '{' where all others begin with ','. */
-    for (uint32_t next = first + 1;
-         first > 0 && next <= first + LOOK_AHEAD && next < MR__JSON_STEPS_MAX; next++) {
-        if (gap_matches(&json->steps[next], at)) {
-            *index = next;
-            *ret_column = json->steps[next].column;
-            return mr__json_blanks(at + json->steps[next].gap_bytes);
+    for (int i = 1; i <= LOOK_AHEAD && !first && *step + i < last; i++) {
+        if (gap_matches(*step + i, at)) {
+            *step += i;
+            *ret_column = (*step)->column;
+            return mr__json_blanks(at + (*step)->gap_bytes);
         }
     }
     at = mr__json_blanks(at);
-    *ret_end = *at == '}' && first > 0;
+    *ret_end = *at == '}' && !first;
     if (*ret_end)
         return at;
-    if (*at != (first == 0 ? '{' : ','))
+    if (*at != (first ? '{' : ','))
         return mr__json_wrong(json, at,
-                              first == 0 ? "no '{' where the record begins"
-                                         : "no ',' or '}' behind a value");
+                              first ? "no '{' where the record begins"
+                                    : "no ',' or '}' behind a value");
     at = mr__json_blanks(at + 1);
-    *ret_end = *at == '}' && first == 0;
+    *ret_end = *at == '}' && first;
     if (*ret_end)
         return at;
     at = mr__json_key(json, at, &key, &key_bytes);
@@ -106,11 +106,34 @@ static const char *slow_gap(struct mr__json *json, const char *at, uint32_t *ind
     if (*at != ':')
         return mr__json_wrong(json, at, "no ':' behind a name");
     at = mr__json_blanks(at + 1);
-    learn(json, first, gap, at, *ret_column);
+    if (*step < last)
+        learn(json, *step, gap, at, *ret_column);
     return at;
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */
+
+/*
+ * The special that ends the string whose inside begins at text.  Where the strings of a step have one length (ids, times), the
+ * place is also computed from that length, and that copy is handed on once both are known to be equal: the processor then goes
+ * on with the next key without waiting for the load and count of the bitmap.  The empty assembly keeps the compiler from seeing
+ * that the two are one.
+ */
+static inline const char *string_end(const struct mr__json *json, struct mr__json_step *step,
+                                     const char *text)
+{
+    const char *end = mr__json_special(json, text);
+    const char *guess = text + step->value_bytes;
+    const char *same = guess;
+
+    __asm__("" : "+r"(same));
+    if (LIKELY(end == guess))
+        return same;
+    if (UNLIKELY(step->value_bytes != MR__JSON_LENGTH_VARIES))
+        step->value_bytes = step->value_bytes == MR__JSON_LENGTH_UNKNOWN ? (uint32_t)(end - text)
+                                                                         : MR__JSON_LENGTH_VARIES;
+    return end;
+}
 
 /* A string without escapes, at its opening quote, its inside [at + 1, end): copied in whole vectors where there is room. */
 static inline bool append_text(struct mr__json *json, struct mr_column_builder *column,
@@ -189,7 +212,8 @@ static int64_t timestamp_factor(enum mr__timestamp_form form)
     return factors[form];
 }
 
-static inline const char *column_value(struct mr__json *json, uint32_t index, const char *at)
+static inline const char *column_value(struct mr__json *json, struct mr__json_step *step,
+                                       uint32_t index, const char *at)
 {
     struct mr_column_builder *column = json->columns[index];
     const char *end = NULL;
@@ -203,8 +227,8 @@ static inline const char *column_value(struct mr__json *json, uint32_t index, co
     case MR_TYPE_BINARY:
         if (*at != '"')
             break;
-        end = mr__json_special(json, at + 1);
-        if (*end != '"')
+        end = string_end(json, step, at + 1);
+        if (UNLIKELY(*end != '"'))
             break;
         return append_text(json, column, at + 1, (size_t)(end - at) - 1) ? end + 1 : NULL;
     case MR_TYPE_INT64:
@@ -222,10 +246,11 @@ static inline const char *column_value(struct mr__json *json, uint32_t index, co
     return mr__json_value(json, &json->shape.children[index], column, at, 1);
 }
 
-static inline const char *unwanted_value(struct mr__json *json, const char *at)
+static inline const char *unwanted_value(struct mr__json *json, struct mr__json_step *step,
+                                         const char *at)
 {
     if (LIKELY(*at == '"')) {
-        const char *end = mr__json_special(json, at + 1);
+        const char *end = string_end(json, step, at + 1);
         return LIKELY(*end == '"') ? end + 1 : mr__json_skip_escapes(json, end);
     }
     return mr__json_skip(json, at, 1);
@@ -265,33 +290,32 @@ static void name_column(struct mr__json *json, int32_t column)
 
 const char *mr__json_line(struct mr__json *json, const char *line, bool *ret_blank)
 {
+    struct mr__json_step *last = json->steps + MR__JSON_STEPS_MAX;
     const char *at = line;
 
     json->line = line;
     json->filled = 0;
     *ret_blank = false;
-    for (uint32_t index = 0;; index++) {
-        int32_t column = -1;
+    for (struct mr__json_step *step = json->steps;; step += step < last) {
+        int32_t column = step->column;
         bool end = false;
-        if (UNLIKELY(index > MR__JSON_STEPS_MAX))
-            index = MR__JSON_STEPS_MAX;
-        if (LIKELY(gap_matches(&json->steps[index], at))) {
-            column = json->steps[index].column;
-            at += json->steps[index].gap_bytes;
+        if (LIKELY(gap_matches(step, at))) {
+            at += step->gap_bytes;
             if (UNLIKELY(*at == ' ' || *at == '\t' || *at == '\r'))
                 at = mr__json_blanks(at); /* more of them than when the gap was learned */
         } else {
-            if (index == 0 && *mr__json_blanks(at) == '\n') {
+            if (at == line && *mr__json_blanks(at) == '\n') {
                 *ret_blank = true;
                 return mr__json_blanks(at) + 1;
             }
-            at = slow_gap(json, at, &index, &column, &end);
+            at = slow_gap(json, at, &step, &column, &end);
             if (at == NULL)
                 return NULL;
             if (end)
                 return line_end(json, at + 1);
         }
-        at = column < 0 ? unwanted_value(json, at) : column_value(json, (uint32_t)column, at);
+        at = column < 0 ? unwanted_value(json, step, at)
+                        : column_value(json, step, (uint32_t)column, at);
         if (UNLIKELY(at == NULL)) {
             name_column(json, column);
             return NULL;
