@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "duck/duck.h"
+#include "duck/lex.h"
 #include "duck/lib.h"
 
 #include <millrace/ext/builder.h>
@@ -50,24 +51,16 @@ struct mr_duck_stmt {
     struct mr_batch_builder *builder;
 };
 
-/* rewrite.c: one replacement, and so the way back from a position in the new text to the old one. */
-struct mr_duck_edit {
-    size_t from;     /* offset in the new text */
-    size_t size;     /* bytes in the new text */
-    size_t old_from; /* offset in the old text */
-    size_t old_size;
-};
-
+/* rewrite.c */
 struct mr_duck_text {
-    char *sql;           /* the text DuckDB gets */
-    struct mr_buf edits; /* struct mr_duck_edit... */
+    char *sql; /* the text DuckDB gets */
+    struct mr_edits edits;
     bool uses_time;
 };
 
 enum mr_status mr_duck__rewrite(const char *sql, struct mr_duck_text *ret_text,
                                 struct mr_error *err);
 void mr_duck__text_release(struct mr_duck_text *text);
-size_t mr_duck__old_position(const struct mr_duck_text *text, size_t position);
 
 /* types.c */
 duckdb_logical_type mr_duck__type_to(const struct mr_duck_api *api, const struct mr_type *type);

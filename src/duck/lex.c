@@ -212,3 +212,31 @@ bool mr_token_is_symbol(const struct mr_lexer *lexer, const struct mr_token *tok
 {
     return token->kind == MR_TOKEN_SYMBOL && lexer->text[token->at] == symbol;
 }
+
+void mr_edits_add(struct mr_edits *edits, const struct mr_edit *edit)
+{
+    mr_buf_add(&edits->list, edit, sizeof(*edit));
+}
+
+size_t mr_edits_old_position(const struct mr_edits *edits, size_t position)
+{
+    size_t count = edits->list.size / sizeof(struct mr_edit);
+    size_t shrunk = 0; /* how much longer the old text is before the position, modulo 2^n */
+
+    for (size_t i = 0; i < count; i++) {
+        struct mr_edit edit;
+
+        memcpy(&edit, edits->list.data + i * sizeof(edit), sizeof(edit));
+        if (position < edit.from)
+            break;
+        if (position < edit.from + edit.size)
+            return edit.old_from;
+        shrunk = edit.old_from + edit.old_size - (edit.from + edit.size);
+    }
+    return position + shrunk;
+}
+
+void mr_edits_release(struct mr_edits *edits)
+{
+    mr_buf_release(&edits->list);
+}

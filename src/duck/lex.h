@@ -6,7 +6,7 @@
 #ifndef MR_DUCK_LEX_H
 #define MR_DUCK_LEX_H
 
-#include <millrace/error.h>
+#include "base/buf.h"
 
 enum mr_token_kind {
     MR_TOKEN_END,
@@ -44,5 +44,23 @@ void mr_text_place(const char *text, size_t offset, uint32_t *ret_line, uint32_t
 /* Sets the place of an SQL error and returns err's status, so that a call can end with it. */
 enum mr_status mr_error_place(struct mr_error *err, const char *text, size_t offset,
                               enum mr_status status);
+
+/*
+ * Replacements in a text, kept so that a position in the new text leads back to the old one.
+ */
+struct mr_edits {
+    struct mr_buf list; /* struct mr_edit..., in order */
+};
+
+struct mr_edit {
+    size_t from; /* offset in the new text */
+    size_t size; /* bytes in the new text */
+    size_t old_from;
+    size_t old_size;
+};
+
+void mr_edits_add(struct mr_edits *edits, const struct mr_edit *edit);
+size_t mr_edits_old_position(const struct mr_edits *edits, size_t position);
+void mr_edits_release(struct mr_edits *edits);
 
 #endif

@@ -5,7 +5,7 @@
  *                         today(), current_date and the times of day are taken from it; age(x) gets its second argument
  *   not repeatable        random(), uuid(), nextval(), ... are refused: a batch that runs twice must give the same rows
  *
- * Each replacement is remembered, so that a position in the new text leads back to the user's (mr_duck__old_position).
+ * Each replacement is remembered, so that a position in the new text leads back to the user's (mr_edits_old_position).
  *
  * Thread: any.
  */
@@ -93,13 +93,13 @@ static void copy_until(struct pass *pass, size_t offset)
 /* Replaces the input from `from` to `to` by a text. */
 static void replace(struct pass *pass, size_t from, size_t to, const char *becomes)
 {
-    struct mr_duck_edit edit = {0, strlen(becomes), from, to - from};
+    struct mr_edit edit = {0, strlen(becomes), from, to - from};
 
     copy_until(pass, from);
     edit.from = pass->out.size;
     mr_buf_add_str(&pass->out, becomes);
     pass->copied = to;
-    mr_buf_add(&pass->text->edits, &edit, sizeof(edit));
+    mr_edits_add(&pass->text->edits, &edit);
     pass->text->uses_time = true;
 }
 
@@ -211,7 +211,7 @@ enum mr_status mr_duck__rewrite(const char *sql, struct mr_duck_text *ret_text,
     if (status == MR_OK) {
         mr_buf_add_char(&pass.out, ' '); /* never empty */
         text.sql = mr_buf_take(&pass.out);
-        if (text.sql == NULL || text.edits.failed)
+        if (text.sql == NULL || text.edits.list.failed)
             status = MR_FAIL(err, MR_NOMEM, "cannot prepare a statement: out of memory");
     }
     mr_buf_release(&pass.out);
@@ -225,24 +225,6 @@ enum mr_status mr_duck__rewrite(const char *sql, struct mr_duck_text *ret_text,
 void mr_duck__text_release(struct mr_duck_text *text)
 {
     mr_free(text->sql);
-    mr_buf_release(&text->edits);
+    mr_edits_release(&text->edits);
     memset(text, 0, sizeof(*text));
-}
-
-size_t mr_duck__old_position(const struct mr_duck_text *text, size_t position)
-{
-    size_t count = text->edits.size / sizeof(struct mr_duck_edit);
-    size_t shrunk = 0; /* how much longer the old text is before the position, modulo 2^n */
-
-    for (size_t i = 0; i < count; i++) {
-        struct mr_duck_edit edit;
-
-        memcpy(&edit, text->edits.data + i * sizeof(edit), sizeof(edit));
-        if (position < edit.from)
-            break;
-        if (position < edit.from + edit.size)
-            return edit.old_from;
-        shrunk = edit.old_from + edit.old_size - (edit.from + edit.size);
-    }
-    return position + shrunk;
 }

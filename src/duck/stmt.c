@@ -90,7 +90,7 @@ enum mr_status mr_duck__fail(struct mr_error *err, const char *message,
     position = mr_json_text(tree, "position");
     if (sql != NULL && position != NULL && mr_int_parse(position, strlen(position), &at) &&
         at >= 0) {
-        size_t offset = text != NULL ? mr_duck__old_position(text, (size_t)at) : (size_t)at;
+        size_t offset = text != NULL ? mr_edits_old_position(&text->edits, (size_t)at) : (size_t)at;
 
         mr_error_place(err, sql, MR_MIN(offset, strlen(sql)), status);
     }

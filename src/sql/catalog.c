@@ -1,0 +1,465 @@
+/*
+ * Tables and views of a script: collected first, resolved when a query uses them.
+ *
+ *     CREATE TABLE --use as a source--> connector, format, options, columns --needs--> narrow schema --> node, watermark
+ *
+ * `stdin` is a table even without CREATE TABLE: JSON lines with the columns that queries name, as VARCHAR; or one column
+ * `value` with the line when that is all they name.
+ *
+ * Thread: the planner's.
+ */
+#include "base/check.h"
+#include "base/text.h"
+#include "sql/internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct mr_option table_options[] = {
+    {"connector", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "What the table is connected to, such as 'kafka' or 'file'."},
+    {"format", "value.format", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "How records are written: json, csv, text, parquet."},
+    {"on_error", "onError", MR_OPTION_TEXT, 0, "fail", NULL, NULL,
+     "What a record that cannot be decoded does: 'fail', 'skip' or 'into TABLE'."},
+    {"static", "scan.bounded|scan_bounded", MR_OPTION_BOOL, 0, "false", NULL, NULL,
+     "Whether the table is read once, at the start, to be joined with streams."},
+    {"output_mode", "outputMode", MR_OPTION_ENUM, 0, NULL, "append|update|complete", NULL,
+     "What the table gets of an aggregation; the setting output_mode when unset."},
+};
+
+static bool option_is(const struct mr_option *option, const char *key)
+{
+    const char *at = option->aliases;
+
+    if (mr_sql__same_name(option->name, key))
+        return true;
+    while (at != NULL && *at != '\0') {
+        const char *bar = strchr(at, '|');
+        size_t size = bar != NULL ? (size_t)(bar - at) : strlen(at);
+
+        if (mr_text_equal_nocase(at, size, key, strlen(key)))
+            return true;
+        at = bar != NULL ? bar + 1 : NULL;
+    }
+    return false;
+}
+
+const char *mr_sql__table_option(const struct mr_sql_table *table, const char *name)
+{
+    const struct mr_option *option = table_options;
+
+    while (strcmp(option->name, name) != 0)
+        option++;
+    for (size_t i = 0; table->statement != NULL && i < table->statement->option_count; i++) {
+        if (option_is(option, table->statement->options[i].key))
+            return table->statement->options[i].value;
+    }
+    return NULL;
+}
+
+/* Collecting ------------------------------------------------------------------------------------------------------- */
+
+struct mr_sql_table *mr_sql__table(struct mr_sql_planner *p, const char *name)
+{
+    for (size_t i = 0; i < p->table_count; i++) {
+        if (mr_sql__same_name(p->tables[i].name, name))
+            return &p->tables[i];
+    }
+    return NULL;
+}
+
+struct mr_sql_view *mr_sql__view(struct mr_sql_planner *p, const char *name)
+{
+    for (size_t i = 0; i < p->view_count; i++) {
+        if (mr_sql__same_name(p->views[i].name, name))
+            return &p->views[i];
+    }
+    return NULL;
+}
+
+static enum mr_status at_statement(struct mr_sql_planner *p,
+                                   const struct mr_sql_statement *statement, enum mr_status status)
+{
+    size_t at = statement->name != NULL ? statement->name_at : statement->at;
+
+    return mr_error_place(p->err, p->script->text, at, status);
+}
+
+static enum mr_status add_table(struct mr_sql_planner *p, const struct mr_sql_statement *statement)
+{
+    struct mr_sql_table *table = &p->tables[p->table_count];
+
+    memset(table, 0, sizeof(*table));
+    table->name = statement->name;
+    table->statement = statement;
+    table->connector = mr_sql__table_option(table, "connector");
+    if (table->connector == NULL)
+        return at_statement(
+            p, statement,
+            MR_FAIL(p->err, MR_CONFIG,
+                    "table '%s' has no connector; add WITH (connector = '...'): 'millrace options' "
+                    "lists them",
+                    statement->name));
+    p->table_count++;
+    return MR_OK;
+}
+
+static enum mr_status add_view(struct mr_sql_planner *p, const struct mr_sql_statement *statement)
+{
+    struct mr_sql_view *view = &p->views[p->view_count++];
+
+    memset(view, 0, sizeof(*view));
+    view->name = statement->name;
+    view->statement = statement;
+    return mr_sql__query_parse(p, statement->name, statement->select_at, statement->select_size,
+                               &view->query);
+}
+
+enum mr_status mr_sql__catalog(struct mr_sql_planner *p)
+{
+    size_t count = p->script->count + 1; /* stdin */
+
+    p->tables = mr_arena_alloc(&p->arena, count * sizeof(*p->tables));
+    p->views = mr_arena_alloc(&p->arena, count * sizeof(*p->views));
+    if (p->tables == NULL || p->views == NULL)
+        return mr_sql__no_memory(p);
+    for (size_t i = 0; i < p->script->count; i++) {
+        const struct mr_sql_statement *statement = &p->script->statements[i];
+
+        if (statement->kind != MR_SQL_TABLE && statement->kind != MR_SQL_VIEW)
+            continue;
+        if (mr_sql__table(p, statement->name) != NULL || mr_sql__view(p, statement->name) != NULL)
+            return at_statement(p, statement,
+                                MR_FAIL(p->err, MR_SQL_ERROR,
+                                        "'%s' is defined twice; give one of them another name",
+                                        statement->name));
+        if (statement->kind == MR_SQL_TABLE)
+            MR_TRY(add_table(p, statement));
+        else
+            MR_TRY(add_view(p, statement));
+    }
+    if (mr_sql__table(p, "stdin") == NULL && mr_sql__view(p, "stdin") == NULL) {
+        struct mr_sql_table *table = &p->tables[p->table_count++];
+
+        memset(table, 0, sizeof(*table));
+        table->name = "stdin";
+        table->connector = "stdin";
+    }
+    return MR_OK;
+}
+
+enum mr_status mr_sql__unknown_table(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                     const struct mr_json *node, const char *name)
+{
+    const char **names =
+        mr_arena_alloc(&p->arena, (p->table_count + p->view_count) * sizeof(*names));
+    const char *nearest;
+    size_t count = 0;
+
+    if (names == NULL)
+        return mr_sql__no_memory(p);
+    for (size_t i = 0; i < p->table_count; i++)
+        names[count++] = p->tables[i].name;
+    for (size_t i = 0; i < p->view_count; i++)
+        names[count++] = p->views[i].name;
+    nearest = mr_text_nearest(name, names, count);
+    if (nearest != NULL)
+        return mr_sql__fail(p, query, node, "there is no table '%s'; did you mean '%s'?", name,
+                            nearest);
+    return mr_sql__fail(
+        p, query, node,
+        "there is no table '%s'; add CREATE TABLE %s (...) WITH (connector = '...')", name, name);
+}
+
+/* Sources ---------------------------------------------------------------------------------------------------------- */
+
+static enum mr_status no_connector(struct mr_sql_planner *p, const struct mr_sql_table *table,
+                                   bool sink)
+{
+    const char *names[64];
+    const char *nearest;
+    size_t count = 0;
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(names); i++) {
+        const char *name = NULL;
+
+        if (sink && mr_sink_at(i) != NULL)
+            name = mr_sink_at(i)->name;
+        else if (!sink && mr_source_at(i) != NULL)
+            name = mr_source_at(i)->name;
+        if (name == NULL)
+            break;
+        names[count++] = name;
+    }
+    nearest = mr_text_nearest(table->connector, names, count);
+    return MR_FAIL(p->err, MR_CONFIG,
+                   "table '%s' cannot be %s: connector '%s' is not part of this build%s%s%s",
+                   table->name, sink ? "written" : "read", table->connector,
+                   nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
+                   nearest != NULL ? "'?" : "; 'millrace options' lists all");
+}
+
+static enum mr_status find_format(struct mr_sql_planner *p, const struct mr_sql_table *table,
+                                  bool takes_format, const char *standard,
+                                  const struct mr_format **ret_format)
+{
+    const char *name = mr_sql__table_option(table, "format");
+
+    *ret_format = NULL;
+    if (!takes_format) {
+        if (name != NULL)
+            return MR_FAIL(p->err, MR_CONFIG,
+                           "table '%s': connector '%s' takes no format; leave it out", table->name,
+                           table->connector);
+        return MR_OK;
+    }
+    if (name == NULL)
+        name = standard;
+    if (name == NULL)
+        return MR_FAIL(p->err, MR_CONFIG, "table '%s' has no format; add format = 'json'",
+                       table->name);
+    *ret_format = mr_format_find(name);
+    if (*ret_format == NULL)
+        return MR_FAIL(p->err, MR_CONFIG,
+                       "table '%s': unknown format '%s'; 'millrace options' lists them",
+                       table->name, name);
+    return MR_OK;
+}
+
+enum mr_status mr_sql__table_options(struct mr_sql_planner *p, const struct mr_sql_table *table,
+                                     const struct mr_option *connector_options,
+                                     size_t connector_count, const struct mr_format *format,
+                                     unsigned side, struct mr_options **ret_options)
+{
+    const struct mr_sql_statement *statement = table->statement;
+    char owner[400];
+    struct mr_option_table tables[3] = {{owner, table_options, MR_ARRAY_SIZE(table_options)},
+                                        {owner, connector_options, connector_count},
+                                        {owner, NULL, 0}};
+    const struct mr_option_table *list[3] = {&tables[0], &tables[1], &tables[2]};
+    size_t count = statement != NULL ? statement->option_count : 0;
+    struct mr_option_pair *pairs = mr_arena_alloc(&p->arena, (count + 1) * sizeof(*pairs));
+    enum mr_status status;
+
+    if (pairs == NULL)
+        return mr_sql__no_memory(p);
+    snprintf(owner, sizeof(owner), "table '%s' (connector '%s')", table->name, table->connector);
+    for (size_t i = 0; i < count; i++) {
+        pairs[i].key = statement->options[i].key;
+        pairs[i].value = statement->options[i].value;
+    }
+    if (format != NULL) {
+        tables[2].options = format->options;
+        tables[2].option_count = format->option_count;
+    }
+    status =
+        mr_options_parse(list, format != NULL ? 3 : 2, pairs, count, side, ret_options, p->err);
+    return status == MR_OK || statement == NULL ? status : at_statement(p, statement, status);
+}
+
+static enum mr_status read_on_error(struct mr_sql_planner *p, struct mr_sql_table *table)
+{
+    const char *value = mr_sql__table_option(table, "on_error");
+
+    table->on_error = MR_ON_ERROR_FAIL;
+    if (value == NULL || mr_sql__same_name(value, "fail") || mr_sql__same_name(value, "failfast"))
+        return MR_OK;
+    if (mr_sql__same_name(value, "skip") || mr_sql__same_name(value, "dropmalformed")) {
+        table->on_error = MR_ON_ERROR_SKIP;
+        return MR_OK;
+    }
+    if (strlen(value) > 5 && mr_text_equal_nocase(value, 5, "into ", 5)) {
+        table->on_error = MR_ON_ERROR_ROUTE;
+        table->bad_table = value + 5;
+        while (*table->bad_table == ' ')
+            table->bad_table++;
+        return MR_OK;
+    }
+    return MR_FAIL(p->err, MR_CONFIG,
+                   "table '%s': on_error = '%s' is not 'fail', 'skip' or 'into TABLE'", table->name,
+                   value);
+}
+
+/* Columns when none are declared: the connector's or the format's own. */
+static enum mr_status find_columns(struct mr_sql_planner *p, struct mr_sql_table *table)
+{
+    const struct mr_schema *declared = table->statement != NULL ? table->statement->columns : NULL;
+
+    table->full = declared;
+    if (declared == NULL && table->source->fixed_schema != NULL)
+        table->full = table->source->fixed_schema(table->options);
+    if (table->full == NULL && table->format != NULL && table->format->fixed_schema != NULL)
+        table->full = table->format->fixed_schema();
+    if (table->full == NULL)
+        return MR_FAIL(p->err, MR_SQL_ERROR,
+                       "table '%s' declares no columns; add them: CREATE TABLE %s (name TYPE, ...)",
+                       table->name, table->name);
+    if (table->format != NULL && table->format->check != NULL && declared != NULL)
+        MR_TRY(table->format->check(declared, table->options, false, p->err));
+    return MR_OK;
+}
+
+static enum mr_status resolve(struct mr_sql_planner *p, struct mr_sql_table *table)
+{
+    table->source = mr_source_find(table->connector);
+    if (table->source == NULL)
+        return no_connector(p, table, false);
+    MR_TRY(find_format(p, table, table->source->takes_format, table->source->default_format,
+                       &table->format));
+    MR_TRY(read_on_error(p, table));
+    MR_TRY(mr_sql__table_options(p, table, table->source->options, table->source->option_count,
+                                 table->format, MR_OPTION_SOURCE, &table->options));
+    if (mr_options_bool(table->options, "static"))
+        table->is_static = true;
+    MR_TRY(find_columns(p, table));
+    table->needed =
+        mr_arena_alloc(&p->arena, mr_schema_field_count(table->full) * sizeof(bool) + 1);
+    if (table->needed == NULL)
+        return mr_sql__no_memory(p);
+    memset(table->needed, 0, mr_schema_field_count(table->full) * sizeof(bool));
+    return MR_OK;
+}
+
+enum mr_status mr_sql__resolve_source(struct mr_sql_planner *p, struct mr_sql_table *table)
+{
+    enum mr_status status;
+
+    if (table->resolved || table->statement == NULL)
+        return MR_OK;
+    status = resolve(p, table);
+    if (status != MR_OK)
+        return p->err != NULL && p->err->sql_line > 0 ? status
+                                                      : at_statement(p, table->statement, status);
+    table->resolved = true;
+    return MR_OK;
+}
+
+/* stdin without CREATE TABLE: the lines themselves, or JSON with the columns that queries name. */
+static enum mr_status resolve_stdin(struct mr_sql_planner *p, struct mr_sql_table *table)
+{
+    bool lines = table->needs_all || table->guessed_count == 0 ||
+                 (table->guessed_count == 1 && mr_sql__same_name(table->guessed[0], "value"));
+    struct mr_field *fields =
+        mr_arena_alloc(&p->arena, (table->guessed_count + 1) * sizeof(*fields));
+
+    if (fields == NULL)
+        return mr_sql__no_memory(p);
+    memset(fields, 0, (table->guessed_count + 1) * sizeof(*fields));
+    fields[0].name = "value";
+    fields[0].type.id = MR_TYPE_TEXT;
+    for (size_t i = 0; !lines && i < table->guessed_count; i++) {
+        fields[i].name = table->guessed[i];
+        fields[i].type.id = MR_TYPE_TEXT;
+    }
+    table->source = mr_source_find("stdin");
+    if (table->source == NULL)
+        return no_connector(p, table, false);
+    table->format = mr_format_find(lines ? "text" : "json");
+    if (table->format == NULL)
+        return MR_FAIL(p->err, MR_CONFIG,
+                       "table 'stdin' needs format '%s', which is not part of this build",
+                       lines ? "text" : "json");
+    MR_TRY(
+        mr_schema_new(fields, lines ? 1 : (uint32_t)table->guessed_count, &table->owned, p->err));
+    table->full = table->owned;
+    table->needs_all = true;
+    return mr_sql__table_options(p, table, table->source->options, table->source->option_count,
+                                 table->format, MR_OPTION_SOURCE, &table->options);
+}
+
+static enum mr_status narrow(struct mr_sql_planner *p, struct mr_sql_table *table)
+{
+    uint32_t count = mr_schema_field_count(table->full);
+    struct mr_field *fields = mr_arena_alloc(&p->arena, count * sizeof(*fields));
+    uint32_t used = 0;
+
+    if (fields == NULL)
+        return mr_sql__no_memory(p);
+    if (table->statement != NULL && table->statement->watermark != NULL) {
+        const char *name = table->statement->watermark;
+
+        table->needed[mr_schema_find(table->full, name, strlen(name))] = true;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (table->needs_all || table->needed[i])
+            fields[used++] = *mr_schema_field(table->full, i);
+    }
+    if (used == 0) /* count(*) alone: any column carries the rows */
+        fields[used++] = *mr_schema_field(table->full, 0);
+    return mr_schema_new(fields, used, &table->narrow, p->err);
+}
+
+static enum mr_status add_watermark(struct mr_sql_planner *p, const struct mr_sql_table *table,
+                                    struct mr_sql_rel *rel)
+{
+    const char *column = table->statement->watermark;
+    struct mr_sql_rel with = {0};
+    struct mr_map_op op;
+    uint32_t index = (uint32_t)mr_schema_find(rel->schema, column, strlen(column));
+
+    MR_TRY(mr_op_watermark(rel->schema, index, &op, p->err));
+    MR_TRY(mr_sql__add_map(p, table->name, "watermark", &op, &rel->node, 1, &with));
+    mr_node_set_watermark(with.node, table->statement->watermark_delay_us);
+    with.marks[0] =
+        (struct mr_sql_mark){.column = index, .kind = MR_SQL_MARK_TIME, .watermarked = true};
+    with.mark_count = 1;
+    *rel = with;
+    return MR_OK;
+}
+
+static enum mr_status make_source(struct mr_sql_planner *p, struct mr_sql_table *table,
+                                  struct mr_sql_rel *rel)
+{
+    struct mr_source_spec spec = {.name = table->name,
+                                  .connector = table->source,
+                                  .options = table->options,
+                                  .declared = table->full,
+                                  .schema = table->narrow,
+                                  .format = table->format,
+                                  .on_error = table->on_error};
+    char *columns = mr_schema_print(table->narrow);
+
+    table->options = NULL; /* the graph's */
+    mr_buf_printf(&p->text, "source %s: %s%s%s (%s)", table->name, table->connector,
+                  table->format != NULL ? ", " : "",
+                  table->format != NULL ? table->format->name : "", columns != NULL ? columns : "");
+    mr_text_free(columns);
+    if (table->statement != NULL && table->statement->watermark != NULL)
+        mr_buf_printf(&p->text, ", watermark %s - %.6g s", table->statement->watermark,
+                      (double)table->statement->watermark_delay_us / 1e6);
+    mr_buf_add_char(&p->text, '\n');
+    MR_TRY(mr_graph_source(p->graph, &spec, &rel->node, p->err));
+    rel->schema = mr_node_schema(rel->node);
+    table->source_node = rel->node;
+    return table->statement != NULL && table->statement->watermark != NULL
+               ? add_watermark(p, table, rel)
+               : MR_OK;
+}
+
+enum mr_status mr_sql__source_prepare(struct mr_sql_planner *p, struct mr_sql_table *table)
+{
+    if (table->narrow != NULL)
+        return MR_OK;
+    MR_TRY(mr_sql__resolve_source(p, table));
+    if (table->statement == NULL)
+        MR_TRY(resolve_stdin(p, table));
+    return narrow(p, table);
+}
+
+enum mr_status mr_sql__source_rel(struct mr_sql_planner *p, struct mr_sql_table *table,
+                                  struct mr_sql_rel **ret_rel)
+{
+    if (table->rel == NULL) {
+        struct mr_sql_rel *rel = mr_arena_alloc(&p->arena, sizeof(*rel));
+
+        if (rel == NULL)
+            return mr_sql__no_memory(p);
+        memset(rel, 0, sizeof(*rel));
+        MR_TRY(mr_sql__source_prepare(p, table));
+        MR_TRY(make_source(p, table, rel));
+        table->rel = rel;
+    }
+    *ret_rel = table->rel;
+    return MR_OK;
+}

@@ -1,0 +1,274 @@
+/*
+ * Statements as map operators, and the instances of DuckDB they run on: one a worker, opened when the worker first needs it.
+ *
+ *     each batch     apply: run over it, collect the result, hand it on            projections, filters, joins with static tables
+ *     whole          apply: keep a reference; finish: run over all, hand it on     ORDER BY and LIMIT of a complete result
+ *
+ * Results are collected before they are handed on, because the next operator may use the same instance, which can have one
+ * open result only.  Each worker has its own prepared statement, made at its first batch; worker 0 (the driver) uses the one the
+ * planner made.
+ *
+ * Thread: workers; slot i of an operator or engine is touched by worker i alone, the reference count by the planner's thread.
+ */
+#include "base/alloc.h"
+#include "base/check.h"
+#include "sql/internal.h"
+
+#include <string.h>
+
+enum { WORKERS_MAX = 257 };
+
+struct mr_sql_engine {
+    unsigned references; /* planner, operators: all freed on one thread */
+    struct mr_duck *ducks[WORKERS_MAX];
+};
+
+/* Batches on their way. */
+struct list {
+    struct mr_batch **batches;
+    size_t count;
+    size_t capacity;
+};
+
+struct map {
+    struct mr_sql_engine *engine;
+    char *sql;
+    struct mr_duck_input *inputs;
+    struct mr_sql_static **rows; /* per input; NULL: the stream */
+    size_t input_count;
+    bool whole;
+    struct mr_duck_stmt *stmts[WORKERS_MAX];
+};
+
+/* Engine ----------------------------------------------------------------------------------------------------------- */
+
+enum mr_status mr_sql__engine_new(struct mr_sql_engine **ret_engine, struct mr_error *err)
+{
+    struct mr_sql_engine *engine = mr_alloc_zero(NULL, sizeof(*engine));
+    struct mr_duck *duck;
+    enum mr_status status;
+
+    if (engine == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot open the SQL engine: out of memory");
+    engine->references = 1;
+    status = mr_sql__engine_duck(engine, 0, &duck, err);
+    if (status == MR_OK)
+        *ret_engine = engine;
+    else
+        mr_sql__engine_unref(engine);
+    return status;
+}
+
+struct mr_sql_engine *mr_sql__engine_ref(struct mr_sql_engine *engine)
+{
+    engine->references++;
+    return engine;
+}
+
+void mr_sql__engine_unref(struct mr_sql_engine *engine)
+{
+    if (engine == NULL || --engine->references > 0)
+        return;
+    for (size_t i = 0; i < WORKERS_MAX; i++)
+        mr_duck_close(engine->ducks[i]);
+    mr_free(engine);
+}
+
+enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker,
+                                   struct mr_duck **ret_duck, struct mr_error *err)
+{
+    MR_ASSERT(worker < WORKERS_MAX);
+    if (engine->ducks[worker] == NULL)
+        MR_TRY(mr_duck_open(&engine->ducks[worker], err));
+    *ret_duck = engine->ducks[worker];
+    return MR_OK;
+}
+
+/* Lists ------------------------------------------------------------------------------------------------------------ */
+
+static void list_clear(struct list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        mr_batch_unref(list->batches[i]);
+    mr_free(list->batches);
+    memset(list, 0, sizeof(*list));
+}
+
+static enum mr_status list_add(void *arg, const struct mr_batch *batch, struct mr_error *err)
+{
+    struct list *list = arg;
+
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity > 0 ? list->capacity * 2 : 8;
+        struct mr_batch **grown = mr_realloc(NULL, list->batches, capacity * sizeof(*grown));
+
+        if (grown == NULL)
+            return MR_FAIL(err, MR_NOMEM, "cannot keep rows of a statement: out of memory");
+        list->batches = grown;
+        list->capacity = capacity;
+    }
+    list->batches[list->count++] = mr_batch_ref(batch);
+    return MR_OK;
+}
+
+/* The operator ----------------------------------------------------------------------------------------------------- */
+
+static void map_free(void *op)
+{
+    struct map *map = op;
+
+    if (map == NULL)
+        return;
+    for (size_t i = 0; i < WORKERS_MAX; i++)
+        mr_duck_stmt_free(map->stmts[i]);
+    for (size_t i = 0; map->inputs != NULL && i < map->input_count; i++) {
+        mr_free((void *)(uintptr_t)map->inputs[i].name);
+        mr_schema_unref((struct mr_schema *)(uintptr_t)map->inputs[i].schema);
+    }
+    mr_free(map->inputs);
+    mr_free(map->rows);
+    mr_free(map->sql);
+    mr_sql__engine_unref(map->engine);
+    mr_free(map);
+}
+
+static enum mr_status statement_of(struct map *map, unsigned worker, struct mr_duck_stmt **ret_stmt,
+                                   struct mr_error *err)
+{
+    MR_ASSERT(worker < WORKERS_MAX);
+    if (map->stmts[worker] == NULL) {
+        struct mr_duck *duck;
+
+        MR_TRY(mr_sql__engine_duck(map->engine, worker, &duck, err));
+        MR_TRY(mr_duck_prepare(duck, map->sql, map->inputs, map->input_count, &map->stmts[worker],
+                               err));
+    }
+    *ret_stmt = map->stmts[worker];
+    return MR_OK;
+}
+
+/* Runs over stream batches and hands the result on. */
+static enum mr_status run(struct map *map, const struct mr_batch_info *info,
+                          struct mr_batch *const *stream, size_t stream_count,
+                          struct mr_output *out, struct mr_error *err)
+{
+    struct mr_batch *const *batches[MR_SQL_INPUTS_MAX];
+    size_t counts[MR_SQL_INPUTS_MAX];
+    struct list results = {0};
+    struct mr_duck_stmt *stmt;
+    enum mr_status status;
+
+    for (size_t i = 0; i < map->input_count; i++) {
+        batches[i] = map->rows[i] != NULL ? map->rows[i]->batches : stream;
+        counts[i] = map->rows[i] != NULL ? map->rows[i]->count : stream_count;
+    }
+    MR_TRY(statement_of(map, info->worker, &stmt, err));
+    status = mr_duck_run(stmt, batches, counts, info->batch_time_us, list_add, &results, err);
+    for (size_t i = 0; i < results.count && status == MR_OK; i++)
+        status = mr_output_emit(out, results.batches[i], err);
+    list_clear(&results);
+    return status;
+}
+
+static enum mr_status each_apply(void *op, void *task, const struct mr_batch_info *info,
+                                 const struct mr_batch *batch, struct mr_output *out,
+                                 struct mr_error *err)
+{
+    struct mr_batch *one = mr_batch_ref(batch);
+    enum mr_status status = run(op, info, &one, 1, out, err);
+
+    MR_UNUSED(task);
+    mr_batch_unref(one);
+    return status;
+}
+
+static enum mr_status whole_begin(void *op, const struct mr_batch_info *info, void **ret_task,
+                                  struct mr_error *err)
+{
+    struct list *list = mr_alloc_zero(NULL, sizeof(*list));
+
+    MR_UNUSED(op);
+    MR_UNUSED(info);
+    if (list == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot keep rows of a statement: out of memory");
+    *ret_task = list;
+    return MR_OK;
+}
+
+static enum mr_status whole_apply(void *op, void *task, const struct mr_batch_info *info,
+                                  const struct mr_batch *batch, struct mr_output *out,
+                                  struct mr_error *err)
+{
+    MR_UNUSED(op);
+    MR_UNUSED(info);
+    MR_UNUSED(out);
+    return list_add(task, batch, err);
+}
+
+static enum mr_status whole_finish(void *op, void *task, const struct mr_batch_info *info,
+                                   struct mr_output *out, struct mr_error *err)
+{
+    struct list *list = task;
+
+    return list->count > 0 ? run(op, info, list->batches, list->count, out, err) : MR_OK;
+}
+
+static void whole_end(void *op, void *task)
+{
+    MR_UNUSED(op);
+    list_clear(task);
+    mr_free(task);
+}
+
+static enum mr_status copy_spec(struct map *map, const struct mr_sql_map_spec *spec,
+                                struct mr_error *err)
+{
+    map->sql = mr_strdup(spec->sql);
+    map->inputs = mr_alloc_zero(NULL, spec->input_count * sizeof(*map->inputs));
+    map->rows = mr_alloc_zero(NULL, spec->input_count * sizeof(struct mr_sql_static *));
+    map->input_count = spec->input_count;
+    map->whole = spec->whole;
+    if (map->sql == NULL || map->inputs == NULL || map->rows == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot plan a statement: out of memory");
+    for (size_t i = 0; i < spec->input_count; i++) {
+        map->inputs[i].name = mr_strdup(spec->inputs[i].name);
+        map->inputs[i].schema = mr_schema_ref(spec->inputs[i].schema);
+        map->rows[i] = spec->inputs[i].rows;
+        if (map->inputs[i].name == NULL)
+            return MR_FAIL(err, MR_NOMEM, "cannot plan a statement: out of memory");
+    }
+    return MR_OK;
+}
+
+enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map_op *ret_op,
+                               struct mr_error *err)
+{
+    static const struct mr_map_ops each_ops = {
+        .struct_size = sizeof(each_ops), .kind = "sql", .apply = each_apply, .free = map_free};
+    static const struct mr_map_ops whole_ops = {.struct_size = sizeof(whole_ops),
+                                                .kind = "sql over the result",
+                                                .begin = whole_begin,
+                                                .apply = whole_apply,
+                                                .finish = whole_finish,
+                                                .end = whole_end,
+                                                .free = map_free};
+    struct map *map = mr_alloc_zero(NULL, sizeof(*map));
+    struct mr_duck_stmt *stmt;
+    enum mr_status status;
+
+    MR_ASSERT(spec->input_count <= MR_SQL_INPUTS_MAX);
+    if (map == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot plan a statement: out of memory");
+    map->engine = mr_sql__engine_ref(spec->engine);
+    status = copy_spec(map, spec, err);
+    if (status == MR_OK)
+        status = statement_of(map, 0, &stmt, err);
+    if (status != MR_OK) {
+        map_free(map);
+        return status;
+    }
+    ret_op->ops = spec->whole ? &whole_ops : &each_ops;
+    ret_op->op = map;
+    ret_op->schema = mr_schema_ref(mr_duck_stmt_schema(stmt));
+    return MR_OK;
+}

@@ -1,0 +1,355 @@
+/*
+ * Shared between the files of the planner (plan.c shows how they follow each other).
+ *
+ * Everything lives in the planner's arena or in the graph.  Trees are DuckDB's syntax trees (json_serialize_sql), edited in place.
+ *
+ * Thread: the planner's caller; operators (engine.c) run on workers.
+ */
+#ifndef MR_SQL_INTERNAL_H
+#define MR_SQL_INTERNAL_H
+
+#include "base/json.h"
+#include "duck/duck.h"
+#include "duck/lex.h"
+#include "ops/ops.h"
+#include "sql/plan.h"
+#include "sql/script.h"
+
+#include <millrace/ext/sink.h>
+#include <millrace/ext/source.h>
+
+enum {
+    MR_SQL_MARKS_MAX = 8,
+    MR_SQL_INPUTS_MAX = 16,
+    MR_SQL_DEPTH_MAX = 100,
+    MR_SQL_KEYS_MAX = 64,
+    MR_SQL_AGGS_MAX = 256
+};
+
+/* engine.c: instances of DuckDB, one a worker, opened when first needed. */
+struct mr_sql_engine;
+enum mr_status mr_sql__engine_new(struct mr_sql_engine **ret_engine, struct mr_error *err);
+struct mr_sql_engine *mr_sql__engine_ref(struct mr_sql_engine *engine);
+void mr_sql__engine_unref(struct mr_sql_engine *engine); /* NULL allowed */
+/* The planner's own instance, which is worker 0's too. */
+enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker,
+                                   struct mr_duck **ret_duck, struct mr_error *err);
+
+/* A map operator that runs a statement over each batch, or over all batches of a partition at once (whole). */
+struct mr_sql_static;
+struct mr_sql_input {
+    const char *name;
+    const struct mr_schema *schema;
+    struct mr_sql_static *rows; /* NULL: the stream */
+};
+struct mr_sql_map_spec {
+    struct mr_sql_engine *engine;
+    const char *sql;
+    const struct mr_sql_input *inputs; /* exactly one is the stream */
+    size_t input_count;
+    bool whole;
+};
+enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map_op *ret_op,
+                               struct mr_error *err);
+
+/* static_table.c: a bounded table, read once. */
+struct mr_sql_static {
+    struct mr_batch **batches;
+    size_t count;
+};
+struct mr_sql_table;
+enum mr_status mr_sql__static_read(struct mr_env *env, const struct mr_sql_table *table,
+                                   struct mr_sql_static **ret_rows, struct mr_error *err);
+void mr_sql__static_free(struct mr_sql_static *rows); /* NULL allowed */
+
+/* How a column of a relation relates to the watermark. */
+enum mr_sql_mark_kind {
+    MR_SQL_MARK_TIME,   /* event time itself */
+    MR_SQL_MARK_START,  /* start of a window: closed at start + size */
+    MR_SQL_MARK_END,    /* end of a window */
+    MR_SQL_MARK_WINDOW, /* struct {start, end} */
+};
+struct mr_sql_mark {
+    uint32_t column;
+    enum mr_sql_mark_kind kind;
+    int64_t size_us;
+    bool watermarked; /* false: a window of a column without a watermark */
+};
+
+/* A stream of rows that was planned: a node of the graph. */
+struct mr_sql_rel {
+    struct mr_node *node;
+    const struct mr_schema *schema;
+    struct mr_sql_mark marks[MR_SQL_MARKS_MAX];
+    uint32_t mark_count;
+    bool aggregated; /* an aggregation is above its sources */
+};
+
+/* A table of the catalogue: a source, a sink, or both. */
+struct mr_sql_table {
+    const char *name;
+    const struct mr_sql_statement *statement; /* NULL: `stdin` without CREATE TABLE */
+    const char *connector;
+    bool is_static;
+    /* As a source. */
+    const struct mr_source_connector *source;
+    const struct mr_format *format;
+    struct mr_options *options;   /* moves into the graph */
+    const struct mr_schema *full; /* all columns; borrowed or owned below */
+    struct mr_schema *owned;      /* schemas made for it */
+    struct mr_schema *narrow;     /* columns to read */
+    enum mr_on_error on_error;
+    const char *bad_table; /* on_error = 'into TABLE' */
+    bool resolved;
+    bool needs_all;
+    bool *needed;         /* per column of full */
+    const char **guessed; /* undeclared stdin: names that queries use */
+    size_t guessed_count;
+    struct mr_sql_rel *rel;
+    struct mr_node *source_node; /* in front of the watermark */
+    struct mr_sql_static *rows;
+};
+
+struct mr_sql_query; /* a SELECT's text and tree */
+
+struct mr_sql_view {
+    const char *name;
+    struct mr_sql_query *query;
+    const struct mr_sql_statement *statement;
+    struct mr_sql_rel *rel;   /* once planned */
+    enum mr_output_mode mode; /* it was planned for */
+    bool busy;                /* being planned: a cycle when met again */
+};
+
+struct mr_sql_query {
+    const char *owner; /* name of the sink or view: prefix of node names */
+    size_t at;         /* offset of the text in the script */
+    const char *sql;   /* after the token pass */
+    struct mr_edits edits;
+    struct mr_json *node; /* the SELECT_NODE or SET_OPERATION_NODE */
+    struct mr_sql_query *next;
+};
+
+/* Names that mean a query inside a query: WITH c AS (...). */
+struct mr_sql_scope {
+    const char *name;
+    struct mr_json *node;
+    const struct mr_sql_scope *outer; /* what the CTE itself sees */
+    const struct mr_sql_scope *next;
+};
+
+struct mr_sql_name {
+    const char *text;
+    struct mr_sql_name *next;
+};
+
+struct mr_sql_planner {
+    const struct mr_sql_script *script;
+    const struct mr_sql_args *args;
+    struct mr_arena arena;
+    struct mr_sql_engine *engine;
+    struct mr_duck *duck;
+    struct mr_graph *graph;
+    struct mr_sql_table *tables;
+    size_t table_count;
+    struct mr_sql_view *views;
+    size_t view_count;
+    struct mr_sql_query *queries; /* all, for their edits */
+    enum mr_output_mode mode;     /* of the INSERT at hand */
+    unsigned depth;
+    struct mr_sql_name *names; /* of nodes, to keep them unique */
+    struct mr_buf text;        /* the description */
+    struct mr_error *err;
+};
+
+/* text.c: the token pass (window, TUMBLE, ${NAME}) and parsing. */
+enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, size_t at,
+                                   size_t size, struct mr_sql_query **ret_query);
+/* Fails with the place of a node of the tree (NULL: of the query). Returns the status. */
+enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                            const struct mr_json *node, const char *format, ...) MR_PRINTF(4, 5);
+/* Moves the place of an error in a printed statement to where the user wrote the same word. */
+void mr_sql__place_printed(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                           const char *printed);
+enum mr_status mr_sql__no_memory(struct mr_sql_planner *p);
+
+/* tree.c: the syntax tree. */
+bool mr_sql__class_is(const struct mr_json *node, const char *name);
+bool mr_sql__type_is(const struct mr_json *node, const char *name);
+const char *mr_sql__function(
+    const struct mr_json *node);                       /* lower-case name of a FUNCTION, or NULL */
+const char *mr_sql__alias(const struct mr_json *node); /* "" when none */
+bool mr_sql__equal(const struct mr_json *a,
+                   const struct mr_json *b); /* without places and aliases */
+bool mr_sql__same_name(const char *a, const char *b);
+/* Puts the content of `with` (not copied) in the place of node; keeps its place in the parent. */
+void mr_sql__replace(struct mr_json *node, const struct mr_json *with);
+struct mr_json *mr_sql__column(struct mr_sql_planner *p, const char *name, const char *alias);
+void mr_sql__set_alias(struct mr_sql_planner *p, struct mr_json *node, const char *alias);
+struct mr_json *mr_sql__table_ref(struct mr_sql_planner *p, const char *name, const char *alias);
+/* SELECT <nothing yet> FROM from: select_list is empty. */
+struct mr_json *mr_sql__select(struct mr_sql_planner *p, struct mr_json *from);
+struct mr_json *mr_sql__call(struct mr_sql_planner *p, const char *function,
+                             struct mr_json *const *arguments, const char *const *names,
+                             size_t count);
+/* Statement text of a query node. Result in arena. */
+enum mr_status mr_sql__print(struct mr_sql_planner *p, const struct mr_json *node,
+                             const char **ret_sql);
+/* SQL text of an expression. Result in arena. */
+enum mr_status mr_sql__expression_text(struct mr_sql_planner *p, const struct mr_json *expression,
+                                       const char **ret_text);
+/* What DuckDB would call an expression without AS. */
+enum mr_status mr_sql__natural_name(struct mr_sql_planner *p, const struct mr_json *expression,
+                                    const char **ret_name);
+/* "name" and a type's SQL spelling, for statements made as text. */
+void mr_sql__add_quoted(struct mr_buf *sql, const char *name);
+void mr_sql__add_type(struct mr_buf *sql, const struct mr_type *type);
+/* First node below (or at) `node` that accepts; SUBQUERY expressions are not entered. */
+struct mr_json *mr_sql__find(struct mr_json *node, bool (*accepts)(const struct mr_json *node));
+bool mr_sql__is_aggregate(const struct mr_json *node); /* an aggregate function of DuckDB */
+bool mr_sql__is_over(const struct mr_json *node);      /* f() OVER (...) */
+bool mr_sql__is_star(const struct mr_json *node);
+bool mr_sql__plain_star(const struct mr_json *node); /* '*' alone */
+
+/* catalog.c: tables and views. */
+enum mr_status mr_sql__catalog(struct mr_sql_planner *p);
+struct mr_sql_table *mr_sql__table(struct mr_sql_planner *p, const char *name); /* NULL: none */
+struct mr_sql_view *mr_sql__view(struct mr_sql_planner *p, const char *name);
+enum mr_status mr_sql__unknown_table(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                     const struct mr_json *node, const char *name);
+/* Looks up connector and options of a table used as a source. */
+enum mr_status mr_sql__resolve_source(struct mr_sql_planner *p, struct mr_sql_table *table);
+/* The value of one of the options every table has, as written, or NULL. */
+const char *mr_sql__table_option(const struct mr_sql_table *table, const char *name);
+/* All options of a table against the tables of its connector and format. side: MR_OPTION_SOURCE or MR_OPTION_SINK. */
+enum mr_status mr_sql__table_options(struct mr_sql_planner *p, const struct mr_sql_table *table,
+                                     const struct mr_option *connector_options,
+                                     size_t connector_count, const struct mr_format *format,
+                                     unsigned side, struct mr_options **ret_options);
+/* Columns to read are known once the needs of all queries are: makes table->narrow. */
+enum mr_status mr_sql__source_prepare(struct mr_sql_planner *p, struct mr_sql_table *table);
+/* Its node (made at the first call): only the needed columns, then the watermark. */
+enum mr_status mr_sql__source_rel(struct mr_sql_planner *p, struct mr_sql_table *table,
+                                  struct mr_sql_rel **ret_rel);
+
+/* needs.c: which columns of each source are used; a dry walk over everything an INSERT reads. */
+enum mr_status mr_sql__needs(struct mr_sql_planner *p, struct mr_sql_query *query);
+
+/* from.c */
+struct mr_sql_leaf {
+    const char *alias;              /* as the query names it */
+    const char *input;              /* name in the statement that DuckDB gets */
+    const struct mr_schema *schema; /* NULL: unknown (a static subquery) */
+    struct mr_sql_rel *rel;         /* NULL: static */
+    struct mr_sql_static *rows;
+    bool is_static;
+};
+struct mr_sql_from {
+    struct mr_sql_leaf leaves[MR_SQL_INPUTS_MAX];
+    uint32_t count;
+    int32_t stream;       /* index of the one stream, -1 = none */
+    bool joined;          /* more than the stream alone */
+    struct mr_json *tree; /* with the leaves' input names */
+};
+enum mr_status mr_sql__from(struct mr_sql_planner *p, struct mr_sql_query *query,
+                            struct mr_json *node, const struct mr_sql_scope *scope,
+                            struct mr_sql_from *ret_from);
+/* Column a COLUMN_REF means, in which leaf; *ret_rest = name parts behind it (fields). False: not known here. */
+bool mr_sql__resolve(const struct mr_sql_from *from, const struct mr_json *reference,
+                     uint32_t *ret_leaf, uint32_t *ret_column, size_t *ret_rest);
+const struct mr_sql_mark *mr_sql__mark_of(const struct mr_sql_rel *rel, uint32_t column);
+
+/* select.c: blocks without aggregation, unions; the entry of the recursion. */
+enum mr_status mr_sql__plan_query(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                  struct mr_json *node, const struct mr_sql_scope *scope,
+                                  struct mr_sql_rel **ret_rel);
+enum mr_status mr_sql__ctes(struct mr_sql_planner *p, struct mr_json *node,
+                            const struct mr_sql_scope **scope);
+/* Adds a map node behind rel. Takes op. */
+enum mr_status mr_sql__add_map(struct mr_sql_planner *p, const char *owner, const char *what,
+                               struct mr_map_op *op, struct mr_node *const *inputs,
+                               size_t input_count, struct mr_sql_rel *ret_rel);
+/* A statement over the FROM's inputs as a map node; marks stay empty. */
+enum mr_status mr_sql__add_statement(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                     const struct mr_sql_from *from, const char *sql, bool whole,
+                                     struct mr_sql_rel *ret_rel);
+/* WHERE as native predicates over one leaf: false when it is more than comparisons of columns with literals. */
+bool mr_sql__native_filter(struct mr_sql_planner *p, const struct mr_sql_from *from,
+                           const struct mr_json *where, struct mr_predicate *predicates,
+                           uint32_t *ret_count);
+enum { MR_SQL_PREDICATES_MAX = 32 };
+/* Filters natively; *ret_done false when the operator refuses a literal (then DuckDB must do it). */
+enum mr_status mr_sql__add_filter(struct mr_sql_planner *p, const char *owner,
+                                  const struct mr_sql_rel *input,
+                                  const struct mr_predicate *predicates, uint32_t count,
+                                  struct mr_sql_rel *ret_rel, bool *ret_done);
+enum mr_status mr_sql__add_project(struct mr_sql_planner *p, const char *owner,
+                                   const struct mr_sql_rel *input, const uint32_t *columns,
+                                   const char *const *names, uint32_t count,
+                                   struct mr_sql_rel *ret_rel);
+
+/* owner.what, with a number when there is one already. In arena; NULL without memory. */
+const char *mr_sql__node_name(struct mr_sql_planner *p, const char *owner, const char *what);
+/* The same rows under other names and types: nothing, a renaming or a statement with casts. */
+enum mr_status mr_sql__cast(struct mr_sql_planner *p, struct mr_sql_query *query,
+                            const struct mr_sql_rel *input, const struct mr_schema *target,
+                            struct mr_sql_rel *ret_rel);
+/* Refuses what no block of a stream may have: DISTINCT, samples, QUALIFY, OVER; ORDER BY and LIMIT unless allowed. */
+enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                   struct mr_json *node, bool may_sort);
+/* Marks of result columns that are plain references to marked ones. */
+void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json *list,
+                           struct mr_sql_rel *rel);
+
+/* window.c: window(), tumble(), hop() in expressions and in FROM. */
+enum mr_sql_window_part { MR_SQL_WINDOW_WHOLE, MR_SQL_WINDOW_START, MR_SQL_WINDOW_END };
+struct mr_sql_window {
+    struct mr_json *time; /* expression */
+    int64_t size_us;
+    int64_t slide_us;
+    int64_t offset_us;
+    enum mr_sql_window_part part;
+};
+bool mr_sql__is_window_call(const struct mr_json *node);
+enum mr_status mr_sql__window_parse(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                    struct mr_json *node, struct mr_sql_window *ret_window);
+bool mr_sql__window_equal(const struct mr_sql_window *a, const struct mr_sql_window *b);
+/* tumble(t, descriptor(c), ...): name of the table and of the column, and the window. */
+bool mr_sql__is_window_table(const struct mr_json *function);
+enum mr_status mr_sql__window_table(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                    struct mr_json *function, struct mr_json **ret_table,
+                                    const char **ret_column, struct mr_sql_window *ret_window);
+/* Adds the window operator: two columns in front. */
+enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
+                                  const struct mr_sql_rel *input, uint32_t column,
+                                  const struct mr_sql_window *window, const char *start_name,
+                                  const char *end_name, struct mr_sql_rel *ret_rel);
+
+/* aggregate.c */
+enum mr_status mr_sql__plan_aggregate(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                      struct mr_json *node, struct mr_sql_from *from,
+                                      struct mr_sql_rel **ret_rel);
+
+/* sink.c: sinks, and casts to their columns. */
+struct mr_sql_output {
+    struct mr_sql_table *table; /* NULL: the terminal */
+    const struct mr_sink_connector *connector;
+    struct mr_options *options;
+    const struct mr_format *format;
+    enum mr_output_mode mode;
+    bool mode_given;
+    bool mode_known;
+    struct mr_node **inputs;
+    size_t input_count;
+};
+enum mr_status mr_sql__sink_resolve(struct mr_sql_planner *p, struct mr_sql_output *output,
+                                    const char *mode);
+/* Settles the mode of an output for a query, and so the planner's. */
+enum mr_status mr_sql__choose_mode(struct mr_sql_planner *p, struct mr_sql_output *output,
+                                   const struct mr_sql_query *query);
+enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
+                           const struct mr_sql_output *output,
+                           const struct mr_sql_statement *insert, const struct mr_sql_rel *rel,
+                           struct mr_sql_rel *ret_rel);
+
+#endif

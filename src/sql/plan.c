@@ -1,0 +1,346 @@
+/*
+ * The planner: from a script to one graph and its configuration.  Called by the command and by the C API.
+ *
+ *     settings (SET, command line) --> config
+ *     tables, views                --> catalogue                                   catalog.c
+ *     each INSERT or SELECT        --> syntax tree                                 text.c
+ *     all of them, dry             --> columns each source must read               needs.c
+ *     each again                   --> sources, maps, folds                        from.c select.c window.c aggregate.c
+ *     rows cast to the sink        --> sinks                                       sink.c
+ *
+ * What the graph borrows (static tables, texts, instances of DuckDB) belongs to the plan, which therefore outlives the query.
+ *
+ * Thread: the caller's.
+ */
+#include "sql/plan.h"
+
+#include "base/check.h"
+#include "sql/internal.h"
+#include "sql/settings.h"
+
+#include <string.h>
+
+/* What mr_sql_plan_free finds behind the public part. */
+struct plan {
+    struct mr_sql_plan public;
+    struct mr_sql_planner planner;
+    struct mr_sql_output *outputs;
+    size_t output_count;
+    struct mr_sql_query **queries; /* per statement of the script; NULL: none */
+};
+
+/* Settings --------------------------------------------------------------------------------------------------------- */
+
+static enum mr_status read_settings(struct plan *plan)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    const struct mr_option_table *table = mr_sql_settings_table();
+    size_t room = p->script->count + p->args->setting_count + 1;
+    struct mr_option_pair *pairs = mr_arena_alloc(&p->arena, room * sizeof(*pairs));
+    struct mr_options *one;
+    size_t count = 0;
+
+    if (pairs == NULL)
+        return mr_sql__no_memory(p);
+    for (size_t i = 0; i < p->script->count; i++) {
+        const struct mr_sql_statement *statement = &p->script->statements[i];
+        enum mr_status status;
+
+        if (statement->kind != MR_SQL_SET)
+            continue;
+        pairs[count] =
+            (struct mr_option_pair){statement->options[0].key, statement->options[0].value};
+        status = mr_options_parse(&table, 1, &pairs[count], 1, 0, &one,
+                                  p->err); /* alone, for its place */
+        if (status != MR_OK)
+            return mr_error_place(p->err, p->script->text, statement->options[0].at, status);
+        mr_options_free(one);
+        count++;
+    }
+    for (size_t i = 0; i < p->args->setting_count; i++)
+        pairs[count++] = p->args->settings[i];
+    return mr_options_parse(&table, 1, pairs, count, 0, &plan->public.settings, p->err);
+}
+
+/* What a restart must not change, as JSON for the checkpoint. */
+static enum mr_status pin_settings(struct plan *plan)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    struct mr_buf text = MR_BUF_INIT;
+    struct mr_json_out out = {&text, false};
+
+    mr_json_begin_object(&out, NULL);
+    for (size_t i = 0; i < plan->output_count; i++) {
+        static const char *const modes[] = {"append", "update", "complete"};
+        const struct mr_sql_output *output = &plan->outputs[i];
+
+        mr_json_add_string(&out, output->table != NULL ? output->table->name : "console",
+                           modes[output->mode]);
+    }
+    mr_json_end_object(&out);
+    plan->public.config.settings =
+        text.failed ? NULL : mr_arena_copy(&p->arena, text.data, text.size);
+    mr_buf_release(&text);
+    return plan->public.config.settings != NULL ? MR_OK : mr_sql__no_memory(p);
+}
+
+/* Outputs ---------------------------------------------------------------------------------------------------------- */
+
+static enum mr_status find_output(struct plan *plan, struct mr_sql_table *table,
+                                  struct mr_sql_output **ret_output)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    struct mr_sql_output *output;
+
+    for (size_t i = 0; i < plan->output_count; i++) {
+        if (plan->outputs[i].table == table) {
+            *ret_output = &plan->outputs[i];
+            return MR_OK;
+        }
+    }
+    output = &plan->outputs[plan->output_count++];
+    memset(output, 0, sizeof(*output));
+    output->table = table;
+    output->inputs = mr_arena_alloc(&p->arena, (p->script->count + p->table_count + 1) *
+                                                   sizeof(struct mr_node *));
+    if (output->inputs == NULL)
+        return mr_sql__no_memory(p);
+    MR_TRY(mr_sql__sink_resolve(p, output, mr_options_text(plan->public.settings, "output_mode")));
+    *ret_output = output;
+    return MR_OK;
+}
+
+static enum mr_status plan_statement(struct plan *plan, const struct mr_sql_statement *statement,
+                                     struct mr_sql_query *query)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    struct mr_sql_table *table = NULL;
+    struct mr_sql_output *output;
+    struct mr_sql_rel *rel;
+    struct mr_sql_rel fitted;
+
+    if (statement->kind == MR_SQL_INSERT) {
+        table = mr_sql__table(p, statement->name);
+        if (table == NULL) {
+            enum mr_status status = mr_sql__unknown_table(p, query, NULL, statement->name);
+
+            return mr_error_place(p->err, p->script->text, statement->name_at, status);
+        }
+    }
+    MR_TRY(find_output(plan, table, &output));
+    MR_TRY(mr_sql__choose_mode(p, output, query));
+    MR_TRY(mr_sql__plan_query(p, query, query->node, NULL, &rel));
+    if (p->mode == MR_MODE_COMPLETE && !rel->aggregated)
+        return mr_sql__fail(
+            p, query, NULL,
+            "output_mode = 'complete' needs an aggregation of the stream; use 'append'");
+    MR_TRY(mr_sql__fit(p, query, output, statement, rel, &fitted));
+    output->inputs[output->input_count++] = fitted.node;
+    return MR_OK;
+}
+
+/* on_error = 'into TABLE': records that cannot be decoded become rows of another table. */
+static enum mr_status route_bad(struct plan *plan, struct mr_sql_table *table)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    struct mr_sql_table *target = mr_sql__table(p, table->bad_table);
+    struct mr_sql_query query = {
+        .owner = target != NULL ? target->name : "", .sql = "", .at = table->statement->at};
+    struct mr_sql_statement insert = {
+        .kind = MR_SQL_INSERT, .name = table->bad_table, .name_at = table->statement->at};
+    struct mr_node *source = table->source_node;
+    struct mr_sql_rel rel = {0};
+    struct mr_sql_rel fitted;
+    struct mr_sql_output *output;
+
+    if (target == NULL)
+        return mr_error_place(p->err, p->script->text, table->statement->name_at,
+                              MR_FAIL(p->err, MR_SQL_ERROR,
+                                      "on_error = 'into %s': there is no table '%s'; create it",
+                                      table->bad_table, table->bad_table));
+    MR_TRY(find_output(plan, target, &output));
+    if (!output->mode_known) {
+        output->mode = MR_MODE_APPEND;
+        output->mode_known = true;
+    }
+    MR_TRY(mr_graph_bad_records(p->graph, source, &rel.node, p->err));
+    rel.schema = mr_node_schema(rel.node);
+    MR_TRY(mr_sql__fit(p, &query, output, &insert, &rel, &fitted));
+    output->inputs[output->input_count++] = fitted.node;
+    return MR_OK;
+}
+
+static enum mr_status add_sinks(struct plan *plan)
+{
+    static const char *const modes[] = {"append", "update", "complete"};
+    struct mr_sql_planner *p = &plan->planner;
+
+    for (size_t i = 0; i < plan->output_count; i++) {
+        struct mr_sql_output *output = &plan->outputs[i];
+        struct mr_sink_spec spec = {.name = output->table != NULL ? output->table->name : "console",
+                                    .connector = output->connector,
+                                    .options = output->options,
+                                    .format = output->format,
+                                    .mode = output->mode};
+
+        output->options = NULL; /* the graph's */
+        mr_buf_printf(&p->text, "sink %s: %s%s%s, output mode %s, %s\n", spec.name,
+                      output->connector->name, output->format != NULL ? ", " : "",
+                      output->format != NULL ? output->format->name : "", modes[output->mode],
+                      output->connector->guarantee == MR_EXACTLY_ONCE ? "exactly once"
+                                                                      : "at least once");
+        MR_TRY(mr_graph_sink(p->graph, &spec, output->inputs, output->input_count, p->err));
+    }
+    return MR_OK;
+}
+
+/* Statements ------------------------------------------------------------------------------------------------------- */
+
+static const char terminal[] = "console";
+
+/* Which statements run: all INSERTs, or the last SELECT. */
+static enum mr_status choose_statements(struct plan *plan)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    size_t inserts = 0;
+    size_t last = p->script->count;
+
+    for (size_t i = 0; i < p->script->count; i++) {
+        inserts += p->script->statements[i].kind == MR_SQL_INSERT;
+        if (p->script->statements[i].kind == MR_SQL_SELECT)
+            last = i;
+    }
+    if (inserts == 0 && last == p->script->count)
+        return MR_FAIL(p->err, MR_SQL_ERROR,
+                       "'%s' has nothing to run: add INSERT INTO ... SELECT, or a SELECT",
+                       p->script->name);
+    for (size_t i = 0; i < p->script->count; i++) {
+        const struct mr_sql_statement *statement = &p->script->statements[i];
+
+        if (statement->kind == MR_SQL_SELECT && inserts > 0)
+            return mr_error_place(
+                p->err, p->script->text, statement->at,
+                MR_FAIL(
+                    p->err, MR_SQL_ERROR,
+                    "a SELECT next to INSERT INTO would go nowhere; remove it, or INSERT INTO a "
+                    "table WITH (connector = 'console')"));
+        if (statement->kind != MR_SQL_INSERT && (inserts > 0 || i != last))
+            continue;
+        MR_TRY(mr_sql__query_parse(p, statement->kind == MR_SQL_INSERT ? statement->name : terminal,
+                                   statement->select_at, statement->select_size,
+                                   &plan->queries[i]));
+    }
+    return MR_OK;
+}
+
+static enum mr_status plan_all(struct plan *plan)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    size_t count = p->script->count;
+
+    MR_TRY(choose_statements(plan));
+    for (size_t i = 0; i < count; i++) {
+        if (plan->queries[i] != NULL)
+            MR_TRY(mr_sql__needs(p, plan->queries[i]));
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (plan->queries[i] != NULL)
+            MR_TRY(plan_statement(plan, &p->script->statements[i], plan->queries[i]));
+    }
+    for (size_t i = 0; i < p->table_count; i++) {
+        if (p->tables[i].rel != NULL && p->tables[i].on_error == MR_ON_ERROR_ROUTE)
+            MR_TRY(route_bad(plan, &p->tables[i]));
+    }
+    return add_sinks(plan);
+}
+
+static enum mr_status make_plan(struct plan *plan)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    size_t count = p->script->count + 1;
+
+    plan->outputs = mr_arena_alloc(&p->arena, (count * 2) * sizeof(*plan->outputs));
+    plan->queries = mr_arena_alloc(&p->arena, count * sizeof(struct mr_sql_query *));
+    p->graph = plan->public.graph = mr_graph_new();
+    if (plan->outputs == NULL || plan->queries == NULL || p->graph == NULL)
+        return mr_sql__no_memory(p);
+    memset(plan->queries, 0, count * sizeof(struct mr_sql_query *));
+    mr_query_config_init(&plan->public.config);
+    MR_TRY(read_settings(plan));
+    MR_TRY(mr_sql_settings_apply(plan->public.settings, &plan->public.config, p->err));
+    MR_TRY(mr_sql__engine_new(&p->engine, p->err));
+    MR_TRY(mr_sql__engine_duck(p->engine, 0, &p->duck, p->err));
+    MR_TRY(mr_sql__catalog(p));
+    MR_TRY(plan_all(plan));
+    MR_TRY(pin_settings(plan));
+    if (plan->public.config.name == NULL)
+        plan->public.config.name =
+            plan->outputs[0].table != NULL ? plan->outputs[0].table->name : terminal;
+    mr_buf_printf(&p->text, "checkpoint: %s\n",
+                  plan->public.config.checkpoint_dir != NULL ? plan->public.config.checkpoint_dir
+                                                             : "none (starts anew each time)");
+    plan->public.description = mr_buf_take(&p->text);
+    return plan->public.description != NULL ? MR_OK : mr_sql__no_memory(p);
+}
+
+enum mr_status mr_sql_plan(const struct mr_sql_script *script, const struct mr_sql_args *args,
+                           struct mr_sql_plan **ret_plan, struct mr_error *err)
+{
+    struct plan *plan = mr_alloc_zero(NULL, sizeof(*plan));
+    struct mr_error own = {0};
+    enum mr_status status;
+
+    if (plan == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot plan the query: out of memory");
+    plan->planner.script = script;
+    plan->planner.args = args;
+    plan->planner.err = err != NULL ? err : &own;
+    status = make_plan(plan);
+    plan->planner.err = NULL;
+    if (status == MR_OK)
+        *ret_plan = &plan->public;
+    else
+        mr_sql_plan_free(&plan->public);
+    return status;
+}
+
+void mr_sql_plan_free(struct mr_sql_plan *public_plan)
+{
+    struct plan *plan = (struct plan *)public_plan;
+    struct mr_sql_planner *p;
+
+    if (plan == NULL)
+        return;
+    p = &plan->planner;
+    mr_graph_free(plan->public.graph); /* its operators use what follows */
+    for (size_t i = 0; i < plan->output_count; i++)
+        mr_options_free(plan->outputs[i].options);
+    for (size_t i = 0; i < p->table_count; i++) {
+        mr_options_free(p->tables[i].options);
+        mr_schema_unref(p->tables[i].narrow);
+        mr_schema_unref(p->tables[i].owned);
+        mr_sql__static_free(p->tables[i].rows);
+    }
+    for (struct mr_sql_query *query = p->queries; query != NULL; query = query->next)
+        mr_edits_release(&query->edits);
+    mr_options_free(plan->public.settings);
+    mr_text_free(plan->public.description);
+    mr_buf_release(&p->text);
+    mr_sql__engine_unref(p->engine);
+    mr_arena_release(&p->arena);
+    mr_free(plan);
+}
+
+enum mr_status mr_sql_check(const struct mr_sql_script *script, const struct mr_sql_args *args,
+                            char **ret_text, struct mr_error *err)
+{
+    struct mr_sql_args dry = *args;
+    struct mr_sql_plan *plan;
+
+    dry.check_only = true;
+    MR_TRY(mr_sql_plan(script, &dry, &plan, err));
+    *ret_text = plan->description;
+    plan->description = NULL;
+    mr_sql_plan_free(plan);
+    return MR_OK;
+}

@@ -1,0 +1,349 @@
+/*
+ * From the text of a SELECT to its syntax tree: a token pass first, because DuckDB's parser refuses what streams add; then
+ * json_serialize_sql.  Places of errors always refer to the user's script.
+ *
+ *     window(ts, '10 minutes')                       mr_window(ts, '10 minutes')         window is a keyword there
+ *     window.start                                   "window".start
+ *     TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ...))    .....(TUMBLE(..... t, DESCRIPTOR(ts), ...)   blanks, no outer brackets
+ *     '${NAME}' in a text                            the variable's value
+ *
+ * Each replacement is kept as an edit (duck/lex.h), so that query_location of a node leads back to the script.
+ *
+ * Thread: the planner's.
+ */
+#include "base/text.h"
+#include "base/check.h"
+#include "base/number_text.h"
+#include "sql/internal.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+enum { BRACKETS_MAX = 256 };
+
+struct pass {
+    struct mr_sql_planner *p;
+    struct mr_sql_query *query;
+    struct mr_lexer lexer;
+    struct mr_token before; /* the token in front of the one at hand */
+    struct mr_token token;
+    struct mr_buf out;
+    size_t copied;
+    size_t depth;              /* of brackets */
+    bool blank[BRACKETS_MAX];  /* the closing bracket of this depth is blanked: TABLE( ... ) */
+    bool window[BRACKETS_MAX]; /* inside the brackets of TUMBLE( or HOP( */
+};
+
+enum mr_status mr_sql__no_memory(struct mr_sql_planner *p)
+{
+    return MR_FAIL(p->err, MR_NOMEM, "cannot plan the query: out of memory");
+}
+
+static void copy_until(struct pass *pass, size_t offset)
+{
+    mr_buf_add(&pass->out, pass->lexer.text + pass->copied, offset - pass->copied);
+    pass->copied = offset;
+}
+
+static void replace(struct pass *pass, size_t at, size_t size, const char *with)
+{
+    struct mr_edit edit = {0, strlen(with), at, size};
+
+    copy_until(pass, at);
+    edit.from = pass->out.size;
+    mr_buf_add_str(&pass->out, with);
+    pass->copied = at + size;
+    mr_edits_add(&pass->query->edits, &edit);
+}
+
+/* Same size, so no edit is needed. */
+static void blank_out(struct pass *pass, size_t at, size_t size)
+{
+    copy_until(pass, at);
+    for (size_t i = 0; i < size; i++)
+        mr_buf_add_char(&pass->out, ' ');
+    pass->copied = at + size;
+}
+
+static enum mr_status peek(const struct pass *pass, struct mr_token *ret_token)
+{
+    struct mr_lexer ahead = pass->lexer;
+
+    return mr_lexer_next(&ahead, ret_token, pass->p->err);
+}
+
+/* `window` at hand: a call, a column, or the WINDOW clause (WINDOW name AS). */
+static enum mr_status visit_window(struct pass *pass)
+{
+    struct mr_lexer ahead = pass->lexer;
+    struct mr_token next;
+    struct mr_token after;
+
+    MR_TRY(mr_lexer_next(&ahead, &next, pass->p->err));
+    if (mr_token_is_symbol(&ahead, &next, '(')) {
+        replace(pass, pass->token.at, pass->token.size, "mr_window");
+        return MR_OK;
+    }
+    MR_TRY(mr_lexer_next(&ahead, &after, pass->p->err));
+    if (next.kind == MR_TOKEN_WORD && mr_token_is(&ahead, &after, "as") &&
+        !mr_token_is(&ahead, &next, "as"))
+        return MR_OK;
+    replace(pass, pass->token.at, pass->token.size, "\"window\"");
+    return MR_OK;
+}
+
+static bool is_window_function(const struct pass *pass, const struct mr_token *token)
+{
+    return mr_token_is(&pass->lexer, token, "tumble") || mr_token_is(&pass->lexer, token, "hop");
+}
+
+/* TABLE at hand: TABLE(TUMBLE(...)), or TABLE t as an argument of TUMBLE. */
+static enum mr_status visit_table(struct pass *pass)
+{
+    struct mr_lexer ahead = pass->lexer;
+    struct mr_token next;
+    struct mr_token after;
+
+    MR_TRY(mr_lexer_next(&ahead, &next, pass->p->err));
+    MR_TRY(mr_lexer_next(&ahead, &after, pass->p->err));
+    if (mr_token_is_symbol(&ahead, &next, '(') && is_window_function(pass, &after)) {
+        blank_out(pass, pass->token.at, pass->token.size);
+        blank_out(pass, next.at, next.size);
+        if (pass->depth + 1 < BRACKETS_MAX)
+            pass->blank[++pass->depth] = true;
+        pass->window[pass->depth] = false;
+        pass->lexer.at = next.at + next.size;
+    } else if (pass->depth > 0 && pass->window[pass->depth]) {
+        blank_out(pass, pass->token.at, pass->token.size);
+    }
+    return MR_OK;
+}
+
+static enum mr_status visit_string(struct pass *pass)
+{
+    const char *text = pass->lexer.text + pass->token.at;
+    struct mr_buf out = MR_BUF_INIT;
+    const char *expanded;
+    enum mr_status status;
+
+    if (memmem(text, pass->token.size, "${", 2) == NULL)
+        return MR_OK;
+    status =
+        mr_sql_expand(&pass->p->arena, text + 1, pass->token.size - 2, &expanded, pass->p->err);
+    if (status != MR_OK)
+        return mr_error_place(pass->p->err, pass->p->script->text, pass->query->at + pass->token.at,
+                              status);
+    mr_buf_add_char(&out, text[0]);
+    /* Quotes of the text itself are still doubled; those of a variable's value are not. */
+    for (const char *at = expanded; *at != '\0'; at++) {
+        mr_buf_add_char(&out, *at);
+        if (*at == '\'') {
+            mr_buf_add_char(&out, '\'');
+            at += at[1] == '\'';
+        }
+    }
+    mr_buf_add_char(&out, '\'');
+    if (out.failed)
+        status = mr_sql__no_memory(pass->p);
+    else
+        replace(pass, pass->token.at, pass->token.size, out.data);
+    mr_buf_release(&out);
+    return status;
+}
+
+static enum mr_status visit_bracket(struct pass *pass, bool open)
+{
+    if (open) {
+        if (pass->depth + 1 == BRACKETS_MAX)
+            return mr_error_place(pass->p->err, pass->p->script->text,
+                                  pass->query->at + pass->token.at,
+                                  MR_FAIL(pass->p->err, MR_LIMIT,
+                                          "more than %d brackets inside each other", BRACKETS_MAX));
+        pass->depth++;
+        pass->blank[pass->depth] = false;
+        pass->window[pass->depth] = is_window_function(pass, &pass->before);
+    } else if (pass->depth > 0) {
+        if (pass->blank[pass->depth])
+            blank_out(pass, pass->token.at, pass->token.size);
+        pass->depth--;
+    }
+    return MR_OK;
+}
+
+static enum mr_status visit(struct pass *pass)
+{
+    bool named = mr_token_is_symbol(&pass->lexer, &pass->before, '.') ||
+                 mr_token_is(&pass->lexer, &pass->before, "as");
+
+    if (!named && mr_token_is(&pass->lexer, &pass->token, "window"))
+        return visit_window(pass);
+    if (!named && mr_token_is(&pass->lexer, &pass->token, "table"))
+        return visit_table(pass);
+    if (pass->token.kind == MR_TOKEN_STRING && pass->lexer.text[pass->token.at] == '\'')
+        return visit_string(pass);
+    if (mr_token_is_symbol(&pass->lexer, &pass->token, '('))
+        return visit_bracket(pass, true);
+    if (mr_token_is_symbol(&pass->lexer, &pass->token, ')'))
+        return visit_bracket(pass, false);
+    return MR_OK;
+}
+
+static enum mr_status run_pass(struct pass *pass)
+{
+    struct mr_token next;
+
+    MR_TRY(peek(pass, &next));
+    for (;;) {
+        MR_TRY(mr_lexer_next(&pass->lexer, &pass->token, pass->p->err));
+        if (pass->token.kind == MR_TOKEN_END)
+            break;
+        MR_TRY(visit(pass));
+        pass->before = pass->token;
+    }
+    copy_until(pass, pass->lexer.size);
+    return MR_OK;
+}
+
+static enum mr_status parse_tree(struct mr_sql_planner *p, struct mr_sql_query *query)
+{
+    struct mr_json *tree;
+    struct mr_json *statements;
+    char *json;
+    enum mr_status status = mr_duck_parse(p->duck, query->sql, &json, p->err);
+
+    if (status != MR_OK) {
+        /* The place refers to query->sql, line and column: back to an offset, then to the script. */
+        if (p->err != NULL && p->err->sql_line > 0) {
+            size_t offset = 0;
+
+            for (uint32_t line = 1; line < p->err->sql_line && query->sql[offset] != '\0'; offset++)
+                line += query->sql[offset] == '\n';
+            offset += p->err->sql_column - 1;
+            mr_error_place(p->err, p->script->text,
+                           query->at + mr_edits_old_position(&query->edits, offset), status);
+        }
+        return status;
+    }
+    status = mr_json_parse(json, strlen(json), &p->arena, &tree, p->err);
+    mr_text_free(json);
+    MR_TRY(status);
+    statements = mr_json_get(tree, "statements");
+    if (statements == NULL || statements->count != 1)
+        return mr_sql__fail(p, query, NULL, "expected one SELECT");
+    query->node = mr_json_get(statements->first, "node");
+    return query->node != NULL ? MR_OK : mr_sql__fail(p, query, NULL, "expected a SELECT");
+}
+
+enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, size_t at,
+                                   size_t size, struct mr_sql_query **ret_query)
+{
+    struct mr_sql_query *query = mr_arena_alloc(&p->arena, sizeof(*query));
+    struct pass pass = {.p = p, .query = query};
+    enum mr_status status;
+
+    if (query == NULL)
+        return mr_sql__no_memory(p);
+    memset(query, 0, sizeof(*query));
+    query->owner = owner;
+    query->at = at;
+    query->next = p->queries;
+    p->queries = query;
+    pass.lexer = mr_lexer_of(p->script->text + at, size);
+    status = run_pass(&pass);
+    if (status == MR_OK) {
+        query->sql =
+            mr_arena_copy(&p->arena, pass.out.data != NULL ? pass.out.data : "", pass.out.size);
+        if (pass.out.failed || query->sql == NULL || query->edits.list.failed)
+            status = mr_sql__no_memory(p);
+    }
+    mr_buf_release(&pass.out);
+    if (status == MR_OK)
+        status = parse_tree(p, query);
+    if (status == MR_OK)
+        *ret_query = query;
+    return status;
+}
+
+/* Places ----------------------------------------------------------------------------------------------------------- */
+
+/* The first place known at or below a node. */
+static bool find_place(const struct mr_json *node, size_t *ret_offset, unsigned depth)
+{
+    int64_t offset;
+
+    if (node == NULL || depth > MR_SQL_DEPTH_MAX)
+        return false;
+    if (node->kind == MR_JSON_OBJECT && mr_json_get(node, "query_location") != NULL &&
+        mr_json_int(mr_json_get(node, "query_location"), &offset)) {
+        *ret_offset = (size_t)offset;
+        return true;
+    }
+    for (const struct mr_json *child = node->first; child != NULL; child = child->next) {
+        if (find_place(child, ret_offset, depth + 1))
+            return true;
+    }
+    return false;
+}
+
+enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                            const struct mr_json *node, const char *format, ...)
+{
+    va_list args;
+    size_t offset = 0;
+    enum mr_status status;
+
+    va_start(args, format);
+    status = mr_error_setv(p->err, __FILE__, __LINE__, MR_SQL_ERROR, format, args);
+    va_end(args);
+    if (find_place(node, &offset, 0))
+        offset = mr_edits_old_position(&query->edits, offset);
+    return mr_error_place(p->err, p->script->text, query->at + offset, status);
+}
+
+/* The name a token stands for, quotes taken off. */
+static void token_name(const char *text, const struct mr_token *token, const char **ret_name,
+                       size_t *ret_size)
+{
+    bool quoted = token->kind == MR_TOKEN_QUOTED;
+
+    *ret_name = text + token->at + (quoted ? 1 : 0);
+    *ret_size = token->size - (quoted ? 2 : 0);
+}
+
+void mr_sql__place_printed(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                           const char *printed)
+{
+    struct mr_lexer lexer;
+    struct mr_token token;
+    const char *name;
+    size_t name_size;
+    size_t offset = 0;
+
+    if (p->err == NULL)
+        return;
+    for (uint32_t line = 1; line < p->err->sql_line && printed[offset] != '\0'; offset++)
+        line += printed[offset] == '\n';
+    offset = p->err->sql_line > 0 ? offset + p->err->sql_column - 1 : 0;
+    mr_error_place(p->err, p->script->text, query->at, p->err->status);
+    lexer = mr_lexer_of(printed, strlen(printed));
+    lexer.at = MR_MIN(offset, lexer.size);
+    if (mr_lexer_next(&lexer, &token, NULL) != MR_OK)
+        return;
+    token_name(printed, &token, &name, &name_size);
+    /* A field or a qualified name: the error is at its first part, the user may have written the last only. */
+    lexer = mr_lexer_of(query->sql, strlen(query->sql));
+    for (;;) {
+        const char *have;
+        size_t have_size;
+        struct mr_token at;
+
+        if (mr_lexer_next(&lexer, &at, NULL) != MR_OK || at.kind == MR_TOKEN_END)
+            return;
+        token_name(query->sql, &at, &have, &have_size);
+        if (at.kind == MR_TOKEN_SYMBOL || !mr_text_equal_nocase(have, have_size, name, name_size))
+            continue;
+        mr_error_place(p->err, p->script->text,
+                       query->at + mr_edits_old_position(&query->edits, at.at), p->err->status);
+        return;
+    }
+}

@@ -1,0 +1,257 @@
+/*
+ * Event-time windows in SQL: the spellings of Spark and Flink become one struct mr_sql_window.
+ *
+ *     in expressions   mr_window(ts, size [, slide [, start]])     (window() after the token pass)
+ *                      tumble(ts, size)   hop(ts, slide, size)   tumble_start(...)   tumble_end(...)   hop_start   hop_end
+ *     in FROM          tumble(t, descriptor(ts), size [, offset])   hop(t, descriptor(ts), slide, size [, offset])
+ *                      also with names: data =>, timecol =>, size =>, slide =>, offset =>
+ *
+ * Lengths are texts ('10 minutes') or intervals; months have no fixed length and are refused.
+ *
+ * Thread: the planner's.
+ */
+#include "base/check.h"
+#include "sql/internal.h"
+
+#include <string.h>
+
+static const struct window_function {
+    const char *name;
+    bool hop; /* (time, slide, size): Flink's order */
+    enum mr_sql_window_part part;
+} functions[] = {
+    {"mr_window", false, MR_SQL_WINDOW_WHOLE},    {"tumble", false, MR_SQL_WINDOW_WHOLE},
+    {"tumble_start", false, MR_SQL_WINDOW_START}, {"tumble_end", false, MR_SQL_WINDOW_END},
+    {"hop", true, MR_SQL_WINDOW_WHOLE},           {"hop_start", true, MR_SQL_WINDOW_START},
+    {"hop_end", true, MR_SQL_WINDOW_END},
+};
+
+static const struct window_function *find_function(const struct mr_json *node)
+{
+    const char *name = mr_sql__function(node);
+
+    for (size_t i = 0; name != NULL && i < MR_ARRAY_SIZE(functions); i++) {
+        if (mr_sql__same_name(functions[i].name, name))
+            return &functions[i];
+    }
+    return NULL;
+}
+
+bool mr_sql__is_window_call(const struct mr_json *node)
+{
+    return find_function(node) != NULL;
+}
+
+bool mr_sql__window_equal(const struct mr_sql_window *a, const struct mr_sql_window *b)
+{
+    return a->size_us == b->size_us && a->slide_us == b->slide_us && a->offset_us == b->offset_us &&
+           mr_sql__equal(a->time, b->time);
+}
+
+/* Lengths ---------------------------------------------------------------------------------------------------------- */
+
+static enum mr_status keep_numbers(void *arg, const struct mr_batch *batch, struct mr_error *err)
+{
+    int64_t *numbers = arg;
+
+    MR_UNUSED(err);
+    for (uint32_t i = 0; i < 2 && mr_batch_row_count(batch) == 1; i++) {
+        if (!mr_column_is_null(mr_batch_column(batch, i), 0))
+            numbers[i] = mr_column_int(mr_batch_column(batch, i), 0);
+    }
+    return MR_OK;
+}
+
+/* Any constant expression of an interval, through DuckDB. */
+static enum mr_status evaluate(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                               const struct mr_json *node, int64_t *ret_us)
+{
+    int64_t numbers[2] = {0, INT64_MIN}; /* months, microseconds */
+    struct mr_buf sql = MR_BUF_INIT;
+    struct mr_error ignored = {0};
+    const char *text;
+    enum mr_status status;
+
+    MR_TRY(mr_sql__expression_text(p, node, &text));
+    mr_buf_printf(&sql,
+                  "SELECT datepart('year', i) * 12 + datepart('month', i) AS m, epoch_us(i) AS us "
+                  "FROM (SELECT "
+                  "CAST(%s AS INTERVAL) AS i)",
+                  text);
+    status =
+        sql.failed ? MR_NOMEM : mr_duck_exec(p->duck, sql.data, keep_numbers, numbers, &ignored);
+    mr_buf_release(&sql);
+    if (status != MR_OK || numbers[1] == INT64_MIN)
+        return mr_sql__fail(
+            p, query, node,
+            "this is no length of time; write '10 minutes' or INTERVAL '10 minutes'");
+    if (numbers[0] != 0)
+        return mr_sql__fail(p, query, node, "months and years have no fixed length; use days");
+    *ret_us = numbers[1];
+    return MR_OK;
+}
+
+static enum mr_status parse_length(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                   const struct mr_json *node, int64_t *ret_us)
+{
+    const struct mr_json *constant =
+        mr_sql__class_is(node, "CAST") ? mr_json_get(node, "child") : node;
+    const struct mr_json *value = mr_json_get(mr_json_get(constant, "value"), "value");
+
+    if (mr_sql__class_is(constant, "CONSTANT") && value != NULL && value->kind == MR_JSON_STRING &&
+        mr_parse_duration_us(value->text, ret_us))
+        return MR_OK;
+    return evaluate(p, query, node, ret_us);
+}
+
+static enum mr_status check(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                            const struct mr_json *node, const struct mr_sql_window *window)
+{
+    int64_t offset = window->offset_us < 0 ? -window->offset_us : window->offset_us;
+
+    if (window->size_us <= 0 || window->slide_us <= 0)
+        return mr_sql__fail(p, query, node, "a window's length and slide must be more than zero");
+    if (window->slide_us > window->size_us)
+        return mr_sql__fail(
+            p, query, node,
+            "a window's slide must not be longer than the window: rows would be lost");
+    if (offset >= window->slide_us)
+        return mr_sql__fail(p, query, node, "a window's start must be less than its slide");
+    return MR_OK;
+}
+
+enum mr_status mr_sql__window_parse(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                    struct mr_json *node, struct mr_sql_window *ret_window)
+{
+    const struct window_function *function = find_function(node);
+    struct mr_json *children = mr_json_get(node, "children");
+    struct mr_sql_window window = {.part = function->part};
+    size_t count = children != NULL ? children->count : 0;
+    int64_t lengths[3] = {0, 0, 0};
+
+    if (count < (function->hop ? 3u : 2u) || count > 4 ||
+        (!function->hop && function->name[0] == 't' && count > 3))
+        return mr_sql__fail(
+            p, query, node,
+            "a window is window(time, size[, slide[, start]]), tumble(time, size[, start]) or "
+            "hop(time, slide, size[, start])");
+    window.time = children->first;
+    for (size_t i = 1; i < count; i++)
+        MR_TRY(parse_length(p, query, mr_json_at(children, i), &lengths[i - 1]));
+    if (function->hop) {
+        window.slide_us = lengths[0];
+        window.size_us = lengths[1];
+        window.offset_us = lengths[2];
+    } else if (function->name[0] == 't') {
+        window.size_us = window.slide_us = lengths[0];
+        window.offset_us = lengths[1];
+    } else {
+        window.size_us = lengths[0];
+        window.slide_us = count > 2 ? lengths[1] : lengths[0];
+        window.offset_us = lengths[2];
+    }
+    MR_TRY(check(p, query, node, &window));
+    *ret_window = window;
+    return MR_OK;
+}
+
+/* In FROM ---------------------------------------------------------------------------------------------------------- */
+
+bool mr_sql__is_window_table(const struct mr_json *function)
+{
+    const char *name = mr_sql__function(function);
+
+    return name != NULL && (mr_sql__same_name(name, "tumble") || mr_sql__same_name(name, "hop"));
+}
+
+/* Argument by name (name => value), else by position among those without a name. */
+static struct mr_json *argument(struct mr_json *function, const char *name, size_t position)
+{
+    struct mr_json *children = mr_json_get(function, "children");
+
+    for (struct mr_json *child = children->first; child != NULL; child = child->next) {
+        if (mr_sql__same_name(mr_sql__alias(child), name))
+            return child;
+    }
+    for (struct mr_json *child = children->first; child != NULL; child = child->next) {
+        if (mr_sql__alias(child)[0] == '\0' && position-- == 0)
+            return child;
+    }
+    return NULL;
+}
+
+enum mr_status mr_sql__window_table(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                    struct mr_json *function, struct mr_json **ret_table,
+                                    const char **ret_column, struct mr_sql_window *ret_window)
+{
+    bool hop = mr_sql__same_name(mr_sql__function(function), "hop");
+    struct mr_json *table = argument(function, "data", 0);
+    struct mr_json *time = argument(function, "timecol", 1);
+    struct mr_json *slide = hop ? argument(function, "slide", 2) : NULL;
+    struct mr_json *size = argument(function, "size", hop ? 3 : 2);
+    struct mr_json *offset = argument(function, "offset", hop ? 4 : 3);
+    struct mr_json *column;
+    struct mr_sql_window window = {0};
+
+    if (table == NULL || time == NULL || size == NULL || (hop && slide == NULL) ||
+        !mr_sql__class_is(table, "COLUMN_REF") || mr_sql__function(time) == NULL ||
+        !mr_sql__same_name(mr_sql__function(time), "descriptor") ||
+        mr_json_get(time, "children")->count != 1 ||
+        !mr_sql__class_is(mr_json_get(time, "children")->first, "COLUMN_REF"))
+        return mr_sql__fail(p, query, function,
+                            "write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1 minute') or "
+                            "HOP(TABLE t, DESCRIPTOR(ts), slide, "
+                            "size)");
+    column = mr_json_get(mr_json_get(time, "children")->first, "column_names");
+    MR_TRY(parse_length(p, query, size, &window.size_us));
+    window.slide_us = window.size_us;
+    if (hop)
+        MR_TRY(parse_length(p, query, slide, &window.slide_us));
+    if (offset != NULL)
+        MR_TRY(parse_length(p, query, offset, &window.offset_us));
+    MR_TRY(check(p, query, function, &window));
+    *ret_table = table;
+    *ret_column = column->last->text;
+    *ret_window = window;
+    return MR_OK;
+}
+
+/* The operator ----------------------------------------------------------------------------------------------------- */
+
+static void add_mark(struct mr_sql_rel *rel, struct mr_sql_mark mark)
+{
+    if (rel->mark_count < MR_SQL_MARKS_MAX)
+        rel->marks[rel->mark_count++] = mark;
+}
+
+enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
+                                  const struct mr_sql_rel *input, uint32_t column,
+                                  const struct mr_sql_window *window, const char *start_name,
+                                  const char *end_name, struct mr_sql_rel *ret_rel)
+{
+    struct mr_window_spec spec = {.column = column,
+                                  .size_us = window->size_us,
+                                  .slide_us = window->slide_us,
+                                  .offset_us = window->offset_us,
+                                  .start_name = start_name,
+                                  .end_name = end_name};
+    const struct mr_sql_mark *time = mr_sql__mark_of(input, column);
+    bool watermarked = time != NULL && time->watermarked;
+    struct mr_sql_rel rel = {.aggregated = input->aggregated};
+    struct mr_node *node = input->node;
+    struct mr_map_op op;
+
+    MR_TRY(mr_op_window(input->schema, &spec, &op, p->err));
+    MR_TRY(mr_sql__add_map(p, owner, "window", &op, &node, 1, &rel));
+    rel.aggregated = input->aggregated;
+    add_mark(&rel, (struct mr_sql_mark){0, MR_SQL_MARK_START, window->size_us, watermarked});
+    add_mark(&rel, (struct mr_sql_mark){1, MR_SQL_MARK_END, window->size_us, watermarked});
+    for (uint32_t i = 0; i < input->mark_count; i++) {
+        struct mr_sql_mark mark = input->marks[i];
+
+        mark.column += 2;
+        add_mark(&rel, mark);
+    }
+    *ret_rel = rel;
+    return MR_OK;
+}
