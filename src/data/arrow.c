@@ -28,12 +28,15 @@ struct format_row {
 };
 
 static const struct format_row formats[] = {
-    {MR_TYPE_BOOL, "b"},        {MR_TYPE_INT8, "c"},       {MR_TYPE_INT16, "s"},
-    {MR_TYPE_INT32, "i"},       {MR_TYPE_INT64, "l"},      {MR_TYPE_UINT8, "C"},
-    {MR_TYPE_UINT16, "S"},      {MR_TYPE_UINT32, "I"},     {MR_TYPE_UINT64, "L"},
-    {MR_TYPE_FLOAT, "f"},       {MR_TYPE_DOUBLE, "g"},     {MR_TYPE_TEXT, "u"},
-    {MR_TYPE_BINARY, "z"},      {MR_TYPE_DATE, "tdD"},     {MR_TYPE_TIMESTAMP, "tsu:"},
-    {MR_TYPE_TIMESTAMP_NS, "tsn:"}, {MR_TYPE_LIST, "+l"},  {MR_TYPE_STRUCT, "+s"},
+    {MR_TYPE_BOOL, "b"},         {MR_TYPE_INT8, "c"},
+    {MR_TYPE_INT16, "s"},        {MR_TYPE_INT32, "i"},
+    {MR_TYPE_INT64, "l"},        {MR_TYPE_UINT8, "C"},
+    {MR_TYPE_UINT16, "S"},       {MR_TYPE_UINT32, "I"},
+    {MR_TYPE_UINT64, "L"},       {MR_TYPE_FLOAT, "f"},
+    {MR_TYPE_DOUBLE, "g"},       {MR_TYPE_TEXT, "u"},
+    {MR_TYPE_BINARY, "z"},       {MR_TYPE_DATE, "tdD"},
+    {MR_TYPE_TIMESTAMP, "tsu:"}, {MR_TYPE_TIMESTAMP_NS, "tsn:"},
+    {MR_TYPE_LIST, "+l"},        {MR_TYPE_STRUCT, "+s"},
 };
 
 /* One block: this struct, then the texts; child structs are blocks of their own. */
@@ -251,7 +254,8 @@ static bool parse_decimal_format(const char *format, struct mr_type *type)
 }
 
 static enum mr_status import_type(const struct ArrowSchema *schema, unsigned depth,
-                                  struct mr_arena *arena, struct mr_type *type, struct mr_error *err)
+                                  struct mr_arena *arena, struct mr_type *type,
+                                  struct mr_error *err)
 {
     const char *name = schema->name != NULL ? schema->name : "";
     bool known = schema->dictionary == NULL && depth <= MR_TYPE_DEPTH_MAX;
@@ -261,7 +265,8 @@ static enum mr_status import_type(const struct ArrowSchema *schema, unsigned dep
         const char *format = formats[i].format;
         size_t prefix = strlen(format);
         bool zoned = format[prefix - 1] == ':';
-        if (zoned ? strncmp(schema->format, format, prefix) == 0 : strcmp(schema->format, format) == 0)
+        if (zoned ? strncmp(schema->format, format, prefix) == 0
+                  : strcmp(schema->format, format) == 0)
             type->id = formats[i].id;
     }
     if (known && type->id == 0)
@@ -346,8 +351,8 @@ static const uint8_t *import_bitmap(const void *bitmap, int64_t from, int64_t co
 
 static enum mr_status bad_array(const char *name, const char *what, struct mr_error *err)
 {
-    return MR_FAIL(err, MR_BAD_DATA, "cannot import column '%s': %s; the producer is at fault", name,
-                   what);
+    return MR_FAIL(err, MR_BAD_DATA, "cannot import column '%s': %s; the producer is at fault",
+                   name, what);
 }
 
 static enum mr_status import_validity(const struct ArrowArray *array, int64_t from, int64_t length,
@@ -427,8 +432,8 @@ static enum mr_status import_column(const struct ArrowArray *array, const struct
     bool offsets = text || type->id == MR_TYPE_LIST;
     int64_t buffers = 1 + (offsets ? 1 : 0) + (type->field_count == 0 ? 1 : 0);
 
-    if (array->n_buffers != buffers || array->n_children != type->field_count || array->offset < 0 ||
-        array->length < 0)
+    if (array->n_buffers != buffers || array->n_children != type->field_count ||
+        array->offset < 0 || array->length < 0)
         return bad_array(field->name, "its buffers or children do not match its format", err);
     from += array->offset;
     *column = (struct mr_column){.type = type, .length = length};

@@ -83,8 +83,8 @@ static enum mr_status copy_node(struct mr_batch *batch, struct mr_column *node,
     *next += type->field_count;
     node->children = children;
     for (uint32_t i = 0; i < type->field_count; i++)
-        MR_TRY(copy_node(batch, &children[i], &from->children[i], &type->fields[i].type, next,
-                         err));
+        MR_TRY(
+            copy_node(batch, &children[i], &from->children[i], &type->fields[i].type, next, err));
     return MR_OK;
 }
 
@@ -111,10 +111,8 @@ enum mr_status mr_batch_wrap(const struct mr_schema *schema, const struct mr_col
                              struct mr_batch **ret_batch, struct mr_error *err)
 {
     uint32_t column_count = mr_schema_field_count(schema);
-    size_t nodes =
-        column_count == 0 ? 0 : count_nodes(mr_schema_field(schema, 0), column_count);
-    struct mr_batch *batch =
-        mr_alloc_zero(NULL, sizeof *batch + nodes * sizeof(struct mr_column));
+    size_t nodes = column_count == 0 ? 0 : count_nodes(mr_schema_field(schema, 0), column_count);
+    struct mr_batch *batch = mr_alloc_zero(NULL, sizeof *batch + nodes * sizeof(struct mr_column));
     enum mr_status status = MR_OK;
 
     MR_ASSERT(row_count >= 0);
@@ -193,7 +191,9 @@ static void view_builder(const struct mr_column_builder *column, struct mr_colum
         .null_count = column->null_count,
         .validity = column->null_count > 0 ? column->validity : NULL,
         .values = column->values != NULL ? (const void *)column->values : no_values,
-        .offsets = !offsets ? NULL : column->offsets != NULL ? column->offsets : zero_offset,
+        .offsets = !offsets                  ? NULL
+                   : column->offsets != NULL ? column->offsets
+                                             : zero_offset,
     };
     if (child_count == 0)
         return;
@@ -276,9 +276,8 @@ static enum mr_status copy_rows(const struct mr_batch *batch, const uint32_t *ro
     MR_TRY(mr__columns_new(column_count == 0 ? NULL : mr_schema_field(batch->schema, 0),
                            column_count, &columns, err));
     for (uint32_t i = 0; status == MR_OK && i < column_count; i++) {
-        status = rows == NULL
-                     ? mr__column_append(&columns[i], &batch->nodes[i], from, count, err)
-                     : mr__column_gather(&columns[i], &batch->nodes[i], rows, count, err);
+        status = rows == NULL ? mr__column_append(&columns[i], &batch->nodes[i], from, count, err)
+                              : mr__column_gather(&columns[i], &batch->nodes[i], rows, count, err);
     }
     if (status != MR_OK) {
         mr__columns_free(columns, column_count);

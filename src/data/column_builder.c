@@ -58,7 +58,8 @@ static enum mr_status grow_rows(struct mr_column_builder *column, int64_t wanted
 
     if (capacity > INT32_MAX - CAPACITY_STEP && wanted > INT32_MAX - CAPACITY_STEP)
         return MR_FAIL(err, MR_LIMIT,
-                       "cannot grow column: %" PRId64 " values; a batch holds at most 2^31", wanted);
+                       "cannot grow column: %" PRId64 " values; a batch holds at most 2^31",
+                       wanted);
     if (column->validity != NULL && !grow_bitmap(&column->validity, column->capacity, capacity))
         return no_memory(err);
     if (has_offsets(column)) {

@@ -80,8 +80,8 @@ static enum mr_status append_values(struct mr_column_builder *column, const stru
     }
     case MR_TYPE_STRUCT:
         for (uint32_t i = 0; i < column->type->field_count; i++)
-            MR_TRY(mr__column_append(&column->children[i], &from->children[i], from_row, count,
-                                     err));
+            MR_TRY(
+                mr__column_append(&column->children[i], &from->children[i], from_row, count, err));
         return MR_OK;
     default:
         memcpy(column->values + (size_t)column->length * width,
@@ -116,8 +116,9 @@ enum mr_status mr__column_append(struct mr_column_builder *column, const struct 
     return MR_OK;
 }
 
-enum mr_status mr_column_builder_copy(struct mr_column_builder *column, const struct mr_column *from,
-                                      int64_t row, struct mr_error *err)
+enum mr_status mr_column_builder_copy(struct mr_column_builder *column,
+                                      const struct mr_column *from, int64_t row,
+                                      struct mr_error *err)
 {
     if (!is_valid(from, row))
         return mr_column_builder_null(column, err);

@@ -190,8 +190,8 @@ static enum mr_status decode_key_fixed(struct mr_bytes *bytes, const struct mr_t
     if (in == NULL)
         return corrupt(type, "the key ends too early", err);
     if (type->id == MR_TYPE_DECIMAL) {
-        uint64_t halves[2] = {load_big_endian(in + 8, 8),
-                              load_big_endian(in, 8) ^ UINT64_C(1) << 63};
+        uint64_t halves[2] = {load_big_endian(in + 8, 8), load_big_endian(in, 8) ^ UINT64_C(1)
+                                                                                       << 63};
         return append_raw(out, halves, sizeof halves, err);
     }
     uint64_t value = load_big_endian(in, width);
@@ -248,7 +248,8 @@ static enum mr_status decode_key(struct mr_bytes *bytes, const struct mr_type *t
     uint8_t flag = mr_bytes_u8(bytes);
 
     if (bytes->failed || flag > 1)
-        return corrupt(type, bytes->failed ? "the key ends too early" : "the key begins wrong", err);
+        return corrupt(type, bytes->failed ? "the key ends too early" : "the key begins wrong",
+                       err);
     if (flag == 0)
         return mr_column_builder_null(out, err);
     switch (type->id) {

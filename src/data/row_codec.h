@@ -20,12 +20,13 @@
 /* Appends the key bytes of value `row` of a column. */
 void mr_key_encode(struct mr_buf *out, const struct mr_column *column, int64_t row);
 /* Reads one key value of that type back and appends it to a column builder. MR_CORRUPT when the bytes do not fit. */
-enum mr_status mr_key_decode(struct mr_bytes *bytes, const struct mr_type *type, struct mr_column_builder *out,
-                             struct mr_error *err);
+enum mr_status mr_key_decode(struct mr_bytes *bytes, const struct mr_type *type,
+                             struct mr_column_builder *out, struct mr_error *err);
 
 /* Appends / reads the value form of the given columns of one row (columns: count of them, any types). */
-void mr_value_encode(struct mr_buf *out, const struct mr_column *const *columns, uint32_t count, int64_t row);
-enum mr_status mr_value_decode(struct mr_bytes *bytes, struct mr_column_builder *const *out, uint32_t count,
-                               struct mr_error *err);
+void mr_value_encode(struct mr_buf *out, const struct mr_column *const *columns, uint32_t count,
+                     int64_t row);
+enum mr_status mr_value_decode(struct mr_bytes *bytes, struct mr_column_builder *const *out,
+                               uint32_t count, struct mr_error *err);
 
 #endif

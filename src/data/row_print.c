@@ -50,9 +50,10 @@ static void print_time(struct mr__out *out, const struct mr_column *column, int6
 {
     char text[MR_TIME_TEXT_BYTES];
     int64_t value = mr_column_int(column, row);
-    size_t size_bytes = column->type->id == MR_TYPE_DATE
-                            ? mr_date_print((int32_t)value, text)
-                            : mr_timestamp_print(value, column->type->id == MR_TYPE_TIMESTAMP_NS, text);
+    size_t size_bytes =
+        column->type->id == MR_TYPE_DATE
+            ? mr_date_print((int32_t)value, text)
+            : mr_timestamp_print(value, column->type->id == MR_TYPE_TIMESTAMP_NS, text);
 
     mr__out_add(out, text, size_bytes);
 }

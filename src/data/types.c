@@ -34,16 +34,25 @@ struct type_info {
 };
 
 static const struct type_info type_infos[] = {
-    [MR_TYPE_BOOL] = {"BOOLEAN", 0},       [MR_TYPE_INT8] = {"TINYINT", 1},
-    [MR_TYPE_INT16] = {"SMALLINT", 2},     [MR_TYPE_INT32] = {"INTEGER", 4},
-    [MR_TYPE_INT64] = {"BIGINT", 8},       [MR_TYPE_UINT8] = {"UTINYINT", 1},
-    [MR_TYPE_UINT16] = {"USMALLINT", 2},   [MR_TYPE_UINT32] = {"UINTEGER", 4},
-    [MR_TYPE_UINT64] = {"UBIGINT", 8},     [MR_TYPE_FLOAT] = {"FLOAT", 4},
-    [MR_TYPE_DOUBLE] = {"DOUBLE", 8},      [MR_TYPE_DECIMAL] = {"DECIMAL", 16},
-    [MR_TYPE_TEXT] = {"VARCHAR", 0},       [MR_TYPE_BINARY] = {"BLOB", 0},
-    [MR_TYPE_DATE] = {"DATE", 4},          [MR_TYPE_TIMESTAMP] = {"TIMESTAMP", 8},
+    [MR_TYPE_BOOL] = {"BOOLEAN", 0},
+    [MR_TYPE_INT8] = {"TINYINT", 1},
+    [MR_TYPE_INT16] = {"SMALLINT", 2},
+    [MR_TYPE_INT32] = {"INTEGER", 4},
+    [MR_TYPE_INT64] = {"BIGINT", 8},
+    [MR_TYPE_UINT8] = {"UTINYINT", 1},
+    [MR_TYPE_UINT16] = {"USMALLINT", 2},
+    [MR_TYPE_UINT32] = {"UINTEGER", 4},
+    [MR_TYPE_UINT64] = {"UBIGINT", 8},
+    [MR_TYPE_FLOAT] = {"FLOAT", 4},
+    [MR_TYPE_DOUBLE] = {"DOUBLE", 8},
+    [MR_TYPE_DECIMAL] = {"DECIMAL", 16},
+    [MR_TYPE_TEXT] = {"VARCHAR", 0},
+    [MR_TYPE_BINARY] = {"BLOB", 0},
+    [MR_TYPE_DATE] = {"DATE", 4},
+    [MR_TYPE_TIMESTAMP] = {"TIMESTAMP", 8},
     [MR_TYPE_TIMESTAMP_NS] = {"TIMESTAMP_NS", 8},
-    [MR_TYPE_LIST] = {"LIST", 0},          [MR_TYPE_STRUCT] = {"STRUCT", 0},
+    [MR_TYPE_LIST] = {"LIST", 0},
+    [MR_TYPE_STRUCT] = {"STRUCT", 0},
 };
 
 uint32_t mr_type_width(enum mr_type_id id)
@@ -53,7 +62,8 @@ uint32_t mr_type_width(enum mr_type_id id)
 
 /* ---- checks and deep copy -------------------------------------------------------------------- */
 
-static enum mr_status check_name(const struct mr_field *fields, uint32_t index, struct mr_error *err)
+static enum mr_status check_name(const struct mr_field *fields, uint32_t index,
+                                 struct mr_error *err)
 {
     const char *name = fields[index].name;
 
@@ -248,17 +258,17 @@ bool mr_schema_equal(const struct mr_schema *a, const struct mr_schema *b)
 
 /* Words that SQL parsers refuse as a bare column name. */
 static const char *const reserved_words[] = {
-    "all",       "analyse",    "analyze",    "and",       "any",      "array",     "as",
-    "asc",       "asymmetric", "both",       "case",      "cast",     "check",     "collate",
-    "column",    "constraint", "create",     "default",   "deferrable", "desc",    "describe",
-    "distinct",  "do",         "else",       "end",       "except",   "false",     "fetch",
-    "for",       "foreign",    "from",       "group",     "having",   "in",        "initially",
-    "intersect", "into",       "lambda",     "lateral",   "leading",  "limit",     "not",
-    "null",      "offset",     "on",         "only",      "or",       "order",     "pivot",
-    "pivot_longer", "pivot_wider", "placing", "primary",  "qualify",  "references", "returning",
-    "select",    "show",       "some",       "summarize", "symmetric", "table",    "then",
-    "to",        "trailing",   "true",       "union",     "unique",   "unpivot",   "using",
-    "variadic",  "watermark",  "when",       "where",     "window",   "with",
+    "all",          "analyse",     "analyze", "and",       "any",        "array",      "as",
+    "asc",          "asymmetric",  "both",    "case",      "cast",       "check",      "collate",
+    "column",       "constraint",  "create",  "default",   "deferrable", "desc",       "describe",
+    "distinct",     "do",          "else",    "end",       "except",     "false",      "fetch",
+    "for",          "foreign",     "from",    "group",     "having",     "in",         "initially",
+    "intersect",    "into",        "lambda",  "lateral",   "leading",    "limit",      "not",
+    "null",         "offset",      "on",      "only",      "or",         "order",      "pivot",
+    "pivot_longer", "pivot_wider", "placing", "primary",   "qualify",    "references", "returning",
+    "select",       "show",        "some",    "summarize", "symmetric",  "table",      "then",
+    "to",           "trailing",    "true",    "union",     "unique",     "unpivot",    "using",
+    "variadic",     "watermark",   "when",    "where",     "window",     "with",
 };
 
 static bool must_quote(const char *name)

@@ -20,8 +20,8 @@ enum { WRITE_BYTES = 256 << 10 };
 /* ---- options --------------------------------------------------------------------------------- */
 
 /* One byte; "\t" may be written as backslash and t. empty: what no text means. */
-static enum mr_status one_byte(const char *name, const char *text, bool may_be_empty, char *ret_byte,
-                               struct mr_error *err)
+static enum mr_status one_byte(const char *name, const char *text, bool may_be_empty,
+                               char *ret_byte, struct mr_error *err)
 {
     bool tab = strcmp(text, "\\t") == 0;
 
@@ -31,14 +31,14 @@ static enum mr_status one_byte(const char *name, const char *text, bool may_be_e
         return MR_FAIL(err, MR_CONFIG, "cannot use %s = '%.20s' for csv: it must be one byte", name,
                        text);
     if (*ret_byte == '\n' || *ret_byte == '\r' || (unsigned char)*ret_byte >= 0x80)
-        return MR_FAIL(err, MR_CONFIG,
-                       "cannot use this %s for csv: line ends and bytes past ASCII are not possible",
-                       name);
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot use this %s for csv: line ends and bytes past ASCII are not possible", name);
     return MR_OK;
 }
 
-enum mr_status mr__csv_dialect(const struct mr_options *options, struct mr__csv_dialect *ret_dialect,
-                               struct mr_error *err)
+enum mr_status mr__csv_dialect(const struct mr_options *options,
+                               struct mr__csv_dialect *ret_dialect, struct mr_error *err)
 {
     struct mr__csv_dialect dialect = {
         .header = mr__option_bool(options, "header", false),
@@ -49,13 +49,15 @@ enum mr_status mr__csv_dialect(const struct mr_options *options, struct mr__csv_
     MR_TRY(one_byte("delimiter", mr__option_text(options, "delimiter", ","), false,
                     &dialect.delimiter, err));
     MR_TRY(one_byte("quote", quote, true, &dialect.quote, err));
-    MR_TRY(one_byte("escape", mr__option_text(options, "escape", quote), true, &dialect.escape, err));
+    MR_TRY(
+        one_byte("escape", mr__option_text(options, "escape", quote), true, &dialect.escape, err));
     if (dialect.escape == 0)
         dialect.escape = dialect.quote;
     if (dialect.delimiter == dialect.quote || dialect.delimiter == dialect.escape)
-        return MR_FAIL(err, MR_CONFIG,
-                       "cannot use '%c' for csv both as delimiter and as quote or escape; change one",
-                       dialect.delimiter);
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot use '%c' for csv both as delimiter and as quote or escape; change one",
+            dialect.delimiter);
     dialect.null_bytes = strlen(dialect.null_value);
     *ret_dialect = dialect;
     return MR_OK;
@@ -69,10 +71,11 @@ static enum mr_status check(const struct mr_schema *declared, const struct mr_op
     for (uint32_t i = 0; i < mr_schema_field_count(declared); i++) {
         const struct mr_field *field = mr_schema_field(declared, i);
         if (field->type.id == MR_TYPE_LIST || field->type.id == MR_TYPE_STRUCT)
-            return MR_FAIL(err, MR_CONFIG,
-                           "cannot %s column '%s' as csv: csv has no lists and structs; use json or "
-                           "parquet",
-                           sink ? "write" : "read", field->name);
+            return MR_FAIL(
+                err, MR_CONFIG,
+                "cannot %s column '%s' as csv: csv has no lists and structs; use json or "
+                "parquet",
+                sink ? "write" : "read", field->name);
     }
     if (mr_schema_field_count(declared) == 0)
         return MR_FAIL(err, MR_CONFIG, "cannot %s csv without columns: declare them in order",
@@ -129,10 +132,11 @@ static enum mr_status add_field(struct encoder *encoder, const char *name, const
         return MR_OK;
     }
     if (dialect->quote == 0)
-        return MR_FAIL(err, MR_BAD_DATA,
-                       "cannot write csv: a value of column '%s' must be quoted, and quote is empty; set "
-                       "quote",
-                       name);
+        return MR_FAIL(
+            err, MR_BAD_DATA,
+            "cannot write csv: a value of column '%s' must be quoted, and quote is empty; set "
+            "quote",
+            name);
     mr_buf_add_char(&encoder->buf, dialect->quote);
     for (size_t i = 0; i < size_bytes; i++) {
         if (text[i] == dialect->quote || text[i] == dialect->escape)
@@ -143,8 +147,8 @@ static enum mr_status add_field(struct encoder *encoder, const char *name, const
     return MR_OK;
 }
 
-static enum mr_status add_value(struct encoder *encoder, const struct mr_batch *batch, uint32_t index,
-                                int64_t row, struct mr_error *err)
+static enum mr_status add_value(struct encoder *encoder, const struct mr_batch *batch,
+                                uint32_t index, int64_t row, struct mr_error *err)
 {
     const struct mr_column *column = mr_batch_column(batch, index);
     const char *name = mr_schema_field(mr_batch_schema(batch), index)->name;

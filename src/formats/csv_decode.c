@@ -240,8 +240,8 @@ static bool more_fields(struct run *run)
 
 static enum mr_status add_target(struct mr_decoder *decoder, int32_t target, struct mr_error *err)
 {
-    int32_t *targets = mr_realloc(NULL, decoder->targets,
-                                  (decoder->target_count + (size_t)1) * sizeof *targets);
+    int32_t *targets =
+        mr_realloc(NULL, decoder->targets, (decoder->target_count + (size_t)1) * sizeof *targets);
 
     if (targets == NULL)
         return no_memory(err);
@@ -278,9 +278,10 @@ static enum mr_status read_header(struct run *run, struct mr_error *err)
         for (uint32_t i = 0; i < decoder->target_count; i++)
             found |= decoder->targets[i] == (int32_t)c;
         if (!found)
-            return MR_FAIL(err, MR_BAD_DATA,
-                           "cannot decode '%s': header has no column '%s'; add it, or set header = false",
-                           run->bad.position->name, mr_schema_field(decoder->schema, c)->name);
+            return MR_FAIL(
+                err, MR_BAD_DATA,
+                "cannot decode '%s': header has no column '%s'; add it, or set header = false",
+                run->bad.position->name, mr_schema_field(decoder->schema, c)->name);
     }
     run->line_index += run->line_ends;
     run->line_ends = 0;

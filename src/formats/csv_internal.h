@@ -16,8 +16,8 @@ struct mr__csv_dialect {
 };
 
 /* MR_CONFIG when the options contradict each other. */
-enum mr_status mr__csv_dialect(const struct mr_options *options, struct mr__csv_dialect *ret_dialect,
-                               struct mr_error *err);
+enum mr_status mr__csv_dialect(const struct mr_options *options,
+                               struct mr__csv_dialect *ret_dialect, struct mr_error *err);
 
 enum mr_status mr__csv_decoder_new(const struct mr_decoder_args *args,
                                    struct mr_decoder **ret_decoder, struct mr_error *err);

@@ -25,7 +25,8 @@ size_t mr__option_size(const struct mr_options *options, const char *name, size_
     return options == NULL ? standard : (size_t)mr_options_int(options, name);
 }
 
-const char *mr__option_text(const struct mr_options *options, const char *name, const char *standard)
+const char *mr__option_text(const struct mr_options *options, const char *name,
+                            const char *standard)
 {
     const char *text = options == NULL ? NULL : mr_options_text(options, name);
 
@@ -57,7 +58,8 @@ enum mr_status mr__bad_record(const struct mr__bad_context *context, uint64_t re
 
     if (context->on_error == MR_ON_ERROR_FAIL)
         return MR_FAIL(err, MR_BAD_DATA,
-                       "cannot decode '%.200s' line %" PRIu64 " (byte %" PRIu64 "): %s; fix the record, "
+                       "cannot decode '%.200s' line %" PRIu64 " (byte %" PRIu64
+                       "): %s; fix the record, "
                        "or set on_error = 'skip' or 'into TABLE'",
                        at.name, at.record, at.byte_offset, reason);
     MR_ASSERT(context->report != NULL);

@@ -19,13 +19,16 @@ void mr_formats_register(void);
 
 enum { MR__LINE_BYTES_MAX_DEFAULT = 16 << 20 };
 #define MR__OPTION_MAX_LINE_BYTES                                                                  \
-    {"max_line_bytes", "maxLineBytes", MR_OPTION_SIZE, MR_OPTION_SOURCE, "16 MiB", "16 B", "1 GiB", \
-     "Longest record that is decoded; a longer one is a bad record."}
+    {                                                                                              \
+        "max_line_bytes", "maxLineBytes", MR_OPTION_SIZE, MR_OPTION_SOURCE, "16 MiB", "16 B",      \
+            "1 GiB", "Longest record that is decoded; a longer one is a bad record."               \
+    }
 
 /* The option's value; standard when options is NULL (decoders made by programs, tests). */
 bool mr__option_bool(const struct mr_options *options, const char *name, bool standard);
 size_t mr__option_size(const struct mr_options *options, const char *name, size_t standard);
-const char *mr__option_text(const struct mr_options *options, const char *name, const char *standard);
+const char *mr__option_text(const struct mr_options *options, const char *name,
+                            const char *standard);
 
 /* One decode call, as bad records see it. */
 struct mr__bad_context {
@@ -46,9 +49,12 @@ enum mr_status mr__bad_record(const struct mr__bad_context *context, uint64_t re
 /* How numbers and texts become timestamps. */
 enum mr__timestamp_form { MR__TIME_ISO, MR__TIME_EPOCH_S, MR__TIME_EPOCH_MS, MR__TIME_EPOCH_US };
 #define MR__OPTION_TIMESTAMP_FORMAT                                                                \
-    {"timestamp_format", "timestampFormat", MR_OPTION_ENUM, MR_OPTION_SOURCE, "iso",               \
-     "iso|epoch_s|epoch_ms|epoch_us", NULL,                                                        \
-     "How timestamps are written: ISO 8601 text, or a number since 1970-01-01 UTC in that unit."}
+    {                                                                                              \
+        "timestamp_format", "timestampFormat", MR_OPTION_ENUM, MR_OPTION_SOURCE, "iso",            \
+            "iso|epoch_s|epoch_ms|epoch_us", NULL,                                                 \
+            "How timestamps are written: ISO 8601 text, or a number since 1970-01-01 UTC in that " \
+            "unit."                                                                                \
+    }
 enum mr__timestamp_form mr__timestamp_form(const struct mr_options *options);
 
 /*

@@ -124,8 +124,8 @@ static enum mr_status bad_line(struct run *run, const char *region, const char *
 
     for (uint32_t i = 0; i < json->column_count; i++)
         mr_column_builder_truncate(json->columns[i], json->rows);
-    return mr__bad_record(&run->bad, run->line_index, run->byte_index + (uint64_t)(line - region), raw,
-                          reason, err);
+    return mr__bad_record(&run->bad, run->line_index, run->byte_index + (uint64_t)(line - region),
+                          raw, reason, err);
 }
 
 /* Why the line is bad before anybody parses it; false: it is not. */
@@ -133,8 +133,8 @@ static bool is_refused(const struct run *run, const char *line, size_t line_byte
                        char *reason, size_t size)
 {
     if (line_bytes > run->decoder->line_bytes_max) {
-        (void)snprintf(reason, size, "the line has %zu bytes, more than max_line_bytes = %zu", line_bytes,
-                       run->decoder->line_bytes_max);
+        (void)snprintf(reason, size, "the line has %zu bytes, more than max_line_bytes = %zu",
+                       line_bytes, run->decoder->line_bytes_max);
         return true;
     }
     if (check_utf8 && !mr_utf8_valid(line, line_bytes)) {
@@ -271,8 +271,7 @@ static enum mr_status decode_regions(struct run *run, struct mr_slice data, stru
     size_t main_bytes = 0;
 
     if (data.size_bytes > MR__JSON_SLACK_BYTES) {
-        const char *newline =
-            memrchr(data.data, '\n', data.size_bytes - MR__JSON_SLACK_BYTES);
+        const char *newline = memrchr(data.data, '\n', data.size_bytes - MR__JSON_SLACK_BYTES);
         main_bytes = newline == NULL ? 0 : (size_t)(newline - data.data) + 1;
     }
     if (main_bytes > 0)
@@ -292,9 +291,8 @@ static enum mr_status begin(struct mr_decoder *decoder, struct mr_batch_builder 
                             size_t size_bytes, struct mr_error *err)
 {
     struct mr__json *json = &decoder->json;
-    double scale = decoder->last_bytes < 4096
-                       ? 0
-                       : 1.05 * (double)size_bytes / (double)decoder->last_bytes;
+    double scale =
+        decoder->last_bytes < 4096 ? 0 : 1.05 * (double)size_bytes / (double)decoder->last_bytes;
 
     json->rows = mr_batch_builder_row_count(builder);
     for (struct mr__json_step *step = json->steps; step->gap_bytes > 0; step++)
@@ -357,7 +355,8 @@ static enum mr_status check(const struct mr_schema *declared, const struct mr_op
     (void)options;
     if (mr_schema_field_count(declared) > 0)
         return MR_OK;
-    return MR_FAIL(err, MR_CONFIG, "cannot %s JSON without columns: declare the keys that are needed",
+    return MR_FAIL(err, MR_CONFIG,
+                   "cannot %s JSON without columns: declare the keys that are needed",
                    sink ? "write" : "read");
 }
 

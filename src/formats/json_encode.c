@@ -66,7 +66,8 @@ static void add_string(struct mr_buf *buf, const char *text, size_t size_bytes)
     mr_buf_add_char(buf, '"');
 }
 
-static enum mr_status add_bytes(struct encoder *encoder, const struct mr_column *column, int64_t row)
+static enum mr_status add_bytes(struct encoder *encoder, const struct mr_column *column,
+                                int64_t row)
 {
     struct mr_slice text = mr_column_text(column, row);
 
@@ -154,7 +155,8 @@ static enum mr_status add_struct(struct encoder *encoder, const struct mr_column
     return MR_OK;
 }
 
-static enum mr_status add_value(struct encoder *encoder, const struct mr_column *column, int64_t row)
+static enum mr_status add_value(struct encoder *encoder, const struct mr_column *column,
+                                int64_t row)
 {
     struct mr_buf *buf = &encoder->buf;
     char text[MR_NUMBER_TEXT_BYTES];

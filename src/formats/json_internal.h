@@ -19,7 +19,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bitmaps are read by b
 enum {
     MR__JSON_SLACK_BYTES = 64,
     MR__JSON_DEPTH_MAX = 64,
-    MR__JSON_GAP_BYTES_MAX = 64, /* at most MR__JSON_SLACK_BYTES: a gap may be compared where the line ends */
+    MR__JSON_GAP_BYTES_MAX =
+        64, /* at most MR__JSON_SLACK_BYTES: a gap may be compared where the line ends */
     MR__JSON_STEPS_MAX = 256,
 };
 
@@ -38,9 +39,10 @@ struct mr__json_shape {
  */
 struct mr__json_step {
     char gap[MR__JSON_GAP_BYTES_MAX];
-    uint32_t gap_bytes;   /* 0: nothing learned, matches nothing */
-    int32_t column;       /* -1: the query does not need it */
-    uint32_t value_bytes; /* of the strings here, while they all have one length; or one of these two */
+    uint32_t gap_bytes; /* 0: nothing learned, matches nothing */
+    int32_t column;     /* -1: the query does not need it */
+    uint32_t
+        value_bytes; /* of the strings here, while they all have one length; or one of these two */
 };
 #define MR__JSON_LENGTH_UNKNOWN UINT32_C(0xfffffffe)
 #define MR__JSON_LENGTH_VARIES UINT32_C(0xffffffff)
@@ -51,7 +53,7 @@ struct mr__json {
     struct mr__json_shape shape;
     struct mr_column_builder **columns;
     uint32_t column_count;
-    bool predict;        /* false: every line goes the general way (tests compare the two) */
+    bool predict; /* false: every line goes the general way (tests compare the two) */
     bool coerce_strings;
     enum mr__timestamp_form timestamp_form;
     struct mr__json_step steps[MR__JSON_STEPS_MAX + 1]; /* the last one stays empty */

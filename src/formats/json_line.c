@@ -35,8 +35,8 @@ static inline bool gap_matches(const struct mr__json_step *step, const char *at)
     const __m128i *want = (const __m128i *)(const void *)step->gap;
     const __m128i *have = (const __m128i *)(const void *)at;
     uint32_t size_bytes = step->gap_bytes;
-    uint32_t equal = (uint32_t)_mm_movemask_epi8(
-        _mm_cmpeq_epi8(_mm_loadu_si128(want), _mm_loadu_si128(have)));
+    uint32_t equal =
+        (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128(want), _mm_loadu_si128(have)));
 
     if (LIKELY(size_bytes <= 16))
         return (~equal & ((1u << size_bytes) - 1)) == 0 && size_bytes != 0;
@@ -91,9 +91,8 @@ static const char *slow_gap(struct mr__json *json, const char *at, struct mr__js
     if (*ret_end)
         return at;
     if (*at != (first ? '{' : ','))
-        return mr__json_wrong(json, at,
-                              first ? "no '{' where the record begins"
-                                    : "no ',' or '}' behind a value");
+        return mr__json_wrong(
+            json, at, first ? "no '{' where the record begins" : "no ',' or '}' behind a value");
     at = mr__json_blanks(at + 1);
     *ret_end = *at == '}' && first;
     if (*ret_end)

@@ -115,8 +115,8 @@ static const char *escape(struct mr__json *json, const char *at, char out[4], si
         int32_t low = code < 0xdc00 && at[6] == '\\' && at[7] == 'u' ? hex4(at + 8) : -1;
         if (low < 0xdc00 || low >= 0xe000)
             return mr__json_wrong(json, at, "half a surrogate pair");
-        *ret_bytes = put_utf8(0x10000u + ((uint32_t)(code - 0xd800) << 10) + (uint32_t)(low - 0xdc00),
-                              out);
+        *ret_bytes =
+            put_utf8(0x10000u + ((uint32_t)(code - 0xd800) << 10) + (uint32_t)(low - 0xdc00), out);
         return at + 12;
     }
     *ret_bytes = put_utf8((uint32_t)code, out);
@@ -126,8 +126,8 @@ static const char *escape(struct mr__json *json, const char *at, char out[4], si
 /* At a special that is neither quote nor backslash. */
 static const char *broken_string(struct mr__json *json, const char *at)
 {
-    return mr__json_wrong(json, at,
-                          *at == '\n' ? "a string without its end" : "a control character in a string");
+    return mr__json_wrong(
+        json, at, *at == '\n' ? "a string without its end" : "a control character in a string");
 }
 
 const char *mr__json_skip_escapes(struct mr__json *json, const char *at)
@@ -376,9 +376,9 @@ static const char *number_value(struct mr__json *json, struct mr_column_builder 
     case MR_TYPE_TIMESTAMP_NS:
         if (json->timestamp_form == MR__TIME_ISO)
             return not_a(json, type, at, end);
-        return after_append(mr__timestamp_from_number(column, at, size_bytes, json->timestamp_form,
-                                                      &json->err),
-                            end);
+        return after_append(
+            mr__timestamp_from_number(column, at, size_bytes, json->timestamp_form, &json->err),
+            end);
     default:
         return integer_value(json, column, at, end, whole);
     }
@@ -412,7 +412,8 @@ static const char *word_value(struct mr__json *json, struct mr_column_builder *c
     if (word == 'n')
         return after_append(mr_column_builder_null(column, &json->err), end);
     if (column->type->id == MR_TYPE_TEXT)
-        return after_append(mr_column_builder_text(column, at, (size_t)(end - at), &json->err), end);
+        return after_append(mr_column_builder_text(column, at, (size_t)(end - at), &json->err),
+                            end);
     if (column->type->id != MR_TYPE_BOOL)
         return not_a(json, column->type, at, end);
     return after_append(mr_column_builder_bool(column, word == 't', &json->err), end);

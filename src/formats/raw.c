@@ -30,10 +30,11 @@ static enum mr_status check(const struct mr_schema *declared, const struct mr_op
     if (mr_schema_field_count(declared) == 1 &&
         mr_schema_field(declared, 0)->type.id == MR_TYPE_BINARY)
         return MR_OK;
-    return MR_FAIL(err, MR_CONFIG,
-                   "cannot %s raw records with these columns: raw has exactly one BLOB column; declare "
-                   "'value BLOB'",
-                   sink ? "write" : "read");
+    return MR_FAIL(
+        err, MR_CONFIG,
+        "cannot %s raw records with these columns: raw has exactly one BLOB column; declare "
+        "'value BLOB'",
+        sink ? "write" : "read");
 }
 
 static enum mr_status decoder_new(const struct mr_decoder_args *args,

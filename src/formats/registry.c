@@ -33,7 +33,8 @@ void mr_format_register(const struct mr_format *format)
 
 const struct mr_format *mr_format_at(size_t index)
 {
-    return index < atomic_load_explicit(&format_count, memory_order_acquire) ? formats[index] : NULL;
+    return index < atomic_load_explicit(&format_count, memory_order_acquire) ? formats[index]
+                                                                             : NULL;
 }
 
 const struct mr_format *mr_format_find(const char *name)

@@ -50,7 +50,8 @@ static uint64_t plain_json(const char *data, uint64_t *high)
 /* ---- x86-64 ---------------------------------------------------------------------------------- */
 
 #ifdef HAVE_X86
-__attribute__((target("avx2"))) static inline uint64_t avx2_newlines(const char *data, uint64_t *high)
+__attribute__((target("avx2"))) static inline uint64_t avx2_newlines(const char *data,
+                                                                     uint64_t *high)
 {
     __m256i newline = _mm256_set1_epi8('\n');
     __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)data);
@@ -123,7 +124,8 @@ AVX512 static void run_avx512_json(const char *data, size_t size_bytes, uint64_t
 }
 #endif
 
-static void run_plain_newlines(const char *data, size_t size_bytes, uint64_t *bitmap, uint64_t *high)
+static void run_plain_newlines(const char *data, size_t size_bytes, uint64_t *bitmap,
+                               uint64_t *high)
 {
     FULL_BLOCKS(plain_newlines, data, size_bytes, bitmap, high);
 }

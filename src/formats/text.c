@@ -67,10 +67,11 @@ static enum mr_status check(const struct mr_schema *declared, const struct mr_op
     if (mr_schema_field_count(declared) == 1 && is_bytes(mr_schema_field(declared, 0)->type.id))
         return MR_OK;
     columns = mr_schema_print(declared);
-    status = MR_FAIL(err, MR_CONFIG,
-                     "cannot %s text with columns (%.200s): text has one VARCHAR or BLOB column a line; "
-                     "use one, or format = 'json' or 'csv'",
-                     sink ? "write" : "read", columns == NULL ? "" : columns);
+    status =
+        MR_FAIL(err, MR_CONFIG,
+                "cannot %s text with columns (%.200s): text has one VARCHAR or BLOB column a line; "
+                "use one, or format = 'json' or 'csv'",
+                sink ? "write" : "read", columns == NULL ? "" : columns);
     mr_text_free(columns);
     return status;
 }
@@ -114,13 +115,14 @@ static enum mr_status bad_line(struct run *run, size_t size_bytes, struct mr_err
     struct mr_slice raw = {run->line, size_bytes};
 
     if (size_bytes > run->decoder->line_bytes_max)
-        (void)snprintf(reason, sizeof reason, "the line has %zu bytes, more than max_line_bytes = %zu",
-                       size_bytes, run->decoder->line_bytes_max);
+        (void)snprintf(reason, sizeof reason,
+                       "the line has %zu bytes, more than max_line_bytes = %zu", size_bytes,
+                       run->decoder->line_bytes_max);
     else
         (void)snprintf(reason, sizeof reason, "byte %zu of the line is not valid UTF-8",
                        mr_utf8_valid_prefix(run->line, size_bytes) + 1);
-    return mr__bad_record(&run->bad, run->line_index, (uint64_t)(run->line - run->data), raw, reason,
-                          err);
+    return mr__bad_record(&run->bad, run->line_index, (uint64_t)(run->line - run->data), raw,
+                          reason, err);
 }
 
 /* Appends the line that ends at newline; room was reserved. fast: 16 bytes may be read from wherever the line begins. */
@@ -177,8 +179,8 @@ static enum mr_status decode_piece(struct run *run, const char *piece, size_t si
     if (lines == 0)
         return MR_OK;
     /* From the beginning of the line that this piece may end, so a line is checked whole. */
-    run->check_lines = run->decoder->text &&
-                       !mr_utf8_valid(run->line, (size_t)(piece + size_bytes - run->line));
+    run->check_lines =
+        run->decoder->text && !mr_utf8_valid(run->line, (size_t)(piece + size_bytes - run->line));
     if (run->column != NULL)
         MR_TRY(mr_column_builder_reserve(run->column, lines,
                                          (size_t)(piece + size_bytes - run->line), err));
@@ -216,8 +218,8 @@ static enum mr_status decode(struct mr_decoder *decoder, struct mr_slice data,
     enum mr_status status = MR_OK;
 
     for (size_t at = 0; status == MR_OK && at < data.size_bytes; at += PIECE_BYTES)
-        status = decode_piece(&run, data.data + at, MR_MIN(data.size_bytes - at, (size_t)PIECE_BYTES),
-                              err);
+        status = decode_piece(&run, data.data + at,
+                              MR_MIN(data.size_bytes - at, (size_t)PIECE_BYTES), err);
     if (status == MR_OK)
         status = decode_rest(&run, err);
     enum mr_status added = mr_batch_builder_rows_added(builder, run.rows, NULL);

@@ -21,7 +21,8 @@ static void must(bool condition)
         abort();
 }
 
-static void ignore_bad(void *arg, const struct mr_position *position, struct mr_slice raw, const char *reason)
+static void ignore_bad(void *arg, const struct mr_position *position, struct mr_slice raw,
+                       const char *reason)
 {
     size_t *count = arg;
 
@@ -29,7 +30,8 @@ static void ignore_bad(void *arg, const struct mr_position *position, struct mr_
     ++*count;
 }
 
-static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes, struct mr_error *err)
+static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes,
+                                struct mr_error *err)
 {
     (void)err;
     mr_buf_add(arg, data, size_bytes);
@@ -37,8 +39,8 @@ static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes, 
 }
 
 /* Returns the bad records; rows as CSV. */
-static size_t run(const struct mr_schema *schema, const struct mr_options *options, const char *data, size_t size_bytes,
-                  struct mr_buf *rows)
+static size_t run(const struct mr_schema *schema, const struct mr_options *options,
+                  const char *data, size_t size_bytes, struct mr_buf *rows)
 {
     struct mr_decoder_args args = {
         .declared = schema, .schema = schema, .options = options, .on_error = MR_ON_ERROR_SKIP};
@@ -50,8 +52,8 @@ static size_t run(const struct mr_schema *schema, const struct mr_options *optio
 
     must(mr__format_csv.decoder_new(&args, &decoder, NULL) == MR_OK);
     must(mr_batch_builder_new(schema, &builder, NULL) == MR_OK);
-    must(mr__format_csv.decode(decoder, (struct mr_slice){data, size_bytes}, &position, builder, ignore_bad, &bad,
-                               NULL) == MR_OK);
+    must(mr__format_csv.decode(decoder, (struct mr_slice){data, size_bytes}, &position, builder,
+                               ignore_bad, &bad, NULL) == MR_OK);
     must(mr_batch_builder_finish(builder, &batch, NULL) == MR_OK);
     must(mr__format_csv.encode(options, batch, false, add_bytes, rows, NULL) == MR_OK);
     must(mr__format_csv.cut(options, (struct mr_slice){data, size_bytes}) <= size_bytes);

@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char columns[] = "n BIGINT, i TINYINT, t TEXT, d DOUBLE, m DECIMAL(10,2), b BOOLEAN, dt DATE, ts TIMESTAMP, "
-                              "l INT[], s STRUCT(x INT, t TEXT, p STRUCT(q INT[])[])";
+static const char columns[] =
+    "n BIGINT, i TINYINT, t TEXT, d DOUBLE, m DECIMAL(10,2), b BOOLEAN, dt DATE, ts TIMESTAMP, "
+    "l INT[], s STRUCT(x INT, t TEXT, p STRUCT(q INT[])[])";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,13 +24,15 @@ static void must(bool condition)
         abort();
 }
 
-static void note_bad(void *arg, const struct mr_position *position, struct mr_slice raw, const char *reason)
+static void note_bad(void *arg, const struct mr_position *position, struct mr_slice raw,
+                     const char *reason)
 {
-    mr_buf_printf(arg, "%" PRIu64 ":%" PRIu64 ":%zu: %s\n", position->record, position->byte_offset, raw.size_bytes,
-                  reason);
+    mr_buf_printf(arg, "%" PRIu64 ":%" PRIu64 ":%zu: %s\n", position->record, position->byte_offset,
+                  raw.size_bytes, reason);
 }
 
-static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes, struct mr_error *err)
+static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes,
+                                struct mr_error *err)
 {
     (void)err;
     mr_buf_add(arg, data, size_bytes);
@@ -37,10 +40,11 @@ static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes, 
 }
 
 /* Rows as JSON and bad records as text. */
-static void run(const struct mr_schema *schema, const char *data, size_t size_bytes, bool predict, struct mr_buf *rows,
-                struct mr_buf *bad)
+static void run(const struct mr_schema *schema, const char *data, size_t size_bytes, bool predict,
+                struct mr_buf *rows, struct mr_buf *bad)
 {
-    struct mr_decoder_args args = {.declared = schema, .schema = schema, .on_error = MR_ON_ERROR_SKIP};
+    struct mr_decoder_args args = {
+        .declared = schema, .schema = schema, .on_error = MR_ON_ERROR_SKIP};
     struct mr_position position = {"fuzz", 1, 0};
     struct mr_decoder *decoder = NULL;
     struct mr_batch_builder *builder = NULL;
@@ -49,8 +53,8 @@ static void run(const struct mr_schema *schema, const char *data, size_t size_by
     must(mr__format_json.decoder_new(&args, &decoder, NULL) == MR_OK);
     mr__json_set_predict(decoder, predict);
     must(mr_batch_builder_new(schema, &builder, NULL) == MR_OK);
-    must(mr__format_json.decode(decoder, (struct mr_slice){data, size_bytes}, &position, builder, note_bad, bad, NULL) ==
-         MR_OK);
+    must(mr__format_json.decode(decoder, (struct mr_slice){data, size_bytes}, &position, builder,
+                                note_bad, bad, NULL) == MR_OK);
     must(mr_batch_builder_finish(builder, &batch, NULL) == MR_OK);
     must(mr__format_json.encode(NULL, batch, true, add_bytes, rows, NULL) == MR_OK);
     mr_batch_unref(batch);

@@ -36,7 +36,8 @@ struct mr_options *format_options(const struct mr_format *format, const char *te
     return options;
 }
 
-static void note_bad(void *arg, const struct mr_position *position, struct mr_slice raw, const char *reason)
+static void note_bad(void *arg, const struct mr_position *position, struct mr_slice raw,
+                     const char *reason)
 {
     struct decoded *decoded = arg;
 
@@ -85,8 +86,8 @@ void format_decode(const struct decode_setup *setup, const char *data, size_t si
     /* Exactly the bytes, so that a read past them is found. */
     char *copy = malloc(size_bytes + 1);
     memcpy(copy + 1, data, size_bytes);
-    decoded.status = setup->format->decode(decoder, (struct mr_slice){copy + 1, size_bytes}, &position,
-                                           builder, note_bad, &decoded, &decoded.err);
+    decoded.status = setup->format->decode(decoder, (struct mr_slice){copy + 1, size_bytes},
+                                           &position, builder, note_bad, &decoded, &decoded.err);
     free(copy);
     CHECK_OK(mr_batch_builder_finish(builder, &decoded.batch, &err), &err);
     decoded.row_count = mr_batch_row_count(decoded.batch);
@@ -108,15 +109,17 @@ void decoded_release(struct decoded *decoded)
     mr_batch_unref(decoded->batch);
 }
 
-static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes, struct mr_error *err)
+static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes,
+                                struct mr_error *err)
 {
     (void)err;
     mr_buf_add(arg, data, size_bytes);
     return MR_OK;
 }
 
-void format_encode(const struct mr_format *format, const char *options, const struct mr_batch *batch,
-                   enum mr_status *ret_status, struct mr_error *err, struct mr_buf *ret_text)
+void format_encode(const struct mr_format *format, const char *options,
+                   const struct mr_batch *batch, enum mr_status *ret_status, struct mr_error *err,
+                   struct mr_buf *ret_text)
 {
     struct mr_options *parsed = format_options(format, options, MR_OPTION_SINK);
 

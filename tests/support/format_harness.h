@@ -28,7 +28,7 @@ struct decode_setup {
     const char *wanted;  /* NULL: all declared */
     const char *options; /* "key=value;key=value", NULL: none */
     enum mr_on_error on_error;
-    bool general;        /* JSON: without prediction */
+    bool general; /* JSON: without prediction */
     uint64_t byte_offset;
 };
 
@@ -41,7 +41,8 @@ void decoded_release(struct decoded *decoded);
 struct mr_options *format_options(const struct mr_format *format, const char *text, unsigned flags);
 
 /* All rows of a batch encoded; free with mr_buf_release. */
-void format_encode(const struct mr_format *format, const char *options, const struct mr_batch *batch,
-                   enum mr_status *ret_status, struct mr_error *err, struct mr_buf *ret_text);
+void format_encode(const struct mr_format *format, const char *options,
+                   const struct mr_batch *batch, enum mr_status *ret_status, struct mr_error *err,
+                   struct mr_buf *ret_text);
 
 #endif

@@ -8,10 +8,11 @@
 #include <millrace/batch.h>
 #include <millrace/ext/builder.h>
 
-static const char all_types[] =
-    "b BOOLEAN, i8 TINYINT, i16 SMALLINT, i32 INT, i64 BIGINT, u8 UTINYINT, u16 USMALLINT, u32 UINTEGER, "
-    "u64 UBIGINT, f FLOAT, d DOUBLE, m DECIMAL(20,2), t TEXT, y BLOB, dt DATE, ts TIMESTAMP, tn TIMESTAMP_NS, "
-    "l INT[], s STRUCT(x BIGINT, y TEXT[])";
+static const char all_types[] = "b BOOLEAN, i8 TINYINT, i16 SMALLINT, i32 INT, i64 BIGINT, u8 "
+                                "UTINYINT, u16 USMALLINT, u32 UINTEGER, "
+                                "u64 UBIGINT, f FLOAT, d DOUBLE, m DECIMAL(20,2), t TEXT, y BLOB, "
+                                "dt DATE, ts TIMESTAMP, tn TIMESTAMP_NS, "
+                                "l INT[], s STRUCT(x BIGINT, y TEXT[])";
 
 static struct mr_schema *parse(const char *text)
 {
@@ -55,7 +56,8 @@ static void add_random(struct mr_column_builder *column)
         return;
     case MR_TYPE_TEXT:
     case MR_TYPE_BINARY:
-        CHECK_OK(mr_column_builder_text(column, "abcdefghijklmnopqrstuvwxyz", (size_t)(r >> 40) % 27, &err),
+        CHECK_OK(mr_column_builder_text(column, "abcdefghijklmnopqrstuvwxyz",
+                                        (size_t)(r >> 40) % 27, &err),
                  &err);
         return;
     case MR_TYPE_LIST:
@@ -106,7 +108,8 @@ static const char *print(const struct mr_batch *batch, int64_t row, uint32_t col
     return text;
 }
 
-static void check_same_row(const struct mr_batch *a, int64_t a_row, const struct mr_batch *b, int64_t b_row)
+static void check_same_row(const struct mr_batch *a, int64_t a_row, const struct mr_batch *b,
+                           int64_t b_row)
 {
     for (uint32_t c = 0; c < mr_schema_field_count(mr_batch_schema(a)); c++)
         CHECK_EQ_STR(print(a, a_row, c), print(b, b_row, c));
@@ -149,10 +152,25 @@ TEST(values_of_every_type_are_read_back_and_printed)
     CHECK_EQ_INT(mr_row_int(&row, 8), 108);
     CHECK_EQ_DOUBLE(mr_row_double(&row, 11), -1.5);
     CHECK_EQ_UINT(mr_row_text(&row, 12).size_bytes, 3);
-    static const char *const want[] = {"true", "101", "102", "103", "104", "105", "106", "107", "108", "0.5",
-                                       "0.1", "-1.50", NULL, "\\x00ff", "1970-01-02",
-                                       "1970-01-01 00:00:01.5", "1970-01-01 00:00:01.000000001",
-                                       "[7, null]", "{x: 1, y: null}"};
+    static const char *const want[] = {"true",
+                                       "101",
+                                       "102",
+                                       "103",
+                                       "104",
+                                       "105",
+                                       "106",
+                                       "107",
+                                       "108",
+                                       "0.5",
+                                       "0.1",
+                                       "-1.50",
+                                       NULL,
+                                       "\\x00ff",
+                                       "1970-01-02",
+                                       "1970-01-01 00:00:01.5",
+                                       "1970-01-01 00:00:01.000000001",
+                                       "[7, null]",
+                                       "{x: 1, y: null}"};
     for (uint32_t c = 0; c < 19; c++) {
         if (want[c] != NULL && c != 15)
             CHECK_EQ_STR(print(batch, 0, c), want[c]);
@@ -226,7 +244,8 @@ TEST(append_joins_batches_with_and_without_nulls)
     for (int64_t i = 0; i < 134; i++)
         check_same_row(twice, i, batch, i % 67);
     for (uint32_t c = 0; c < 19; c++)
-        CHECK_EQ_INT(mr_batch_column(twice, c)->null_count, 2 * mr_batch_column(batch, c)->null_count);
+        CHECK_EQ_INT(mr_batch_column(twice, c)->null_count,
+                     2 * mr_batch_column(batch, c)->null_count);
     mr_batch_unref(twice);
     mr_batch_unref(batch);
     mr_batch_builder_free(builder);
@@ -252,7 +271,8 @@ TEST(a_value_that_does_not_fit_sticks_until_finish)
     mr_batch_builder_int(builder, 0, 1);
     mr_batch_builder_int(builder, 0, 2);
     mr_batch_builder_end_row(builder);
-    CHECK_FAILS(mr_batch_builder_finish(builder, &batch, &err), &err, MR_USAGE, "2 values for one row");
+    CHECK_FAILS(mr_batch_builder_finish(builder, &batch, &err), &err, MR_USAGE,
+                "2 values for one row");
     mr_batch_builder_int(builder, 0, -128);
     mr_batch_builder_end_row(builder);
     CHECK_OK(mr_batch_builder_finish(builder, &batch, &err), &err);
@@ -331,7 +351,8 @@ TEST(an_import_with_offsets_shows_the_rows_from_there)
         CHECK_OK(mr_batch_import(&schema, &array, &back, &err), &err);
         for (int64_t i = 0; i < mr_batch_row_count(back); i++) {
             for (uint32_t c = 0; c < 19; c++)
-                CHECK_EQ_STR(print(back, i, c), print(batch, offset + i + (c % 2 == 0 ? offset : 0), c));
+                CHECK_EQ_STR(print(back, i, c),
+                             print(batch, offset + i + (c % 2 == 0 ? offset : 0), c));
         }
         mr_batch_unref(back);
         mr_batch_unref(batch);

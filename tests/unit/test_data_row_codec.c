@@ -28,7 +28,8 @@ static struct mr_schema *parse(const char *text)
 
 static double random_double(void)
 {
-    static const double some[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 1.0, -1.0, 0x1p-1074, 1e308, 0.1};
+    static const double some[] = {0.0, -0.0, INFINITY,  -INFINITY, NAN,
+                                  1.0, -1.0, 0x1p-1074, 1e308,     0.1};
     uint64_t r = next_random();
     double value;
 
@@ -58,12 +59,14 @@ static void add_random(struct mr_column_builder *column)
         CHECK_OK(mr_column_builder_double(column, random_double(), &err), &err);
         return;
     case MR_TYPE_DECIMAL:
-        CHECK_OK(mr_column_builder_decimal(column, ((mr_int128)(int64_t)r << (r % 50)), &err), &err);
+        CHECK_OK(mr_column_builder_decimal(column, ((mr_int128)(int64_t)r << (r % 50)), &err),
+                 &err);
         return;
     case MR_TYPE_TEXT:
     case MR_TYPE_BINARY:
         for (int i = 0; i < 8; i++)
-            text[i] = "\0\0\x01\xff" "ab"[next_random() % 6];
+            text[i] = "\0\0\x01\xff"
+                      "ab"[next_random() % 6];
         CHECK_OK(mr_column_builder_text(column, text, r % 6, &err), &err);
         return;
     case MR_TYPE_LIST:
@@ -175,9 +178,27 @@ static int compare_bytes(const struct mr_buf *a, const struct mr_buf *b)
 }
 
 static const char *const types[] = {
-    "v BOOLEAN", "v TINYINT", "v SMALLINT", "v INT", "v BIGINT", "v UTINYINT", "v USMALLINT", "v UINTEGER",
-    "v UBIGINT", "v FLOAT", "v DOUBLE", "v DECIMAL(38,2)", "v TEXT", "v BLOB", "v DATE", "v TIMESTAMP",
-    "v TIMESTAMP_NS", "v INT[]", "v TEXT[]", "v STRUCT(a TEXT, b INT)", "v STRUCT(a INT[], b TEXT)[]",
+    "v BOOLEAN",
+    "v TINYINT",
+    "v SMALLINT",
+    "v INT",
+    "v BIGINT",
+    "v UTINYINT",
+    "v USMALLINT",
+    "v UINTEGER",
+    "v UBIGINT",
+    "v FLOAT",
+    "v DOUBLE",
+    "v DECIMAL(38,2)",
+    "v TEXT",
+    "v BLOB",
+    "v DATE",
+    "v TIMESTAMP",
+    "v TIMESTAMP_NS",
+    "v INT[]",
+    "v TEXT[]",
+    "v STRUCT(a TEXT, b INT)",
+    "v STRUCT(a INT[], b TEXT)[]",
 };
 
 TEST(key_bytes_sort_like_the_values)
@@ -206,9 +227,10 @@ TEST(key_bytes_sort_like_the_values)
 
 TEST(keys_and_values_come_back_as_they_were)
 {
-    struct mr_schema *schema =
-        parse("a BOOLEAN, b TINYINT, c SMALLINT, d INT, e BIGINT, f UBIGINT, g FLOAT, h DOUBLE, i DECIMAL(38,2), "
-              "j TEXT, k BLOB, l DATE, m TIMESTAMP, n INT[], o STRUCT(x TEXT, y STRUCT(z INT[])[])");
+    struct mr_schema *schema = parse(
+        "a BOOLEAN, b TINYINT, c SMALLINT, d INT, e BIGINT, f UBIGINT, g FLOAT, h DOUBLE, i "
+        "DECIMAL(38,2), "
+        "j TEXT, k BLOB, l DATE, m TIMESTAMP, n INT[], o STRUCT(x TEXT, y STRUCT(z INT[])[])");
     struct mr_error err = {0};
 
     random_state = test_seed(7);
@@ -307,8 +329,9 @@ TEST(bytes_cut_short_are_refused_and_leave_the_builder_as_it_was)
                     mr_value_encode(&buf, &column, 1, row);
                 for (size_t cut = 0; cut < buf.size; cut++) {
                     struct mr_bytes bytes = mr_bytes_of(buf.data, cut);
-                    enum mr_status status = form == 0 ? mr_key_decode(&bytes, column->type, out, &err)
-                                                      : mr_value_decode(&bytes, &out, 1, &err);
+                    enum mr_status status = form == 0
+                                                ? mr_key_decode(&bytes, column->type, out, &err)
+                                                : mr_value_decode(&bytes, &out, 1, &err);
                     CHECK_EQ_INT(status, MR_CORRUPT);
                     CHECK_EQ_INT(out->length, 0);
                 }

@@ -31,11 +31,13 @@ TEST(every_type_name_is_read_and_printed_in_its_sql_spelling)
 {
     static const char *const rows[][2] = {
         {"a boolean", "a BOOLEAN"},
-        {"a bool, b TINYINT, c int2, d INT, e long", "a BOOLEAN, b TINYINT, c SMALLINT, d INTEGER, e BIGINT"},
+        {"a bool, b TINYINT, c int2, d INT, e long",
+         "a BOOLEAN, b TINYINT, c SMALLINT, d INTEGER, e BIGINT"},
         {"a utinyint, b usmallint, c uinteger, d ubigint",
          "a UTINYINT, b USMALLINT, c UINTEGER, d UBIGINT"},
         {"a REAL, b float4, c FLOAT, d double precision", "a FLOAT, b FLOAT, c FLOAT, d DOUBLE"},
-        {"a DECIMAL, b NUMERIC(10), c dec(38, 38)", "a DECIMAL(18,3), b DECIMAL(10,0), c DECIMAL(38,38)"},
+        {"a DECIMAL, b NUMERIC(10), c dec(38, 38)",
+         "a DECIMAL(18,3), b DECIMAL(10,0), c DECIMAL(38,38)"},
         {"a STRING, b varchar(10), c CHARACTER VARYING(3)", "a VARCHAR, b VARCHAR, c VARCHAR"},
         {"a bytes, b BLOB", "a BLOB, b BLOB"},
         {"a date, b timestamp, c TIMESTAMP(3), d timestamp(9), e TIMESTAMP WITH TIME ZONE",
@@ -44,7 +46,8 @@ TEST(every_type_name_is_read_and_printed_in_its_sql_spelling)
         {"a STRUCT(x INT, y DOUBLE), b struct<x: int, y: array<date>>",
          "a STRUCT(x INTEGER, y DOUBLE), b STRUCT(x INTEGER, y DATE[])"},
         {"a ROW(b STRUCT(c INT)[])[]", "a STRUCT(b STRUCT(c INTEGER)[])[]"},
-        {"\"order\" INT, \"a b\" INT, \"q\"\"q\" INT", "\"order\" INTEGER, \"a b\" INTEGER, \"q\"\"q\" INTEGER"},
+        {"\"order\" INT, \"a b\" INT, \"q\"\"q\" INT",
+         "\"order\" INTEGER, \"a b\" INTEGER, \"q\"\"q\" INTEGER"},
         {" a /* c */ INT , -- rest\n b INT ", "a INTEGER, b INTEGER"},
         {"", ""},
     };
@@ -94,7 +97,8 @@ TEST(nesting_deeper_than_the_limit_is_refused)
         strcat(text, "[]");
     mr_schema_unref(parse(text));
     strcat(text, "[]");
-    CHECK_FAILS(mr_schema_parse(text, strlen(text), &schema, &err), &err, MR_CONFIG, "nested deeper");
+    CHECK_FAILS(mr_schema_parse(text, strlen(text), &schema, &err), &err, MR_CONFIG,
+                "nested deeper");
 }
 
 TEST(names_are_found_exactly_first_then_without_case)
@@ -124,8 +128,11 @@ TEST(printing_a_type_into_little_room_terminates_and_says_what_it_needs)
 TEST(schemas_differ_by_name_type_and_order)
 {
     struct mr_schema *a = parse("a INT, b STRUCT(x INT)");
-    static const char *const others[] = {"a INT", "a INT, c STRUCT(x INT)", "a BIGINT, b STRUCT(x INT)",
-                                         "b STRUCT(x INT), a INT", "a INT, b STRUCT(y INT)",
+    static const char *const others[] = {"a INT",
+                                         "a INT, c STRUCT(x INT)",
+                                         "a BIGINT, b STRUCT(x INT)",
+                                         "b STRUCT(x INT), a INT",
+                                         "a INT, b STRUCT(y INT)",
                                          "a INT, b STRUCT(x INT)[]"};
 
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {

@@ -9,10 +9,13 @@ struct row {
     const char *bad; /* part of it, or NULL: none */
 };
 
-static void check_table(const char *declared, const char *options, const struct row *table, size_t count)
+static void check_table(const char *declared, const char *options, const struct row *table,
+                        size_t count)
 {
-    struct decode_setup setup = {
-        .format = &mr__format_csv, .declared = declared, .options = options, .on_error = MR_ON_ERROR_SKIP};
+    struct decode_setup setup = {.format = &mr__format_csv,
+                                 .declared = declared,
+                                 .options = options,
+                                 .on_error = MR_ON_ERROR_SKIP};
 
     for (size_t i = 0; i < count; i++) {
         struct decoded d;
@@ -55,7 +58,8 @@ TEST(records_quotes_nulls_and_damage_are_read_as_the_table_says)
         {"1,a,b\n2,c\n", "2|c\n", "1:0:5: 3 columns where there must be 2"},
         {"1\n2,c\n", "2|c\n", "1:0:1: 1 columns where there must be 2"},
         {"x,a\n2,c\n", "2|c\n", "1:0:3: column 'n': 'x' is not a BIGINT"},
-        {"1,a\n99999999999999999999,b\n", "1|a\n", "2:4:22: column 'n': '99999999999999999999' is not a BIGINT"},
+        {"1,a\n99999999999999999999,b\n", "1|a\n",
+         "2:4:22: column 'n': '99999999999999999999' is not a BIGINT"},
         {"1,a\"b\n2,c\n", "2|c\n", "a quote inside a field"},
         {"1,\"a\"b\n2,c\n", "2|c\n", "bytes behind a closing quote"},
         {"1,\"a\n2,c\n3,d\n", "2|c\n3|d\n", "1:0:4: a quoted field without its end"},
@@ -70,9 +74,10 @@ TEST(records_quotes_nulls_and_damage_are_read_as_the_table_says)
 TEST(values_of_every_type_are_read_as_sql_text)
 {
     static const struct row table[] = {
-        {"true,1.5,2.50,2026-11-21,2026-11-21 10:00:00.5,ab\n", "true|1.5|2.50|2026-11-21|2026-11-21 10:00:00.5|\\x6162\n",
-         NULL},
-        {"F,NaN,-0.01,,2026-11-21T10:00:00+02:00,\n", "false|NaN|-0.01|null|2026-11-21 08:00:00|null\n", NULL},
+        {"true,1.5,2.50,2026-11-21,2026-11-21 10:00:00.5,ab\n",
+         "true|1.5|2.50|2026-11-21|2026-11-21 10:00:00.5|\\x6162\n", NULL},
+        {"F,NaN,-0.01,,2026-11-21T10:00:00+02:00,\n",
+         "false|NaN|-0.01|null|2026-11-21 08:00:00|null\n", NULL},
         {"maybe,,,,,\n", "", "'maybe' is not a BOOLEAN"},
         {",1.5.5,,,,\n", "", "'1.5.5' is not a DOUBLE"},
         {",,1.005,,,\n", "", "'1.005' is not a DECIMAL(5,2)"},
@@ -85,7 +90,8 @@ TEST(values_of_every_type_are_read_as_sql_text)
 
 TEST(options_change_delimiter_null_quote_and_escape)
 {
-    static const struct row tabs[] = {{"1\ta,b\n2\t\\N\n3\t\"\\N\"\n", "1|a,b\n2|null\n3|\\N\n", NULL}};
+    static const struct row tabs[] = {
+        {"1\ta,b\n2\t\\N\n3\t\"\\N\"\n", "1|a,b\n2|null\n3|\\N\n", NULL}};
     static const struct row quotes[] = {
         {"1,'a,b'\n2,\"x\n3,'it''s'\n", "1|a,b\n2|\"x\n3|it's\n", NULL},
     };
@@ -181,9 +187,11 @@ TEST(a_cut_is_never_inside_quotes)
     };
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct mr_options *options = format_options(&mr__format_csv, table[i].options, MR_OPTION_SOURCE);
-        CHECK_EQ_UINT(mr__format_csv.cut(options, (struct mr_slice){table[i].data, strlen(table[i].data)}),
-                      table[i].want);
+        struct mr_options *options =
+            format_options(&mr__format_csv, table[i].options, MR_OPTION_SOURCE);
+        CHECK_EQ_UINT(
+            mr__format_csv.cut(options, (struct mr_slice){table[i].data, strlen(table[i].data)}),
+            table[i].want);
         mr_options_free(options);
     }
 }
@@ -194,10 +202,12 @@ TEST(nested_columns_and_contradicting_options_are_refused)
     struct mr_error err = {0};
 
     CHECK_OK(mr_schema_parse("l INT[]", 7, &schema, &err), &err);
-    CHECK_FAILS(mr__format_csv.check(schema, NULL, false, &err), &err, MR_CONFIG, "cannot read column 'l' as csv");
+    CHECK_FAILS(mr__format_csv.check(schema, NULL, false, &err), &err, MR_CONFIG,
+                "cannot read column 'l' as csv");
     mr_schema_unref(schema);
     CHECK_OK(mr_schema_parse("a INT", 5, &schema, &err), &err);
-    static const char *const wrong[] = {"delimiter=ab", "delimiter=\"", "quote=xy", "delimiter=;quote=;"};
+    static const char *const wrong[] = {"delimiter=ab", "delimiter=\"", "quote=xy",
+                                        "delimiter=;quote=;"};
     for (size_t i = 0; i < 3; i++) {
         struct mr_options *options = format_options(&mr__format_csv, wrong[i], MR_OPTION_SOURCE);
         CHECK_STATUS(mr__format_csv.check(schema, options, false, NULL), MR_CONFIG);
@@ -211,7 +221,8 @@ TEST(what_is_written_quotes_what_it_must_and_reads_back_the_same)
     struct decode_setup setup = {.format = &mr__format_csv,
                                  .declared = "n BIGINT, t TEXT, d DOUBLE, ts TIMESTAMP",
                                  .options = "header=true"};
-    const char *data = "n,t,d,ts\n1,\"a,\"\"b\n\",0.1,2026-11-21 10:00:00\n,,,\n2,\"\",-1.5,2026-11-21 10:00:00.25\n";
+    const char *data = "n,t,d,ts\n1,\"a,\"\"b\n\",0.1,2026-11-21 "
+                       "10:00:00\n,,,\n2,\"\",-1.5,2026-11-21 10:00:00.25\n";
     struct decoded d;
     struct decoded again;
     struct mr_buf text;

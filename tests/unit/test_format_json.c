@@ -5,9 +5,10 @@
 
 /* ---- one line each --------------------------------------------------------------------------- */
 
-static const char columns[] = "b BOOLEAN, i8 TINYINT, i INT, n BIGINT, u UBIGINT, f FLOAT, d DOUBLE, m DECIMAL(6,2), "
-                              "t TEXT, y BLOB, dt DATE, ts TIMESTAMP, tn TIMESTAMP_NS, l INT[], "
-                              "s STRUCT(x INT, t TEXT, p STRUCT(q INT[]))";
+static const char columns[] =
+    "b BOOLEAN, i8 TINYINT, i INT, n BIGINT, u UBIGINT, f FLOAT, d DOUBLE, m DECIMAL(6,2), "
+    "t TEXT, y BLOB, dt DATE, ts TIMESTAMP, tn TIMESTAMP_NS, l INT[], "
+    "s STRUCT(x INT, t TEXT, p STRUCT(q INT[]))";
 
 struct row {
     const char *line;
@@ -142,7 +143,8 @@ static const struct row rows[] = {
     {"{\"t\":\"\"}", "t", ""},
     {"{\"t\":\"a b\"}", "t", "a b"},
     {"{\"t\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"}", "t", "\"\\/\b\f\n\r\t"},
-    {"{\"t\":\"\\u0041\\u00e9\\u20ac\\ud83d\\ude00\"}", "t", "A\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"},
+    {"{\"t\":\"\\u0041\\u00e9\\u20ac\\ud83d\\ude00\"}", "t",
+     "A\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"},
     {"{\"t\":\"x\\ud83d\\ude00y\"}", "t", "x\xf0\x9f\x98\x80y"},
     {"{\"t\":\"\xed\x95\x9c\xea\xb8\x80\"}", "t", "\xed\x95\x9c\xea\xb8\x80"},
     {"{\"t\":\"\\ud83d\"}", "t", "!half a surrogate pair"},
@@ -216,7 +218,8 @@ static void check_row(const struct row *row, bool general)
     struct decoded d;
 
     /* The line thrice, so that the second and third meet learned steps; then one that must not be hurt. */
-    int size = snprintf(data, sizeof data, "%s\n%s\n%s\n{\"n\":42}\n", row->line, row->line, row->line);
+    int size =
+        snprintf(data, sizeof data, "%s\n%s\n%s\n{\"n\":42}\n", row->line, row->line, row->line);
     CHECK(size > 0 && (size_t)size < sizeof data);
     format_decode(&setup, data, (size_t)size, &d);
     CHECK_EQ_INT(d.status, MR_OK);
@@ -252,8 +255,10 @@ TEST(every_line_of_the_table_is_taken_or_refused_as_it_says)
 
 static void decode(const char *declared, const char *options, const char *data, struct decoded *ret)
 {
-    struct decode_setup setup = {
-        .format = &mr__format_json, .declared = declared, .options = options, .on_error = MR_ON_ERROR_SKIP};
+    struct decode_setup setup = {.format = &mr__format_json,
+                                 .declared = declared,
+                                 .options = options,
+                                 .on_error = MR_ON_ERROR_SKIP};
 
     format_decode(&setup, data, strlen(data), ret);
     CHECK_EQ_INT(ret->status, MR_OK);
@@ -290,8 +295,10 @@ TEST(the_policy_fail_names_place_column_value_and_remedy)
 
     format_decode(&setup, data, strlen(data), &d);
     CHECK_EQ_INT(d.status, MR_BAD_DATA);
-    CHECK_EQ_STR(d.err.text, "cannot decode 'part-1' line 2 (byte 16): column 'n': '12x' is not a BIGINT; fix the "
-                             "record, or set on_error = 'skip' or 'into TABLE'");
+    CHECK_EQ_STR(
+        d.err.text,
+        "cannot decode 'part-1' line 2 (byte 16): column 'n': '12x' is not a BIGINT; fix the "
+        "record, or set on_error = 'skip' or 'into TABLE'");
     CHECK_EQ_STR(d.rows, "1|x\n");
     decoded_release(&d);
 }
@@ -301,17 +308,22 @@ TEST(keys_in_any_order_missing_and_new_keys_are_found)
     struct decoded d;
 
     decode("a INT, b INT, c INT", NULL,
-           "{\"a\":1,\"b\":2,\"c\":3}\n{\"a\":4,\"c\":5}\n{\"c\":6,\"b\":7,\"a\":8}\n{\"z\":0,\"a\":1,\"b\":2,\"c\":3}\n"
-           "{\"a\":1,\"z\":[1,{}],\"b\":2,\"c\":3}\n{\"b\":9}\n{}\n{\"a\":1,\"b\":2,\"c\":3}\n{\"a\": 1, \"b\": 2}\n",
+           "{\"a\":1,\"b\":2,\"c\":3}\n{\"a\":4,\"c\":5}\n{\"c\":6,\"b\":7,\"a\":8}\n{\"z\":0,"
+           "\"a\":1,\"b\":2,\"c\":3}\n"
+           "{\"a\":1,\"z\":[1,{}],\"b\":2,\"c\":3}\n{\"b\":9}\n{}\n{\"a\":1,\"b\":2,\"c\":3}\n{"
+           "\"a\": 1, \"b\": 2}\n",
            &d);
-    CHECK_EQ_STR(d.rows, "1|2|3\n4|null|5\n8|7|6\n1|2|3\n1|2|3\nnull|9|null\nnull|null|null\n1|2|3\n1|2|null\n");
+    CHECK_EQ_STR(
+        d.rows,
+        "1|2|3\n4|null|5\n8|7|6\n1|2|3\n1|2|3\nnull|9|null\nnull|null|null\n1|2|3\n1|2|null\n");
     CHECK_EQ_STR(d.bad, "");
     decoded_release(&d);
 }
 
 TEST(columns_that_nobody_wants_cost_no_column_and_a_query_may_want_none)
 {
-    struct decode_setup setup = {.format = &mr__format_json, .declared = "a INT, b TEXT", .wanted = "b TEXT"};
+    struct decode_setup setup = {
+        .format = &mr__format_json, .declared = "a INT, b TEXT", .wanted = "b TEXT"};
     const char *data = "{\"a\":1,\"b\":\"x\"}\n{\"b\":\"y\",\"a\":2}\n";
     struct decoded d;
 
@@ -329,7 +341,8 @@ TEST(strings_become_numbers_when_asked_to)
     struct decoded d;
 
     decode("n BIGINT, d DOUBLE, b BOOLEAN, m DECIMAL(5,1)", "coerce_strings=true",
-           "{\"n\":\"5\",\"d\":\"1.5\",\"b\":\"true\",\"m\":\"2.5\"}\n{\"n\":\"\\u0035\"}\n{\"n\":\"x\"}\n{\"n\":\"5\n"
+           "{\"n\":\"5\",\"d\":\"1.5\",\"b\":\"true\",\"m\":\"2.5\"}\n{\"n\":\"\\u0035\"}\n{\"n\":"
+           "\"x\"}\n{\"n\":\"5\n"
            "{\"n\":\"123456789012345678901\"}\n{\"n\":\"\"}\n",
            &d);
     CHECK_EQ_STR(d.rows, "5|1.5|true|2.5\n5|null|null|null\n");
@@ -342,17 +355,20 @@ TEST(timestamps_are_numbers_of_the_unit_that_is_set)
     struct decoded d;
 
     decode("ts TIMESTAMP", "timestamp_format=epoch_ms",
-           "{\"ts\":1500000000123}\n{\"ts\":-1}\n{\"ts\":1.5}\n{\"ts\":\"1500000000123\"}\n{\"ts\":1e3}\n"
+           "{\"ts\":1500000000123}\n{\"ts\":-1}\n{\"ts\":1.5}\n{\"ts\":\"1500000000123\"}\n{\"ts\":"
+           "1e3}\n"
            "{\"ts\":9223372036854775807}\n",
            &d);
-    CHECK_EQ_STR(d.rows, "2017-07-14 02:40:00.123\n1969-12-31 23:59:59.999\n1970-01-01 00:00:00.0015\n"
-                         "1970-01-01 00:00:01\n");
+    CHECK_EQ_STR(d.rows,
+                 "2017-07-14 02:40:00.123\n1969-12-31 23:59:59.999\n1970-01-01 00:00:00.0015\n"
+                 "1970-01-01 00:00:01\n");
     CHECK_CONTAINS(d.bad, "4:");
     CHECK_CONTAINS(d.bad, "6:");
     decoded_release(&d);
     decode("ts TIMESTAMP, tn TIMESTAMP_NS", "timestamp_format=epoch_s;coerce_strings=true",
            "{\"ts\":1500000000.25,\"tn\":1.000000001}\n{\"ts\":\"1500000000\"}\n", &d);
-    CHECK_EQ_STR(d.rows, "2017-07-14 02:40:00.25|1970-01-01 00:00:01.000000001\n2017-07-14 02:40:00|null\n");
+    CHECK_EQ_STR(
+        d.rows, "2017-07-14 02:40:00.25|1970-01-01 00:00:01.000000001\n2017-07-14 02:40:00|null\n");
     decoded_release(&d);
     decode("ts TIMESTAMP", "timestamp_format=epoch_us", "{\"ts\":1}\n{\"ts\":1.5}\n", &d);
     CHECK_EQ_STR(d.rows, "1970-01-01 00:00:00.000001\n");
@@ -376,7 +392,8 @@ TEST(lines_longer_than_a_piece_are_decoded)
     size_t size = 300000;
     char *data = malloc(3 * size);
     size_t used = 0;
-    struct decode_setup setup = {.format = &mr__format_json, .declared = "n INT, l INT[]", .wanted = "n INT"};
+    struct decode_setup setup = {
+        .format = &mr__format_json, .declared = "n INT, l INT[]", .wanted = "n INT"};
     struct decoded d;
 
     for (int line = 0; line < 2; line++) {
@@ -429,7 +446,8 @@ TEST(nesting_is_limited_to_64_levels)
 
 TEST(every_cut_of_a_line_is_refused_except_the_whole)
 {
-    const char *line = "{\"t\":\"a\\u00e9\\n\",\"n\":12,\"d\":1.5e3,\"b\":true,\"l\":[1,{\"y\":null}],\"s\":{\"x\":1}}";
+    const char *line = "{\"t\":\"a\\u00e9\\n\",\"n\":12,\"d\":1.5e3,\"b\":true,\"l\":[1,{\"y\":"
+                       "null}],\"s\":{\"x\":1}}";
     struct decode_setup setup = {.format = &mr__format_json,
                                  .declared = "t TEXT, n INT, d DOUBLE, s STRUCT(x INT), b BOOLEAN",
                                  .on_error = MR_ON_ERROR_SKIP};
@@ -459,10 +477,18 @@ static uint64_t next_random(void)
 /* A line as producers make it, with now and then a missing key, another order, or another kind of value. */
 static size_t make_line(char *line, size_t size)
 {
-    static const char *const values[] = {
-        "\"user\": \"9f3c1d\"", "\"n\": 1234",     "\"t\": \"caf\\u00e9 \xed\x95\x9c\"", "\"d\": -1.25e2",
-        "\"b\": true",          "\"x\": [1, \"]\"]", "\"s\": {\"x\": 5, \"y\": {}}",       "\"ts\": \"2026-11-21T10:00:00Z\"",
-        "\"n\": null",          "\"t\": \"\"",      "\"u\": \"\\\\\\\"\"",               "\"l\": [3, 4]"};
+    static const char *const values[] = {"\"user\": \"9f3c1d\"",
+                                         "\"n\": 1234",
+                                         "\"t\": \"caf\\u00e9 \xed\x95\x9c\"",
+                                         "\"d\": -1.25e2",
+                                         "\"b\": true",
+                                         "\"x\": [1, \"]\"]",
+                                         "\"s\": {\"x\": 5, \"y\": {}}",
+                                         "\"ts\": \"2026-11-21T10:00:00Z\"",
+                                         "\"n\": null",
+                                         "\"t\": \"\"",
+                                         "\"u\": \"\\\\\\\"\"",
+                                         "\"l\": [3, 4]"};
     size_t used = (size_t)snprintf(line, size, "{");
     bool odd = next_random() % 4 == 0;
 
@@ -470,7 +496,8 @@ static size_t make_line(char *line, size_t size)
         size_t pick = odd ? next_random() % 12 : i;
         if (odd && next_random() % 5 == 0)
             continue;
-        used += (size_t)snprintf(line + used, size - used, "%s%s", used > 1 ? ", " : "", values[pick]);
+        used +=
+            (size_t)snprintf(line + used, size - used, "%s%s", used > 1 ? ", " : "", values[pick]);
     }
     used += (size_t)snprintf(line + used, size - used, "}\n");
     return used;
@@ -481,7 +508,8 @@ TEST(random_damage_gives_the_same_rows_and_reports_with_and_without_prediction)
     static const char pieces[] = "\"\\{}[]:,0123456789.-+eE tfn\n\r\t\x01\xff\xc3\xa9x";
     struct decode_setup setup = {
         .format = &mr__format_json,
-        .declared = "n BIGINT, t TEXT, d DOUBLE, b BOOLEAN, s STRUCT(x INT, y TEXT), ts TIMESTAMP, l INT[]",
+        .declared =
+            "n BIGINT, t TEXT, d DOUBLE, b BOOLEAN, s STRUCT(x INT, y TEXT), ts TIMESTAMP, l INT[]",
         .options = "coerce_strings=true",
         .on_error = MR_ON_ERROR_SKIP};
     int rounds = test_quick() ? 300 : 1500;
@@ -517,7 +545,8 @@ TEST(rows_do_not_depend_on_where_the_data_is_cut)
 {
     char data[20000];
     size_t size = 0;
-    struct decode_setup setup = {.format = &mr__format_json, .declared = "n BIGINT, t TEXT, d DOUBLE"};
+    struct decode_setup setup = {.format = &mr__format_json,
+                                 .declared = "n BIGINT, t TEXT, d DOUBLE"};
     struct decoded whole;
 
     random_state = test_seed(77);
@@ -543,7 +572,8 @@ TEST(rows_do_not_depend_on_where_the_data_is_cut)
 
 /* ---- encoder --------------------------------------------------------------------------------- */
 
-static void check_encoded(const char *declared, const char *options, const char *in, const char *want)
+static void check_encoded(const char *declared, const char *options, const char *in,
+                          const char *want)
 {
     struct decoded d;
     struct mr_buf text;
@@ -560,18 +590,21 @@ static void check_encoded(const char *declared, const char *options, const char 
 
 TEST(rows_are_written_with_keys_in_schema_order_and_nulls_left_out)
 {
-    check_encoded("a INT, t TEXT, d DOUBLE, m DECIMAL(6,2), b BOOLEAN", NULL,
-                  "{\"t\":\"q\\\"\\\\\\n\\u0001\xc3\xa9\",\"a\":1,\"d\":0.1,\"m\":1.5,\"b\":true}\n{}\n",
-                  "{\"a\":1,\"t\":\"q\\\"\\\\\\n\\u0001\xc3\xa9\",\"d\":0.1,\"m\":1.50,\"b\":true}\n{}\n");
-    check_encoded("a INT, s STRUCT(x INT, y TEXT)", "ignore_null_fields=false", "{\"s\":{\"x\":1}}\n",
-                  "{\"a\":null,\"s\":{\"x\":1,\"y\":null}}\n");
+    check_encoded(
+        "a INT, t TEXT, d DOUBLE, m DECIMAL(6,2), b BOOLEAN", NULL,
+        "{\"t\":\"q\\\"\\\\\\n\\u0001\xc3\xa9\",\"a\":1,\"d\":0.1,\"m\":1.5,\"b\":true}\n{}\n",
+        "{\"a\":1,\"t\":\"q\\\"\\\\\\n\\u0001\xc3\xa9\",\"d\":0.1,\"m\":1.50,\"b\":true}\n{}\n");
+    check_encoded("a INT, s STRUCT(x INT, y TEXT)", "ignore_null_fields=false",
+                  "{\"s\":{\"x\":1}}\n", "{\"a\":null,\"s\":{\"x\":1,\"y\":null}}\n");
     check_encoded("d DOUBLE, l DOUBLE[]", NULL, "{\"d\":\"NaN\",\"l\":[1,null,\"-Infinity\"]}\n",
                   "{\"d\":\"NaN\",\"l\":[1.0,null,\"-Infinity\"]}\n");
-    check_encoded("dt DATE, ts TIMESTAMP, tn TIMESTAMP_NS", NULL,
-                  "{\"dt\":\"2026-11-21\",\"ts\":\"2026-01-01\",\"tn\":\"2026-01-01T00:00:00.5Z\"}\n"
-                  "{\"ts\":\"2026-01-01T00:00:00.1234Z\",\"tn\":\"2026-01-01T00:00:00.123456789Z\"}\n",
-                  "{\"dt\":\"2026-11-21\",\"ts\":\"2026-01-01T00:00:00.000Z\",\"tn\":\"2026-01-01T00:00:00.500Z\"}\n"
-                  "{\"ts\":\"2026-01-01T00:00:00.123400Z\",\"tn\":\"2026-01-01T00:00:00.123456789Z\"}\n");
+    check_encoded(
+        "dt DATE, ts TIMESTAMP, tn TIMESTAMP_NS", NULL,
+        "{\"dt\":\"2026-11-21\",\"ts\":\"2026-01-01\",\"tn\":\"2026-01-01T00:00:00.5Z\"}\n"
+        "{\"ts\":\"2026-01-01T00:00:00.1234Z\",\"tn\":\"2026-01-01T00:00:00.123456789Z\"}\n",
+        "{\"dt\":\"2026-11-21\",\"ts\":\"2026-01-01T00:00:00.000Z\",\"tn\":\"2026-01-01T00:00:00."
+        "500Z\"}\n"
+        "{\"ts\":\"2026-01-01T00:00:00.123400Z\",\"tn\":\"2026-01-01T00:00:00.123456789Z\"}\n");
 }
 
 TEST(what_was_written_reads_back_the_same)
@@ -583,7 +616,8 @@ TEST(what_was_written_reads_back_the_same)
     enum mr_status status;
     char data[8000];
     size_t size = 0;
-    const char *declared = "n BIGINT, t TEXT, d DOUBLE, b BOOLEAN, s STRUCT(x INT, y TEXT), ts TIMESTAMP, l INT[]";
+    const char *declared =
+        "n BIGINT, t TEXT, d DOUBLE, b BOOLEAN, s STRUCT(x INT, y TEXT), ts TIMESTAMP, l INT[]";
 
     random_state = test_seed(5);
     for (int i = 0; i < 20; i++)

@@ -8,7 +8,8 @@
 
 static void decode(const char *declared, const char *data, size_t size_bytes, struct decoded *ret)
 {
-    struct decode_setup setup = {.format = &mr__format_text, .declared = declared, .on_error = MR_ON_ERROR_SKIP};
+    struct decode_setup setup = {
+        .format = &mr__format_text, .declared = declared, .on_error = MR_ON_ERROR_SKIP};
 
     format_decode(&setup, data, size_bytes, ret);
     CHECK_EQ_INT(ret->status, MR_OK);
@@ -17,10 +18,17 @@ static void decode(const char *declared, const char *data, size_t size_bytes, st
 TEST(every_line_is_a_row_without_its_line_end)
 {
     static const char *const table[][2] = {
-        {"", ""},          {"\n", "\n"},           {"a", "a\n"},
-        {"a\n", "a\n"},    {"a\nb", "a\nb\n"},     {"a\r\nb\r\n", "a\nb\n"},
-        {"a\n\nb\n", "a\n\nb\n"}, {"\r\n", "\n"},  {"a\rb\n", "a\rb\n"},
-        {"a long line, longer than sixteen bytes\nx\n", "a long line, longer than sixteen bytes\nx\n"},
+        {"", ""},
+        {"\n", "\n"},
+        {"a", "a\n"},
+        {"a\n", "a\n"},
+        {"a\nb", "a\nb\n"},
+        {"a\r\nb\r\n", "a\nb\n"},
+        {"a\n\nb\n", "a\n\nb\n"},
+        {"\r\n", "\n"},
+        {"a\rb\n", "a\rb\n"},
+        {"a long line, longer than sixteen bytes\nx\n",
+         "a long line, longer than sixteen bytes\nx\n"},
         {"\xed\x95\x9c\n", "\xed\x95\x9c\n"},
     };
 
@@ -112,7 +120,8 @@ TEST(random_lines_come_out_as_a_plain_splitter_has_them)
 
 TEST(a_query_that_wants_no_column_counts_lines)
 {
-    struct decode_setup setup = {.format = &mr__format_text, .declared = "value TEXT", .wanted = ""};
+    struct decode_setup setup = {
+        .format = &mr__format_text, .declared = "value TEXT", .wanted = ""};
     struct decoded d;
 
     format_decode(&setup, "a\nb\nc", 5, &d);
