@@ -3,14 +3,11 @@
  *
  * Called by the formats, JSON, the SQL front end and options.
  *
- * Doubles are printed with the fewest digits that parse back to the same value.  Up to 15 digits a
- * decimal is found by scaling: two different decimals of at most 15 digits never are the same
- * double, so one that divides back to the value is the only one.  Everything else goes through the
- * C library's exact conversions in a "C" locale of our own.  Exponent form is used below 1e-4 and
- * from 1e16 on, as DuckDB does.
+ * Doubles are printed with the fewest digits that parse back to the same value (shortest.c), in
+ * exponent form below 1e-4 and from 1e16 on, as DuckDB does.
  *
  * Parsing: at most 19 digits and a power of ten up to 22 are one exact operation on exact operands,
- * so the one rounding is correct; the rest goes through strtod in the same "C" locale.
+ * so the one rounding is correct; the rest goes through strtod in a "C" locale of our own.
  *
  * Thread: any.
  */
@@ -18,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/shortest.h"
 
 #include <errno.h>
 #include <locale.h>
@@ -162,84 +160,17 @@ static size_t lay_out(const char *digits, size_t count, int exponent, char *text
     return (size_t)(at - text);
 }
 
-static size_t without_end_zeros(const char *digits, size_t count)
+/* significand * 2^exponent > 0. */
+static size_t print_shortest(uint64_t significand, int exponent, bool narrow_below, char *text)
 {
+    struct mr__decimal decimal = mr__shortest(significand, exponent, narrow_below);
+    char digits[24];
+    size_t count = mr_uint_print(decimal.digits, digits);
+    int first = decimal.exponent + (int)count - 1;
+
     while (count > 1 && digits[count - 1] == '0')
         count--;
-    return count;
-}
-
-/* value in [1e-5, 1e15): tries 0, 1, 2 ... decimals as long as there are at most 15 digits. */
-static size_t print_by_scaling(double value, char *text)
-{
-    char digits[24];
-
-    for (unsigned decimals = 0; decimals <= 15; decimals++) {
-        double scaled = value * powers[decimals];
-        uint64_t whole;
-        size_t count;
-
-        if (scaled >= 1e15)
-            return 0;
-        whole = (uint64_t)(scaled + 0.5);
-        if ((double)whole / powers[decimals] != value)
-            continue;
-        count = mr_uint_print(whole, digits);
-        return lay_out(digits, without_end_zeros(digits, count), (int)count - 1 - (int)decimals,
-                       text);
-    }
-    return 0;
-}
-
-/* The exactly rounded first `count` digits of value; returns the decimal exponent of the first. */
-static int exact_digits(double value, unsigned count, char *digits)
-{
-    char text[64];
-    locale_t before = uselocale(the_c_locale());
-    char *exponent;
-
-    snprintf(text, sizeof(text), "%.*e", (int)count - 1, value);
-    uselocale(before);
-    exponent = strchr(text, 'e');
-    MR_ASSERT(exponent != NULL);
-    digits[0] = text[0];
-    if (count > 1)
-        memcpy(digits + 1, text + 2, count - 1);
-    digits[count] = '\0';
-    return (int)strtol(exponent + 1, NULL, 10);
-}
-
-static bool same_double(const char *digits, size_t count, int exponent, double value)
-{
-    char text[64];
-
-    snprintf(text, sizeof(text), "%.*se%d", (int)count, digits, exponent - (int)count + 1);
-    return strtod_l(text, NULL, the_c_locale()) == value;
-}
-
-static bool same_float(const char *digits, size_t count, int exponent, double value)
-{
-    char text[64];
-
-    snprintf(text, sizeof(text), "%.*se%d", (int)count, digits, exponent - (int)count + 1);
-    return (double)strtof_l(text, NULL, the_c_locale()) == value;
-}
-
-/*
- * Tries `from` digits and more. Below the smallest normal number fewer digits than `from` may do,
- * so the caller starts at one there.
- */
-static size_t print_by_trying(double value, unsigned from, unsigned last,
-                              bool (*same)(const char *, size_t, int, double), char *text)
-{
-    char digits[24];
-
-    for (unsigned count = from;; count++) {
-        int exponent = exact_digits(value, count, digits);
-
-        if (count >= last || same(digits, count, exponent, value))
-            return lay_out(digits, without_end_zeros(digits, count), exponent, text);
-    }
+    return lay_out(digits, count, first, text);
 }
 
 static size_t print_special(double value, char *text)
@@ -250,9 +181,26 @@ static size_t print_special(double value, char *text)
     return strlen(name);
 }
 
+/* An IEEE number without its sign bit. */
+static size_t print_bits(uint64_t bits, unsigned fraction_bits, int bias, char *text)
+{
+    uint64_t fraction = bits & ((UINT64_C(1) << fraction_bits) - 1);
+    int exponent = (int)(bits >> fraction_bits);
+
+    if (bits == 0) {
+        memcpy(text, "0.0", 4);
+        return 3;
+    }
+    if (exponent == 0)
+        return print_shortest(fraction, 1 - bias, false, text);
+    return print_shortest(fraction | (UINT64_C(1) << fraction_bits), exponent - bias,
+                          fraction == 0 && exponent > 1, text);
+}
+
 size_t mr_double_print(double value, char *text)
 {
-    size_t size;
+    enum { FRACTION_BITS = 52, BIAS = 1023 + FRACTION_BITS };
+    uint64_t bits;
     size_t sign = 0;
 
     if (!isfinite(value))
@@ -261,21 +209,14 @@ size_t mr_double_print(double value, char *text)
         text[sign++] = '-';
         value = -value;
     }
-    if (value == 0) {
-        memcpy(text + sign, "0.0", 4);
-        return sign + 3;
-    }
-    if (value >= 1e-5 && value < 1e15) {
-        size = print_by_scaling(value, text + sign);
-        if (size > 0)
-            return sign + size;
-    }
-    return sign + print_by_trying(value, value < 2.2250738585072014e-308 ? 1 : 15, 17, same_double,
-                                  text + sign);
+    memcpy(&bits, &value, sizeof(bits));
+    return sign + print_bits(bits, FRACTION_BITS, BIAS, text + sign);
 }
 
 size_t mr_float_print(float value, char *text)
 {
+    enum { FRACTION_BITS = 23, BIAS = 127 + FRACTION_BITS };
+    uint32_t bits;
     size_t sign = 0;
 
     if (!isfinite(value))
@@ -284,12 +225,8 @@ size_t mr_float_print(float value, char *text)
         text[sign++] = '-';
         value = -value;
     }
-    if (value == 0) {
-        memcpy(text + sign, "0.0", 4);
-        return sign + 3;
-    }
-    return sign + print_by_trying((double)value, value < 1.17549435e-38f ? 1 : 6, 9, same_float,
-                                  text + sign);
+    memcpy(&bits, &value, sizeof(bits));
+    return sign + print_bits(bits, FRACTION_BITS, BIAS, text + sign);
 }
 
 size_t mr_double_print_fixed(double value, unsigned decimals, char *text)

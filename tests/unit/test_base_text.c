@@ -241,44 +241,66 @@ TEST(doubles_have_their_shortest_text)
     CHECK_EQ_STR(text, "1e-45");
 }
 
-/* Digits of the shortest text by trying all lengths with the C library. */
-static size_t fewest_digits(double value)
+/* The significant digits of a number's text. */
+static void digits_of(const char *text, char *digits)
 {
-    for (int digits = 1; digits < 17; digits++) {
-        char text[64];
-
-        snprintf(text, sizeof(text), "%.*e", digits - 1, value);
-        if (strtod(text, NULL) == value)
-            return (size_t)digits;
-    }
-    return 17;
-}
-
-static size_t digits_of(const char *text)
-{
-    char digits[MR_NUMBER_TEXT_BYTES];
     size_t count = 0;
-    size_t zeros = 0;
 
     for (; *text != '\0' && *text != 'e'; text++) {
         if (*text >= '0' && *text <= '9' && (count > 0 || *text != '0'))
             digits[count++] = *text;
     }
-    while (zeros < count && digits[count - 1 - zeros] == '0')
-        zeros++;
-    return count - zeros;
+    while (count > 0 && digits[count - 1] == '0')
+        count--;
+    digits[count] = '\0';
 }
 
-TEST(random_doubles_come_back_from_their_shortest_text)
+/*
+ * The text must read back, and be what the C library prints with the fewest digits that do. It may
+ * have fewer: beside a power of two the nearest decimal can lie outside while a farther one does.
+ */
+static void check_shortest(double value)
+{
+    char text[MR_NUMBER_TEXT_BYTES];
+    char library[64];
+    char have[64];
+    char want[64];
+    double back = 0;
+    size_t size = mr_double_print(value, text);
+
+    CHECK_EQ_UINT(strlen(text), size);
+    for (int digits = 0; digits < 17; digits++) {
+        snprintf(library, sizeof(library), "%.*e", digits, value);
+        if (strtod(library, NULL) == value)
+            break;
+    }
+    digits_of(text, have);
+    digits_of(library, want);
+    if (!mr_double_parse(text, size, &back) || back != value || strlen(have) > strlen(want) ||
+        (strlen(have) == strlen(want) && strcmp(have, want) != 0))
+        FAIL("%.17g prints as %s, the library says %s", value, text, library);
+}
+
+TEST(powers_of_two_and_their_neighbours_have_their_shortest_text)
+{
+    for (int exponent = -1074; exponent < 1024; exponent += test_quick() ? 13 : 1) {
+        double value = ldexp(1, exponent);
+
+        check_shortest(value);
+        check_shortest(nextafter(value, (double)INFINITY));
+        if (exponent > -1074)
+            check_shortest(nextafter(value, 0));
+    }
+    check_shortest(1.7976931348623157e308);
+}
+
+TEST(random_doubles_have_their_shortest_text)
 {
     uint64_t random = test_seed(88172645463325252u);
     int rounds = test_quick() ? 2000 : 20000;
 
     for (int i = 0; i < rounds; i++) {
-        char text[MR_NUMBER_TEXT_BYTES];
         double value;
-        double back;
-        size_t size;
 
         random ^= random << 13;
         random ^= random >> 7;
@@ -286,13 +308,38 @@ TEST(random_doubles_come_back_from_their_shortest_text)
         memcpy(&value, &random, sizeof(value));
         if (i % 2 == 0)
             value = (double)(random % 100000000) / (i % 4 == 0 ? 1000 : 7);
+        if (isfinite(value) && value != 0)
+            check_shortest(value);
+    }
+}
+
+TEST(random_floats_come_back_from_their_text)
+{
+    uint32_t random = (uint32_t)test_seed(2463534242u);
+
+    for (int i = 0; i < (test_quick() ? 2000 : 20000); i++) {
+        char text[MR_NUMBER_TEXT_BYTES];
+        char library[64];
+        char have[64];
+        char want[64];
+        float value;
+
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        memcpy(&value, &random, sizeof(value));
         if (!isfinite(value) || value == 0)
             continue;
-        size = mr_double_print(value, text);
-        CHECK_EQ_UINT(strlen(text), size);
-        CHECK(mr_double_parse(text, size, &back));
-        if (back != value || digits_of(text) != fewest_digits(value))
-            FAIL("%.17g prints as %s", value, text);
+        mr_float_print(value, text);
+        for (int digits = 0; digits < 9; digits++) {
+            snprintf(library, sizeof(library), "%.*e", digits, (double)value);
+            if (strtof(library, NULL) == value)
+                break;
+        }
+        digits_of(text, have);
+        digits_of(library, want);
+        if (strtof(text, NULL) != value || strlen(have) > strlen(want))
+            FAIL("%.9g prints as %s, the library says %s", (double)value, text, library);
     }
 }
 
