@@ -412,7 +412,8 @@ enum mr_status mr_fsrc_reader_next(struct mr_reader *reader, struct mr_batch **r
     /* Small files share a batch: the rest of the pipeline has a price per batch. */
     while (reader->piece != NULL || reader->piece_at < reader->piece_end) {
         MR_TRY(next_step(reader, &batch, err));
-        if (batch != NULL || mr_batch_builder_bytes(reader->builder) >= FSRC_BLOCK_BYTES / 2)
+        if (batch != NULL || (mr_batch_builder_row_count(reader->builder) > 0 &&
+                              mr_batch_builder_bytes(reader->builder) >= FSRC_BLOCK_BYTES / 2))
             break;
     }
     if (batch == NULL && mr_batch_builder_row_count(reader->builder) > 0)

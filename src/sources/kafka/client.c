@@ -1,0 +1,430 @@
+/*
+ * One librdkafka client of the Kafka source: configuration, metadata, watermarks, and why something failed.
+ *
+ * The client is shared by the planner and all readers (librdkafka is thread-safe).  There is no consumer group: partitions are
+ * consumed by number, and positions live in our checkpoint only.
+ *
+ * Errors come in two ways: as answers to calls ("timed out", which says nothing), and as events through error_cb ("connection to
+ * 127.0.0.1:9092 refused").  Events are collected as causes since the last success and named in our error.  Some of them end the
+ * waiting at once: wrong passwords and certificates do not get better by trying again.
+ *
+ * Secrets: values of kafka.* never appear in errors or logs; librdkafka's own messages name hosts and mechanisms, not passwords.
+ *
+ * Thread: any, except open and release: driver.
+ */
+#include "sources/kafka/kafka_source.h"
+
+#include "base/text.h"
+
+#include <inttypes.h>
+#include <regex.h>
+#include <string.h>
+
+enum { CALL_TIMEOUT_MS = 500, CONF_TEXT_BYTES = 512, TOPIC_RETRIES = 4, TOPIC_RETRY_MS = 250 };
+
+static void lock(struct mr_ksrc_client *client)
+{
+    while (atomic_flag_test_and_set_explicit(&client->lock, memory_order_acquire))
+        ;
+}
+
+static void unlock(struct mr_ksrc_client *client)
+{
+    atomic_flag_clear_explicit(&client->lock, memory_order_release);
+}
+
+/* --- configuration ------------------------------------------------------------------------------ */
+
+/* Ours by design, or without meaning here (structured.md 20.2). */
+static const char *const refused_keys[][2] = {
+    {"auto.offset.reset", "use 'start' and 'fail_on_data_loss'"},
+    {"enable.auto.commit", "offsets are kept in the checkpoint"},
+    {"enable.auto.offset.store", "offsets are kept in the checkpoint"},
+    {"enable.partition.eof", "it is always on"},
+    {"key.deserializer", "use 'format' and columns"},
+    {"value.deserializer", "use 'format' and columns"},
+    {"key.serializer", "it is for writing"},
+    {"value.serializer", "it is for writing"},
+    {"interceptor.classes", "it is for Java"},
+    {"bootstrap.servers", "use 'brokers'"},
+};
+
+static const char *const defaults[][2] = {
+    {"client.id", "millrace"},
+    {"isolation.level", "read_committed"},
+    {"check.crcs", "true"},
+    {"queued.max.messages.kbytes", "16384"},
+    {"fetch.queue.backoff.ms", "10"},
+    {"reconnect.backoff.max.ms", "1000"},
+    {"log.connection.close", "false"},
+    {"socket.nagle.disable", "true"},
+};
+
+/* librdkafka may quote the value that it does not like: only for keys that cannot hold a secret. */
+static bool may_quote(const char *key)
+{
+    return strstr(key, "password") == NULL && strstr(key, "secret") == NULL &&
+           strstr(key, "pem") == NULL && strstr(key, "jaas") == NULL &&
+           strstr(key, "token") == NULL && strstr(key, "oauth") == NULL;
+}
+
+static enum mr_status set_one(struct mr_ksrc_client *client, rd_kafka_conf_t *conf, const char *key,
+                              const char *value, struct mr_error *err)
+{
+    char text[CONF_TEXT_BYTES] = "";
+    rd_kafka_conf_res_t result = rd_kafka_conf_set(conf, key, value, text, sizeof(text));
+
+    if (result == RD_KAFKA_CONF_OK)
+        return MR_OK;
+    return MR_FAIL(err, MR_CONFIG, "wrong option 'kafka.%s' of source '%s': %s", key, client->name,
+                   may_quote(key)                    ? text
+                   : result == RD_KAFKA_CONF_UNKNOWN ? "librdkafka has no such property"
+                                                     : "librdkafka does not accept the value");
+}
+
+static enum mr_status set_user_keys(struct mr_ksrc_client *client, rd_kafka_conf_t *conf,
+                                    const struct mr_options *options, struct mr_error *err)
+{
+    const char *key;
+    const char *value;
+
+    for (size_t i = 0; mr_options_prefixed(options, "kafka.", i, &key, &value) && value != NULL;
+         i++) {
+        for (size_t k = 0; k < MR_ARRAY_SIZE(refused_keys); k++)
+            if (strcmp(key, refused_keys[k][0]) == 0)
+                return MR_FAIL(err, MR_CONFIG,
+                               "option 'kafka.%s' of source '%s' is not allowed: %s", key,
+                               client->name, refused_keys[k][1]);
+        if (strcmp(key, "group.id") == 0)
+            mr_ext_log('W', client->name,
+                       "kafka.group.id has no effect: there is no consumer group");
+        else
+            MR_TRY(set_one(client, conf, key, value, err));
+    }
+    return MR_OK;
+}
+
+/* --- events ------------------------------------------------------------------------------------- */
+
+static bool is_refusal(int code, const char *reason)
+{
+    if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+        code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED ||
+        code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+        code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
+        code == RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM)
+        return true;
+    /* A handshake also fails when a broker goes away in the middle: only what names certificates or alerts is final. */
+    return code == RD_KAFKA_RESP_ERR__SSL &&
+           (strstr(reason, "certificate") != NULL || strstr(reason, "alert") != NULL ||
+            strstr(reason, "verify") != NULL);
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+    struct mr_ksrc_client *client = opaque;
+    char cause[KSRC_CAUSE_BYTES];
+    size_t place = 0;
+
+    MR_UNUSED(rk);
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+        return; /* sums up the others */
+    mr_text_escape(reason, strlen(reason), cause, sizeof(cause));
+    lock(client);
+    client->refused = client->refused || is_refusal(code, reason);
+    /* One cause a broker: the text begins with its name. */
+    for (place = 0; place < client->cause_count; place++)
+        if (strncmp(client->causes[place], cause, strcspn(cause, " ")) == 0)
+            break;
+    if (place < KSRC_CAUSES_MAX) {
+        memcpy(client->causes[place], cause, sizeof(cause));
+        client->cause_count = MR_MAX(client->cause_count, place + 1);
+    }
+    unlock(client);
+}
+
+static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+    MR_UNUSED(rk);
+    MR_UNUSED(level);
+    mr_ext_log('D', "librdkafka", "%s: %s", facility, text);
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct mr_source_args *args,
+                                   struct mr_error *err)
+{
+    static const char *const fixed[][2] = {
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"enable.partition.eof", "true"},
+        {"auto.offset.reset", "error"},
+    };
+    char text[CONF_TEXT_BYTES] = "";
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    enum mr_status status = MR_OK;
+
+    client->env = args->env;
+    client->name = args->name;
+    client->brokers = mr_options_text(args->options, "brokers");
+    client->connect_timeout_us = mr_options_int(args->options, "connect_timeout");
+    atomic_flag_clear(&client->lock);
+    for (size_t i = 0; i < MR_ARRAY_SIZE(defaults); i++)
+        MR_TRY_GOTO(set_one(client, conf, defaults[i][0], defaults[i][1], err));
+    MR_TRY_GOTO(set_user_keys(client, conf, args->options, err));
+    for (size_t i = 0; i < MR_ARRAY_SIZE(fixed); i++)
+        MR_TRY_GOTO(set_one(client, conf, fixed[i][0], fixed[i][1], err));
+    MR_TRY_GOTO(set_one(client, conf, "bootstrap.servers", client->brokers, err));
+    rd_kafka_conf_set_opaque(conf, client);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_log_cb(conf, on_log);
+    client->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
+    if (client->rk != NULL)
+        conf = NULL; /* taken */
+    else
+        status = MR_FAIL(err, MR_CONFIG, "cannot open Kafka source '%s': %s", args->name, text);
+done:
+    if (conf != NULL)
+        rd_kafka_conf_destroy(conf);
+    return status;
+}
+
+void mr_ksrc_client_release(struct mr_ksrc_client *client)
+{
+    if (client->rk != NULL)
+        rd_kafka_destroy(client->rk);
+    client->rk = NULL;
+}
+
+void mr_ksrc_client_succeeded(struct mr_ksrc_client *client)
+{
+    lock(client);
+    client->cause_count = 0;
+    client->refused = false;
+    unlock(client);
+}
+
+/* "; cause; cause" of what was collected, at most size bytes. */
+static void print_causes(struct mr_ksrc_client *client, char *text, size_t size)
+{
+    size_t at = 0;
+
+    text[0] = '\0';
+    lock(client);
+    for (size_t i = 0; i < client->cause_count && at + 4 < size; i++) {
+        size_t length = strlen(client->causes[i]);
+
+        memcpy(text + at, "; ", 2);
+        at += 2;
+        length = MR_MIN(length, size - at - 1);
+        memcpy(text + at, client->causes[i], length);
+        at += length;
+        text[at] = '\0';
+    }
+    unlock(client);
+}
+
+enum mr_status mr_ksrc_client_fail(struct mr_ksrc_client *client, const char *what,
+                                   rd_kafka_resp_err_t code, struct mr_error *err)
+{
+    char causes[MR_ERROR_TEXT_BYTES - 120];
+    bool refused;
+
+    rd_kafka_poll(client->rk, 0);
+    print_causes(client, causes, sizeof(causes));
+    lock(client);
+    refused = client->refused;
+    unlock(client);
+    if (refused || is_refusal(code, ""))
+        return MR_FAIL(err, MR_PERMISSION, "cannot %s for source '%s': the brokers refuse it: %s%s",
+                       what, client->name, rd_kafka_err2str(code), causes);
+    return MR_FAIL(err, MR_UNAVAILABLE, "cannot %s for source '%s' from '%s': %s%s", what,
+                   client->name, client->brokers, rd_kafka_err2str(code), causes);
+}
+
+enum mr_status mr_ksrc_client_check(struct mr_ksrc_client *client, struct mr_error *err)
+{
+    bool refused;
+
+    rd_kafka_poll(client->rk, 0);
+    lock(client);
+    refused = client->refused;
+    unlock(client);
+    return refused ? mr_ksrc_client_fail(client, "read", RD_KAFKA_RESP_ERR__AUTHENTICATION, err)
+                   : MR_OK;
+}
+
+/* --- asking ------------------------------------------------------------------------------------- */
+
+/* Codes that say: ask again, the answer is not there yet. */
+static bool is_transient(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR__TRANSPORT || code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
+           code == RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE ||
+           code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || code == RD_KAFKA_RESP_ERR__WAIT_COORD ||
+           code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
+           code == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION ||
+           code == RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE ||
+           code == RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR ||
+           code == RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE ||
+           code == RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH ||
+           code == RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH;
+}
+
+static bool is_missing(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+           code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+           code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
+           code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID;
+}
+
+/* One metadata answer, waited for in short calls so that a refusal is seen at once. Freed with rd_kafka_metadata_destroy. */
+static enum mr_status ask_metadata(struct mr_ksrc_client *client, const char *topic,
+                                   const struct rd_kafka_metadata **ret_metadata,
+                                   struct mr_error *err)
+{
+    int64_t deadline_ns = mr_env_monotonic_ns(client->env) + client->connect_timeout_us * 1000;
+    rd_kafka_topic_t *handle = NULL;
+    rd_kafka_resp_err_t code;
+    enum mr_status status;
+
+    if (topic != NULL) {
+        handle = rd_kafka_topic_new(client->rk, topic, NULL);
+        if (handle == NULL)
+            return MR_FAIL(err, MR_CONFIG, "cannot use topic '%s' of source '%s': %s", topic,
+                           client->name, rd_kafka_err2str(rd_kafka_last_error()));
+    }
+    for (;;) {
+        code = rd_kafka_metadata(client->rk, topic == NULL, handle, ret_metadata, CALL_TIMEOUT_MS);
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            status = MR_OK;
+            break;
+        }
+        MR_TRY_GOTO(mr_ksrc_client_check(client, err));
+        if (!is_transient(code) || mr_env_monotonic_ns(client->env) >= deadline_ns) {
+            status = mr_ksrc_client_fail(client, "get metadata", code, err);
+            break;
+        }
+    }
+done:
+    if (handle != NULL)
+        rd_kafka_topic_destroy(handle);
+    return status;
+}
+
+static enum mr_status add_topic(struct mr_ksrc_client *client,
+                                const struct rd_kafka_metadata_topic *topic,
+                                const struct mr_ksrc_topics *topics,
+                                struct mr_ksrc_offsets *partitions, struct mr_error *err)
+{
+    if (is_missing(topic->err) ||
+        (topic->err == RD_KAFKA_RESP_ERR_NO_ERROR && topic->partition_cnt == 0))
+        return MR_FAIL(err, MR_NOT_FOUND, "there is no topic '%s' at '%s'", topic->topic,
+                       client->brokers);
+    if (topic->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+        return MR_FAIL(err, MR_PERMISSION, "cannot read topic '%s' for source '%s': %s",
+                       topic->topic, client->name, rd_kafka_err2str(topic->err));
+    if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return MR_FAIL(err, MR_UNAVAILABLE, "cannot get metadata of topic '%s' for source '%s': %s",
+                       topic->topic, client->name, rd_kafka_err2str(topic->err));
+    for (int i = 0; i < topic->partition_cnt; i++) {
+        int32_t id = topic->partitions[i].id;
+
+        if (topics->assigned.count > 0 &&
+            mr_ksrc_offsets_find(&topics->assigned, topic->topic, id) == NULL)
+            continue;
+        MR_TRY(mr_ksrc_offsets_put(partitions, topic->topic, id, 0, -1, err));
+    }
+    return MR_OK;
+}
+
+static enum mr_status add_matching(struct mr_ksrc_client *client,
+                                   const struct mr_ksrc_topics *topics,
+                                   struct mr_ksrc_offsets *partitions, struct mr_error *err)
+{
+    const struct rd_kafka_metadata *metadata;
+    enum mr_status status;
+
+    MR_TRY(ask_metadata(client, NULL, &metadata, err));
+    status = MR_OK;
+    for (int i = 0; i < metadata->topic_cnt && status == MR_OK; i++) {
+        const struct rd_kafka_metadata_topic *topic = &metadata->topics[i];
+
+        if (strncmp(topic->topic, "__", 2) == 0 ||
+            regexec(topics->pattern, topic->topic, 0, NULL, 0) != 0)
+            continue;
+        status = add_topic(client, topic, topics, partitions, err);
+        if (status == MR_NOT_FOUND) /* deleted while we were asking */
+            status = MR_OK;
+    }
+    rd_kafka_metadata_destroy(metadata);
+    return status;
+}
+
+/* A topic may be unknown for a moment after it was made or while a broker starts: asked a few times. */
+static enum mr_status add_named(struct mr_ksrc_client *client, const char *name,
+                                const struct mr_ksrc_topics *topics,
+                                struct mr_ksrc_offsets *partitions, struct mr_error *err)
+{
+    enum mr_status status = MR_NOT_FOUND;
+
+    for (int attempt = 0;
+         attempt < TOPIC_RETRIES && (status == MR_NOT_FOUND || status == MR_UNAVAILABLE);
+         attempt++) {
+        const struct rd_kafka_metadata *metadata;
+
+        if (attempt > 0)
+            mr_env_sleep_ns(client->env, (int64_t)TOPIC_RETRY_MS * 1000000);
+        MR_TRY(ask_metadata(client, name, &metadata, err));
+        status = MR_UNAVAILABLE;
+        for (int i = 0; i < metadata->topic_cnt; i++)
+            if (strcmp(metadata->topics[i].topic, name) == 0)
+                status = add_topic(client, &metadata->topics[i], topics, partitions, err);
+        rd_kafka_metadata_destroy(metadata);
+    }
+    return status;
+}
+
+enum mr_status mr_ksrc_client_partitions(struct mr_ksrc_client *client,
+                                         const struct mr_ksrc_topics *topics,
+                                         struct mr_ksrc_offsets *ret_partitions,
+                                         struct mr_error *err)
+{
+    struct mr_ksrc_offsets partitions = {0};
+    enum mr_status status = MR_OK;
+
+    if (topics->pattern != NULL)
+        MR_TRY_GOTO(add_matching(client, topics, &partitions, err));
+    for (size_t i = 0; i < topics->name_count; i++)
+        MR_TRY_GOTO(add_named(client, topics->names[i], topics, &partitions, err));
+    mr_ksrc_client_succeeded(client);
+    *ret_partitions = partitions;
+    return MR_OK;
+done:
+    mr_ksrc_offsets_release(&partitions);
+    return status;
+}
+
+enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const char *topic,
+                                         int32_t partition, int64_t *ret_low, int64_t *ret_high,
+                                         struct mr_error *err)
+{
+    int64_t deadline_ns = mr_env_monotonic_ns(client->env) + client->connect_timeout_us * 1000;
+
+    for (;;) {
+        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
+            client->rk, topic, partition, ret_low, ret_high, CALL_TIMEOUT_MS);
+
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+            return MR_OK;
+        MR_TRY(mr_ksrc_client_check(client, err));
+        if (is_missing(code))
+            return MR_FAIL(err, MR_NOT_FOUND,
+                           "there is no partition %" PRId32 " of topic '%s' at '%s'", partition,
+                           topic, client->brokers);
+        if (!is_transient(code) || mr_env_monotonic_ns(client->env) >= deadline_ns)
+            return mr_ksrc_client_fail(client, "get offsets", code, err);
+    }
+}

@@ -1,0 +1,678 @@
+/*
+ * Source `kafka`: topics of a Kafka cluster, read by ranges that our driver plans (structured.md 20).
+ *
+ *   plan    partitions of the topics now + first and last offset of each  ->  where each partition's range ends
+ *   split   one partition of the batch for each topic partition whose range is not empty
+ *   read    reader.c
+ *
+ * There is no consumer group and nothing is committed to Kafka: the offsets in the checkpoint are the only truth.
+ *
+ *     start offset has the partition      begins there; the broker's log must still have that offset
+ *     first plan of a query               begins as option `start` says; noted in the offset ("@from")
+ *     a partition that appeared           begins at its first offset
+ *     a partition that went away          data loss
+ *
+ * With read_committed (the default) the end is the last stable offset: a transaction that hangs holds it back, and shows as lag.
+ *
+ * Thread: driver, except readers.
+ */
+#include "sources/kafka/kafka_source.h"
+
+#include "base/json.h"
+#include "base/number_text.h"
+
+#include <inttypes.h>
+#include <regex.h>
+#include <string.h>
+
+enum { START_EARLIEST = -2, START_LATEST = -1, DISCOVERY_INTERVAL_MS = 500, TOPICS_MAX = 10000 };
+
+struct mr_source {
+    char *name;
+    struct mr_ksrc_reading reading;
+    struct mr_ksrc_topics topics;
+    int64_t start; /* START_EARLIEST or START_LATEST, when start_offsets is empty */
+    struct mr_ksrc_offsets start_offsets;
+    int64_t offsets_max;               /* per batch, 0 = no limit */
+    struct mr_ksrc_offsets partitions; /* as last discovered */
+    int64_t discovered_ns;             /* 0 = never */
+    struct mr_ksrc_offsets latest;     /* end of every partition, as last seen */
+    bool frozen;
+    bool have_frozen;
+    struct mr_ksrc_offsets frozen_end;
+};
+
+static const struct mr_option kafka_options[] = {
+    {"brokers", "bootstrap|bootstrap.servers|kafka.bootstrap.servers|properties.bootstrap.servers",
+     MR_OPTION_TEXT, MR_OPTION_REQUIRED, NULL, NULL, NULL,
+     "Brokers to ask first, as host:port with ',' between."},
+    {"topic", "subscribe|topics", MR_OPTION_TEXT, 0, NULL, NULL, NULL, "Topics with ',' between."},
+    {"topic_pattern", "subscribePattern|subscribe_pattern|topic-pattern", MR_OPTION_TEXT, 0, NULL,
+     NULL, NULL, "Topics whose whole name matches this extended regular expression."},
+    {"assign", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL, "Partitions as JSON: {\"topic\":[0,1]}."},
+    {"start", "startingOffsets|starting_offsets|scan.startup.mode", MR_OPTION_TEXT, 0, "latest",
+     NULL, NULL,
+     "Where a new query begins: earliest, latest, or JSON with every partition "
+     "({\"topic\":{\"0\":23,\"1\":-2}}; -2 "
+     "earliest, -1 latest)."},
+    {"fail_on_data_loss", "failOnDataLoss", MR_OPTION_BOOL, 0, "true", NULL, NULL,
+     "Stop when offsets that should be read are gone; false skips and logs them."},
+    {"max_offsets_per_trigger", "maxOffsetsPerTrigger", MR_OPTION_INT, 0, "0", "0", NULL,
+     "At most about this many offsets in a batch, shared in proportion to what waits; 0 sets no "
+     "limit."},
+    {"metadata_columns", NULL, MR_OPTION_TEXT, 0,
+     "key,topic,partition,offset,timestamp,timestamp_type", NULL, NULL,
+     "Declared columns of these names come from the record's metadata, not from its value."},
+    {"connect_timeout", NULL, MR_OPTION_DURATION, 0, "10s", "100ms", "10 minutes",
+     "How long one question to the brokers may take before the batch is tried again."},
+    {"poll_timeout", NULL, MR_OPTION_DURATION, 0, "30s", "1s", "1 hour",
+     "How long a reader waits for records that must come before the batch is tried again."},
+    {"kafka.", NULL, MR_OPTION_PREFIX, 0, NULL, NULL, NULL,
+     "kafka.PROPERTY goes to librdkafka, for example kafka.security.protocol, kafka.sasl.password "
+     "(never printed)."},
+};
+
+/* --- options ------------------------------------------------------------------------------------- */
+
+static void topics_release(struct mr_ksrc_topics *topics)
+{
+    for (size_t i = 0; i < topics->name_count; i++)
+        mr_free(topics->names[i]);
+    mr_free(topics->names);
+    if (topics->pattern != NULL)
+        regfree(topics->pattern);
+    mr_free(topics->pattern);
+    mr_ksrc_offsets_release(&topics->assigned);
+    memset(topics, 0, sizeof(*topics));
+}
+
+static void kafka_stop(struct mr_source *source)
+{
+    if (source == NULL)
+        return;
+    mr_ksrc_streams_free(&source->reading);
+    mr_ksrc_client_release(&source->reading.client);
+    mr_ksrc_columns_release(&source->reading.columns);
+    topics_release(&source->topics);
+    mr_ksrc_offsets_release(&source->start_offsets);
+    mr_ksrc_offsets_release(&source->partitions);
+    mr_ksrc_offsets_release(&source->latest);
+    mr_ksrc_offsets_release(&source->frozen_end);
+    mr_free(source->name);
+    mr_free(source);
+}
+
+static enum mr_status no_memory(const char *name, struct mr_error *err)
+{
+    return MR_FAIL(err, MR_NOMEM, "cannot open Kafka source '%s': out of memory", name);
+}
+
+/* "a, b" -> names. */
+static enum mr_status parse_topic_list(struct mr_source *source, const char *list,
+                                       struct mr_error *err)
+{
+    size_t count = 1;
+
+    for (const char *at = list; *at != '\0'; at++)
+        count += *at == ',';
+    if (count > TOPICS_MAX)
+        return MR_FAIL(err, MR_CONFIG, "cannot open Kafka source '%s': more than %d topics",
+                       source->name, (int)TOPICS_MAX);
+    source->topics.names = mr_alloc_zero(NULL, count * sizeof(*source->topics.names));
+    if (source->topics.names == NULL)
+        return no_memory(source->name, err);
+    while (true) {
+        size_t size = strcspn(list, ",");
+        const char *from = list + strspn(list, " ");
+        const char *to = list + size;
+
+        while (to > from && to[-1] == ' ')
+            to--;
+        if (to <= from)
+            return MR_FAIL(err, MR_CONFIG,
+                           "cannot open Kafka source '%s': an empty name in option 'topic'",
+                           source->name);
+        source->topics.names[source->topics.name_count] = mr_strndup(from, (size_t)(to - from));
+        if (source->topics.names[source->topics.name_count++] == NULL)
+            return no_memory(source->name, err);
+        if (list[size] == '\0')
+            return MR_OK;
+        list += size + 1;
+    }
+}
+
+/* The whole name must match: "^(pattern)$". */
+static enum mr_status parse_pattern(struct mr_source *source, const char *pattern,
+                                    struct mr_error *err)
+{
+    char *whole = mr_asprintf("^(%s)$", pattern);
+    regex_t *compiled = mr_alloc_zero(NULL, sizeof(*compiled));
+    enum mr_status status = MR_OK;
+
+    if (whole == NULL || compiled == NULL) {
+        status = no_memory(source->name, err);
+    } else if (regcomp(compiled, whole, REG_EXTENDED | REG_NOSUB) != 0) {
+        status =
+            MR_FAIL(err, MR_CONFIG,
+                    "wrong option 'topic_pattern' of source '%s': '%s' is not a regular expression",
+                    source->name, pattern);
+    } else {
+        source->topics.pattern = compiled;
+        compiled = NULL;
+    }
+    mr_free(whole);
+    mr_free(compiled);
+    return status;
+}
+
+static enum mr_status parse_assign(struct mr_source *source, const char *text, struct mr_error *err)
+{
+    struct mr_arena arena = MR_ARENA_INIT;
+    struct mr_json *json = NULL;
+    bool good = mr_json_parse(text, strlen(text), &arena, &json, NULL) == MR_OK &&
+                json->kind == MR_JSON_OBJECT && json->count > 0 && json->count <= TOPICS_MAX;
+    enum mr_status status = MR_OK;
+
+    if (good)
+        source->topics.names = mr_alloc_zero(NULL, json->count * sizeof(*source->topics.names));
+    if (good && source->topics.names == NULL)
+        status = no_memory(source->name, err);
+    for (const struct mr_json *topic = good ? json->first : NULL; topic != NULL && status == MR_OK;
+         topic = topic->next) {
+        good = good && topic->kind == MR_JSON_ARRAY && topic->count > 0;
+        source->topics.names[source->topics.name_count] = mr_strdup(topic->key);
+        if (source->topics.names[source->topics.name_count++] == NULL)
+            status = no_memory(source->name, err);
+        for (const struct mr_json *item = good ? topic->first : NULL;
+             item != NULL && status == MR_OK; item = item->next) {
+            int64_t partition = -1;
+
+            good =
+                good && mr_json_int(item, &partition) && partition >= 0 && partition <= INT32_MAX;
+            if (good)
+                status = mr_ksrc_offsets_put(&source->topics.assigned, topic->key,
+                                             (int32_t)partition, 0, -1, err);
+        }
+    }
+    if (status == MR_OK && !good)
+        status =
+            MR_FAIL(err, MR_CONFIG,
+                    "wrong option 'assign' of source '%s': expected JSON like {\"topic\":[0,1]}",
+                    source->name);
+    mr_arena_release(&arena);
+    return status;
+}
+
+static enum mr_status parse_topics(struct mr_source *source, const struct mr_options *options,
+                                   struct mr_error *err)
+{
+    const char *list = mr_options_text(options, "topic");
+    const char *pattern = mr_options_text(options, "topic_pattern");
+    const char *assign = mr_options_text(options, "assign");
+
+    if ((list != NULL) + (pattern != NULL) + (assign != NULL) != 1)
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot open Kafka source '%s': give exactly one of 'topic', 'topic_pattern', 'assign'",
+            source->name);
+    if (list != NULL)
+        return parse_topic_list(source, list, err);
+    return pattern != NULL ? parse_pattern(source, pattern, err)
+                           : parse_assign(source, assign, err);
+}
+
+static enum mr_status parse_start(struct mr_source *source, const char *text, struct mr_error *err)
+{
+    if (strcmp(text, "earliest") == 0 || strcmp(text, "earliest-offset") == 0) {
+        source->start = START_EARLIEST;
+        return MR_OK;
+    }
+    if (strcmp(text, "latest") == 0 || strcmp(text, "latest-offset") == 0) {
+        source->start = START_LATEST;
+        return MR_OK;
+    }
+    if (mr_ksrc_offsets_parse(text, &source->start_offsets, NULL) != MR_OK ||
+        source->start_offsets.count == 0)
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "wrong option 'start' of source '%s': expected earliest, latest or JSON like "
+            "{\"topic\":{\"0\":23}}",
+            source->name);
+    for (size_t i = 0; i < source->start_offsets.count; i++)
+        if (source->start_offsets.items[i].offset < START_EARLIEST)
+            return MR_FAIL(err, MR_CONFIG,
+                           "wrong option 'start' of source '%s': offset %" PRId64
+                           " is neither a position nor -2 (earliest) or -1 (latest)",
+                           source->name, source->start_offsets.items[i].offset);
+    return MR_OK;
+}
+
+static enum mr_status fill_source(struct mr_source *source, const struct mr_source_args *args,
+                                  struct mr_error *err)
+{
+    const struct mr_options *options = args->options;
+    struct mr_source_args named = *args;
+
+    source->name = mr_strdup(args->name);
+    if (source->name == NULL)
+        return no_memory(args->name, err);
+    named.name = source->name;
+    atomic_flag_clear(&source->reading.lock);
+    source->reading.format = args->format;
+    source->reading.options = options;
+    source->reading.on_error = args->on_error;
+    source->reading.fail_on_data_loss = mr_options_bool(options, "fail_on_data_loss");
+    source->reading.stall_timeout_us = mr_options_int(options, "poll_timeout");
+    source->offsets_max = mr_options_int(options, "max_offsets_per_trigger");
+    source->frozen = args->until_caught_up;
+    MR_TRY(parse_topics(source, options, err));
+    MR_TRY(parse_start(source, mr_options_text(options, "start"), err));
+    MR_TRY(mr_ksrc_columns_init(&source->reading.columns, &named, err));
+    return mr_ksrc_client_open(&source->reading.client, &named, err);
+}
+
+static enum mr_status kafka_open(const struct mr_source_args *args, struct mr_source **ret_source,
+                                 struct mr_error *err)
+{
+    struct mr_source *source;
+    enum mr_status status;
+
+    if (args->format == NULL || args->format->whole_files)
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot open Kafka source '%s': its format must be one of records, such as json",
+            args->name);
+    source = mr_alloc_zero(NULL, sizeof(*source));
+    if (source == NULL)
+        return no_memory(args->name, err);
+    status = fill_source(source, args, err);
+    if (status != MR_OK) {
+        kafka_stop(source);
+        return status;
+    }
+    *ret_source = source;
+    return MR_OK;
+}
+
+/* --- planning ------------------------------------------------------------------------------------ */
+
+/* Loss found while planning: an error, or a line in the log. */
+static enum mr_status lost(struct mr_source *source, const char *topic, int32_t partition,
+                           int64_t from, int64_t to, const char *why, struct mr_error *err)
+{
+    if (source->reading.fail_on_data_loss)
+        return MR_FAIL(err, MR_DATA_LOSS,
+                       "topic '%s' partition %" PRId32 ": offsets %" PRId64 " to %" PRId64
+                       " are gone (%s); set fail_on_data_loss = false to go on without them",
+                       topic, partition, from, to - 1, why);
+    mr_ext_log('W', source->name,
+               "topic '%s' partition %" PRId32 ": skipped offsets %" PRId64 " to %" PRId64
+               ", which are gone (%s)",
+               topic, partition, from, to - 1, why);
+    return MR_OK;
+}
+
+static enum mr_status discover(struct mr_source *source, bool first, struct mr_error *err)
+{
+    struct mr_ksrc_client *client = &source->reading.client;
+    int64_t now_ns = mr_env_monotonic_ns(client->env);
+    struct mr_ksrc_offsets partitions = {0};
+    enum mr_status status;
+
+    if (source->discovered_ns != 0 &&
+        now_ns - source->discovered_ns < (int64_t)DISCOVERY_INTERVAL_MS * 1000000)
+        return mr_ksrc_client_check(client, err);
+    status = mr_ksrc_client_partitions(client, &source->topics, &partitions, err);
+    if (status == MR_NOT_FOUND && first)
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot read source '%s': a topic of it does not exist at '%s'; create it or "
+            "correct 'topic'",
+            source->name, client->brokers);
+    if (status == MR_NOT_FOUND)
+        return MR_FAIL(err, MR_DATA_LOSS,
+                       "a topic of source '%s' was deleted at '%s'; make it again and start with a "
+                       "new checkpoint",
+                       source->name, client->brokers);
+    MR_TRY(status);
+    mr_ksrc_offsets_release(&source->partitions);
+    source->partitions = partitions;
+    source->discovered_ns = now_ns;
+    return MR_OK;
+}
+
+/* Where a partition begins that the start offset does not have. */
+static enum mr_status first_offset(struct mr_source *source, const struct mr_ksrc_offset *item,
+                                   bool first_plan, bool known_topic, int64_t low, int64_t high,
+                                   int64_t *ret_from, struct mr_error *err)
+{
+    int64_t wanted = source->start;
+    const struct mr_ksrc_offset *given;
+
+    if (!first_plan) {
+        /* Records that came and went before we saw the partition. A new topic may well begin anywhere. */
+        if (known_topic && low > 0)
+            MR_TRY(lost(source, item->topic, item->partition, 0, low,
+                        "it was made and cut while nobody looked", err));
+        *ret_from = low;
+        return MR_OK;
+    }
+    if (source->start_offsets.count > 0) {
+        given = mr_ksrc_offsets_find(&source->start_offsets, item->topic, item->partition);
+        if (given == NULL)
+            return MR_FAIL(
+                err, MR_CONFIG,
+                "option 'start' of source '%s' has no offset for topic '%s' partition %" PRId32
+                "; name every partition",
+                source->name, item->topic, item->partition);
+        wanted = given->offset;
+    }
+    *ret_from = wanted == START_EARLIEST ? low : wanted == START_LATEST ? high : wanted;
+    if (*ret_from < low) {
+        MR_TRY(lost(source, item->topic, item->partition, *ret_from, low,
+                    "option 'start' names them", err));
+        *ret_from = low;
+    } else if (*ret_from > high) {
+        MR_TRY(lost(source, item->topic, item->partition, high, *ret_from,
+                    "option 'start' is past the end", err));
+        *ret_from = high;
+    }
+    return MR_OK;
+}
+
+/* Checks a known partition's start against what the broker has now; the end is at least the start. */
+static enum mr_status check_known(struct mr_source *source, const struct mr_ksrc_offset *start,
+                                  int64_t low, int64_t *high, struct mr_error *err)
+{
+    if (start->offset < low)
+        MR_TRY(lost(source, start->topic, start->partition, start->offset, low,
+                    "the log begins behind them", err));
+    if (start->offset > *high) {
+        MR_TRY(lost(source, start->topic, start->partition, *high, start->offset,
+                    "they were read, but the log ends before them: was the topic made again?",
+                    err));
+        /* Nothing can be said about this partition until it has grown past our position. */
+        *high = start->offset;
+    }
+    return MR_OK;
+}
+
+/* Fills latest with the end of every partition, and its beginning where the start offset has none. */
+static enum mr_status look(struct mr_source *source, const struct mr_ksrc_offsets *start,
+                           bool first_plan, struct mr_ksrc_offsets *latest, struct mr_error *err)
+{
+    for (size_t i = 0; i < source->partitions.count; i++) {
+        const struct mr_ksrc_offset *item = &source->partitions.items[i];
+        const struct mr_ksrc_offset *known =
+            mr_ksrc_offsets_find(start, item->topic, item->partition);
+        int64_t low;
+        int64_t high;
+        int64_t from = -1;
+        enum mr_status status;
+
+        status = mr_ksrc_client_watermarks(&source->reading.client, item->topic, item->partition,
+                                           &low, &high, err);
+        if (status == MR_NOT_FOUND) {
+            source->discovered_ns = 0; /* deleted since: the next plan looks again */
+            return MR_FAIL(err, MR_UNAVAILABLE,
+                           "topic '%s' partition %" PRId32 " of source '%s' is not there now",
+                           item->topic, item->partition, source->name);
+        }
+        MR_TRY(status);
+        if (known != NULL)
+            MR_TRY(check_known(source, known, low, &high, err));
+        else
+            MR_TRY(first_offset(source, item, first_plan,
+                                mr_ksrc_offsets_have_topic(start, item->topic), low, high, &from,
+                                err));
+        MR_TRY(mr_ksrc_offsets_put(latest, item->topic, item->partition, high, from, err));
+    }
+    for (size_t i = 0; i < start->count; i++) {
+        const struct mr_ksrc_offset *known = &start->items[i];
+
+        if (mr_ksrc_offsets_find(latest, known->topic, known->partition) != NULL)
+            continue;
+        if (source->reading.fail_on_data_loss)
+            return MR_FAIL(err, MR_DATA_LOSS,
+                           "topic '%s' partition %" PRId32
+                           " was deleted or is no longer subscribed; what came after "
+                           "offset %" PRId64
+                           " cannot be read; set fail_on_data_loss = false to go on without it",
+                           known->topic, known->partition, known->offset - 1);
+        mr_ext_log('W', source->name, "topic '%s' partition %" PRId32 " is gone", known->topic,
+                   known->partition);
+    }
+    return MR_OK;
+}
+
+static int64_t from_of(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offset *item)
+{
+    const struct mr_ksrc_offset *known = mr_ksrc_offsets_find(start, item->topic, item->partition);
+
+    return known != NULL ? known->offset : item->from;
+}
+
+/* structured.md 20.4: each partition's share of the limit is in proportion to what waits in it. */
+static void apply_limit(const struct mr_source *source, const struct mr_ksrc_offsets *start,
+                        struct mr_ksrc_offsets *end)
+{
+    double total = 0;
+
+    for (size_t i = 0; i < end->count; i++)
+        total += (double)MR_MAX(end->items[i].offset - from_of(start, &end->items[i]), INT64_C(0));
+    if (source->offsets_max == 0 || total < 1)
+        return;
+    for (size_t i = 0; i < end->count; i++) {
+        struct mr_ksrc_offset *item = &end->items[i];
+        int64_t from = from_of(start, item);
+        int64_t size = item->offset - from;
+        double share = (double)source->offsets_max * (double)size / total;
+
+        if (size > 0)
+            item->offset =
+                MR_MIN(from + (share < 1 ? 1 : (int64_t)MR_MIN(share, 9e18)), item->offset);
+    }
+}
+
+/* Until caught up: never past the ends that the first plan saw. */
+static enum mr_status apply_freeze(struct mr_source *source, struct mr_ksrc_offsets *end,
+                                   struct mr_error *err)
+{
+    if (!source->frozen)
+        return MR_OK;
+    if (!source->have_frozen) {
+        for (size_t i = 0; i < end->count; i++)
+            MR_TRY(mr_ksrc_offsets_put(&source->frozen_end, end->items[i].topic,
+                                       end->items[i].partition, end->items[i].offset, -1, err));
+        source->have_frozen = true;
+    }
+    for (size_t i = 0; i < end->count; i++) {
+        const struct mr_ksrc_offset *limit =
+            mr_ksrc_offsets_find(&source->frozen_end, end->items[i].topic, end->items[i].partition);
+
+        if (limit != NULL)
+            end->items[i].offset = MR_MIN(end->items[i].offset, limit->offset);
+        else if (end->items[i].from >= 0)
+            end->items[i].offset =
+                end->items[i].from; /* appeared after the start: the next run's */
+    }
+    return MR_OK;
+}
+
+static bool anything_new(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end)
+{
+    if (start->count == 0 && end->count > 0)
+        return true; /* the beginning must be written down, even when there is nothing to read yet */
+    for (size_t i = 0; i < end->count; i++)
+        if (end->items[i].offset > from_of(start, &end->items[i]))
+            return true;
+    return false;
+}
+
+static void never_backward(const struct mr_ksrc_offsets *start, struct mr_ksrc_offsets *end)
+{
+    for (size_t i = 0; i < end->count; i++)
+        end->items[i].offset = MR_MAX(end->items[i].offset, from_of(start, &end->items[i]));
+}
+
+static enum mr_status kafka_plan(struct mr_source *source, const char *start,
+                                 const struct mr_plan_limits *limits, char **ret_end,
+                                 struct mr_error *err)
+{
+    struct mr_ksrc_offsets from = {0};
+    struct mr_ksrc_offsets end = {0};
+    char *latest = NULL;
+    enum mr_status status;
+
+    MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
+    MR_TRY_GOTO(discover(source, start == NULL, err));
+    MR_TRY_GOTO(look(source, &from, start == NULL, &end, err));
+    latest = mr_ksrc_offsets_print(&end);
+    mr_ksrc_offsets_release(&source->latest);
+    MR_TRY_GOTO(mr_ksrc_offsets_parse(latest, &source->latest, err));
+    MR_TRY_GOTO(apply_freeze(source, &end, err));
+    if (!limits->ignore)
+        apply_limit(source, &from, &end);
+    never_backward(&from, &end);
+    *ret_end = NULL;
+    if (anything_new(&from, &end)) {
+        *ret_end = mr_ksrc_offsets_print(&end);
+        if (*ret_end == NULL)
+            status = MR_FAIL(err, MR_NOMEM, "cannot plan Kafka source '%s': out of memory",
+                             source->name);
+    }
+done:
+    mr_text_free(latest);
+    mr_ksrc_offsets_release(&from);
+    mr_ksrc_offsets_release(&end);
+    return status;
+}
+
+/* --- ranges -------------------------------------------------------------------------------------- */
+
+static enum mr_status kafka_split(struct mr_source *source, const char *start, const char *end,
+                                  uint32_t *ret_partitions, uint64_t *ret_bytes,
+                                  struct mr_error *err)
+{
+    enum { GUESSED_RECORD_BYTES = 200 };
+    struct mr_ksrc_offsets from = {0};
+    struct mr_ksrc_offsets to = {0};
+    struct mr_ksrc_range range;
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+    enum mr_status status;
+
+    MR_UNUSED(source);
+    MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
+    MR_TRY_GOTO(mr_ksrc_offsets_parse(end, &to, err));
+    while (mr_ksrc_range_at(&from, &to, count, &range)) {
+        bytes += (uint64_t)(range.until - range.from) * GUESSED_RECORD_BYTES;
+        count++;
+    }
+    *ret_partitions = count;
+    *ret_bytes = bytes;
+done:
+    mr_ksrc_offsets_release(&from);
+    mr_ksrc_offsets_release(&to);
+    return status;
+}
+
+static enum mr_status kafka_read(struct mr_source *source, const char *start, const char *end,
+                                 uint32_t partition, struct mr_reader **ret_reader,
+                                 struct mr_error *err)
+{
+    struct mr_ksrc_offsets from = {0};
+    struct mr_ksrc_offsets to = {0};
+    struct mr_ksrc_range range;
+    enum mr_status status;
+
+    MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
+    MR_TRY_GOTO(mr_ksrc_offsets_parse(end, &to, err));
+    if (mr_ksrc_range_at(&from, &to, partition, &range))
+        status = mr_ksrc_reader_new(&source->reading, &range, ret_reader, err);
+    else
+        status = MR_FAIL(err, MR_INTERNAL,
+                         "cannot read Kafka source '%s': the batch has no partition %" PRIu32,
+                         source->name, partition);
+done:
+    mr_ksrc_offsets_release(&from);
+    mr_ksrc_offsets_release(&to);
+    return status;
+}
+
+/* --- progress ------------------------------------------------------------------------------------ */
+
+static int64_t behind(const struct mr_source *source, const struct mr_ksrc_offsets *end)
+{
+    int64_t rows = 0;
+
+    for (size_t i = 0; i < source->latest.count; i++) {
+        const struct mr_ksrc_offset *latest = &source->latest.items[i];
+        const struct mr_ksrc_offset *at =
+            mr_ksrc_offsets_find(end, latest->topic, latest->partition);
+        int64_t from = at != NULL ? at->offset : MR_MAX(latest->from, INT64_C(0));
+
+        rows += MR_MAX(latest->offset - from, INT64_C(0));
+    }
+    return rows;
+}
+
+static void kafka_stats(struct mr_source *source, const char *end,
+                        struct mr_source_stats *ret_stats)
+{
+    struct mr_ksrc_offsets at = {0};
+
+    ret_stats->latest_offset = NULL;
+    ret_stats->rows_behind = -1;
+    if (source->latest.count == 0 || mr_ksrc_offsets_parse(end, &at, NULL) != MR_OK)
+        return;
+    ret_stats->rows_behind = behind(source, &at);
+    for (size_t i = 0; i < source->latest.count; i++)
+        source->latest.items[i].from = -1;
+    ret_stats->latest_offset = mr_ksrc_offsets_print(&source->latest);
+    mr_ksrc_offsets_release(&at);
+}
+
+static bool kafka_exhausted(struct mr_source *source, const char *end)
+{
+    struct mr_ksrc_offsets at = {0};
+    bool done = source->have_frozen && mr_ksrc_offsets_parse(end, &at, NULL) == MR_OK;
+
+    for (size_t i = 0; i < source->frozen_end.count && done; i++) {
+        const struct mr_ksrc_offset *limit = &source->frozen_end.items[i];
+        const struct mr_ksrc_offset *reached =
+            mr_ksrc_offsets_find(&at, limit->topic, limit->partition);
+
+        done = reached != NULL && reached->offset >= limit->offset;
+    }
+    mr_ksrc_offsets_release(&at);
+    return done;
+}
+
+static const struct mr_source_ops kafka_ops = {
+    .struct_size = sizeof(struct mr_source_ops),
+    .plan = kafka_plan,
+    .split = kafka_split,
+    .read = kafka_read,
+    .next = mr_ksrc_reader_next,
+    .take_bad = mr_ksrc_reader_take_bad,
+    .close = mr_ksrc_reader_close,
+    .stats = kafka_stats,
+    .exhausted = kafka_exhausted,
+    .stop = kafka_stop,
+};
+
+extern const struct mr_source_connector mr_source_kafka_connector;
+const struct mr_source_connector mr_source_kafka_connector = {
+    .struct_size = sizeof(struct mr_source_connector),
+    .name = "kafka",
+    .summary = "Reads topics of a Kafka cluster by offset ranges, without a consumer group.",
+    .guarantee = "replayable while the brokers keep the records",
+    .options = kafka_options,
+    .option_count = MR_ARRAY_SIZE(kafka_options),
+    .takes_format = true,
+    .default_format = "raw",
+    .fixed_schema = mr_ksrc_fixed_schema,
+    .open = kafka_open,
+    .ops = &kafka_ops,
+};

@@ -1,0 +1,172 @@
+/*
+ * Inside of the Kafka source.
+ *
+ *     kafka.c     options, planning: which offsets belong to the next batch       offsets.c   offset text <-> sorted table
+ *     client.c    one librdkafka client: configuration, metadata, watermarks, causes of failures
+ *     reader.c    one range of one partition -> batches
+ *     columns.c   which column comes from the record's value and which from its metadata
+ */
+#ifndef MR_SOURCES_KAFKA_KAFKA_SOURCE_H
+#define MR_SOURCES_KAFKA_KAFKA_SOURCE_H
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/check.h"
+
+#include <millrace/ext/bad_records.h>
+#include <millrace/ext/source.h>
+
+#include <librdkafka/rdkafka.h>
+
+#include <stdatomic.h>
+
+/* --- offsets ------------------------------------------------------------------------------------ */
+
+/* One partition in an offset: everything before `offset` was planned. */
+struct mr_ksrc_offset {
+    char *topic;
+    int32_t partition;
+    int64_t offset;
+    int64_t
+        from; /* where a partition that the start offset does not have begins; -1 = the start has it */
+};
+
+/* Sorted by topic, then partition; topics are owned. */
+struct mr_ksrc_offsets {
+    struct mr_ksrc_offset *items;
+    size_t count;
+    size_t capacity;
+};
+
+void mr_ksrc_offsets_release(struct mr_ksrc_offsets *offsets);
+/* Inserts in order; an entry that is there already gets the new values. Copies topic. */
+enum mr_status mr_ksrc_offsets_put(struct mr_ksrc_offsets *offsets, const char *topic,
+                                   int32_t partition, int64_t offset, int64_t from,
+                                   struct mr_error *err);
+const struct mr_ksrc_offset *mr_ksrc_offsets_find(const struct mr_ksrc_offsets *offsets,
+                                                  const char *topic,
+                                                  int32_t partition); /* NULL = not there */
+bool mr_ksrc_offsets_have_topic(const struct mr_ksrc_offsets *offsets, const char *topic);
+/* {"clicks":{"0":23,"1":345}}, and "@from":{...} of the same form for partitions with a from. mr_text_free. NULL = no memory. */
+char *mr_ksrc_offsets_print(const struct mr_ksrc_offsets *offsets);
+/* text NULL = empty. MR_CORRUPT when it is not an offset. */
+enum mr_status mr_ksrc_offsets_parse(const char *text, struct mr_ksrc_offsets *ret_offsets,
+                                     struct mr_error *err);
+
+/* What is to be read of one partition: [from, until). */
+struct mr_ksrc_range {
+    const char *topic; /* borrowed from the end offset */
+    int32_t partition;
+    int64_t from;
+    int64_t until;
+};
+/* The index-th range of (start, end] that is not empty; false past the last one. */
+bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end,
+                      size_t index, struct mr_ksrc_range *ret_range);
+
+/* --- the client --------------------------------------------------------------------------------- */
+
+enum { KSRC_CAUSES_MAX = 4, KSRC_CAUSE_BYTES = 200 };
+
+struct mr_ksrc_client {
+    struct mr_env *env;
+    const char *name; /* of the table */
+    const char *brokers;
+    rd_kafka_t *rk;
+    int64_t connect_timeout_us;
+    atomic_flag lock;
+    /* Guarded by lock: what librdkafka reported since the last success. */
+    char causes[KSRC_CAUSES_MAX][KSRC_CAUSE_BYTES];
+    size_t cause_count;
+    bool refused; /* authentication or certificate: trying again does not help */
+};
+
+/* Options of the table: brokers and kafka.*. The client does not connect yet. */
+enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct mr_source_args *args,
+                                   struct mr_error *err);
+void mr_ksrc_client_release(struct mr_ksrc_client *client);
+/* Serves callbacks; MR_PERMISSION once the brokers have refused us. Any thread. */
+enum mr_status mr_ksrc_client_check(struct mr_ksrc_client *client, struct mr_error *err);
+/* MR_UNAVAILABLE, or MR_PERMISSION, with the causes collected: "cannot <what> ...". */
+enum mr_status mr_ksrc_client_fail(struct mr_ksrc_client *client, const char *what,
+                                   rd_kafka_resp_err_t code, struct mr_error *err);
+void mr_ksrc_client_succeeded(struct mr_ksrc_client *client);
+
+/* Which topics: exactly one of the two. */
+struct mr_ksrc_topics {
+    char **names; /* owned */
+    size_t name_count;
+    void *pattern;                   /* regex_t */
+    struct mr_ksrc_offsets assigned; /* partitions of `assign`, empty = all */
+};
+
+/* All partitions of the topics as they are now (offsets are 0). MR_NOT_FOUND names a topic that does not exist. */
+enum mr_status mr_ksrc_client_partitions(struct mr_ksrc_client *client,
+                                         const struct mr_ksrc_topics *topics,
+                                         struct mr_ksrc_offsets *ret_partitions,
+                                         struct mr_error *err);
+/* First offset, and the end: with read_committed the last stable one. */
+enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const char *topic,
+                                         int32_t partition, int64_t *ret_low, int64_t *ret_high,
+                                         struct mr_error *err);
+
+/* --- columns ------------------------------------------------------------------------------------ */
+
+enum mr_ksrc_from {
+    KSRC_FROM_FORMAT,
+    KSRC_FROM_KEY,
+    KSRC_FROM_VALUE, /* the bytes as they are: formats raw and text */
+    KSRC_FROM_TOPIC,
+    KSRC_FROM_PARTITION,
+    KSRC_FROM_OFFSET,
+    KSRC_FROM_TIMESTAMP,
+    KSRC_FROM_TIMESTAMP_TYPE,
+};
+
+struct mr_ksrc_columns {
+    struct mr_schema *schema;           /* what is produced */
+    enum mr_ksrc_from *from;            /* one a column of schema */
+    bool plain;                         /* raw, text: nothing is decoded */
+    bool mixed;                         /* some columns decoded, others not */
+    struct mr_schema *decoded_declared; /* NULL when plain */
+    struct mr_schema *decoded;
+    struct mr_schema *metadata; /* mixed: the others */
+};
+
+enum mr_status mr_ksrc_columns_init(struct mr_ksrc_columns *columns,
+                                    const struct mr_source_args *args, struct mr_error *err);
+void mr_ksrc_columns_release(struct mr_ksrc_columns *columns);
+/* key, value, topic, partition, offset, timestamp, timestamp_type. */
+const struct mr_schema *mr_ksrc_fixed_schema(const struct mr_options *options);
+/* Appends the metadata (or plain) columns of one record; false: a text column got bytes that are not UTF-8 (nothing added). */
+bool mr_ksrc_columns_append(const struct mr_schema *schema, const rd_kafka_message_t *message,
+                            const char *topic, struct mr_batch_builder *builder);
+
+/* --- reading ------------------------------------------------------------------------------------ */
+
+/* A partition that is being consumed; it stays positioned between batches. */
+struct mr_ksrc_stream;
+
+struct mr_ksrc_reading {
+    struct mr_ksrc_client client;
+    struct mr_ksrc_columns columns;
+    const struct mr_format *format;
+    const struct mr_options *options;
+    enum mr_on_error on_error;
+    bool fail_on_data_loss;
+    int64_t stall_timeout_us;
+    atomic_flag lock;
+    struct mr_ksrc_stream *streams; /* guarded by lock */
+};
+
+void mr_ksrc_streams_free(struct mr_ksrc_reading *reading);
+enum mr_status mr_ksrc_reader_new(struct mr_ksrc_reading *reading,
+                                  const struct mr_ksrc_range *range, struct mr_reader **ret_reader,
+                                  struct mr_error *err);
+enum mr_status mr_ksrc_reader_next(struct mr_reader *reader, struct mr_batch **ret_batch,
+                                   struct mr_error *err);
+enum mr_status mr_ksrc_reader_take_bad(struct mr_reader *reader, struct mr_batch **ret_bad,
+                                       uint64_t *ret_count, struct mr_error *err);
+void mr_ksrc_reader_close(struct mr_reader *reader);
+
+#endif

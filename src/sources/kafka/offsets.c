@@ -1,0 +1,226 @@
+/*
+ * The offset of the Kafka source: the next offset to read of every partition (structured.md 20.3).
+ *
+ *     {"clicks":{"0":23,"1":345},"views":{"0":7}}                      topics and partitions sorted
+ *     {"@from":{"views":{"0":2}}, "clicks":{...},"views":{"0":7}}       partition views/0 is new: its rows begin at 2
+ *
+ * "@from" makes a range self-contained: a partition that the start offset does not have begins where the plan saw its beginning,
+ * even if the broker's beginning has moved when the batch runs again.  No topic can have that name ('@' is not allowed in one).
+ *
+ * Thread: any.
+ */
+#include "sources/kafka/kafka_source.h"
+
+#include "base/json.h"
+#include "base/number_text.h"
+
+#include <string.h>
+
+#define FROM_KEY "@from"
+
+void mr_ksrc_offsets_release(struct mr_ksrc_offsets *offsets)
+{
+    for (size_t i = 0; i < offsets->count; i++)
+        mr_free(offsets->items[i].topic);
+    mr_free(offsets->items);
+    memset(offsets, 0, sizeof(*offsets));
+}
+
+static int compare(const struct mr_ksrc_offset *item, const char *topic, int32_t partition)
+{
+    int order = strcmp(item->topic, topic);
+
+    if (order != 0)
+        return order;
+    return item->partition < partition ? -1 : item->partition > partition;
+}
+
+/* Index of the first item that is not before (topic, partition). */
+static size_t lower_bound(const struct mr_ksrc_offsets *offsets, const char *topic,
+                          int32_t partition)
+{
+    size_t from = 0;
+    size_t to = offsets->count;
+
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+
+        if (compare(&offsets->items[middle], topic, partition) < 0)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+const struct mr_ksrc_offset *mr_ksrc_offsets_find(const struct mr_ksrc_offsets *offsets,
+                                                  const char *topic, int32_t partition)
+{
+    size_t at = lower_bound(offsets, topic, partition);
+
+    return at < offsets->count && compare(&offsets->items[at], topic, partition) == 0
+               ? &offsets->items[at]
+               : NULL;
+}
+
+bool mr_ksrc_offsets_have_topic(const struct mr_ksrc_offsets *offsets, const char *topic)
+{
+    size_t at = lower_bound(offsets, topic, INT32_MIN);
+
+    return at < offsets->count && strcmp(offsets->items[at].topic, topic) == 0;
+}
+
+enum mr_status mr_ksrc_offsets_put(struct mr_ksrc_offsets *offsets, const char *topic,
+                                   int32_t partition, int64_t offset, int64_t from,
+                                   struct mr_error *err)
+{
+    size_t at = lower_bound(offsets, topic, partition);
+    char *copy;
+
+    if (at < offsets->count && compare(&offsets->items[at], topic, partition) == 0) {
+        offsets->items[at].offset = offset;
+        offsets->items[at].from = from;
+        return MR_OK;
+    }
+    if (offsets->count == offsets->capacity) {
+        size_t capacity = offsets->capacity * 2 + 8;
+        struct mr_ksrc_offset *items = mr_realloc(NULL, offsets->items, capacity * sizeof(*items));
+
+        if (items == NULL)
+            return MR_FAIL(err, MR_NOMEM, "cannot keep the offsets of topic '%s': out of memory",
+                           topic);
+        offsets->items = items;
+        offsets->capacity = capacity;
+    }
+    copy = mr_strdup(topic);
+    if (copy == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot keep the offsets of topic '%s': out of memory",
+                       topic);
+    memmove(&offsets->items[at + 1], &offsets->items[at],
+            (offsets->count - at) * sizeof(*offsets->items));
+    offsets->items[at] = (struct mr_ksrc_offset){copy, partition, offset, from};
+    offsets->count++;
+    return MR_OK;
+}
+
+/* {"topic":{"0":n}} of the offsets, or of the froms that are set. */
+static void print_table(struct mr_json_out *out, const struct mr_ksrc_offsets *offsets, bool froms)
+{
+    const char *open = NULL;
+
+    for (size_t i = 0; i < offsets->count; i++) {
+        const struct mr_ksrc_offset *item = &offsets->items[i];
+        char partition[MR_NUMBER_TEXT_BYTES];
+
+        if (froms && item->from < 0)
+            continue;
+        if (open == NULL || strcmp(open, item->topic) != 0) {
+            if (open != NULL)
+                mr_json_end_object(out);
+            mr_json_begin_object(out, item->topic);
+            open = item->topic;
+        }
+        partition[mr_int_print(item->partition, partition)] = '\0';
+        mr_json_add_int(out, partition, froms ? item->from : item->offset);
+    }
+    if (open != NULL)
+        mr_json_end_object(out);
+}
+
+char *mr_ksrc_offsets_print(const struct mr_ksrc_offsets *offsets)
+{
+    struct mr_buf buf = MR_BUF_INIT;
+    struct mr_json_out out = {&buf, false};
+    bool any_from = false;
+
+    for (size_t i = 0; i < offsets->count; i++)
+        any_from = any_from || offsets->items[i].from >= 0;
+    mr_json_begin_object(&out, NULL);
+    if (any_from) {
+        mr_json_begin_object(&out, FROM_KEY);
+        print_table(&out, offsets, true);
+        mr_json_end_object(&out);
+    }
+    print_table(&out, offsets, false);
+    mr_json_end_object(&out);
+    return mr_buf_take(&buf);
+}
+
+static enum mr_status bad_offset(const char *text, struct mr_error *err)
+{
+    return MR_FAIL(
+        err, MR_CORRUPT,
+        "cannot read the offset '%.200s' of a Kafka source; expected {\"topic\":{\"0\":1}}", text);
+}
+
+/* Puts the numbers of one table; froms: into entries that exist already. */
+static enum mr_status parse_table(const struct mr_json *table, bool froms, const char *text,
+                                  struct mr_ksrc_offsets *offsets, struct mr_error *err)
+{
+    if (table->kind != MR_JSON_OBJECT)
+        return bad_offset(text, err);
+    for (const struct mr_json *topic = table->first; topic != NULL; topic = topic->next) {
+        if (strcmp(topic->key, FROM_KEY) == 0)
+            continue;
+        if (topic->kind != MR_JSON_OBJECT)
+            return bad_offset(text, err);
+        for (const struct mr_json *item = topic->first; item != NULL; item = item->next) {
+            const struct mr_ksrc_offset *known;
+            int64_t partition;
+            int64_t number;
+
+            if (!mr_int_parse(item->key, strlen(item->key), &partition) || partition < 0 ||
+                partition > INT32_MAX || !mr_json_int(item, &number))
+                return bad_offset(text, err);
+            known = mr_ksrc_offsets_find(offsets, topic->key, (int32_t)partition);
+            if (froms && (known == NULL || number < 0))
+                return bad_offset(text, err);
+            MR_TRY(mr_ksrc_offsets_put(offsets, topic->key, (int32_t)partition,
+                                       froms ? known->offset : number, froms ? number : -1, err));
+        }
+    }
+    return MR_OK;
+}
+
+enum mr_status mr_ksrc_offsets_parse(const char *text, struct mr_ksrc_offsets *ret_offsets,
+                                     struct mr_error *err)
+{
+    struct mr_ksrc_offsets offsets = {0};
+    struct mr_arena arena = MR_ARENA_INIT;
+    struct mr_json *json;
+    enum mr_status status = MR_OK;
+
+    if (text == NULL)
+        goto done;
+    if (mr_json_parse(text, strlen(text), &arena, &json, NULL) != MR_OK) {
+        status = bad_offset(text, err);
+        goto done;
+    }
+    MR_TRY_GOTO(parse_table(json, false, text, &offsets, err));
+    if (mr_json_get(json, FROM_KEY) != NULL)
+        MR_TRY_GOTO(parse_table(mr_json_get(json, FROM_KEY), true, text, &offsets, err));
+done:
+    mr_arena_release(&arena);
+    if (status != MR_OK)
+        mr_ksrc_offsets_release(&offsets);
+    else
+        *ret_offsets = offsets;
+    return status;
+}
+
+bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end,
+                      size_t index, struct mr_ksrc_range *ret_range)
+{
+    for (size_t i = 0; i < end->count; i++) {
+        const struct mr_ksrc_offset *item = &end->items[i];
+        const struct mr_ksrc_offset *before =
+            mr_ksrc_offsets_find(start, item->topic, item->partition);
+        int64_t from = before != NULL ? before->offset : item->from;
+
+        if (from < 0 || from >= item->offset || index-- > 0)
+            continue;
+        *ret_range = (struct mr_ksrc_range){item->topic, item->partition, from, item->offset};
+        return true;
+    }
+    return false;
+}
