@@ -34,8 +34,9 @@ MR_API enum mr_status mr_durable_sweep(struct mr_env *env, const char *dir, uint
 
 /*
  * Appender: a file preallocated with zeros (a sync of it then needs no size change: a third cheaper), written at its tail.
- * create makes the file durable (file and directory) at its full size before it returns.  A crash leaves any part of what was
- * appended after the last sync: readers must check what they read.
+ * create makes the file durable (file and directory) at its full size before it returns; a crash meanwhile leaves a temporary,
+ * never a half-made file.  A crash later leaves any part of what was appended after the last sync: readers must check what they
+ * read.  After a failed write or sync the appender refuses both (MR_IO): close it, and open the file again at a known tail.
  */
 struct mr_appender;
 MR_API enum mr_status mr_appender_create(struct mr_env *env, const char *dir, const char *name, uint64_t size_bytes,

@@ -81,7 +81,7 @@ struct mr_env_ops {
     void (*sleep_ns)(struct mr_env *env, int64_t duration_ns); /* the simulated one moves its clock */
     void (*random)(struct mr_env *env, void *data, size_t size);
 
-    /* TCP. connect tries every address of host; recv: *ret_read 0 with MR_OK = end of stream; MR_UNAVAILABLE on timeout. */
+    /* TCP. Negative timeouts wait for ever. connect tries every address of host; recv: *ret_read 0 with MR_OK = end of stream; MR_UNAVAILABLE on timeout. */
     enum mr_status (*connect)(struct mr_env *env, const char *host, const char *port, int64_t timeout_ms,
                               struct mr_socket **ret_socket, struct mr_error *err);
     enum mr_status (*recv)(struct mr_env *env, struct mr_socket *socket, void *data, size_t size, int64_t timeout_ms,

@@ -64,7 +64,7 @@ MR_API bool mr_options_has(const struct mr_options *options, const char *name); 
 /* Values: the one given or the default; asking for a name that no table has, or with neither, is an assertion failure
  * except for text, which returns NULL. */
 MR_API const char *mr_options_text(const struct mr_options *options, const char *name);
-MR_API int64_t mr_options_int(const struct mr_options *options, const char *name); /* INT, SIZE, DURATION (us), BOOL */
+MR_API int64_t mr_options_int(const struct mr_options *options, const char *name); /* INT, SIZE, DURATION (us), BOOL; ENUM: place of the choice */
 MR_API double mr_options_double(const struct mr_options *options, const char *name);
 MR_API bool mr_options_bool(const struct mr_options *options, const char *name);
 /* Pairs kept by a PREFIX option, in the order given, keys without the prefix; *ret_value NULL at the end. */
