@@ -345,7 +345,7 @@ enum mr_status mr_batch_log_open(struct mr_env *env, const char *dir, const stru
     log->config = *config;
     log->dir = mr_strdup(dir);
     if (log->dir == NULL) {
-        status = no_memory(log, err);
+        status = MR_FAIL(err, MR_NOMEM, "cannot open the log '%s': out of memory", dir);
         goto done;
     }
     MR_TRY_GOTO(mr__replay_run(env, dir, &options, &replay, err));

@@ -132,11 +132,13 @@ static enum mr_status apply_plan(struct reader *reader, const struct mr_record *
         return damaged(reader, byte, "a batch is planned before the one before it was committed", err);
     }
     if (position->has_plan && plan.batch_id != position->plan_batch + 1) {
+        uint64_t found = plan.batch_id;
+
         mr_plan_release(&plan);
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot read '%s' at byte %" PRIu64 ": plan %" PRIu64 " follows plan %" PRIu64
                        ", there is a gap; restore the checkpoint from a copy",
-                       reader->segment.path, byte, plan.batch_id, position->plan_batch);
+                       reader->segment.path, byte, found, position->plan_batch);
     }
     mr_plan_release(&replay->committed_plan);
     replay->committed_plan = replay->last_plan;
@@ -423,8 +425,8 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
     uint32_t ordinal = 1;
 
     for (;; ordinal++) {
-        enum mr_group_result result;
-        struct mr_group group;
+        enum mr_group_result result = MR_GROUP_NONE;
+        struct mr_group group = {0};
 
         MR_TRY(read_group(reader, at, ordinal, &result, &group, err));
         reader->group_start = at;
