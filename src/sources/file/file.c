@@ -119,7 +119,8 @@ static bool is_seen(const struct mr_source *source, const char *path)
     if (source->start_key_count > 0 && bsearch(&key, source->start_keys, source->start_key_count,
                                                sizeof(key), compare_keys) != NULL)
         return true;
-    return mr_kv_get(source->kv, (struct mr_slice){key, strlen(key)}, &value);
+    return source->kv != NULL &&
+           mr_kv_get(source->kv, (struct mr_slice){key, strlen(key)}, &value);
 }
 
 /* The time in a stored value, or INT64_MIN. */
@@ -454,7 +455,7 @@ static enum mr_status file_plan(struct mr_source *source, const char *start,
     struct mr_fsrc_range *range = NULL;
     enum mr_status status = MR_OK;
 
-    if (source->kv == NULL)
+    if (source->kv == NULL && start != NULL) /* a static table is read once, from the start */
         return MR_FAIL(err, MR_STATE,
                        "cannot plan file source '%s': it was opened without its store",
                        source->name);
