@@ -2,7 +2,7 @@
  * Start of a DStream program that needs no SQL engine: a word count over a file, with a checkpoint.
  *
  *     start_dstream start WORDS.txt CHECKPOINT     ends after the first batch; prints the monotonic clock once it is committed
- *     start_dstream idle  WORDS.txt CHECKPOINT     goes on until it is killed (its memory is looked at)
+ *     start_dstream idle  WORDS.txt CHECKPOINT     a batch a second until it is killed (its memory is looked at)
  *
  * The clock is read when the context has stopped gracefully after its first batch, so the time includes the commit and the stop.
  */
@@ -37,7 +37,8 @@ int main(int argc, char **argv)
         return 64;
     }
     const char *const options[] = {"path", argv[2], "format", "text", NULL};
-    struct mr_context *ctx = mr_context_new("start", MR_MILLISECONDS(1));
+    bool idles = strcmp(argv[1], "idle") == 0;
+    struct mr_context *ctx = mr_context_new("start", idles ? MR_SECONDS(1) : MR_MILLISECONDS(1));
     mr_context_checkpoint(ctx, argv[3]);
     struct mr_dstream *lines = mr_connector_stream(ctx, "file", NULL, options);
     struct mr_dstream *counts = mr_count_by_value(mr_flat_map(lines, MR_WORDS));
@@ -48,7 +49,7 @@ int main(int argc, char **argv)
         return 1;
     }
     sem_wait(&first_batch);
-    if (strcmp(argv[1], "start") == 0)
+    if (!idles)
         mr_context_stop(ctx, true);
     enum mr_status status = mr_context_await(ctx, &err);
     clock_gettime(CLOCK_MONOTONIC, &now);

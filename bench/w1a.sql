@@ -6,7 +6,7 @@ CREATE TABLE events (
 ) WITH (connector = 'file', path = '${EVENTS}', format = 'json');
 
 CREATE TABLE ads (ad_id TEXT, campaign_id TEXT)
-  WITH (connector = 'file', path = '${ADS}', format = 'csv', static = true);
+  WITH (connector = 'file', path = '${ADS}', format = 'csv', header = true, static = true);
 
 CREATE VIEW views AS
   SELECT campaign_id, epoch_ms(event_time) AS ts, event_time
