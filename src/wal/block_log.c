@@ -418,7 +418,7 @@ static enum mr_status find_block(struct mr_block_log *log, uint64_t block, struc
 enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block, struct mr_block_info *ret_info,
                                  struct mr_error *err)
 {
-    struct mr_block_place *place;
+    struct mr_block_place *place = NULL;
     enum mr_status status;
 
     mr_mutex_lock(&log->lock);
@@ -487,7 +487,7 @@ done:
 
 enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struct mr_buf *out, struct mr_error *err)
 {
-    struct mr_block_place *found, place = {0};
+    struct mr_block_place *found = NULL, place = {0};
     bool in_memory = false;
     enum mr_status status;
 
