@@ -2,14 +2,14 @@
 SET checkpoint = '${CHECKPOINT}';
 
 CREATE TABLE events (
-  user_id TEXT, page_id TEXT, ad_id TEXT, ad_type TEXT, event_type TEXT, event_time BIGINT, ip_address TEXT
+  user_id TEXT, page_id TEXT, ad_id TEXT, ad_type TEXT, event_type TEXT, event_time TEXT, ip_address TEXT
 ) WITH (connector = 'file', path = '${EVENTS}', format = 'json');
 
 CREATE TABLE ads (ad_id TEXT, campaign_id TEXT)
   WITH (connector = 'file', path = '${ADS}', format = 'csv', header = true, static = true);
 
 CREATE VIEW views AS
-  SELECT campaign_id, epoch_ms(event_time) AS ts, event_time
+  SELECT campaign_id, event_time::BIGINT AS event_time, epoch_ms(event_time::BIGINT) AS ts
   FROM events JOIN ads ON events.ad_id = ads.ad_id
   WHERE event_type = 'view';
 
