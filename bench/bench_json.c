@@ -75,6 +75,28 @@ static char *make_ads(size_t lines, size_t *ret_bytes)
     return data;
 }
 
+/* Numbers, a time and a boolean: what parsing of values costs. */
+static char *make_orders(size_t lines, size_t *ret_bytes)
+{
+    static const char *const cities[] = {"Seoul", "Berlin", "Oslo", "Lima"};
+    char *data = malloc(lines * 160);
+    char *at = data;
+
+    if (data == NULL)
+        return NULL;
+    for (size_t i = 0; i < lines; i++) {
+        uint64_t r = next_random();
+        at += snprintf(at, 160,
+                       "{\"id\":%" PRIu64 ",\"city\":\"%s\",\"amount\":%u.%02u,\"paid\":%s,"
+                       "\"ts\":\"2026-11-21T10:%02u:%02u.%03uZ\"}\n",
+                       r >> 30, cities[r % 4], (unsigned)(r >> 8) % 10000,
+                       (unsigned)(r >> 24) % 100, r % 3 == 0 ? "true" : "false",
+                       (unsigned)(i / 60000) % 60, (unsigned)(i / 1000) % 60, (unsigned)i % 1000);
+    }
+    *ret_bytes = (size_t)(at - data);
+    return data;
+}
+
 static char *make_words(size_t lines, size_t *ret_bytes)
 {
     char *data = malloc(lines * 8);
@@ -97,9 +119,12 @@ static uint64_t checksum(const struct mr_batch *batch, uint64_t sum)
 
     for (uint32_t c = 0; c < mr_schema_field_count(schema); c++) {
         const struct mr_column *column = mr_batch_column(batch, c);
-        uint32_t width = mr_type_width(column->type->id);
-        size_t bytes = width > 0 ? (size_t)column->length * width
-                                 : (size_t)(column->offsets[column->length] - column->offsets[0]);
+        size_t rows = (size_t)column->length;
+        size_t bytes = rows * mr_type_width(column->type->id);
+        if (column->type->id == MR_TYPE_BOOL)
+            bytes = (rows + 7) / 8;
+        else if (column->offsets != NULL)
+            bytes = (size_t)(column->offsets[rows] - column->offsets[0]);
         sum = mr_hash(column->values, bytes, sum);
     }
     return sum;
@@ -203,6 +228,9 @@ int main(int argc, char **argv)
         {"W1a event_type", &mr__format_json, all, "event_type TEXT", NULL, 0},
         {"W1a all columns", &mr__format_json, all, all, NULL, 0},
     };
+    static const char order[] = "id BIGINT, city TEXT, amount DOUBLE, paid BOOLEAN, ts TIMESTAMP";
+    const struct bench orders = {"orders, five types", &mr__format_json, order, order, NULL, 0};
+    const struct bench orders_id = {"orders, id", &mr__format_json, order, "id BIGINT", NULL, 0};
     const struct bench words = {
         "text, 8-byte lines", &mr__format_text, "value TEXT", "value TEXT", NULL, 0};
     size_t lines = argc > 1 ? strtoul(argv[1], NULL, 10) : 2000000;
@@ -214,6 +242,12 @@ int main(int argc, char **argv)
         return 1;
     for (size_t i = 0; i < sizeof ads / sizeof ads[0]; i++)
         failed |= run(&ads[i], data, size_bytes);
+    free(data);
+    data = make_orders(lines, &size_bytes);
+    if (data == NULL)
+        return 1;
+    failed |= run(&orders, data, size_bytes);
+    failed |= run(&orders_id, data, size_bytes);
     free(data);
     data = make_words(lines * 10, &size_bytes);
     if (data == NULL)

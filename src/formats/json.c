@@ -97,6 +97,7 @@ static enum mr_status decoder_new(const struct mr_decoder_args *args,
         mr__option_size(args->options, "max_line_bytes", MR__LINE_BYTES_MAX_DEFAULT);
     decoder->on_error = args->on_error;
     decoder->json.predict = true;
+    decoder->json.date = (struct mr__json_date){"1970-01-01", 0};
     decoder->json.coerce_strings = mr__option_bool(args->options, "coerce_strings", false);
     decoder->json.timestamp_form = mr__timestamp_form(args->options);
     enum mr_status status = init_columns(decoder, args->schema, err);

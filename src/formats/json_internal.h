@@ -9,6 +9,7 @@
 #define MR_FORMATS_JSON_INTERNAL_H
 
 #include "formats/formats_internal.h"
+#include "formats/json_fast.h"
 
 #include "base/buf.h"
 
@@ -57,7 +58,8 @@ struct mr__json {
     bool coerce_strings;
     enum mr__timestamp_form timestamp_form;
     struct mr__json_step steps[MR__JSON_STEPS_MAX + 1]; /* the last one stays empty */
-    struct mr_buf scratch; /* unescaped keys, text that becomes another type */
+    struct mr_buf scratch;     /* unescaped keys, text that becomes another type */
+    struct mr__json_date date; /* parsed last */
 
     /* Of the region at hand. */
     const char *base;         /* byte 0 of the bitmap */

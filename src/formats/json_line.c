@@ -156,22 +156,6 @@ static inline bool append_text(struct mr__json *json, struct mr_column_builder *
     return true;
 }
 
-/* Up to 18 plain digits, no fraction: behind them, or NULL when the general way must look. */
-static inline const char *short_digits(const char *at, int64_t *ret_value)
-{
-    const char *digits = at + (*at == '-');
-    const char *end = digits;
-    uint64_t value = 0;
-
-    while ((unsigned char)(*end - '0') <= 9)
-        value = value * 10 + (unsigned)(*end++ - '0');
-    size_t count = (size_t)(end - digits);
-    if (count == 0 || count > 18 || (*digits == '0' && count > 1))
-        return NULL;
-    *ret_value = *at == '-' ? -(int64_t)value : (int64_t)value;
-    return end;
-}
-
 static inline bool append_int64(struct mr__json *json, struct mr_column_builder *column,
                                 int64_t value)
 {
@@ -180,6 +164,16 @@ static inline bool append_int64(struct mr__json *json, struct mr_column_builder 
         return false;
     mr_column_builder_i64(column, value);
     return true;
+}
+
+static int64_t timestamp_factor(enum mr__timestamp_form form)
+{
+    static const int64_t factors[] = {[MR__TIME_ISO] = 0,
+                                      [MR__TIME_EPOCH_S] = 1000000,
+                                      [MR__TIME_EPOCH_MS] = 1000,
+                                      [MR__TIME_EPOCH_US] = 1};
+
+    return factors[form];
 }
 
 /* BIGINT, or a timestamp that is a whole number of its unit: plain digits, quoted or not. NULL: the general way. */
@@ -191,24 +185,44 @@ static inline const char *fast_int64(struct mr__json *json, struct mr_column_bui
 
     if (quoted && !json->coerce_strings)
         return NULL;
-    const char *end = short_digits(at + quoted, &value);
-    if (end == NULL)
-        return NULL;
-    if (quoted ? *end != '"' : *end != ',' && *end != '}' && *end != ' ')
+    const char *end = mr__json_fast_int(at + quoted, &value);
+    if (end == NULL || (quoted ? *end != '"' : !mr__json_ends_value(*end)))
         return NULL;
     if (__builtin_mul_overflow(value, factor, &value))
         return NULL;
     return append_int64(json, column, value) ? end + quoted : NULL;
 }
 
-static int64_t timestamp_factor(enum mr__timestamp_form form)
+static inline const char *fast_timestamp(struct mr__json *json, struct mr_column_builder *column,
+                                         const char *at)
 {
-    static const int64_t factors[] = {[MR__TIME_ISO] = 0,
-                                      [MR__TIME_EPOCH_S] = 1000000,
-                                      [MR__TIME_EPOCH_MS] = 1000,
-                                      [MR__TIME_EPOCH_US] = 1};
+    int64_t value = 0;
 
-    return factors[form];
+    if (json->timestamp_form != MR__TIME_ISO)
+        return fast_int64(json, column, at, timestamp_factor(json->timestamp_form));
+    const char *end = mr__json_fast_timestamp(at, &json->date, &value);
+    return end != NULL && append_int64(json, column, value) ? end : NULL;
+}
+
+static inline const char *fast_double(struct mr__json *json, struct mr_column_builder *column,
+                                      const char *at)
+{
+    double value = 0;
+    const char *end = mr__json_fast_double(at, &value);
+
+    if (end == NULL || mr_column_builder_reserve(column, 1, 0, &json->err) != MR_OK)
+        return NULL;
+    mr_column_builder_f64(column, value);
+    return end;
+}
+
+static inline const char *fast_bool(struct mr__json *json, struct mr_column_builder *column,
+                                    const char *at)
+{
+    bool value = false;
+    const char *end = mr__json_fast_bool(at, &value);
+
+    return end != NULL && mr_column_builder_bool(column, value, &json->err) == MR_OK ? end : NULL;
 }
 
 static inline const char *column_value(struct mr__json *json, struct mr__json_step *step,
@@ -234,8 +248,13 @@ static inline const char *column_value(struct mr__json *json, struct mr__json_st
         end = fast_int64(json, column, at, 1);
         break;
     case MR_TYPE_TIMESTAMP:
-        if (json->timestamp_form != MR__TIME_ISO)
-            end = fast_int64(json, column, at, timestamp_factor(json->timestamp_form));
+        end = fast_timestamp(json, column, at);
+        break;
+    case MR_TYPE_DOUBLE:
+        end = fast_double(json, column, at);
+        break;
+    case MR_TYPE_BOOL:
+        end = fast_bool(json, column, at);
         break;
     default:
         break;

@@ -179,6 +179,11 @@ static const struct row rows[] = {
     {"{\"ts\":\"2026-11-21T10:00:00.123+01:00\"}", "ts", "2026-11-21 09:00:00.123"},
     {"{\"ts\":\"2026-11-21 10:00:00\\u002e5\"}", "ts", "2026-11-21 10:00:00.5"},
     {"{\"tn\":\"2026-11-21T10:00:00.123456789Z\"}", "tn", "2026-11-21 10:00:00.123456789"},
+    {"{\"ts\":\"2026-11-21T10:00:00\"}", "ts", "2026-11-21 10:00:00"},
+    {"{\"ts\":\"1970-01-01 00:00:00.000001Z\"}", "ts", "1970-01-01 00:00:00.000001"},
+    {"{\"ts\":\"2026-11-21T10:00:60Z\"}", "ts", "!is not a TIMESTAMP"},
+    {"{\"ts\":\"2026-11-21T10:00\"}", "ts", "2026-11-21 10:00:00"},
+    {"{\"ts\":\"2026-11-21T10:00:00", "ts", "!a string without its end"},
     {"{\"ts\":\"yesterday\"}", "ts", "!'yesterday' is not a TIMESTAMP"},
     {"{\"ts\":\"2026-13-01T00:00:00\"}", "ts", "!is not a TIMESTAMP"},
     {"{\"ts\":1500000000000}", "ts", "!'1500000000000' is not a TIMESTAMP"},
@@ -350,6 +355,19 @@ TEST(strings_become_numbers_when_asked_to)
     decoded_release(&d);
 }
 
+TEST(nul_bytes_are_no_date)
+{
+    static const char data[] = "{\"ts\":\"\0\0\0\0\0\0\0\0\0\0T10:00:00\"}\n";
+    struct decode_setup setup = {
+        .format = &mr__format_json, .declared = "ts TIMESTAMP", .on_error = MR_ON_ERROR_SKIP};
+    struct decoded d;
+
+    format_decode(&setup, data, sizeof data - 1, &d);
+    CHECK_EQ_STR(d.rows, "");
+    CHECK_CONTAINS(d.bad, "a control character in a string");
+    decoded_release(&d);
+}
+
 TEST(timestamps_are_numbers_of_the_unit_that_is_set)
 {
     struct decoded d;
@@ -488,12 +506,21 @@ static size_t make_line(char *line, size_t size)
                                          "\"n\": null",
                                          "\"t\": \"\"",
                                          "\"u\": \"\\\\\\\"\"",
-                                         "\"l\": [3, 4]"};
+                                         "\"l\": [3, 4]",
+                                         "\"d\": 12345.678",
+                                         "\"d\": 0.1234567890123456",
+                                         "\"d\": -0",
+                                         "\"n\": \"-123456789012345678\"",
+                                         "\"ts\": \"2024-02-29 23:59:59.999999\"",
+                                         "\"ts\": \"2023-02-29T10:00:00Z\"",
+                                         "\"ts\": \"2026-11-21T24:00:00\"",
+                                         "\"ts\": \"2026-11-21T10:00:00.1234567\"",
+                                         "\"b\": false"};
     size_t used = (size_t)snprintf(line, size, "{");
     bool odd = next_random() % 4 == 0;
 
     for (size_t i = 0; i < 8; i++) {
-        size_t pick = odd ? next_random() % 12 : i;
+        size_t pick = odd ? next_random() % 21 : i;
         if (odd && next_random() % 5 == 0)
             continue;
         used +=
@@ -546,7 +573,8 @@ TEST(rows_do_not_depend_on_where_the_data_is_cut)
     char data[20000];
     size_t size = 0;
     struct decode_setup setup = {.format = &mr__format_json,
-                                 .declared = "n BIGINT, t TEXT, d DOUBLE"};
+                                 .declared = "n BIGINT, t TEXT, d DOUBLE",
+                                 .options = "coerce_strings=true"};
     struct decoded whole;
 
     random_state = test_seed(77);
