@@ -31,32 +31,49 @@ struct plan {
 
 /* Settings --------------------------------------------------------------------------------------------------------- */
 
+/* Do both sets give the same option, whatever the spelling? */
+static bool share_an_option(const struct mr_options *a, const struct mr_options *b)
+{
+    const struct mr_option_table *table = mr_sql_settings_table();
+
+    for (size_t i = 0; i < table->option_count; i++) {
+        if (mr_options_has(a, table->options[i].name) && mr_options_has(b, table->options[i].name))
+            return true;
+    }
+    return false;
+}
+
+/* SET statements, but those that the command line overrides; each is parsed alone, for its place. */
 static enum mr_status read_settings(struct plan *plan)
 {
     struct mr_sql_planner *p = &plan->planner;
     const struct mr_option_table *table = mr_sql_settings_table();
     size_t room = p->script->count + p->args->setting_count + 1;
     struct mr_option_pair *pairs = mr_arena_alloc(&p->arena, room * sizeof(*pairs));
-    struct mr_options *one;
+    struct mr_options *overrides = NULL, *one = NULL;
     size_t count = 0;
+    enum mr_status status;
 
     if (pairs == NULL)
         return mr_sql__no_memory(p);
+    MR_TRY(mr_options_parse(&table, 1, p->args->settings, p->args->setting_count, 0, &overrides,
+                            p->err));
     for (size_t i = 0; i < p->script->count; i++) {
         const struct mr_sql_statement *statement = &p->script->statements[i];
-        enum mr_status status;
 
         if (statement->kind != MR_SQL_SET)
             continue;
         pairs[count] =
             (struct mr_option_pair){statement->options[0].key, statement->options[0].value};
-        status = mr_options_parse(&table, 1, &pairs[count], 1, 0, &one,
-                                  p->err); /* alone, for its place */
-        if (status != MR_OK)
+        status = mr_options_parse(&table, 1, &pairs[count], 1, 0, &one, p->err);
+        if (status != MR_OK) {
+            mr_options_free(overrides);
             return mr_error_place(p->err, p->script->text, statement->options[0].at, status);
+        }
+        count += share_an_option(one, overrides) ? 0 : 1;
         mr_options_free(one);
-        count++;
     }
+    mr_options_free(overrides);
     for (size_t i = 0; i < p->args->setting_count; i++)
         pairs[count++] = p->args->settings[i];
     return mr_options_parse(&table, 1, pairs, count, 0, &plan->public.settings, p->err);

@@ -1,0 +1,244 @@
+/*
+ * Conformance: the vectors of vectors_structured.inc, one test each, named after the id; those that need more than steps of rows
+ * (static tables, two watermarks, allowed plans) follow as tests of their own.
+ */
+#include "support/sql_flow.h"
+
+enum { STEPS_MAX = 8 };
+
+struct step {
+    const char *a; /* NULL: no step */
+    const char *b;
+    const char *want;
+};
+
+struct vector {
+    const char *title;
+    int delay_a; /* seconds, -1: no watermark */
+    int delay_b;
+    const char *mode;
+    const char *select;
+    struct step steps[STEPS_MAX];
+};
+
+static void add_source(struct sql_flow *flow, const char *name, int delay)
+{
+    char extra[100] = "";
+
+    if (delay >= 0)
+        snprintf(extra, sizeof(extra), ", WATERMARK FOR ts AS ts - INTERVAL '%d seconds'", delay);
+    sql_flow_source(flow, name, "v BIGINT, ts TIMESTAMP", extra);
+}
+
+/* "1 2 3" as rows (v, ts). */
+static void add_times(struct sql_flow *flow, const char *table, const char *times)
+{
+    char sql[2000];
+    char list[1000];
+    size_t used = 0;
+
+    if (times == NULL)
+        return;
+    for (const char *at = times; *at != '\0' && used + 2 < sizeof(list); at++) {
+        if (*at == ' ')
+            list[used++] = ',';
+        else
+            list[used++] = *at;
+    }
+    list[used] = '\0';
+    snprintf(sql, sizeof(sql),
+             "SELECT v, make_timestamp(v * 1000000) FROM (SELECT unnest([%s])::BIGINT AS v)", list);
+    sql_flow_step(flow, table, used > 0 ? sql : "");
+}
+
+/* "1|2 3|4" -> "1|2\n3|4\n", sorted unless the order matters. */
+static void expect(const char *have, const char *want, bool sorted)
+{
+    char lines[2000];
+    char mine[4000];
+    size_t size = strlen(want);
+
+    CHECK(size + 2 < sizeof(lines) && strlen(have) < sizeof(mine));
+    memcpy(lines, want, size + 1);
+    for (size_t i = 0; i < size; i++)
+        lines[i] = lines[i] == ' ' ? '\n' : lines[i];
+    if (size > 0)
+        memcpy(lines + size, "\n", 2);
+    memcpy(mine, have, strlen(have) + 1);
+    if (sorted) {
+        sql_flow_sort(lines);
+        sql_flow_sort(mine);
+    }
+    CHECK_EQ_STR(mine, lines);
+}
+
+static void run_vector(struct test *t, const struct vector *vector)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+    bool complete = strcmp(vector->mode, "complete") == 0;
+
+    add_source(flow, "a", vector->delay_a);
+    add_source(flow, "b", vector->delay_b);
+    sql_flow_sink(flow, "out", "", vector->mode);
+    sql_flow_text(flow, "CREATE VIEW evens AS SELECT v FROM a WHERE v % 2 = 0;\nINSERT INTO out ");
+    sql_flow_text(flow, vector->select);
+    sql_flow_text(flow, ";");
+    for (size_t i = 0; i < STEPS_MAX && vector->steps[i].want != NULL; i++) {
+        const struct step *step = &vector->steps[i];
+        const char *added;
+
+        add_times(flow, "a", step->a);
+        add_times(flow, "b", step->b);
+        added = sql_flow_run(flow, "out");
+        if (complete)
+            added = sql_flow_last(flow, "out");
+        expect(added, step->want[0] == '>' ? step->want + 1 : step->want, step->want[0] != '>');
+    }
+    sql_flow_free(flow);
+}
+
+#define VECTOR(id, title, delay_a, delay_b, mode, select, ...)                                     \
+    TEST(id)                                                                                       \
+    {                                                                                              \
+        static const struct vector one = {title, delay_a, delay_b, mode, select, {__VA_ARGS__}};   \
+        run_vector(t, &one);                                                                       \
+    }
+#include "vectors_structured.inc"
+#undef VECTOR
+
+TEST(AGG_11_an_aggregate_of_a_static_table_does_not_accumulate)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    add_source(flow, "a", -1);
+    sql_flow_static(flow, "fixed", "v BIGINT");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(flow, "INSERT INTO out SELECT a.v, s.k, s.n FROM a JOIN (SELECT v % 2 AS k, "
+                        "count(*) AS n FROM fixed GROUP "
+                        "BY v % 2) s ON a.v = s.k;");
+    sql_flow_step(flow, "fixed", "(1), (2), (3), (4), (5)");
+    for (int i = 0; i < 2; i++) {
+        add_times(flow, "a", "0 1 2 3");
+        expect(sql_flow_run(flow, "out"), "0|0|2 1|1|3", true);
+    }
+    sql_flow_free(flow);
+}
+
+TEST(TR_10_a_stream_joins_a_static_table)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    add_source(flow, "a", -1);
+    sql_flow_static(flow, "names", "id BIGINT, name VARCHAR");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(
+        flow,
+        "INSERT INTO out SELECT a.v, names.id, names.name FROM a JOIN names ON a.v = names.id;");
+    sql_flow_step(flow, "names", "(1, 'one'), (2, 'two'), (4, 'four')");
+    add_times(flow, "a", "1 2 3");
+    expect(sql_flow_run(flow, "out"), "1|1|one 2|2|two", true);
+    add_times(flow, "a", "4");
+    expect(sql_flow_run(flow, "out"), "4|4|four", true);
+    sql_flow_free(flow);
+}
+
+TEST(TW_05_windows_of_milliseconds)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "ts TIMESTAMP", "");
+    sql_flow_sink(flow, "out", "", "complete");
+    sql_flow_text(flow, "INSERT INTO out SELECT (epoch_ms(window_start) % 1000) // 10 AS s, "
+                        "count(*) AS n FROM a GROUP BY "
+                        "window(ts, '200 milliseconds', '40 milliseconds');");
+    sql_flow_step(
+        flow, "a",
+        "('2016-03-27 09:00:00.41'), ('2016-03-27 09:00:00.62'), ('2016-03-27 09:00:00.715')");
+    sql_flow_run(flow, "out");
+    expect(sql_flow_last(flow, "out"),
+           "24|1 28|1 32|1 36|1 40|1 44|1 48|1 52|2 56|2 60|2 64|1 68|1", true);
+    sql_flow_free(flow);
+}
+
+/* One row of the table of allowed plans: planning alone decides. */
+static void check_plan(struct test *t, const char *mode, const char *select, const char *refusal)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+    struct mr_error err;
+    enum mr_status status;
+
+    add_source(flow, "a", 10);
+    add_source(flow, "b", 10);
+    add_source(flow, "plain", -1);
+    sql_flow_static(flow, "fixed", "v BIGINT, ts TIMESTAMP");
+    sql_flow_sink(flow, "out", "", mode);
+    sql_flow_text(flow, "INSERT INTO out ");
+    sql_flow_text(flow, select);
+    sql_flow_text(flow, ";");
+    status = sql_flow_check(flow, &err);
+    if (refusal == NULL) {
+        CHECK_OK(status, &err);
+    } else {
+        CHECK_FAILS(status, &err, MR_SQL_ERROR, refusal);
+        CHECK(err.sql_line > 0);
+    }
+    sql_flow_free(flow);
+}
+
+TEST(UN_01_which_plans_are_allowed_in_which_output_mode)
+{
+    static const struct {
+        const char *mode;
+        const char *select;
+        const char *refusal; /* NULL: allowed */
+    } rows[] = {
+        {"append", "SELECT v, count(*) FROM plain GROUP BY v",
+         "needs a window or column with a watermark"},
+        {"append", "SELECT v, count(*) FROM a GROUP BY v",
+         "needs a window or column with a watermark"},
+        {"append", "SELECT ts, count(*) FROM a GROUP BY ts", NULL},
+        {"append", "SELECT window_start, count(*) FROM a GROUP BY window(ts, '5 seconds')", NULL},
+        {"update", "SELECT v, count(*) FROM plain GROUP BY v", NULL},
+        {"complete", "SELECT v, count(*) FROM plain GROUP BY v", NULL},
+        {"complete", "SELECT count(DISTINCT v) FROM plain", "DISTINCT"},
+        {"append",
+         "SELECT max(n) FROM (SELECT window_start AS w, count(*) AS n FROM a GROUP BY window(ts, "
+         "'5 seconds')) GROUP BY "
+         "window(w, '10 seconds')",
+         NULL},
+        {"update",
+         "SELECT max(n) FROM (SELECT window_start AS w, count(*) AS n FROM a GROUP BY window(ts, "
+         "'5 seconds')) GROUP BY "
+         "window(w, '10 seconds')",
+         "an aggregation of an aggregation"},
+        {"complete",
+         "SELECT max(n) FROM (SELECT window_start AS w, count(*) AS n FROM a GROUP BY window(ts, "
+         "'5 seconds')) GROUP BY "
+         "window(w, '10 seconds')",
+         "an aggregation of an aggregation"},
+        {"complete", "SELECT v FROM a", "needs an aggregation"},
+        {"append", "SELECT v FROM a", NULL},
+        {"update", "SELECT v FROM a", NULL},
+        {"append", "SELECT a.v FROM a JOIN fixed ON a.v = fixed.v", NULL},
+        {"append", "SELECT a.v FROM a LEFT JOIN fixed ON a.v = fixed.v", NULL},
+        {"append", "SELECT a.v FROM fixed RIGHT JOIN a ON a.v = fixed.v", NULL},
+        {"append", "SELECT a.v FROM a SEMI JOIN fixed ON a.v = fixed.v", NULL},
+        {"append", "SELECT fixed.v FROM fixed LEFT JOIN a ON a.v = fixed.v",
+         "keeps unmatched rows of the static table"},
+        {"append", "SELECT fixed.v FROM a RIGHT JOIN fixed ON a.v = fixed.v",
+         "keeps unmatched rows of the static table"},
+        {"append", "SELECT a.v FROM a FULL JOIN fixed ON a.v = fixed.v",
+         "keeps unmatched rows of the static table"},
+        {"append", "SELECT v FROM a UNION ALL SELECT v FROM fixed", "reads no stream"},
+        {"append", "SELECT v FROM a EXCEPT SELECT v FROM b", "only UNION ALL"},
+        {"append", "SELECT v FROM a INTERSECT SELECT v FROM b", "only UNION ALL"},
+        {"update", "SELECT v, count(*) FROM a GROUP BY v LIMIT 3", "LIMIT"},
+        {"append", "SELECT v FROM a ORDER BY v", "ORDER BY"},
+        {"complete", "SELECT v, count(*) AS n FROM a GROUP BY v ORDER BY n LIMIT 3", NULL},
+        {"append", "SELECT v, row_number() OVER (ORDER BY ts) FROM a", "OVER"},
+        {"append", "SELECT v FROM fixed", "reads no stream"},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        check_plan(t, rows[i].mode, rows[i].select, rows[i].refusal);
+}

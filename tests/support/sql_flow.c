@@ -1,0 +1,463 @@
+/*
+ * The harness behind sql_flow.h: memory connectors, the planner and the batch loop, in the test's process.
+ */
+#include "support/sql_flow.h"
+
+#include "base/buf.h"
+#include "core/query.h"
+#include "data/batch_internal.h"
+#include "plugins/plugins.h"
+#include "sql/plan.h"
+
+#include <millrace/ext/memory.h>
+
+#include <stdlib.h>
+
+enum { TABLES_MAX = 8 };
+
+struct table {
+    char name[40];
+    char key[160]; /* of the memory table: unique to the test */
+    struct mr_schema *schema;
+    size_t seen; /* steps of a sink handed out */
+};
+
+struct sql_flow {
+    struct test *t;
+    struct mr_duck *duck;
+    struct table tables[TABLES_MAX];
+    size_t count;
+    struct mr_buf head; /* CREATE TABLEs */
+    struct mr_buf text;
+    struct mr_buf out;
+    char *description;
+    int steps;
+    uint64_t late_rows;
+};
+
+struct sql_flow *sql_flow_new(struct test *t)
+{
+    struct sql_flow *flow = calloc(1, sizeof(*flow));
+    struct mr_error err = {0};
+
+    flow->t = t;
+    mr_plugins_register();
+    CHECK_OK(mr_duck_open(&flow->duck, &err), &err);
+    return flow;
+}
+
+void sql_flow_free(struct sql_flow *flow)
+{
+    for (size_t i = 0; i < flow->count; i++) {
+        mr_memory_drop(flow->tables[i].key);
+        mr_schema_unref(flow->tables[i].schema);
+    }
+    mr_duck_close(flow->duck);
+    mr_buf_release(&flow->head);
+    mr_buf_release(&flow->text);
+    mr_buf_release(&flow->out);
+    mr_text_free(flow->description);
+    free(flow);
+}
+
+static struct table *find(struct sql_flow *flow, const char *name)
+{
+    for (size_t i = 0; i < flow->count; i++) {
+        if (strcmp(flow->tables[i].name, name) == 0)
+            return &flow->tables[i];
+    }
+    FAIL("the flow has no table '%s'", name);
+    return NULL;
+}
+
+static struct table *add(struct sql_flow *flow, const char *name, const char *columns)
+{
+    struct table *table = &flow->tables[flow->count++];
+    struct mr_error err = {0};
+
+    CHECK(flow->count <= TABLES_MAX);
+    snprintf(table->name, sizeof(table->name), "%s", name);
+    snprintf(table->key, sizeof(table->key), "%.100s.%s", flow->t->name, name);
+    if (columns[0] != '\0')
+        CHECK_OK(mr_schema_parse(columns, strlen(columns), &table->schema, &err), &err);
+    return table;
+}
+
+static void add_source(struct sql_flow *flow, const char *name, const char *columns,
+                       const char *extra, const char *option)
+{
+    struct table *table = add(flow, name, columns);
+
+    mr_buf_printf(
+        &flow->head,
+        "CREATE TABLE %s (%s%s) WITH (connector = 'memory', table = '%s', partitions = 2%s, "
+        "max_steps_per_trigger = @@@);\n",
+        name, columns, extra, table->key, option);
+}
+
+void sql_flow_source(struct sql_flow *flow, const char *name, const char *columns,
+                     const char *extra)
+{
+    add_source(flow, name, columns, extra, "");
+}
+
+void sql_flow_static(struct sql_flow *flow, const char *name, const char *columns)
+{
+    add_source(flow, name, columns, "", ", static = 'true'");
+}
+
+void sql_flow_sink(struct sql_flow *flow, const char *name, const char *columns, const char *mode)
+{
+    struct table *table = add(flow, name, columns);
+
+    mr_buf_printf(
+        &flow->head, "CREATE TABLE %s %s%s%s WITH (connector = 'memory', table = '%s'%s%s%s);\n",
+        name, columns[0] != '\0' ? "(" : "", columns, columns[0] != '\0' ? ")" : "", table->key,
+        mode != NULL ? ", output_mode = '" : "", mode != NULL ? mode : "", mode != NULL ? "'" : "");
+}
+
+void sql_flow_text(struct sql_flow *flow, const char *sql)
+{
+    mr_buf_add_str(&flow->text, sql);
+    mr_buf_add_char(&flow->text, '\n');
+}
+
+void sql_flow_steps_per_batch(struct sql_flow *flow, int steps)
+{
+    flow->steps = steps;
+}
+
+/* Input ---------------------------------------------------------------------------------------- */
+
+static enum mr_status keep(void *arg, const struct mr_batch *batch, struct mr_error *err)
+{
+    struct mr_batch **kept = arg;
+
+    (void)err;
+    CHECK_NULL(*kept);
+    *kept = mr_batch_ref(batch);
+    return MR_OK;
+}
+
+struct mr_batch *sql_flow_batch(struct sql_flow *flow, const char *sql)
+{
+    struct mr_batch *batch = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_duck_exec(flow->duck, sql, keep, &batch, &err), &err);
+    return batch;
+}
+
+void sql_flow_step(struct sql_flow *flow, const char *name, const char *values)
+{
+    struct table *table = find(flow, name);
+    struct mr_buf sql = MR_BUF_INIT;
+    struct mr_batch *batch = NULL;
+    struct mr_error err = {0};
+
+    if (values[0] != '\0') {
+        mr_buf_add_str(&sql, "SELECT ");
+        for (uint32_t i = 0; i < mr_schema_field_count(table->schema); i++) {
+            const struct mr_field *field = mr_schema_field(table->schema, i);
+            char type[200];
+
+            mr_type_print(&field->type, type, sizeof(type));
+            mr_buf_printf(&sql, "%sCAST(c%u AS %s) AS \"%s\"", i > 0 ? ", " : "", i, type,
+                          field->name);
+        }
+        mr_buf_printf(&sql, " FROM (%s%s) t(", values[0] == '(' ? "VALUES " : "", values);
+        for (uint32_t i = 0; i < mr_schema_field_count(table->schema); i++)
+            mr_buf_printf(&sql, "%sc%u", i > 0 ? ", " : "", i);
+        mr_buf_add_char(&sql, ')');
+        batch = sql_flow_batch(flow, sql.data);
+    }
+    if (batch == NULL)
+        CHECK_OK(mr_batch_empty(table->schema, &batch, &err), &err);
+    CHECK_OK(mr_memory_add(mr_memory_table(table->key), batch, &err), &err);
+    mr_batch_unref(batch);
+    mr_buf_release(&sql);
+}
+
+void sql_flow_step_slice(struct sql_flow *flow, const char *name, const struct mr_batch *rows,
+                         int64_t from, int64_t to)
+{
+    struct table *table = find(flow, name);
+    struct mr_batch *slice;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_batch_slice(rows, from, to - from, &slice, &err), &err);
+    CHECK_OK(mr_memory_add(mr_memory_table(table->key), slice, &err), &err);
+    mr_batch_unref(slice);
+}
+
+/* Running -------------------------------------------------------------------------------------- */
+
+static char *script_text(struct sql_flow *flow)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    const char *at = flow->head.data != NULL ? flow->head.data : "";
+
+    for (; *at != '\0'; at++) {
+        if (strncmp(at, "@@@", 3) == 0) {
+            mr_buf_printf(&text, "%d", flow->steps);
+            at += 2;
+        } else {
+            mr_buf_add_char(&text, *at);
+        }
+    }
+    mr_buf_printf(&text, "SET trigger = 'until caught up';\nSET checkpoint = '%s';\n%s",
+                  test_path(flow->t, "checkpoint"), flow->text.data != NULL ? flow->text.data : "");
+    return mr_buf_take(&text);
+}
+
+static enum mr_status plan(struct sql_flow *flow, bool check_only,
+                           struct mr_sql_script **ret_script, struct mr_sql_plan **ret_plan,
+                           struct mr_error *err)
+{
+    struct mr_sql_args args = {.env = mr_env_posix(), .check_only = check_only};
+    char *text = script_text(flow);
+    enum mr_status status = mr_sql_script_parse("test.sql", text, strlen(text), ret_script, err);
+
+    mr_text_free(text);
+    if (status != MR_OK)
+        return status;
+    status = mr_sql_plan(*ret_script, &args, ret_plan, err);
+    if (status != MR_OK)
+        mr_sql_script_free(*ret_script);
+    return status;
+}
+
+static void note_late(void *arg, const struct mr_progress *progress)
+{
+    struct sql_flow *flow = arg;
+
+    flow->late_rows += progress->idle ? 0 : progress->late_rows;
+}
+
+static void run(struct sql_flow *flow)
+{
+    struct mr_sql_script *script;
+    struct mr_sql_plan *made;
+    struct mr_query *query;
+    struct mr_error err = {0};
+
+    CHECK_OK(plan(flow, false, &script, &made, &err), &err);
+    flow->late_rows = 0;
+    made->config.on_progress = note_late;
+    made->config.on_progress_arg = flow;
+    CHECK_OK(mr_query_new(mr_env_posix(), made->graph, &made->config, &query, &err), &err);
+    made->graph = NULL;
+    CHECK_OK(mr_query_run(query, &err), &err);
+    mr_query_free(query);
+    mr_sql_plan_free(made);
+    mr_sql_script_free(script);
+}
+
+/* Output --------------------------------------------------------------------------------------- */
+
+static enum mr_status print_rows(void *arg, const struct mr_batch *batch, struct mr_error *err)
+{
+    struct mr_buf *out = arg;
+    uint32_t columns = mr_schema_field_count(mr_batch_schema(batch));
+
+    (void)err;
+    for (int64_t i = 0; i < mr_batch_row_count(batch); i++) {
+        struct mr_row row = {batch, i};
+
+        for (uint32_t k = 0; k < columns; k++) {
+            char text[4096];
+
+            mr_row_print(&row, k, text, sizeof(text));
+            mr_buf_printf(out, "%s%c", text, k + 1 < columns ? '|' : '\n');
+        }
+    }
+    return MR_OK;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+void sql_flow_sort(char *lines)
+{
+    size_t size = strlen(lines);
+    char *copy = malloc(size + 1);
+    const char **list = malloc((size + 1) * sizeof(*list));
+    size_t count = 0;
+
+    memcpy(copy, lines, size + 1);
+    for (char *at = copy; *at != '\0';) {
+        char *end = strchr(at, '\n');
+
+        list[count++] = at;
+        if (end == NULL)
+            break;
+        *end = '\0';
+        at = end + 1;
+    }
+    qsort(list, count, sizeof(*list), compare);
+    for (size_t i = 0; i < count; i++) {
+        size_t length = strlen(list[i]);
+
+        memcpy(lines, list[i], length);
+        lines += length;
+        *lines++ = '\n';
+    }
+    *lines = '\0';
+    free(list);
+    free(copy);
+}
+
+static const char *finish(struct sql_flow *flow, bool sort)
+{
+    if (flow->out.size == 0)
+        return "";
+    if (sort)
+        sql_flow_sort(flow->out.data);
+    return flow->out.data;
+}
+
+const char *sql_flow_run(struct sql_flow *flow, const char *sink)
+{
+    struct table *table = find(flow, sink);
+    struct mr_batch *batch;
+    int64_t id;
+
+    run(flow);
+    mr_buf_clear(&flow->out);
+    while (mr_memory_step(mr_memory_table(table->key), table->seen, &batch, &id)) {
+        CHECK_OK(print_rows(&flow->out, batch, NULL), NULL);
+        mr_batch_unref(batch);
+        table->seen++;
+    }
+    return finish(flow, true);
+}
+
+const char *sql_flow_last(struct sql_flow *flow, const char *sink)
+{
+    struct mr_memory *memory = mr_memory_table(find(flow, sink)->key);
+    struct mr_batch *batch;
+    int64_t newest = -1;
+    int64_t id;
+
+    for (size_t i = 0; mr_memory_step(memory, i, &batch, &id); i++) {
+        newest = id > newest ? id : newest;
+        mr_batch_unref(batch);
+    }
+    mr_buf_clear(&flow->out);
+    for (size_t i = 0; mr_memory_step(memory, i, &batch, &id); i++) {
+        if (id == newest)
+            CHECK_OK(print_rows(&flow->out, batch, NULL), NULL);
+        mr_batch_unref(batch);
+    }
+    return finish(flow, false);
+}
+
+/* Length of a line's first `keys` fields. */
+static size_t key_size(const char *line, uint32_t keys)
+{
+    size_t size = 0;
+
+    while (line[size] != '\0' && line[size] != '\n' && keys > 0) {
+        if (line[size] == '|' && --keys == 0)
+            break;
+        size++;
+    }
+    return size;
+}
+
+const char *sql_flow_upserted(struct sql_flow *flow, const char *sink, uint32_t key_columns)
+{
+    struct mr_memory *memory = mr_memory_table(find(flow, sink)->key);
+    struct mr_buf all = MR_BUF_INIT;
+    struct mr_batch *batch;
+    int64_t id;
+
+    for (size_t i = 0; mr_memory_step(memory, i, &batch, &id); i++) {
+        CHECK_OK(print_rows(&all, batch, NULL), NULL);
+        mr_batch_unref(batch);
+    }
+    mr_buf_clear(&flow->out);
+    for (const char *line = all.data; line != NULL && *line != '\0';
+         line = strchr(line, '\n') + 1) {
+        size_t size = key_size(line, key_columns);
+        bool again = false;
+
+        for (const char *later = strchr(line, '\n') + 1; *later != '\0' && !again;
+             later = strchr(later, '\n') + 1)
+            again = key_size(later, key_columns) == size && memcmp(later, line, size) == 0;
+        if (!again)
+            mr_buf_add(&flow->out, line, (size_t)(strchr(line, '\n') - line) + 1);
+    }
+    mr_buf_release(&all);
+    return finish(flow, true);
+}
+
+enum mr_status sql_flow_check(struct sql_flow *flow, struct mr_error *ret_err)
+{
+    struct mr_sql_script *script;
+    struct mr_sql_plan *made;
+    enum mr_status status;
+
+    memset(ret_err, 0, sizeof(*ret_err));
+    status = plan(flow, true, &script, &made, ret_err);
+    if (status == MR_OK) {
+        mr_text_free(flow->description);
+        flow->description = made->description;
+        made->description = NULL;
+        mr_sql_plan_free(made);
+        mr_sql_script_free(script);
+    }
+    return status;
+}
+
+const char *sql_flow_description(struct sql_flow *flow)
+{
+    struct mr_error err;
+
+    CHECK_OK(sql_flow_check(flow, &err), &err);
+    return flow->description;
+}
+
+const char *sql_flow_oracle(struct sql_flow *flow, const char *select)
+{
+    struct mr_duck_input inputs[TABLES_MAX] = {{NULL, NULL}};
+    struct mr_batch **lists[TABLES_MAX] = {NULL};
+    struct mr_batch *const *batches[TABLES_MAX];
+    size_t counts[TABLES_MAX] = {0};
+    struct mr_duck_stmt *stmt;
+    struct mr_error err = {0};
+    size_t count = 0;
+
+    for (size_t i = 0; i < flow->count; i++) {
+        struct table *table = &flow->tables[i];
+        int64_t id;
+
+        if (table->schema == NULL)
+            continue;
+        inputs[count] = (struct mr_duck_input){table->name, table->schema};
+        lists[count] = calloc(mr_memory_step_count(mr_memory_table(table->key)) + 1,
+                              sizeof(struct mr_batch *));
+        while (mr_memory_step(mr_memory_table(table->key), counts[count],
+                              &lists[count][counts[count]], &id))
+            counts[count]++;
+        batches[count] = lists[count];
+        count++;
+    }
+    CHECK_OK(mr_duck_prepare(flow->duck, select, inputs, count, &stmt, &err), &err);
+    mr_buf_clear(&flow->out);
+    CHECK_OK(mr_duck_run(stmt, batches, counts, 0, print_rows, &flow->out, &err), &err);
+    mr_duck_stmt_free(stmt);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < counts[i]; k++)
+            mr_batch_unref(lists[i][k]);
+        free(lists[i]);
+    }
+    return finish(flow, true);
+}
+
+uint64_t sql_flow_late_rows(const struct sql_flow *flow)
+{
+    return flow->late_rows;
+}
