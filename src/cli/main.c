@@ -46,6 +46,7 @@ static int unknown_command(const char *name)
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     if (argc < 2) {
         print_usage(stderr);
         return mr_status_exit_code(MR_USAGE);

@@ -5,8 +5,8 @@
  *
  * A lock is an open file description lock on a file: it is the kernel's, so it ends with the
  * process however that dies, another open file of the same process does not have it, and closing
- * another descriptor of the file does not lose it.  What the holder wrote into the file (its pid
- * and host) goes into the error text of the one who is refused.
+ * another descriptor of the file does not lose it.  The holder's pid and host are in the file,
+ * and go into the error text of the one who is refused.
  *
  * Thread: any.
  */
@@ -212,6 +212,23 @@ static bool still_there(int fd, const char *path)
            open_file.st_ino == named.st_ino && open_file.st_dev == named.st_dev;
 }
 
+/*
+ * Says who we are, for those who are refused. Not worth an error: the lock is the kernel's, the text is
+ * only for people.
+ */
+static void sign(int fd)
+{
+    char host[HOLDER_BYTES_MAX / 2] = "?", text[HOLDER_BYTES_MAX];
+    int size;
+
+    if (gethostname(host, sizeof(host)) != 0)
+        host[0] = '?';
+    host[sizeof(host) - 1] = '\0';
+    size = snprintf(text, sizeof(text), "pid %ld on %s\n", (long)getpid(), host);
+    if (size > 0 && pwrite(fd, text, (size_t)size, 0) == size && ftruncate(fd, size) != 0)
+        errno = 0;
+}
+
 static enum mr_status try_lock(const char *path, int *ret_fd, struct mr_error *err)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
@@ -233,6 +250,7 @@ static enum mr_status try_lock(const char *path, int *ret_fd, struct mr_error *e
         close(fd);
         return status;
     }
+    sign(fd);
     *ret_fd = fd;
     return MR_OK;
 }
