@@ -2,7 +2,8 @@
  * Workload W10: what one durable, stateful batch costs. A count per 1-minute window and key (1,000 keys) with a real checkpoint in a
  * directory of the disk that is to be measured.
  *
- *     w10_batch sync  DIR COUNT            fdatasync of 4 KB into a preallocated, zero-filled file: the unit of the other numbers
+ *     w10_batch sync  DIR COUNT [RATE]     fdatasync of 4 KB into a preallocated, zero-filled file: the unit of the other numbers; with
+ *                                          RATE only so many a second, which finds the disk and the core asleep
  *     w10_batch burst DIR COUNT            batches of one row, one behind the other: microseconds from commit to commit
  *     w10_batch paced DIR COUNT RATE       RATE rows a second: microseconds of each batch, from its trigger to its durable commit, and
  *                                          of each row, from the time it is due to its durable commit
@@ -175,20 +176,26 @@ static void source_set_wakeup(struct mr_source *source, void (*wake)(void *arg),
     source->wake_arg = arg;
 }
 
-/* Wakes the driver when the next row is due: sleeps most of the way, then looks at the clock. */
+/* Sleeps most of the way, then looks at the clock: sleeping alone would be late by 100 us. */
+static void sleep_until(int64_t due_ns)
+{
+    int64_t left_ns = due_ns - now_ns() - 200000;
+
+    if (left_ns > 0) {
+        struct timespec pause = {left_ns / 1000000000, left_ns % 1000000000};
+        nanosleep(&pause, NULL);
+    }
+    while (now_ns() < due_ns)
+        ;
+}
+
+/* Wakes the driver when the next row is due. */
 static void *waker_main(void *arg)
 {
     struct mr_source *source = arg;
 
     for (uint64_t row = 0; row < source->total && !atomic_load(&source->stopping); row++) {
-        int64_t due_ns = source->first_due_ns + (int64_t)row * source->period_ns;
-        int64_t left_ns = due_ns - now_ns() - 200000;
-        if (left_ns > 0) {
-            struct timespec pause = {left_ns / 1000000000, left_ns % 1000000000};
-            nanosleep(&pause, NULL);
-        }
-        while (now_ns() < due_ns)
-            ;
+        sleep_until(source->first_due_ns + (int64_t)row * source->period_ns);
         source->wake(source->wake_arg);
     }
     return NULL;
@@ -394,7 +401,7 @@ static void run(const char *dir, uint64_t rows, int64_t rate)
 
 /* ---- modes ----------------------------------------------------------------------------------- */
 
-static void run_sync(const char *dir, size_t count)
+static void run_sync(const char *dir, size_t count, int64_t rate)
 {
     int64_t *times_ns = calloc(count, sizeof(*times_ns));
     static char block[SYNC_BYTES];
@@ -410,7 +417,10 @@ static void run_sync(const char *dir, size_t count)
     if (fsync(file) != 0)
         fail(path, NULL);
     memset(block, 'x', sizeof(block));
+    int64_t first_ns = now_ns();
     for (size_t i = 0; i < count; i++) {
+        if (rate > 0)
+            sleep_until(first_ns + (int64_t)i * (INT64_C(1000000000) / rate));
         int64_t start = now_ns();
         if (pwrite(file, block, sizeof(block), (off_t)(i * SYNC_BYTES)) != (ssize_t)sizeof(block) ||
             fdatasync(file) != 0)
@@ -429,16 +439,17 @@ int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[1] : "";
     uint64_t count = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
+    int64_t rate = argc > 4 ? strtoll(argv[4], NULL, 10) : 0;
 
-    if (strcmp(mode, "sync") == 0 && argc == 4) {
-        run_sync(argv[2], count);
+    if (strcmp(mode, "sync") == 0 && argc >= 4) {
+        run_sync(argv[2], count, rate);
     } else if (strcmp(mode, "burst") == 0 && argc == 4) {
         run(argv[2], count, 0);
         printf("{");
         print_times("batch", the_source.times_ns, the_source.time_count);
         printf("}\n");
     } else if (strcmp(mode, "paced") == 0 && argc == 5) {
-        run(argv[2], count, strtoll(argv[4], NULL, 10));
+        run(argv[2], count, rate);
         printf("{");
         print_times("batch", the_source.batch_times_ns, the_source.batch_count);
         printf(", ");
