@@ -120,7 +120,7 @@ static enum mr_status find_schema(struct mr__source *source, const char *columns
         source->declared = mr_schema_ref(fixed);
         *ret_schema = mr_schema_ref(fixed);
     }
-    if (source->format != NULL && source->format->check != NULL)
+    if (source->format != NULL && source->format->check != NULL && !source->connector->checks_columns)
         return source->format->check(source->declared, source->options, false, err);
     return MR_OK;
 }

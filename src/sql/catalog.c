@@ -295,7 +295,8 @@ static enum mr_status find_columns(struct mr_sql_planner *p, struct mr_sql_table
         return MR_FAIL(p->err, MR_SQL_ERROR,
                        "table '%s' declares no columns; add them: CREATE TABLE %s (name TYPE, ...)",
                        table->name, table->name);
-    if (table->format != NULL && table->format->check != NULL && declared != NULL)
+    if (table->format != NULL && table->format->check != NULL && declared != NULL &&
+        !table->source->checks_columns)
         MR_TRY(table->format->check(declared, table->options, false, p->err));
     return MR_OK;
 }

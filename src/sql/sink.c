@@ -72,7 +72,7 @@ static enum mr_status find_format(struct mr_sql_planner *p, struct mr_sql_output
         return MR_FAIL(p->err, MR_CONFIG,
                        "table '%s': unknown format '%s'; 'millrace options' lists them",
                        output->table->name, name);
-    if (columns != NULL && output->format->check != NULL)
+    if (columns != NULL && output->format->check != NULL && !output->connector->checks_columns)
         return output->format->check(columns, output->options, true, p->err);
     return MR_OK;
 }
@@ -297,6 +297,8 @@ enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
         output->table != NULL ? output->table->statement : NULL;
     const struct mr_schema *columns = statement != NULL ? statement->columns : NULL;
 
+    if (columns == NULL && output->input_count > 0 && insert->insert_column_count == 0)
+        columns = mr_node_schema(output->inputs[0]); /* a second INSERT follows the first */
     if (columns == NULL) {
         if (insert->insert_column_count > 0)
             return mr_error_place(

@@ -74,6 +74,7 @@ struct mr_sink_connector {
     unsigned modes; /* bit 1 << mode for each enum mr_output_mode it takes */
     enum mr_status (*open)(const struct mr_sink_args *args, struct mr_sink **ret_sink, struct mr_error *err);
     const struct mr_sink_ops *ops;
+    bool checks_columns; /* the format carries only some of the columns: open asks format->check, not the front end */
 };
 
 MR_API void mr_sink_register(const struct mr_sink_connector *connector);

@@ -154,6 +154,8 @@ struct mr_source_connector {
     enum mr_status (*receiver_open)(const struct mr_receiver_args *args, struct mr_receiver **ret_receiver,
                                     struct mr_error *err);
     const struct mr_receiver_ops *receiver_ops;
+    /* The format carries only some of the columns (kafka: the rest is metadata): open asks format->check, not the front end. */
+    bool checks_columns;
 };
 
 MR_API void mr_source_register(const struct mr_source_connector *connector);

@@ -1,7 +1,7 @@
 /*
- * One librdkafka client of the Kafka source: configuration, metadata, watermarks, and why something failed.
+ * A librdkafka client of the Kafka source: configuration, metadata, watermarks, and why something failed.
  *
- * The client is shared by the planner and all readers (librdkafka is thread-safe).  There is no consumer group: partitions are
+ * librdkafka is thread-safe: all readers share one client, the planner has another (kafka_source.h says why).  There is no consumer group: partitions are
  * consumed by number, and positions live in our checkpoint only.
  *
  * Errors come in two ways: as answers to calls ("timed out", which says nothing), and as events through error_cb ("connection to
@@ -55,6 +55,7 @@ static const char *const defaults[][2] = {
     {"check.crcs", "true"},
     {"queued.max.messages.kbytes", "16384"},
     {"fetch.queue.backoff.ms", "10"},
+    {"fetch.wait.max.ms", "100"}, /* closing a client waits for the fetch that is under way */
     {"reconnect.backoff.max.ms", "1000"},
     {"log.connection.close", "false"},
     {"socket.nagle.disable", "true"},

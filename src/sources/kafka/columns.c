@@ -165,6 +165,8 @@ static enum mr_status init_decoded(struct mr_ksrc_columns *columns,
     MR_TRY(subset(args, args->declared, true, &columns->decoded_declared, err));
     MR_TRY(subset(args, args->schema, true, &columns->decoded, err));
     MR_TRY(subset(args, args->schema, false, &columns->metadata, err));
+    if (args->format->check != NULL)
+        MR_TRY(args->format->check(columns->decoded_declared, args->options, false, err));
     others = mr_schema_field_count(columns->metadata);
     columns->mixed = others > 0;
     return MR_OK;

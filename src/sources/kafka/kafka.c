@@ -92,6 +92,7 @@ static void kafka_stop(struct mr_source *source)
         return;
     mr_ksrc_streams_free(&source->reading);
     mr_ksrc_client_release(&source->reading.client);
+    mr_ksrc_client_release(&source->reading.planner);
     mr_ksrc_columns_release(&source->reading.columns);
     topics_release(&source->topics);
     mr_ksrc_offsets_release(&source->start_offsets);
@@ -268,6 +269,7 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     MR_TRY(parse_topics(source, options, err));
     MR_TRY(parse_start(source, mr_options_text(options, "start"), err));
     MR_TRY(mr_ksrc_columns_init(&source->reading.columns, &named, err));
+    MR_TRY(mr_ksrc_client_open(&source->reading.planner, &named, err));
     return mr_ksrc_client_open(&source->reading.client, &named, err);
 }
 
@@ -314,7 +316,7 @@ static enum mr_status lost(struct mr_source *source, const char *topic, int32_t 
 
 static enum mr_status discover(struct mr_source *source, bool first, struct mr_error *err)
 {
-    struct mr_ksrc_client *client = &source->reading.client;
+    struct mr_ksrc_client *client = &source->reading.planner;
     int64_t now_ns = mr_env_monotonic_ns(client->env);
     struct mr_ksrc_offsets partitions = {0};
     enum mr_status status;
@@ -410,7 +412,7 @@ static enum mr_status look(struct mr_source *source, const struct mr_ksrc_offset
         int64_t from = -1;
         enum mr_status status;
 
-        status = mr_ksrc_client_watermarks(&source->reading.client, item->topic, item->partition,
+        status = mr_ksrc_client_watermarks(&source->reading.planner, item->topic, item->partition,
                                            &low, &high, err);
         if (status == MR_NOT_FOUND) {
             source->discovered_ns = 0; /* deleted since: the next plan looks again */
@@ -675,4 +677,5 @@ const struct mr_source_connector mr_source_kafka_connector = {
     .fixed_schema = mr_ksrc_fixed_schema,
     .open = kafka_open,
     .ops = &kafka_ops,
+    .checks_columns = true,
 };

@@ -148,7 +148,9 @@ bool mr_ksrc_columns_append(const struct mr_schema *schema, const rd_kafka_messa
 struct mr_ksrc_stream;
 
 struct mr_ksrc_reading {
-    struct mr_ksrc_client client;
+    /* Two connections: a broker answers one after another, and a fetch that waits for data would hold questions up. */
+    struct mr_ksrc_client client;  /* fetches */
+    struct mr_ksrc_client planner; /* metadata and offsets */
     struct mr_ksrc_columns columns;
     const struct mr_format *format;
     const struct mr_options *options;

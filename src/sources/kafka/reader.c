@@ -432,7 +432,7 @@ static enum mr_status check_loss(struct mr_reader *reader, struct mr_error *err)
     int64_t high;
     enum mr_status status;
 
-    status = mr_ksrc_client_watermarks(&reader->reading->client, stream->topic, stream->partition,
+    status = mr_ksrc_client_watermarks(&reader->reading->planner, stream->topic, stream->partition,
                                        &low, &high, err);
     if (status == MR_NOT_FOUND) {
         MR_TRY(lost(reader, position, reader->until, "the partition was deleted", err));
