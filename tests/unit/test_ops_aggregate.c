@@ -612,7 +612,7 @@ static void model_add(struct model_group *groups, size_t *count, const char *row
         part[i] = strchr(part[i - 1], '|');
         *part[i]++ = '\0';
     }
-    char key[80];
+    char key[160];
     snprintf(key, sizeof(key), "%s|%s", part[0], part[1]);
     for (i = 0; i < *count && group == NULL; i++)
         if (strcmp(groups[i].key, key) == 0)
