@@ -6,7 +6,7 @@
  *
  *     put       create .tmp-NAME-RANDOM | write | sync | rename NAME | sync dir
  *               crash before the rename is durable: the old file or none, and perhaps a temporary
- *     appender  create .tmp-NAME-RANDOM | write zeros | sync | rename NAME | sync dir    (create)
+ *     appender  create .tmp-NAME-RANDOM | write head, zeros | sync | rename | sync dir    (create)
  *               zero behind the tail | sync | sync dir                                   (open)
  *               write at the tail ... | sync                                             (append)
  *               crash: the bytes synced last, then any part of the later ones
@@ -315,9 +315,9 @@ static enum mr_status write_zeros(struct mr_env *env, struct mr_file *file, uint
  * The file gets its final name when it is whole and synced: a crash leaves a temporary for the
  * sweep, never a half-made file under the final name.
  */
-enum mr_status mr_appender_create(struct mr_env *env, const char *dir, const char *name,
-                                  uint64_t size_bytes, struct mr_appender **ret_appender,
-                                  struct mr_error *err)
+enum mr_status mr_appender_create_with(struct mr_env *env, const char *dir, const char *name,
+                                       uint64_t size_bytes, const void *head, size_t head_bytes,
+                                       struct mr_appender **ret_appender, struct mr_error *err)
 {
     const unsigned flags = MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_EXCLUSIVE;
     struct mr_appender *appender = NULL;
@@ -330,12 +330,15 @@ enum mr_status mr_appender_create(struct mr_env *env, const char *dir, const cha
     MR_TRY_GOTO(new_appender(env, dir, name, &appender, err));
     MR_TRY_GOTO(mr_env_open(env, temporary, flags, &appender->file, err));
     made = true;
-    MR_TRY_GOTO(write_zeros(env, appender->file, 0, size_bytes, err));
+    if (head_bytes > 0)
+        MR_TRY_GOTO(mr_env_pwrite(env, appender->file, head, head_bytes, 0, err));
+    MR_TRY_GOTO(write_zeros(env, appender->file, head_bytes, size_bytes, err));
     MR_TRY_GOTO(mr_env_sync(env, appender->file, err));
     MR_TRY_GOTO(mr_env_rename(env, temporary, appender->path, true, err));
     made = false;
     MR_TRY_GOTO(mr_env_sync_dir(env, dir, err));
-    appender->size_bytes = size_bytes;
+    appender->tail = head_bytes;
+    appender->size_bytes = MR_MAX(size_bytes, (uint64_t)head_bytes);
     *ret_appender = appender;
     appender = NULL;
 done:
@@ -344,6 +347,13 @@ done:
         (void)mr_env_unlink(env, temporary, NULL);
     mr_free(temporary);
     return status;
+}
+
+enum mr_status mr_appender_create(struct mr_env *env, const char *dir, const char *name,
+                                  uint64_t size_bytes, struct mr_appender **ret_appender,
+                                  struct mr_error *err)
+{
+    return mr_appender_create_with(env, dir, name, size_bytes, NULL, 0, ret_appender, err);
 }
 
 /* Behind the tail may be whatever a crash left; only what is not zero is written. */

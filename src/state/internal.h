@@ -57,6 +57,7 @@ struct mr_store {
     char *value_schema;
     bool claimed;   /* an operator asked for it in this run */
     bool persisted; /* at least one part names it */
+    bool has_dir;   /* its directory was made durable in this run */
     uint64_t seed;
 
     struct mr_slot *slots;

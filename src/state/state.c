@@ -242,7 +242,9 @@ static enum mr_status write_file(struct mr_state *state, struct mr_store *store,
 
     if (dir == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name);
-    MR_TRY_GOTO(mr_durable_mkdirs(state->env, dir, err));
+    if (!store->has_dir)
+        MR_TRY_GOTO(mr_durable_mkdirs(state->env, dir, err));
+    store->has_dir = true;
     MR_TRY_GOTO(mr_staged_create(state->env, dir, file, &staged, err));
     MR_TRY_GOTO(mr_staged_write(staged, bytes->data, bytes->size, err));
     MR_TRY_GOTO(mr_staged_seal(staged, err));

@@ -312,36 +312,17 @@ enum mr_status mr__segment_create(struct mr_env *env, const char *dir, const cha
                                   uint64_t size_bytes, uint64_t key, const struct mr_buf *head,
                                   struct mr_appender **ret_appender, struct mr_error *err)
 {
-    struct mr_appender *appender = NULL;
     struct mr_buf sectors = MR_BUF_INIT;
-    char *temp_name = mr_asprintf(".tmp-%s", name);
-    char *temp = mr_asprintf("%s/.tmp-%s", dir, name);
-    char *path = mr_asprintf("%s/%s", dir, name);
     enum mr_status status;
 
     mr__group_encode(&sectors, key, 0, head->data, head->size);
-    if (temp_name == NULL || temp == NULL || path == NULL || head->failed || sectors.failed) {
+    MR_ASSERT(sectors.failed || sectors.size + MR_SECTOR_BYTES <= size_bytes);
+    if (head->failed || sectors.failed)
         status = MR_FAIL(err, MR_NOMEM, "cannot create '%s/%s': out of memory", dir, name);
-        goto done;
-    }
-    MR_ASSERT(sectors.size + MR_SECTOR_BYTES <= size_bytes);
-    /* A temporary of an earlier failed try in this process; those of dead ones were swept at start. */
-    (void)mr_env_unlink(env, temp, NULL);
-    MR_TRY_GOTO(mr_appender_create(env, dir, temp_name, size_bytes, &appender, err));
-    MR_TRY_GOTO(mr_appender_write(appender, sectors.data, sectors.size, err));
-    MR_TRY_GOTO(mr_appender_sync(appender, err));
-    MR_TRY_GOTO(mr_env_rename(env, temp, path, true, err));
-    status = mr_env_sync_dir(env, dir, err);
-done:
-    if (status == MR_OK) {
-        *ret_appender = appender;
-    } else {
-        mr_appender_close(appender);
-    }
+    else
+        status = mr_appender_create_with(env, dir, name, size_bytes, sectors.data, sectors.size,
+                                         ret_appender, err);
     mr_buf_release(&sectors);
-    mr_free(temp_name);
-    mr_free(temp);
-    mr_free(path);
     return status;
 }
 

@@ -41,6 +41,14 @@ MR_API enum mr_status mr_durable_sweep(struct mr_env *env, const char *dir, uint
 struct mr_appender;
 MR_API enum mr_status mr_appender_create(struct mr_env *env, const char *dir, const char *name, uint64_t size_bytes,
                                          struct mr_appender **ret_appender, struct mr_error *err);
+/*
+ * The same with head at its start, the tail behind it: the file never has its name without its
+ * head.
+ */
+MR_API enum mr_status mr_appender_create_with(struct mr_env *env, const char *dir, const char *name,
+                                              uint64_t size_bytes, const void *head,
+                                              size_t head_bytes, struct mr_appender **ret_appender,
+                                              struct mr_error *err);
 /* Opens an existing one to go on at tail; zeroes and syncs everything behind the tail first. */
 MR_API enum mr_status mr_appender_open(struct mr_env *env, const char *dir, const char *name, uint64_t tail,
                                        struct mr_appender **ret_appender, struct mr_error *err);
