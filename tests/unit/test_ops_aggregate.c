@@ -565,7 +565,7 @@ TEST(sum_and_avg_of_one_column_share_their_slot)
 enum { MODEL_ROWS = 3000, MODEL_GROUPS = 400 };
 
 struct model_group {
-    char key[80];
+    char key[160];
     int64_t rows;
     int64_t count;
     int64_t sum;
