@@ -197,6 +197,7 @@ static enum mr_status add_child(const struct mr_batch *batch, const struct mr_co
 
     if (child == NULL)
         return no_memory(err);
+    MR_ASSERT(parent->children != NULL);
     parent->children[parent->n_children++] = child;
     return export_column(batch, column, child, err);
 }
@@ -234,18 +235,32 @@ static enum mr_status import_fields(const struct ArrowSchema *schema, unsigned d
                                     struct mr_arena *arena, struct mr_field **ret_fields,
                                     struct mr_error *err);
 
+/* Up to three digits at *at, which moves behind them. */
+static bool take_number(const char **at, unsigned *ret_value)
+{
+    unsigned digits = 0;
+
+    *ret_value = 0;
+    for (; **at >= '0' && **at <= '9' && digits < 3; digits++)
+        *ret_value = *ret_value * 10 + (unsigned)(*(*at)++ - '0');
+    return digits > 0;
+}
+
+/* "d:10,2" or "d:10,2,128" */
 static bool parse_decimal_format(const char *format, struct mr_type *type)
 {
     unsigned precision = 0;
     unsigned scale = 0;
     unsigned bits = 128;
-    int used = 0;
 
-    if (sscanf(format, "d:%3u,%3u%n", &precision, &scale, &used) != 2)
+    if (format[0] != 'd' || format[1] != ':')
         return false;
-    if (format[used] == ',' && sscanf(format + used, ",%3u", &bits) != 1)
+    format += 2;
+    if (!take_number(&format, &precision) || *format++ != ',' || !take_number(&format, &scale))
         return false;
-    if (bits != 128 || precision < 1 || precision > 38 || scale > precision)
+    if (*format == ',' && (format++, !take_number(&format, &bits)))
+        return false;
+    if (*format != '\0' || bits != 128 || precision < 1 || precision > 38 || scale > precision)
         return false;
     type->id = MR_TYPE_DECIMAL;
     type->precision = (uint8_t)precision;
@@ -427,6 +442,7 @@ static enum mr_status import_column(const struct ArrowArray *array, const struct
                                     struct mr_column *column, struct mr_error *err)
 {
     static const uint64_t nothing[2] = {0, 0};
+    MR_ASSERT(array != NULL && field != NULL);
     const struct mr_type *type = &field->type;
     bool text = type->id == MR_TYPE_TEXT || type->id == MR_TYPE_BINARY;
     bool offsets = text || type->id == MR_TYPE_LIST;
@@ -474,10 +490,12 @@ static enum mr_status import_batch(struct imported *imported, struct mr_schema *
     if (columns == NULL)
         return no_memory(err);
     for (size_t i = 0; i < count; i++) {
-        if (array->children[i]->length - array->offset < array->length)
+        MR_ASSERT(array->children != NULL && fields != NULL);
+        const struct ArrowArray *child = array->children[i];
+        if (child->length - array->offset < array->length)
             return bad_array(fields[i].name, "it has fewer rows than the batch", err);
-        MR_TRY(import_column(array->children[i], &fields[i], array->offset, array->length,
-                             &imported->arena, &columns[i], err));
+        MR_TRY(import_column(child, &fields[i], array->offset, array->length, &imported->arena,
+                             &columns[i], err));
     }
     *ret_columns = columns;
     return mr_schema_new(fields, (uint32_t)count, ret_schema, err);

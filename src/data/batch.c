@@ -53,8 +53,10 @@ static size_t column_bytes(const struct mr_column *column)
         bytes += (rows + 1) * sizeof *column->offsets;
     else
         bytes += rows * mr_type_width(column->type->id);
-    if (column->type->id == MR_TYPE_TEXT || column->type->id == MR_TYPE_BINARY)
+    if (column->type->id == MR_TYPE_TEXT || column->type->id == MR_TYPE_BINARY) {
+        MR_ASSERT(column->offsets != NULL);
         bytes += (size_t)(column->offsets[rows] - column->offsets[0]);
+    }
     return bytes;
 }
 

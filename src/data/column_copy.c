@@ -18,6 +18,7 @@ static bool is_valid(const struct mr_column *column, int64_t row)
 static void append_bits(uint8_t *target, int64_t at, const uint8_t *source, int64_t from,
                         int64_t count)
 {
+    MR_ASSERT(target != NULL && source != NULL);
     if ((at & 7) == 0 && (from & 7) == 0) {
         int64_t whole = count >> 3;
         memcpy(target + (at >> 3), source + (from >> 3), (size_t)whole);

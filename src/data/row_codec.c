@@ -194,6 +194,7 @@ static enum mr_status decode_key_fixed(struct mr_bytes *bytes, const struct mr_t
                                                                                        << 63};
         return append_raw(out, halves, sizeof halves, err);
     }
+    MR_ASSERT(width >= 1 && width <= 8);
     uint64_t value = load_big_endian(in, width);
     if (type->id == MR_TYPE_DOUBLE) {
         double number;

@@ -124,6 +124,7 @@ static enum mr_status copy_type(struct mr_arena *arena, const char *name,
                        name, from->field_count);
     struct mr_field *fields = NULL;
     MR_TRY(copy_fields(arena, from->fields, from->field_count, depth + 1, &fields, err));
+    MR_ASSERT(fields != NULL);
     if (from->id == MR_TYPE_LIST)
         fields[0].name = "item";
     to->field_count = from->field_count;

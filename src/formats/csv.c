@@ -87,7 +87,7 @@ static enum mr_status check(const struct mr_schema *declared, const struct mr_op
 
 static size_t cut(const struct mr_options *options, struct mr_slice data)
 {
-    struct mr__csv_dialect dialect;
+    struct mr__csv_dialect dialect = {0};
     bool inside = false;
     size_t last = 0;
 
@@ -114,6 +114,7 @@ struct encoder {
 
 static bool must_quote(const struct mr__csv_dialect *dialect, const char *text, size_t size_bytes)
 {
+    MR_ASSERT(text != NULL && dialect->null_value != NULL);
     for (size_t i = 0; i < size_bytes; i++) {
         if (text[i] == dialect->delimiter || text[i] == dialect->quote || text[i] == '\n' ||
             text[i] == '\r')

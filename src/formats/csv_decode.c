@@ -255,7 +255,7 @@ static enum mr_status read_header(struct run *run, struct mr_error *err)
 {
     struct mr_decoder *decoder = run->decoder;
     uint32_t wanted = mr_schema_field_count(decoder->schema);
-    struct field field;
+    struct field field = {0};
 
     decoder->target_count = 0;
     do {
@@ -292,6 +292,7 @@ static enum mr_status read_header(struct run *run, struct mr_error *err)
 
 static bool is_null(const struct mr_decoder *decoder, const struct field *field)
 {
+    MR_ASSERT(field->text != NULL);
     return !field->quoted && field->size_bytes == decoder->dialect.null_bytes &&
            memcmp(field->text, decoder->dialect.null_value, field->size_bytes) == 0;
 }
@@ -317,7 +318,7 @@ static enum mr_status append_field(struct run *run, const struct field *field, i
 static enum mr_status take_record(struct run *run)
 {
     struct mr_decoder *decoder = run->decoder;
-    struct field field;
+    struct field field = {0};
     uint32_t count = 0;
     bool more = true;
 

@@ -480,6 +480,7 @@ static const char *members(struct mr__json *json, const struct mr__json_shape *s
         if (index < 0) {
             at = mr__json_skip(json, at, depth);
         } else {
+            MR_ASSERT(shape != NULL && column != NULL);
             struct mr_column_builder *child = &column->children[index];
             if (child->length > column->length)
                 mr_column_builder_pop(child); /* the last of equal names wins */

@@ -25,13 +25,30 @@ typedef uint64_t (*block_fn)(const char *data, uint64_t *high);
 
 /* ---- any machine ----------------------------------------------------------------------------- */
 
+#define EVERY(byte) (UINT64_C(0x0101010101010101) * (uint64_t)(byte))
+
+/* 0x80 in every byte that is zero, 0 in the others; exact. */
+static inline uint64_t zero_bytes(uint64_t bytes)
+{
+    return ~(((bytes & EVERY(0x7f)) + EVERY(0x7f)) | bytes | EVERY(0x7f));
+}
+
+/* One bit a byte of what zero_bytes gives, first byte lowest. */
+static inline uint64_t gather(uint64_t flags)
+{
+    return (flags >> 7) * UINT64_C(0x0102040810204080) >> 56;
+}
+
 static uint64_t plain_newlines(const char *data, uint64_t *high)
 {
     uint64_t bits = 0;
 
     (void)high;
-    for (unsigned i = 0; i < 64; i++)
-        bits |= (uint64_t)(data[i] == '\n') << i;
+    for (unsigned i = 0; i < 64; i += 8) {
+        uint64_t bytes;
+        memcpy(&bytes, data + i, sizeof bytes); /* little-endian */
+        bits |= gather(zero_bytes(bytes ^ EVERY('\n'))) << i;
+    }
     return bits;
 }
 
@@ -39,10 +56,13 @@ static uint64_t plain_json(const char *data, uint64_t *high)
 {
     uint64_t bits = 0;
 
-    for (unsigned i = 0; i < 64; i++) {
-        unsigned char c = (unsigned char)data[i];
-        bits |= (uint64_t)(c < 0x20 || c == '"' || c == '\\') << i;
-        *high |= c & 0x80u;
+    for (unsigned i = 0; i < 64; i += 8) {
+        uint64_t bytes;
+        memcpy(&bytes, data + i, sizeof bytes);
+        uint64_t flags = zero_bytes(bytes ^ EVERY('"')) | zero_bytes(bytes ^ EVERY('\\')) |
+                         zero_bytes(bytes & EVERY(0xe0)); /* below 0x20 */
+        bits |= gather(flags) << i;
+        *high |= bytes & EVERY(0x80);
     }
     return bits;
 }
