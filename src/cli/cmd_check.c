@@ -39,23 +39,20 @@ static enum mr_status describe_checkpoint(const char *dir, struct mr_error *err)
     uint64_t torn_bytes = 0;
     enum mr_status status;
 
-    if (dir == NULL) {
-        printf("checkpoint: none; nothing is kept between runs (SET checkpoint = 'DIR')\n");
-        return MR_OK;
-    }
+    if (dir == NULL)
+        return MR_OK; /* the plan says so */
     status = mr_checkpoint_peek(mr_env_posix(), dir, &checkpoint, err);
     if (status == MR_NOT_FOUND) {
-        printf("checkpoint: '%s' is new\n", dir);
+        printf("  it is new\n");
         return MR_OK;
     }
     if (status == MR_OK)
         status = mr_batch_log_walk(checkpoint.env, checkpoint.log_dir, remember_newest, &newest,
                                    &torn_bytes, err);
     if (status == MR_OK && newest.has_commit)
-        printf("checkpoint: '%s' goes on after batch %llu\n", dir,
-               (unsigned long long)newest.batch_id);
+        printf("  it goes on after batch %llu\n", (unsigned long long)newest.batch_id);
     else if (status == MR_OK)
-        printf("checkpoint: '%s' has no committed batch yet\n", dir);
+        printf("  it has no committed batch yet\n");
     mr_checkpoint_release(&checkpoint);
     return status;
 }
