@@ -1,6 +1,7 @@
 /*
  * Inside of src/state: the structs behind state.h.
  *
+ *   slab.c    memory for entries
  *   store.c   the table in memory, changes and undo of one batch
  *   part.c    deltas and snapshots as bytes
  *   state.c   the stores of a query: prepare, applied, rollback, purge
@@ -14,40 +15,22 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "state/slab.h"
 #include "state/state.h"
 #include "wal/part_list.h"
 
-/*
- * One key. Bytes of the key follow the header, then value_capacity bytes for the value. A key
- * deleted in this batch stays in the table as dead until the batch is applied, so that its change
- * record is found when it comes back.
- */
-struct mr_entry {
-    uint32_t key_bytes;
-    uint32_t value_bytes;
-    uint32_t value_capacity;
-    uint32_t dead : 1;
-    uint32_t change : 31; /* 1 + index into changes; 0 = not changed in this batch */
-};
+enum { MR_STORE_KEY_BYTES_MAX = (1 << 20) - 1, MR_STORE_VALUE_BYTES_MAX = 1 << 28 };
 
 struct mr_slot {
-    uint64_t hash;
-    struct mr_entry *entry; /* NULL = free */
+    uint32_t fragment; /* top 32 bits of the key's hash */
+    uint32_t ref;      /* entry in the slab; 0 = free */
 };
 
-/* What a key was before the batch touched it. */
 struct mr_change {
-    struct mr_entry *entry; /* as it is now; moves when the value grows */
-    uint64_t hash;
-    bool existed;
-    uint32_t old_value_bytes;
-    const char *old_value; /* in undo */
+    uint32_t fragment;
+    uint32_t ref;  /* entry as of this change */
+    uint64_t undo; /* low two bits: what happened; the rest: where the old value is */
 };
-
-/* free lists for entries of 16, 32 .. 1024 bytes */
-enum { MR_ENTRY_CLASSES = 64, MR_ENTRY_UNIT = 16 };
-
-struct mr_slab;
 
 struct mr_store {
     char *name;
@@ -60,20 +43,19 @@ struct mr_store {
     bool has_dir;   /* its directory was made durable in this run */
     uint64_t seed;
 
-    struct mr_slot *slots;
-    uint64_t slot_count; /* power of two, or 0 */
-    uint64_t used;       /* slots taken, dead entries included */
-    uint64_t live;
-    uint64_t bytes; /* of entries and slots */
-    struct mr_slab *slabs;
-    char *slab_at;
-    char *slab_end;
-    struct mr_entry *free_entries[MR_ENTRY_CLASSES + 1]; /* linked through their first bytes */
+    /* store.c */
+    struct mr_slot *slots;    /* NULL while empty */
+    unsigned capacity_bits;   /* 2^bits home slots */
+    uint32_t slot_count;      /* all of them, slack and end mark included */
+    uint64_t used_slots;      /* entries deleted in this batch included */
+    uint64_t live_count;
+    uint64_t committed_count; /* live_count at the last accept */
+    struct mr_slab slab;
+    struct mr_change *changes; /* of the running batch, in order */
+    size_t change_count, change_capacity;
+    char *undo; /* old values */
+    size_t undo_size, undo_capacity;
 
-    struct mr_change *changes;
-    uint32_t change_count;
-    uint32_t change_capacity;
-    struct mr_arena undo;
     struct mr_store_stats stats; /* of the batch last prepared */
 
     /* since the newest snapshot; this and the next three are derived from the list of parts */
@@ -101,45 +83,84 @@ struct mr_state {
     bool read_only;
 };
 
-/* store.c */
+/* ---------------------------------------------------------------- store.c */
+
 struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema,
                                const char *value_schema, uint64_t seed);
-void mr__store_free(struct mr_store *store);
-void mr__store_clear(struct mr_store *store);    /* no keys, no changes */
-void mr__store_accept(struct mr_store *store);   /* changes become the base */
-void mr__store_rollback(struct mr_store *store); /* changes are undone */
-static inline char *mr__entry_key(struct mr_entry *entry)
-{
-    return (char *)(entry + 1);
-}
-static inline char *mr__entry_value(struct mr_entry *entry)
-{
-    return (char *)(entry + 1) + entry->key_bytes;
-}
+void mr__store_free(struct mr_store *store);     /* NULL allowed */
+void mr__store_clear(struct mr_store *store);    /* no keys, no changes; memory given back */
+void mr__store_accept(struct mr_store *store);   /* changes become the base; cannot fail */
+void mr__store_rollback(struct mr_store *store); /* changes are undone; cannot fail */
+void mr__store_count_changes(const struct mr_store *store, struct mr_store_stats *ret_stats);
 
-/* part.c: a delta of the store's changes, or a snapshot of all of it. */
-struct mr_part_head {
-    bool is_snapshot;
-    uint8_t query_id[16];
-    uint64_t version;
-    uint32_t epoch;
-    uint32_t attempt;
+/* A key as it goes into a part. */
+struct mr_item {
+    uint32_t fragment;
+    const char *key;
+    size_t key_bytes;
+    const char *value;
+    size_t value_bytes;
+    bool is_delete;
+};
+typedef enum mr_status (*mr_item_fn)(const struct mr_item *item, void *arg, struct mr_error *err);
+/* Each changed key once, sorted by fragment and then key. */
+enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn visit, void *arg,
+                                       struct mr_error *err);
+/* All live keys in the same order. */
+enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visit, void *arg,
+                                   struct mr_error *err);
+
+/* Loading: without undo and tracking. */
+enum mr_status mr__store_reserve(struct mr_store *store, uint64_t key_count, struct mr_error *err);
+enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const void *key,
+                                  size_t key_bytes, const void *value, size_t value_bytes,
+                                  struct mr_error *err);
+void mr__store_load_delete(struct mr_store *store, uint64_t hash, const void *key,
+                           size_t key_bytes);
+
+/* ---------------------------------------------------------------- part.c */
+
+/* Where a part goes: into bytes while it is small, else into a staged file. */
+struct mr_part_target {
+    struct mr_env *env;
+    const char *dir;  /* of the store's files; exists when a file is needed (make_dir) */
+    const char *file; /* name for it */
+    uint64_t inline_bytes_max;
+    enum mr_status (*make_dir)(void *arg, struct mr_error *err);
+    void *arg;
+    struct mr_buf bytes;       /* the part, when it stayed small */
+    struct mr_staged *staged;  /* sealed, not published; else NULL */
+};
+void mr__part_target_release(struct mr_part_target *target);
+/* A delta of the store's changes, or a snapshot of all of it. Fills size_bytes, sum, key_count and
+ * in_log of part; its other fields go into the head. */
+enum mr_status mr__part_write(const struct mr_store *store, struct mr_state_part *part,
+                              const uint8_t query_id[16], struct mr_part_target *target,
+                              struct mr_error *err);
+
+struct mr_part_reader;
+/* Opens a part where `part` says it is; `where` names it in errors and is its path when it is a
+ * file. Both are borrowed until close. MR_NOT_FOUND when the file is gone. */
+enum mr_status mr__part_open(struct mr_env *env, const struct mr_state_part *part,
+                             const char *where, struct mr_part_reader **ret_reader,
+                             struct mr_error *err);
+void mr__part_close(struct mr_part_reader *reader); /* NULL allowed */
+/* What its head says; valid until close. */
+struct mr_part_names {
+    const char *kind;
+    const char *key_schema;
+    const char *value_schema;
     uint64_t seed;
 };
-enum mr_status mr__part_encode(struct mr_store *store, const struct mr_part_head *head,
-                               struct mr_buf *out, struct mr_error *err);
-/* Applies the bytes of a part to a store (a snapshot clears it first). expect: head fields that
- * must agree, name too. */
-enum mr_status mr__part_apply(struct mr_store *store, const struct mr_part_head *expect,
-                              const void *data, size_t size_bytes, const char *where,
-                              struct mr_error *err);
-/* Only the names in the head, to make a store before its first part is applied. Freed by the caller
- * with mr_free. */
-enum mr_status mr__part_names(const void *data, size_t size_bytes, const char *where,
-                              char **ret_kind, char **ret_key_schema, char **ret_value_schema,
-                              uint64_t *ret_seed, struct mr_error *err);
+enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_id[16],
+                             struct mr_part_names *ret_names, struct mr_error *err);
+/* The rest, applied to store (a snapshot clears it first), after mr__part_head. count_keys: the
+ * store is whole, so its number of keys must be what the part says. */
+enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *store,
+                              bool count_keys, struct mr_error *err);
 
-/* state.c */
+/* ---------------------------------------------------------------- state.c */
+
 enum mr_status mr__state_new(struct mr_env *env, const char *dir, const char *log_dir,
                              const struct mr_state_config *config, struct mr_state **ret_state,
                              struct mr_error *err);

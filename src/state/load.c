@@ -17,33 +17,7 @@
 
 #include <string.h>
 
-enum { PART_BYTES_MAX = 1 << 30, READER_TRIES = 5 };
-
-/* Bytes of a part: from the log (borrowed) or from its file (*ret_owned, freed with mr_text_free). */
-static enum mr_status part_bytes(struct mr_state *state, const struct mr_state_part *part,
-                                 const char *where, const char **ret_data, char **ret_owned,
-                                 struct mr_error *err)
-{
-    size_t size_bytes = (size_t)part->size_bytes;
-
-    *ret_owned = NULL;
-    *ret_data = part->data;
-    if (!part->in_log) {
-        MR_TRY(mr_durable_get(state->env, where, PART_BYTES_MAX, ret_owned, &size_bytes, err));
-        *ret_data = *ret_owned;
-    }
-    if (*ret_data == NULL || size_bytes != part->size_bytes)
-        return MR_FAIL(err, MR_CORRUPT,
-                       "'%s' has %zu bytes and its COMMIT says %llu; restore it from a copy", where,
-                       *ret_data == NULL ? (size_t)0 : size_bytes,
-                       (unsigned long long)part->size_bytes);
-    if (mr_checksum(*ret_data, size_bytes) != part->sum)
-        return MR_FAIL(
-            err, MR_CORRUPT,
-            "'%s' is damaged: its checksum is not the one in its COMMIT; restore it from a copy",
-            where);
-    return MR_OK;
-}
+enum { READER_TRIES = 5 };
 
 static char *part_place(struct mr_state *state, const struct mr_state_part *part)
 {
@@ -54,54 +28,27 @@ static char *part_place(struct mr_state *state, const struct mr_state_part *part
                        (unsigned long long)part->version);
 }
 
-static enum mr_status apply_part(struct mr_state *state, struct mr_store *store,
-                                 const struct mr_state_part *part, struct mr_error *err)
+/* Applies one part to its store, which is made from the names in the head when this is its first. */
+static enum mr_status apply_part(struct mr_state *state, const struct mr_state_part *part,
+                                 bool count_keys, struct mr_error *err)
 {
-    struct mr_part_head expect = {.is_snapshot = part->is_snapshot,
-                                  .version = part->version,
-                                  .epoch = part->epoch,
-                                  .attempt = part->attempt};
-    char *where = part_place(state, part), *owned = NULL;
-    const char *data = NULL;
+    struct mr_store *store = mr_state_find(state, part->store);
+    struct mr_part_reader *reader = NULL;
+    struct mr_part_names names;
+    char *where = part_place(state, part);
     enum mr_status status;
 
-    memcpy(expect.query_id, state->config.query_id, 16);
     if (where == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot load state '%s': out of memory", part->store);
-    status = part_bytes(state, part, where, &data, &owned, err);
-    if (status == MR_OK)
-        status = mr__part_apply(store, &expect, data, (size_t)part->size_bytes, where, err);
-    mr_text_free(owned);
-    mr_free(where);
-    return status;
-}
-
-/* The store of a part, made from the names in its head when this is its first. */
-static enum mr_status store_of_part(struct mr_state *state, const struct mr_state_part *part,
-                                    struct mr_store **ret_store, struct mr_error *err)
-{
-    char *kind = NULL, *key_schema = NULL, *value_schema = NULL, *owned = NULL, *where;
-    const char *data = NULL;
-    uint64_t seed = 0;
-    enum mr_status status;
-
-    *ret_store = mr_state_find(state, part->store);
-    if (*ret_store != NULL)
-        return MR_OK;
-    where = part_place(state, part);
-    if (where == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot load state '%s': out of memory", part->store);
-    MR_TRY_GOTO(part_bytes(state, part, where, &data, &owned, err));
-    MR_TRY_GOTO(mr__part_names(data, (size_t)part->size_bytes, where, &kind, &key_schema,
-                               &value_schema, &seed, err));
-    MR_TRY_GOTO(
-        mr__state_add_store(state, part->store, kind, key_schema, value_schema, ret_store, err));
-    (*ret_store)->seed = seed;
+    MR_TRY_GOTO(mr__part_open(state->env, part, where, &reader, err));
+    MR_TRY_GOTO(mr__part_head(reader, state->config.query_id, &names, err));
+    if (store == NULL)
+        MR_TRY_GOTO(mr__state_add_store(state, part->store, names.kind, names.key_schema,
+                                        names.value_schema, &store, err));
+    MR_TRY_GOTO(mr__part_apply(reader, store, count_keys, err));
+    store->version = part->version;
 done:
-    mr_free(kind);
-    mr_free(key_schema);
-    mr_free(value_schema);
-    mr_text_free(owned);
+    mr__part_close(reader);
     mr_free(where);
     return status;
 }
@@ -123,9 +70,7 @@ static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_
     for (uint32_t i = from; i < count; i++) {
         if (!is_of(&parts[i], name))
             continue;
-        MR_TRY(store_of_part(state, &parts[i], &store, err));
-        MR_TRY(apply_part(state, store, &parts[i], err));
-        store->version = parts[i].version;
+        MR_TRY(apply_part(state, &parts[i], true, err));
     }
     return MR_OK;
 }
@@ -364,11 +309,10 @@ enum mr_status mr_state_verify(struct mr_env *env, const char *checkpoint_dir,
     MR_TRY_GOTO(mr_batch_log_peek(env, checkpoint.log_dir, config.retain_batches, &recovered, err));
     MR_TRY_GOTO(mr__state_new(env, checkpoint.state_dir, checkpoint.log_dir, &config, &state, err));
     for (uint32_t i = 0; i < recovered.part_count; i++) {
-        struct mr_store *store = NULL;
         struct mr_error problem = {0};
 
-        if (store_of_part(state, &recovered.parts[i], &store, &problem) == MR_OK &&
-            apply_part(state, store, &recovered.parts[i], &problem) == MR_OK)
+        /* After a bad part the keys of its store cannot be counted any more. */
+        if (apply_part(state, &recovered.parts[i], *ret_bad == 0, &problem) == MR_OK)
             continue;
         (*ret_bad)++;
         report(problem.text, arg);

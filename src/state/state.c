@@ -11,8 +11,8 @@
  *   purge(N)     files that no retained commit reaches are removed; says from which batch on in-log
  *                deltas are still needed.
  *
- * A snapshot replaces the delta of its batch. The one before it, and the deltas between them, are
- * kept until they leave the retained batches: a snapshot that turns out to be damaged can be
+ * A batch that writes a snapshot writes its delta too. The snapshot before it, and the deltas between
+ * them, are kept until they leave the retained batches: a snapshot that turns out to be damaged can be
  * rebuilt from them (B15).
  */
 #include "state/internal.h"
@@ -232,28 +232,21 @@ static bool snapshot_is_due(const struct mr_state *state, const struct mr_store 
     return (double)store->delta_bytes > limit || store->delta_count >= DELTAS_MAX;
 }
 
-/* A file of the store: staged, sealed, in place, its directory entry durable. */
-static enum mr_status write_file(struct mr_state *state, struct mr_store *store,
-                                 const struct mr_buf *bytes, const char *file, struct mr_error *err)
-{
-    struct mr_staged *staged = NULL;
-    char *dir = mr_asprintf("%s/%s", state->dir, store->dir_name);
-    enum mr_status status;
+struct dir_maker {
+    struct mr_state *state;
+    struct mr_store *store;
+    const char *dir;
+};
 
-    if (dir == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name);
-    if (!store->has_dir)
-        MR_TRY_GOTO(mr_durable_mkdirs(state->env, dir, err));
-    store->has_dir = true;
-    MR_TRY_GOTO(mr_staged_create(state->env, dir, file, &staged, err));
-    MR_TRY_GOTO(mr_staged_write(staged, bytes->data, bytes->size, err));
-    MR_TRY_GOTO(mr_staged_seal(staged, err));
-    MR_TRY_GOTO(mr_staged_publish(staged, err));
-    status = mr_env_sync_dir(state->env, dir, err);
-done:
-    mr_staged_free(staged);
-    mr_free(dir);
-    return status;
+/* Once in a run: making a directory durable flushes all its parents. */
+static enum mr_status make_dir(void *arg, struct mr_error *err)
+{
+    struct dir_maker *maker = arg;
+
+    if (!maker->store->has_dir)
+        MR_TRY(mr_durable_mkdirs(maker->state->env, maker->dir, err));
+    maker->store->has_dir = true;
+    return MR_OK;
 }
 
 static enum mr_status push_commit_part(struct mr_commit *commit, const struct mr_state_part *part,
@@ -270,15 +263,16 @@ static enum mr_status push_commit_part(struct mr_commit *commit, const struct mr
     return MR_OK;
 }
 
-static void count_changes(struct mr_store *store)
+/* What mr__part_write made goes where it belongs: into the log, or under its final name. */
+static enum mr_status place_part(struct mr_state *state, struct mr_part_target *target,
+                                 const struct mr_state_part *part, struct mr_batch_log *log,
+                                 struct mr_error *err)
 {
-    store->stats = (struct mr_store_stats){0};
-    for (uint32_t i = 0; i < store->change_count; i++) {
-        if (!store->changes[i].entry->dead)
-            store->stats.updated++;
-        else if (store->changes[i].existed)
-            store->stats.removed++;
-    }
+    if (part->in_log)
+        return mr_batch_log_delta(log, part->version, part->store, part->is_snapshot,
+                                  target->bytes.data, target->bytes.size, err);
+    MR_TRY(mr_staged_publish(target->staged, err));
+    return mr_env_sync_dir(state->env, target->dir, err);
 }
 
 /* One part: small ones go into the log, large ones into a file. */
@@ -286,46 +280,37 @@ static enum mr_status write_part(struct mr_state *state, struct mr_store *store,
                                  uint64_t batch_id, uint32_t attempt, struct mr_batch_log *log,
                                  struct mr_commit *commit, struct mr_error *err)
 {
-    struct mr_part_head head = {.is_snapshot = is_snapshot,
-                                .version = batch_id,
-                                .epoch = state->config.epoch,
-                                .attempt = attempt,
-                                .seed = store->seed};
     struct mr_state_part part = {.store = store->name,
                                  .version = batch_id,
                                  .epoch = state->config.epoch,
                                  .attempt = attempt,
-                                 .is_snapshot = is_snapshot,
-                                 .key_count = store->live};
-    struct mr_buf bytes = MR_BUF_INIT;
-    char *file = NULL;
+                                 .is_snapshot = is_snapshot};
+    char *dir = mr_asprintf("%s/%s", state->dir, store->dir_name);
+    char *file = mr_asprintf("%llu-%u-%u.%s", (unsigned long long)batch_id, part.epoch, attempt,
+                             is_snapshot ? "snap" : "delta");
+    struct dir_maker maker = {state, store, dir};
+    struct mr_part_target target = {.env = state->env,
+                                    .dir = dir,
+                                    .file = file,
+                                    .inline_bytes_max = state->config.inline_bytes_max,
+                                    .make_dir = make_dir,
+                                    .arg = &maker};
     enum mr_status status;
 
-    memcpy(head.query_id, state->config.query_id, 16);
-    MR_TRY_GOTO(mr__part_encode(store, &head, &bytes, err));
-    part.in_log = bytes.size <= state->config.inline_bytes_max;
-    part.size_bytes = bytes.size;
-    part.sum = mr_checksum(bytes.data, bytes.size);
-    if (part.in_log) {
-        MR_TRY_GOTO(mr_batch_log_delta(log, batch_id, store->name, is_snapshot, bytes.data,
-                                       bytes.size, err));
-    } else {
-        file = mr_asprintf("%llu-%u-%u.%s", (unsigned long long)batch_id, part.epoch, attempt,
-                           is_snapshot ? "snap" : "delta");
-        if (file == NULL) {
-            status = MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name);
-            goto done;
-        }
-        part.file = file;
-        MR_TRY_GOTO(write_file(state, store, &bytes, file, err));
+    if (dir == NULL || file == NULL) {
+        status = MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name);
+        goto done;
     }
+    MR_TRY_GOTO(mr__part_write(store, &part, state->config.query_id, &target, err));
+    part.file = part.in_log ? NULL : file;
+    MR_TRY_GOTO(place_part(state, &target, &part, log, err));
     state->snapshots_written += is_snapshot;
-    status = mr__state_keep_part(state, &part, err);
-    if (status == MR_OK)
-        status = push_commit_part(commit, &part, err);
+    MR_TRY_GOTO(mr__state_keep_part(state, &part, err));
+    status = push_commit_part(commit, &part, err);
 done:
+    mr__part_target_release(&target);
     mr_free(file);
-    mr_buf_release(&bytes);
+    mr_free(dir);
     return status;
 }
 
@@ -352,7 +337,7 @@ enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint3
     for (size_t i = 0; i < state->store_count; i++) {
         struct mr_store *store = state->stores[i];
 
-        count_changes(store);
+        mr__store_count_changes(store, &store->stats);
         /* A store without changes writes nothing, but its first part tells the checkpoint that it
          * exists. */
         if (!state->config.volatile_only)
@@ -421,8 +406,8 @@ void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_t
     *ret_totals = (struct mr_state_totals){.snapshots_written = state->snapshots_written,
                                            .snapshots_rebuilt = state->snapshots_rebuilt};
     for (size_t i = 0; i < state->store_count; i++) {
-        ret_totals->key_count += state->stores[i]->live;
-        ret_totals->memory_bytes += state->stores[i]->bytes;
+        ret_totals->key_count += state->stores[i]->live_count;
+        ret_totals->memory_bytes += mr_store_bytes(state->stores[i]);
     }
 }
 
@@ -435,6 +420,6 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
     store = state->stores[index];
     *ret_info =
         (struct mr_store_info){store->name, store->kind,  store->key_schema, store->value_schema,
-                               store->live, store->bytes, store->version};
+                               store->live_count, mr_store_bytes(store), store->version};
     return true;
 }

@@ -1,0 +1,298 @@
+/*
+ * Reading deltas and snapshots back; part_write.c draws them.
+ *
+ * Called by load.c.  A part comes from memory (in-log parts, read with the log) or from its file, which is read a record at a time: memory
+ * is bounded by the largest record, not by the file.  Every length is checked against what is left of the file before anything is allocated
+ * (B16), every record against its sum and the chain, the head against what COMMIT says (B6, B7), and the sum of the foot, which covers
+ * every byte, against the one in COMMIT.
+ *
+ * Threads: the caller's.
+ */
+#include "state/internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/banned.h"
+
+enum { PART_VERSION = 1, READ_BYTES = 256 << 10 };
+
+struct mr_part_reader {
+    struct mr_env *env;
+    const struct mr_state_part *part;
+    const char *where;
+    struct mr_file *file; /* NULL: in memory */
+    uint64_t file_at;     /* next byte to read of the file */
+    struct mr_buf buffer; /* of the file: what was read and not used yet begins at `used` */
+    size_t used;
+    const uint8_t *data;  /* in memory */
+    uint64_t at;          /* byte of the part that comes next */
+    uint64_t chain;
+    struct mr_buf texts;  /* names of the head, each with its NUL */
+    uint64_t seed;
+};
+
+static enum mr_status bad(const struct mr_part_reader *reader, const char *reason, struct mr_error *err)
+{
+    return MR_FAIL(err, MR_CORRUPT, "cannot read '%s' at byte %" PRIu64 ": %s; restore the checkpoint from a copy",
+                   reader->where, reader->at, reason);
+}
+
+static enum mr_status no_memory(const struct mr_part_reader *reader, struct mr_error *err)
+{
+    return MR_FAIL(err, MR_NOMEM, "cannot read '%s': out of memory", reader->where);
+}
+
+/* ---------------------------------------------------------------- bytes */
+
+enum mr_status mr__part_open(struct mr_env *env, const struct mr_state_part *part, const char *where,
+                             struct mr_part_reader **ret_reader, struct mr_error *err)
+{
+    struct mr_part_reader *reader = mr_alloc_zero(NULL, sizeof(*reader));
+    struct mr_file_info info;
+    enum mr_status status = MR_OK;
+
+    if (reader == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot read '%s': out of memory", where);
+    reader->env = env;
+    reader->part = part;
+    reader->where = where;
+    if (part->in_log) {
+        reader->data = (const uint8_t *)part->data;
+        if (reader->data == NULL)
+            status = bad(reader, "it is not in the log any more", err);
+    } else {
+        MR_TRY_GOTO(mr_env_open(env, where, MR_FILE_READ, &reader->file, err));
+        MR_TRY_GOTO(mr_env_file_info(env, reader->file, &info, err));
+        if (info.size_bytes != part->size_bytes)
+            status = MR_FAIL(err, MR_CORRUPT,
+                             "cannot read '%s': it has %" PRIu64 " bytes and its commit says %" PRIu64
+                             "; restore the checkpoint from a copy",
+                             where, info.size_bytes, part->size_bytes);
+    }
+done:
+    if (status == MR_OK)
+        *ret_reader = reader;
+    else
+        mr__part_close(reader);
+    return status;
+}
+
+void mr__part_close(struct mr_part_reader *reader)
+{
+    if (reader == NULL)
+        return;
+    mr_env_close(reader->env, reader->file);
+    mr_buf_release(&reader->buffer);
+    mr_buf_release(&reader->texts);
+    mr_free(reader);
+}
+
+/* Gives the next `size` bytes of the part without using them up; the part must have them. */
+static enum mr_status look_ahead(struct mr_part_reader *reader, size_t size, const uint8_t **ret_data,
+                                 struct mr_error *err)
+{
+    size_t there = reader->buffer.size - reader->used, wanted, got = 0;
+
+    if (size > reader->part->size_bytes - reader->at)
+        return bad(reader, "it is cut short", err);
+    if (reader->file == NULL) {
+        *ret_data = reader->data + reader->at;
+        return MR_OK;
+    }
+    if (there < size) {
+        if (there > 0)
+            memmove(reader->buffer.data, reader->buffer.data + reader->used, there);
+        reader->buffer.size = there;
+        reader->used = 0;
+        wanted = (size_t)MR_MIN((uint64_t)MR_MAX(size - there, (size_t)READ_BYTES),
+                                reader->part->size_bytes - reader->file_at);
+        if (!mr_buf_reserve(&reader->buffer, wanted))
+            return no_memory(reader, err);
+        MR_TRY(mr_env_pread(reader->env, reader->file, reader->buffer.data + there, wanted, reader->file_at, &got, err));
+        reader->buffer.size += got;
+        reader->file_at += got;
+        if (reader->buffer.size < size)
+            return bad(reader, "it is cut short", err);
+    }
+    *ret_data = (const uint8_t *)reader->buffer.data + reader->used;
+    return MR_OK;
+}
+
+/* *ret_record borrows until the next call. */
+static enum mr_status next_record(struct mr_part_reader *reader, struct mr_record *ret_record, struct mr_error *err)
+{
+    enum mr_record_result result;
+    const uint8_t *data;
+    size_t size = 0, length;
+
+    MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES, &data, err));
+    length = (size_t)data[0] | (size_t)data[1] << 8 | (size_t)data[2] << 16 | (size_t)data[3] << 24;
+    if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES)
+        length = 0; /* let the frame say what is wrong with it */
+    MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES + length, &data, err));
+    result = mr_record_read(data, MR_RECORD_HEADER_BYTES + length, reader->chain, ret_record, &size);
+    if (result == MR_RECORD_WRONG_ENDIAN)
+        return MR_FAIL(err, MR_VERSION, "cannot read '%s': %s", reader->where, mr_record_result_text(result));
+    if (result != MR_RECORD_OK)
+        return bad(reader, mr_record_result_text(result), err);
+    if (ret_record->version != PART_VERSION)
+        return MR_FAIL(err, MR_VERSION, "cannot read '%s': made by version %u of the format; run a newer millrace",
+                       reader->where, ret_record->version);
+    reader->at += size;
+    reader->used += reader->file == NULL ? 0 : size;
+    reader->chain = ret_record->sum;
+    return MR_OK;
+}
+
+/* ---------------------------------------------------------------- head */
+
+/* Keeps a name of the head, with a NUL; *ret_at is where in texts. */
+static bool keep_text(struct mr_part_reader *reader, struct mr_bytes *bytes, size_t *ret_at)
+{
+    size_t size = 0;
+    const char *text = mr_bytes_block(bytes, &size);
+
+    if (text == NULL || memchr(text, '\0', size) != NULL)
+        return false;
+    *ret_at = reader->texts.size;
+    mr_buf_add(&reader->texts, text, size);
+    mr_buf_add_char(&reader->texts, '\0');
+    return true;
+}
+
+enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_id[16], struct mr_part_names *ret_names,
+                             struct mr_error *err)
+{
+    const struct mr_state_part *part = reader->part;
+    struct mr_record record;
+    struct mr_bytes bytes;
+    size_t names[4];
+    const char *id;
+    bool same_place, complete = true;
+    uint8_t is_snapshot;
+
+    MR_TRY(next_record(reader, &record, err));
+    if (record.kind != MR_RECORD_FILE_HEAD)
+        return bad(reader, "it does not begin with a head", err);
+    bytes = mr_bytes_of(record.payload.data, record.payload.size_bytes);
+    is_snapshot = mr_bytes_u8(&bytes);
+    id = mr_bytes_take(&bytes, 16);
+    if (id == NULL || memcmp(id, query_id, 16) != 0)
+        return bad(reader, "it belongs to another query", err);
+    same_place = mr_bytes_u64(&bytes) == part->version;
+    same_place &= mr_bytes_u32(&bytes) == part->epoch;
+    same_place &= mr_bytes_u32(&bytes) == part->attempt;
+    reader->seed = mr_bytes_u64(&bytes);
+    for (unsigned i = 0; i < 4; i++)
+        complete = complete && keep_text(reader, &bytes, &names[i]);
+    if (!complete || bytes.failed || mr_bytes_left(&bytes) != 0 || is_snapshot > 1)
+        return bad(reader, "its head does not decode", err);
+    if (reader->texts.failed)
+        return no_memory(reader, err);
+    if (!same_place || (is_snapshot == 1) != part->is_snapshot)
+        return bad(reader, "it belongs to another batch or attempt", err);
+    if (strcmp(reader->texts.data + names[0], part->store) != 0)
+        return bad(reader, "it belongs to another operator", err);
+    *ret_names = (struct mr_part_names){
+        .kind = reader->texts.data + names[1],
+        .key_schema = reader->texts.data + names[2],
+        .value_schema = reader->texts.data + names[3],
+        .seed = reader->seed,
+    };
+    return MR_OK;
+}
+
+/* ---------------------------------------------------------------- entries */
+
+static enum mr_status apply_section(struct mr_part_reader *reader, struct mr_store *store, unsigned group,
+                                    struct mr_bytes *bytes, uint64_t *entries, struct mr_error *err)
+{
+    while (mr_bytes_left(bytes) > 0) {
+        uint64_t key_and_flag = mr_bytes_varint(bytes);
+        uint64_t key_bytes = key_and_flag >> 1;
+        bool is_delete = (key_and_flag & 1) != 0;
+        size_t value_bytes = 0;
+        const char *key = key_bytes <= mr_bytes_left(bytes) ? mr_bytes_take(bytes, (size_t)key_bytes) : NULL;
+        const char *value = is_delete || key == NULL ? NULL : mr_bytes_block(bytes, &value_bytes);
+        uint64_t hash;
+
+        if (key == NULL || bytes->failed)
+            return bad(reader, "an entry before it does not decode", err);
+        hash = mr_store_hash(store, key, (size_t)key_bytes);
+        if (mr_key_group(hash) != group)
+            return bad(reader, "a key before it is in the wrong key group", err);
+        if (is_delete)
+            mr__store_load_delete(store, hash, key, (size_t)key_bytes);
+        else
+            MR_TRY(mr__store_load_put(store, hash, key, (size_t)key_bytes, value, value_bytes, err));
+        (*entries)++;
+    }
+    return MR_OK;
+}
+
+static enum mr_status apply_group(struct mr_part_reader *reader, struct mr_store *store, const struct mr_record *record,
+                                  int *last_group, uint64_t *entries, struct mr_error *err)
+{
+    struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
+
+    while (mr_bytes_left(&bytes) > 0) {
+        int group = mr_bytes_u8(&bytes);
+        uint32_t size = mr_bytes_u32(&bytes);
+        const char *data = bytes.failed || size > mr_bytes_left(&bytes) ? NULL : mr_bytes_take(&bytes, size);
+        struct mr_bytes section;
+
+        if (data == NULL || size == 0 || group < *last_group)
+            return bad(reader, "a key group before it does not decode", err);
+        *last_group = group;
+        section = mr_bytes_of(data, size);
+        MR_TRY(apply_section(reader, store, (unsigned)group, &section, entries, err));
+    }
+    return MR_OK;
+}
+
+static enum mr_status check_foot(struct mr_part_reader *reader, const struct mr_store *store, const struct mr_record *record,
+                                 bool count_keys, uint64_t entries, uint32_t records, struct mr_error *err)
+{
+    struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
+    uint64_t entries_told = mr_bytes_u64(&bytes);
+    uint32_t records_told = mr_bytes_u32(&bytes);
+    uint64_t keys_told = mr_bytes_u64(&bytes);
+
+    if (bytes.failed || mr_bytes_left(&bytes) != 0 || entries_told != entries || records_told != records)
+        return bad(reader, "its foot counts other entries", err);
+    if (reader->at != reader->part->size_bytes)
+        return bad(reader, "bytes follow its foot", err);
+    if (record->sum != reader->part->sum || keys_told != reader->part->key_count)
+        return bad(reader, "it is not the part that its commit names", err);
+    if (count_keys && keys_told != store->live_count)
+        return bad(reader, "it does not fit the parts before it", err);
+    return MR_OK;
+}
+
+enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *store, bool count_keys,
+                              struct mr_error *err)
+{
+    uint64_t entries = 0;
+    uint32_t records = 0;
+    int last_group = 0;
+
+    if (reader->part->is_snapshot) {
+        mr__store_clear(store);
+        MR_TRY(mr__store_reserve(store, reader->part->key_count, err));
+    } else if (store->live_count > 0 && store->seed != reader->seed) {
+        return bad(reader, "its keys were hashed with another seed than those before it", err);
+    }
+    store->seed = reader->seed;
+    for (;;) {
+        struct mr_record record;
+
+        MR_TRY(next_record(reader, &record, err));
+        if (record.kind == MR_RECORD_FILE_FOOT)
+            return check_foot(reader, store, &record, count_keys, entries, records, err);
+        if (record.kind != MR_RECORD_GROUP)
+            return bad(reader, "a record of another kind", err);
+        MR_TRY(apply_group(reader, store, &record, &last_group, &entries, err));
+        records++;
+    }
+}
