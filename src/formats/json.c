@@ -287,6 +287,19 @@ static bool has_text(const struct mr_column_builder *column)
     return column->type->id == MR_TYPE_TEXT || column->type->id == MR_TYPE_BINARY;
 }
 
+/* A guess is only a guess: it is bounded, and columns grow by themselves past it. */
+static enum mr_status reserve_as_before(struct mr_decoder *decoder, uint32_t index, double scale,
+                                        struct mr_error *err)
+{
+    enum { ROWS_MAX = 1 << 16, TEXT_BYTES_MAX = 4 << 20 };
+    struct mr_column_builder *column = decoder->json.columns[index];
+    double rows = scale * (double)decoder->last_rows;
+    double bytes = has_text(column) ? scale * (double)decoder->last_text_bytes[index] : 0;
+
+    return mr_column_builder_reserve(column, (int64_t)MR_MIN(rows, (double)ROWS_MAX),
+                                     (size_t)MR_MIN(bytes, (double)TEXT_BYTES_MAX), err);
+}
+
 /* Takes the columns of the builder, with as much room as the last call would say for so many bytes. */
 static enum mr_status begin(struct mr_decoder *decoder, struct mr_batch_builder *builder,
                             size_t size_bytes, struct mr_error *err)
@@ -302,9 +315,7 @@ static enum mr_status begin(struct mr_decoder *decoder, struct mr_batch_builder 
         struct mr_column_builder *column = mr_batch_builder_column(builder, i);
         json->columns[i] = column;
         if (scale > 0)
-            MR_TRY(mr_column_builder_reserve(
-                column, (int64_t)(scale * (double)decoder->last_rows),
-                has_text(column) ? (size_t)(scale * (double)decoder->last_text_bytes[i]) : 0, err));
+            MR_TRY(reserve_as_before(decoder, i, scale, err));
     }
     return MR_OK;
 }

@@ -1,4 +1,6 @@
 /* The JSON decoder and encoder: what is taken, what is refused, and that prediction changes neither. */
+#include "base/alloc.h"
+
 #include "support/format_harness.h"
 
 #include <stdlib.h>
@@ -596,6 +598,62 @@ TEST(rows_do_not_depend_on_where_the_data_is_cut)
     CHECK_EQ_STR(rows_of_parts.data, whole.rows);
     mr_buf_release(&rows_of_parts);
     decoded_release(&whole);
+}
+
+struct bad_count {
+    int count;
+};
+
+static void count_bad(void *arg, const struct mr_position *position, struct mr_slice raw,
+                      const char *reason)
+{
+    struct bad_count *bad = arg;
+
+    CHECK(position->record > 0 && raw.size_bytes > 0 && reason[0] != '\0');
+    bad->count++;
+}
+
+TEST(decoding_survives_every_failing_allocation)
+{
+    const char *data = "{\"t\":\"a\\u0041\",\"l\":[1,2],\"s\":{\"x\":1},\"d\":1e3}\n{\"n\":1}\nx\n"
+                       "{\"t\":\"\\u0042\",\"d\":\"1.\\u0035\"}\n{\"\\u006e\":2}\n";
+    const char *declared = "n INT, t TEXT, d DOUBLE, l INT[], s STRUCT(x INT)";
+    struct mr_schema *schema = NULL;
+    struct mr_error err = {0};
+    int failures = 0;
+
+    CHECK_OK(mr_schema_parse(declared, strlen(declared), &schema, &err), &err);
+    size_t used = mr_budget_used(NULL);
+    for (uint64_t nth = 1; nth < 200; nth++) {
+        struct mr_decoder_args args = {
+            .declared = schema, .schema = schema, .on_error = MR_ON_ERROR_SKIP};
+        struct mr_position position = {"part-1", 1, 0};
+        struct mr_decoder *decoder = NULL;
+        struct mr_batch_builder *builder = NULL;
+        struct mr_batch *batch = NULL;
+        struct bad_count bad = {0};
+
+        mr_alloc_fail_at(nth, nth % 2 == 0);
+        enum mr_status status = mr_batch_builder_new(schema, &builder, NULL);
+        if (status == MR_OK)
+            status = mr__format_json.decoder_new(&args, &decoder, NULL);
+        if (status == MR_OK)
+            status = mr__format_json.decode(decoder, (struct mr_slice){data, strlen(data)},
+                                            &position, builder, count_bad, &bad, NULL);
+        if (status == MR_OK)
+            status = mr_batch_builder_finish(builder, &batch, NULL);
+        mr_alloc_fail_at(0, false);
+        CHECK(status == MR_OK || status == MR_NOMEM);
+        CHECK(status != MR_OK || (mr_batch_row_count(batch) == 3 && bad.count == 2));
+        failures += status != MR_OK;
+        mr_batch_unref(batch);
+        mr_batch_builder_free(builder);
+        if (decoder != NULL)
+            mr__format_json.decoder_free(decoder);
+        CHECK_EQ_UINT(mr_budget_used(NULL), used);
+    }
+    CHECK(failures > 10);
+    mr_schema_unref(schema);
 }
 
 /* ---- encoder --------------------------------------------------------------------------------- */
