@@ -765,7 +765,9 @@ static enum mr_status plan_fold(struct block *block, struct mr_sql_rel *rel)
         return mr_sql__no_memory(p);
     memset(rel, 0, sizeof(*rel));
     status = add_fold(block, &spec, rel);
-    if (status != MR_OK) /* a type that cannot be added up, and the like */
+    if (status == MR_CONFIG) /* a type that cannot be added up, and the like */
+        status = p->err->status = MR_SQL_ERROR;
+    if (status != MR_OK)
         return mr_error_place(p->err, p->script->text, block->query->at, status);
     for (uint32_t i = 0; i < block->key_count && rel->mark_count < MR_SQL_MARKS_MAX; i++) {
         const struct mr_sql_mark *mark = mr_sql__mark_of(&block->input, block->keys[i].column);

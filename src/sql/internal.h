@@ -168,6 +168,9 @@ enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, 
 /* Fails with the place of a node of the tree (NULL: of the query). Returns the status. */
 enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query *query,
                             const struct mr_json *node, const char *format, ...) MR_PRINTF(4, 5);
+/* What a native operator refuses (MR_CONFIG: two columns of one name, a sum of texts) is a mistake in the query. */
+enum mr_status mr_sql__as_sql_error(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                    enum mr_status status);
 /* Moves the place of an error in a printed statement to where the user wrote the same word. */
 void mr_sql__place_printed(struct mr_sql_planner *p, const struct mr_sql_query *query,
                            const char *printed);

@@ -300,6 +300,15 @@ enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query 
     return mr_error_place(p->err, p->script->text, query->at + offset, status);
 }
 
+enum mr_status mr_sql__as_sql_error(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                    enum mr_status status)
+{
+    if (status != MR_CONFIG)
+        return status;
+    p->err->status = MR_SQL_ERROR;
+    return mr_error_place(p->err, p->script->text, query->at, MR_SQL_ERROR);
+}
+
 /* The name a token stands for, quotes taken off. */
 static void token_name(const char *text, const struct mr_token *token, const char **ret_name,
                        size_t *ret_size)

@@ -160,6 +160,50 @@ TEST(TW_05_windows_of_milliseconds)
     sql_flow_free(flow);
 }
 
+/* A row of WM-11: rows of a and of b, then a dummy row 0 of a, whose batch shows the watermark in force. */
+static const struct watermark_row {
+    const char *a;
+    const char *b;
+    int64_t watermark_ms;
+} watermark_rows[] = {
+    {"11", "", 0},          {"", "6", 1000},         {"", "8", 1000},
+    {"21", "", 3000},       {"", "17 28 39", 11000}, {"31", "", 21000},
+    {"41", "", 31000},      {"51", "", 34000},       {"100", "100", 90000},
+    {"120", "110", 105000}, {"130", "125", 120000},  {"100", "100", 120000},
+    {"140", "100", 120000}, {"100", "135", 130000},  {"200", "190", 185000},
+    {NULL, NULL, 0}, /* a restart: what each stream had is forgotten, the minimum is not */
+    {"", "", 185000},       {"", "200", 185000},     {"200", "", 190000},
+};
+
+TEST(WM_11_the_watermark_of_two_streams_is_the_smaller_one)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+    size_t count = sizeof(watermark_rows) / sizeof(watermark_rows[0]);
+    size_t from = 0;
+
+    add_source(flow, "a", 10);
+    add_source(flow, "b", 5);
+    sql_flow_sink(flow, "out", "", "complete");
+    sql_flow_text(flow, "INSERT INTO out SELECT sum(v)::BIGINT AS s FROM (SELECT v, ts FROM a "
+                        "UNION ALL SELECT v, ts FROM b);");
+    sql_flow_steps_per_batch(flow, 1);
+    for (size_t i = 0; i <= count; i++) {
+        if (i < count && watermark_rows[i].a != NULL) {
+            add_times(flow, "a", watermark_rows[i].a);
+            add_times(flow, "b", watermark_rows[i].b);
+            add_times(flow, "a", "0");
+            add_times(flow, "b", "");
+            continue;
+        }
+        sql_flow_run(flow, "out");
+        for (size_t k = from; k < i; k++)
+            CHECK_EQ_INT(sql_flow_watermark_ms(flow, (k - from) * 2 + 1),
+                         watermark_rows[k].watermark_ms);
+        from = i + 1;
+    }
+    sql_flow_free(flow);
+}
+
 /* One row of the table of allowed plans: planning alone decides. */
 static void check_plan(struct test *t, const char *mode, const char *select, const char *refusal)
 {

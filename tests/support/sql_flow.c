@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { TABLES_MAX = 8 };
+enum { TABLES_MAX = 8, WATERMARKS_MAX = 256 };
 
 struct table {
     char name[40];
@@ -24,6 +24,7 @@ struct table {
 
 struct sql_flow {
     struct test *t;
+    char checkpoint[40]; /* one each, though a test may make several */
     struct mr_duck *duck;
     struct table tables[TABLES_MAX];
     size_t count;
@@ -33,14 +34,18 @@ struct sql_flow {
     char *description;
     int steps;
     uint64_t late_rows;
+    int64_t watermarks_ms[WATERMARKS_MAX]; /* of the batches of the last run */
+    size_t watermark_count;
 };
 
 struct sql_flow *sql_flow_new(struct test *t)
 {
+    static int flows;
     struct sql_flow *flow = calloc(1, sizeof(*flow));
     struct mr_error err = {0};
 
     flow->t = t;
+    snprintf(flow->checkpoint, sizeof(flow->checkpoint), "checkpoint-%d", ++flows);
     mr_plugins_register();
     CHECK_OK(mr_duck_open(&flow->duck, &err), &err);
     return flow;
@@ -206,7 +211,8 @@ static char *script_text(struct sql_flow *flow)
         }
     }
     mr_buf_printf(&text, "SET trigger = 'until caught up';\nSET checkpoint = '%s';\n%s",
-                  test_path(flow->t, "checkpoint"), flow->text.data != NULL ? flow->text.data : "");
+                  test_path(flow->t, flow->checkpoint),
+                  flow->text.data != NULL ? flow->text.data : "");
     return mr_buf_take(&text);
 }
 
@@ -231,7 +237,12 @@ static void note_late(void *arg, const struct mr_progress *progress)
 {
     struct sql_flow *flow = arg;
 
-    flow->late_rows += progress->idle ? 0 : progress->late_rows;
+    if (progress->idle)
+        return;
+    flow->late_rows += progress->late_rows;
+    if (flow->watermark_count < WATERMARKS_MAX)
+        flow->watermarks_ms[flow->watermark_count++] =
+            progress->watermark_us < 0 ? 0 : progress->watermark_us / 1000;
 }
 
 static void run(struct sql_flow *flow)
@@ -243,6 +254,7 @@ static void run(struct sql_flow *flow)
 
     CHECK_OK(plan(flow, false, &script, &made, &err), &err);
     flow->late_rows = 0;
+    flow->watermark_count = 0;
     made->config.on_progress = note_late;
     made->config.on_progress_arg = flow;
     CHECK_OK(mr_query_new(mr_env_posix(), made->graph, &made->config, &query, &err), &err);
@@ -460,4 +472,9 @@ const char *sql_flow_oracle(struct sql_flow *flow, const char *select)
 uint64_t sql_flow_late_rows(const struct sql_flow *flow)
 {
     return flow->late_rows;
+}
+
+int64_t sql_flow_watermark_ms(const struct sql_flow *flow, size_t index)
+{
+    return index < flow->watermark_count ? flow->watermarks_ms[index] : -1;
 }

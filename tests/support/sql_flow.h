@@ -56,6 +56,8 @@ const char *sql_flow_description(struct sql_flow *flow);
 
 /* The same SELECT once over all rows added so far, by DuckDB. Sorted. */
 const char *sql_flow_oracle(struct sql_flow *flow, const char *select);
+/* Watermark in force (ms) in batch `index` of the last run, in its order; -1 past the last. */
+int64_t sql_flow_watermark_ms(const struct sql_flow *flow, size_t index);
 /* Rows (groups) dropped as late by the last run. */
 uint64_t sql_flow_late_rows(const struct sql_flow *flow);
 

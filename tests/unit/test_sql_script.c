@@ -1,0 +1,378 @@
+/*
+ * src/sql: the statement parser, settings, and everything a SELECT over a stream is refused for, with its place.
+ */
+#include "support/sql_flow.h"
+
+#include "sql/plan.h"
+#include "sql/settings.h"
+
+#include <stdlib.h>
+
+static enum mr_status parse(const char *text, struct mr_sql_script **ret_script,
+                            struct mr_error *err)
+{
+    memset(err, 0, sizeof(*err));
+    return mr_sql_script_parse("test.sql", text, strlen(text), ret_script, err);
+}
+
+static struct mr_sql_script *parsed(const char *text)
+{
+    struct mr_sql_script *script;
+    struct mr_error err;
+
+    CHECK_OK(parse(text, &script, &err), &err);
+    return script;
+}
+
+TEST(statements_end_with_semicolons_and_comments_are_skipped)
+{
+    struct mr_sql_script *script =
+        parsed("-- a comment; with a semicolon\n"
+               "SET a.b = 5 seconds; /* another; /* nested */ */ SET 'c' = 'd;e';;\n"
+               "SELECT ';' FROM t");
+
+    CHECK_EQ_INT(script->count, 3);
+    CHECK_EQ_STR(script->statements[0].options[0].key, "a.b");
+    CHECK_EQ_STR(script->statements[0].options[0].value, "5 seconds");
+    CHECK_EQ_STR(script->statements[1].options[0].key, "c");
+    CHECK_EQ_STR(script->statements[1].options[0].value, "d;e");
+    CHECK_EQ_INT(script->statements[2].kind, MR_SQL_SELECT);
+    CHECK_EQ_INT(script->statements[2].select_size, strlen("SELECT ';' FROM t"));
+    mr_sql_script_free(script);
+}
+
+TEST(a_table_has_columns_a_watermark_and_options)
+{
+    struct mr_sql_script *script = parsed("CREATE TABLE IF NOT EXISTS \"my clicks\" (\n"
+                                          "  user_id BIGINT, price DECIMAL(10, 2), tags VARCHAR[], "
+                                          "s STRUCT(a INT, b VARCHAR), ts TIMESTAMP,\n"
+                                          "  WATERMARK FOR ts AS ts - INTERVAL '5' SECOND\n"
+                                          ") WITH (connector = 'kafka', 'topic' = 'it''s', "
+                                          "kafka.security.protocol = SSL, max = -1);");
+    const struct mr_sql_statement *table = &script->statements[0];
+
+    CHECK_EQ_INT(table->kind, MR_SQL_TABLE);
+    CHECK_EQ_STR(table->name, "my clicks");
+    CHECK_EQ_INT(mr_schema_field_count(table->columns), 5);
+    CHECK_EQ_STR(table->watermark, "ts");
+    CHECK_EQ_INT(table->watermark_delay_us, 5000000);
+    CHECK_EQ_INT(table->option_count, 4);
+    CHECK_EQ_STR(table->options[1].key, "topic");
+    CHECK_EQ_STR(table->options[1].value, "it's");
+    CHECK_EQ_STR(table->options[2].key, "kafka.security.protocol");
+    CHECK_EQ_STR(table->options[2].value, "SSL");
+    CHECK_EQ_STR(table->options[3].value, "-1");
+    mr_sql_script_free(script);
+}
+
+TEST(views_and_inserts_keep_the_text_of_their_select)
+{
+    struct mr_sql_script *script =
+        parsed("CREATE OR REPLACE TEMPORARY VIEW v AS SELECT 1;\n"
+               "INSERT INTO out (a, \"b c\") SELECT 1, 2 ;\nINSERT INTO x (SELECT 3);");
+
+    CHECK_EQ_STR(script->statements[0].name, "v");
+    CHECK_EQ_INT(memcmp(script->text + script->statements[0].select_at, "SELECT 1", 8), 0);
+    CHECK_EQ_INT(script->statements[1].insert_column_count, 2);
+    CHECK_EQ_STR(script->statements[1].insert_columns[1], "b c");
+    CHECK_EQ_INT(script->statements[1].select_size, strlen("SELECT 1, 2"));
+    CHECK_EQ_INT(script->statements[2].insert_column_count, 0);
+    mr_sql_script_free(script);
+}
+
+TEST(the_environment_is_read_inside_texts)
+{
+    struct mr_sql_script *script;
+    struct mr_error err;
+
+    setenv("MR_TEST_SQL_HOST", "example:9092", 1);
+    unsetenv("MR_TEST_SQL_NONE");
+    script = parsed(
+        "CREATE TABLE t (a INT) WITH (connector = 'kafka', brokers = '${MR_TEST_SQL_HOST},x');");
+    CHECK_EQ_STR(script->statements[0].options[1].value, "example:9092,x");
+    mr_sql_script_free(script);
+    CHECK_FAILS(parse("SET x = 'a${MR_TEST_SQL_NONE}';", &script, &err), &err, MR_CONFIG,
+                "environment variable 'MR_TEST_SQL_NONE' is not set");
+    CHECK_EQ_INT(err.sql_line, 1);
+    CHECK_EQ_INT(err.sql_column, 9);
+}
+
+TEST(delays_of_watermarks_WM_17)
+{
+    static const struct {
+        const char *delay;
+        int64_t us; /* -1: refused */
+    } rows[] = {
+        {"INTERVAL '3' DAY", INT64_C(259200000000)},
+        {"INTERVAL '3 days'", INT64_C(259200000000)},
+        {"interval '5 hours'", INT64_C(18000000000)},
+        {"INTERVAL '8 minutes'", INT64_C(480000000)},
+        {"INTERVAL '0 seconds'", 0},
+        {"'10 seconds'", -1},
+        {"INTERVAL '1 foo'", -1},
+        {"INTERVAL '-10 seconds'", -1},
+        {"5", -1},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct mr_sql_script *script;
+        struct mr_error err;
+        char text[200];
+        enum mr_status status;
+
+        snprintf(
+            text, sizeof(text),
+            "CREATE TABLE t (ts TIMESTAMP, WATERMARK FOR ts AS ts - %s) WITH (connector = 'x');",
+            rows[i].delay);
+        status = parse(text, &script, &err);
+        if (rows[i].us < 0) {
+            CHECK_FAILS(status, &err, MR_SQL_ERROR, "is no delay of a watermark");
+            continue;
+        }
+        CHECK_OK(status, &err);
+        CHECK_EQ_INT(script->statements[0].watermark_delay_us, rows[i].us);
+        mr_sql_script_free(script);
+    }
+}
+
+TEST(mistakes_in_statements_have_their_place)
+{
+    static const struct {
+        const char *text;
+        uint32_t line;
+        uint32_t column;
+        const char *part;
+    } rows[] = {
+        {"DELETE FROM t;", 1, 1,
+         "expected CREATE TABLE, CREATE VIEW, SET, INSERT INTO or SELECT, found 'DELETE'"},
+        {"CREATE TABLE t (a INT)\n  SELECT", 2, 3, "expected WITH"},
+        {"CREATE TABLE t (a INT,\n  b NOSUCHTYPE) WITH (x = 1)", 2, 3, "NOSUCHTYPE"},
+        {"CREATE TABLE t (a INT, a INT) WITH (x = 1)", 1, 16, "a"},
+        {"CREATE TABLE t (a INT, WATERMARK FOR b AS b) WITH (x = 1)", 1, 38, "no column 'b'"},
+        {"CREATE TABLE t (a INT, WATERMARK FOR a AS a) WITH (x = 1)", 1, 38, "must be a TIMESTAMP"},
+        {"CREATE TABLE t (a TIMESTAMP, WATERMARK FOR a AS b - INTERVAL '1 s') WITH (x = 1)", 1, 49,
+         "its own column"},
+        {"CREATE TABLE t (a INT) WITH (x 1)", 1, 32, "expected '='"},
+        {"CREATE TABLE t (a INT PRIMARY KEY) WITH (x = 1)", 1, 17, ""},
+        {"CREATE TABLE t (a INT, PRIMARY KEY (a)) WITH (x = 1)", 1, 24, "not supported"},
+        {"SET x", 1, 6, "expected '=' after the name of a setting, found the end of the text"},
+        {"INSERT t SELECT 1", 1, 8, "expected INTO"},
+        {"CREATE VIEW v AS\n\n  DROP TABLE x", 3, 3, "expected SELECT"},
+        {"SELECT 'a", 1, 8, "no closing"},
+        {"SELECT 1 /* x", 1, 10, "no '*/'"},
+        {"SET a = '${}';", 1, 9, "without a name"},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct mr_sql_script *script;
+        struct mr_error err;
+
+        CHECK_FAILS(parse(rows[i].text, &script, &err), &err, MR_SQL_ERROR, rows[i].part);
+        CHECK_EQ_INT(err.sql_line, rows[i].line);
+        CHECK_EQ_INT(err.sql_column, rows[i].column);
+    }
+}
+
+TEST(bytes_that_are_not_text_are_refused)
+{
+    struct mr_sql_script *script;
+    struct mr_error err = {0};
+
+    CHECK_FAILS(mr_sql_script_parse("x", "SELECT 1\n\xff", 10, &script, &err), &err, MR_SQL_ERROR,
+                "UTF-8");
+    CHECK_EQ_INT(err.sql_line, 2);
+    CHECK_FAILS(mr_sql_script_parse("x", "SELECT 1\0 2", 11, &script, &err), &err, MR_SQL_ERROR,
+                "NUL");
+}
+
+TEST(triggers_are_intervals_or_words)
+{
+    static const struct {
+        const char *text;
+        enum mr_trigger_kind kind;
+        int64_t us;
+    } rows[] = {
+        {"1 second", MR_TRIGGER_INTERVAL, 1000000},
+        {"500 ms", MR_TRIGGER_INTERVAL, 500000},
+        {"asap", MR_TRIGGER_ASAP, 0},
+        {"Once", MR_TRIGGER_ONCE, 0},
+        {"until caught up", MR_TRIGGER_CAUGHT_UP, 0},
+        {"availableNow", MR_TRIGGER_CAUGHT_UP, 0},
+        {"0 seconds", MR_TRIGGER_ASAP, 0},
+    };
+    enum mr_trigger_kind kind;
+    struct mr_error err = {0};
+    int64_t us;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        CHECK_OK(mr_sql_trigger_parse(rows[i].text, &kind, &us, &err), &err);
+        CHECK_EQ_INT(kind, rows[i].kind);
+        CHECK_EQ_INT(us, rows[i].us);
+    }
+    CHECK_FAILS(mr_sql_trigger_parse("soon", &kind, &us, &err), &err, MR_CONFIG,
+                "unknown trigger 'soon'");
+}
+
+/* Planning ------------------------------------------------------------------------------------- */
+
+struct refusal {
+    const char *select; /* the text of INSERT INTO out ..., on a line of its own */
+    uint32_t column;    /* 0: anywhere */
+    const char *part;
+};
+
+static void check_refusals(struct test *t, const char *mode, const struct refusal *rows,
+                           size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sql_flow *flow = sql_flow_new(t);
+        struct mr_error err;
+
+        sql_flow_source(flow, "t", "a BIGINT, b VARCHAR, ts TIMESTAMP",
+                        ", WATERMARK FOR ts AS ts - INTERVAL '5 seconds'");
+        sql_flow_source(flow, "u", "a BIGINT, c VARCHAR", "");
+        sql_flow_static(flow, "fixed", "k BIGINT, name VARCHAR");
+        sql_flow_sink(flow, "out", "", mode);
+        sql_flow_text(flow, "INSERT INTO out");
+        sql_flow_text(flow, rows[i].select);
+        CHECK_FAILS(sql_flow_check(flow, &err), &err, MR_SQL_ERROR, rows[i].part);
+        CHECK(strchr(err.text, '\n') == NULL);
+        CHECK(strstr(err.text, "mr_input") == NULL);
+        if (rows[i].column != 0) {
+            CHECK_EQ_INT(err.sql_line, 8);
+            CHECK_EQ_INT(err.sql_column, rows[i].column);
+        }
+        sql_flow_free(flow);
+    }
+}
+
+TEST(plain_selects_are_refused_with_their_place)
+{
+    static const struct refusal rows[] = {
+        {"SELECT nosuch FROM t", 8, "nosuch"},
+        {"SELECT a + nosuch AS x FROM t", 12, "nosuch"},
+        {"SELECT nosuch(a) FROM t", 8, "nosuch"},
+        {"SELECT a FROM nosuch", 15, "there is no table 'nosuch'"},
+        {"SELECT a FROM fixd", 15, "did you mean 'fixed'?"},
+        {"SELECT a b c FROM t", 12, "syntax error at or near \"c\""},
+        {"SELECT DISTINCT a FROM t", 17,
+         "SELECT DISTINCT over a stream is not supported; use GROUP BY"},
+        {"SELECT a FROM t ORDER BY a", 26, "ORDER BY needs the whole result"},
+        {"SELECT a FROM t LIMIT 10", 23, "LIMIT of a stream"},
+        {"SELECT a FROM t UNION SELECT a FROM u", 0, "only UNION ALL"},
+        {"SELECT t.a FROM t JOIN u ON t.a = u.a", 24, "'t' and 'u' are both streams"},
+        {"SELECT x.a FROM t x JOIN t y ON x.a = y.a", 26, "both streams"},
+        {"SELECT a FROM t WHERE a IN (SELECT a FROM u)", 0, "static tables only"},
+        {"SELECT row_number() OVER () AS r FROM t", 8, "OVER"},
+        {"SELECT random() FROM t", 8, "when a batch runs again"},
+        {"SELECT a FROM t, read_csv('x.csv')", 18, "table function 'read_csv'"},
+        {"SELECT a FROM t TABLESAMPLE 10%", 0, "samples"},
+        {"SELECT 1", 0, "reads no stream"},
+        {"SELECT k FROM fixed", 0, "reads no stream"},
+        {"SELECT a FROM t UNION ALL SELECT a, c FROM u", 0, "must have as many"},
+        {"SELECT a, INTERVAL '1 day' AS i FROM t", 0, "column 'i' has type INTERVAL"},
+        {"SELECT a, b AS a FROM t", 0, "'a'"},
+    };
+
+    check_refusals(t, "append", rows, sizeof(rows) / sizeof(rows[0]));
+}
+
+TEST(aggregations_are_refused_with_their_place)
+{
+    static const struct refusal rows[] = {
+        {"SELECT b, a FROM t GROUP BY b", 11, "column 'a' must be in GROUP BY"},
+        {"SELECT nosuch, count(*) FROM t GROUP BY b", 8, "there is no column 'nosuch'"},
+        {"SELECT median(a) FROM t", 8,
+         "'median' is not supported over a stream (supported: count, sum, min, max, avg"},
+        {"SELECT count(DISTINCT a) FROM t", 8, "DISTINCT"},
+        {"SELECT sum(count(*)) FROM t", 12, "inside another"},
+        {"SELECT b, count(*) FROM t GROUP BY ROLLUP (b)", 0, "ROLLUP"},
+        {"SELECT count(*) FROM t GROUP BY count(*)", 33, "cannot be in GROUP BY"},
+        {"SELECT * FROM t GROUP BY b", 8, "name the columns"},
+        {"SELECT count(*) FROM t GROUP BY 7", 33, "the list has 1 columns"},
+        {"SELECT count(*) FROM t GROUP BY window(ts, '1 month')", 0, "days"},
+        {"SELECT count(*) FROM t GROUP BY window(ts, '2 apples')", 0, "length of time"},
+        {"SELECT count(*) FROM t GROUP BY window(ts, '0 seconds')", 33, "more than zero"},
+        {"SELECT count(*) FROM t GROUP BY window(ts, '5 seconds', '6 seconds')", 33, "slide"},
+        {"SELECT count(*) FROM t GROUP BY window(ts, '5 seconds', '5 seconds', '5 seconds')", 33,
+         "start"},
+        {"SELECT count(*) FROM t GROUP BY window(a, '5 seconds')", 0, "needs a TIMESTAMP"},
+        {"SELECT count(*) FROM t GROUP BY window(ts, '5 seconds'), window(ts, '6 seconds')", 58,
+         "two different windows"},
+        {"SELECT window(ts, '1 second'), count(*) FROM t GROUP BY b", 8,
+         "must be the one in GROUP BY"},
+        {"SELECT sum(b) FROM t", 0, ""},
+        {"SELECT count(*) FROM TUMBLE(TABLE t, DESCRIPTOR(nosuch), INTERVAL '1 minute')", 0,
+         "no column 'nosuch'"},
+        {"SELECT count(*) FROM TUMBLE(TABLE t, ts, INTERVAL '1 minute')", 0,
+         "write TUMBLE(TABLE t, DESCRIPTOR(ts)"},
+    };
+
+    check_refusals(t, "complete", rows, sizeof(rows) / sizeof(rows[0]));
+}
+
+static void check_script(struct test *t, const char *text, enum mr_status want, uint32_t line,
+                         const char *part)
+{
+    struct sql_flow *flow = sql_flow_new(t); /* registers the plug-ins */
+    struct mr_sql_args args = {.env = mr_env_posix()};
+    struct mr_sql_script *script = parsed(text);
+    struct mr_error err = {0};
+    char *description;
+
+    CHECK_FAILS(mr_sql_check(script, &args, &description, &err), &err, want, part);
+    CHECK_EQ_INT(err.sql_line, line);
+    mr_sql_script_free(script);
+    sql_flow_free(flow);
+}
+
+TEST(tables_settings_and_sinks_are_checked)
+{
+    check_script(t, "\nSET triggr = '1 second';\nSELECT 1 FROM t", MR_CONFIG, 2, "trigger");
+    check_script(t,
+                 "SET trigger = 'soon';\nCREATE TABLE t (a INT) WITH (connector = "
+                 "'memory');\nSELECT a FROM t",
+                 MR_CONFIG, 0, "unknown trigger");
+    check_script(t, "CREATE TABLE t (a INT) WITH (connector = 'memry');\nSELECT a FROM t",
+                 MR_CONFIG, 1, "did you mean 'memory'?");
+    check_script(
+        t, "\nCREATE TABLE t (a INT) WITH (connector = 'memory', partitons = 2);\nSELECT a FROM t",
+        MR_CONFIG, 2, "partitions");
+    check_script(t, "CREATE TABLE t (a INT) WITH (topic = 'x');\nSELECT a FROM t", MR_CONFIG, 1,
+                 "has no connector");
+    check_script(t, "CREATE TABLE t WITH (connector = 'memory');\nSELECT a FROM t", MR_SQL_ERROR, 1,
+                 "declares no columns");
+    check_script(t,
+                 "CREATE TABLE t (a INT) WITH (connector = 'memory');\nCREATE VIEW T AS SELECT "
+                 "1;\nSELECT a FROM t",
+                 MR_SQL_ERROR, 2, "defined twice");
+    check_script(t, "CREATE VIEW v AS SELECT * FROM v;\nSELECT * FROM v", MR_SQL_ERROR, 1,
+                 "made of itself");
+    check_script(t, "SET trigger = 'once';", MR_SQL_ERROR, 0, "nothing to run");
+    check_script(
+        t, "CREATE TABLE t (a INT) WITH (connector = 'memory');\nINSERT INTO o SELECT a FROM t;",
+        MR_SQL_ERROR, 2, "there is no table 'o'");
+    check_script(t,
+                 "CREATE TABLE t (a INT) WITH (connector = 'memory');\nINSERT INTO t SELECT a FROM "
+                 "t;\nSELECT a FROM t;",
+                 MR_SQL_ERROR, 3, "would go nowhere");
+}
+
+TEST(rows_that_do_not_fit_their_table_are_refused)
+{
+    static const char head[] = "CREATE TABLE t (a INT, b VARCHAR) WITH (connector = 'memory');\n"
+                               "CREATE TABLE o (x TIMESTAMP, y VARCHAR) WITH (connector = "
+                               "'memory', output_mode = 'append');\n";
+    char text[600];
+
+    snprintf(text, sizeof(text), "%sINSERT INTO o SELECT a, b FROM t;", head);
+    check_script(
+        t, text, MR_SQL_ERROR, 3,
+        "column 1, 'a', is INTEGER and cannot become 'x' TIMESTAMP; cast it in the SELECT");
+    snprintf(text, sizeof(text), "%sINSERT INTO o SELECT a FROM t;", head);
+    check_script(t, text, MR_SQL_ERROR, 3, "table 'o' has 2 columns, but the SELECT gives 1");
+    snprintf(text, sizeof(text), "%sINSERT INTO o (x, z) SELECT a, b FROM t;", head);
+    check_script(t, text, MR_SQL_ERROR, 3, "table 'o' has no column 'z'");
+    snprintf(text, sizeof(text), "%sINSERT INTO o (y) SELECT a, b FROM t;", head);
+    check_script(t, text, MR_SQL_ERROR, 3, "names 1 columns, but the SELECT gives 2");
+}
