@@ -519,8 +519,10 @@ static enum mr_status plan_native(struct mr_sql_planner *p, struct mr_sql_query 
         return MR_OK;
     MR_TRY(mr_sql__add_filter(p, query->owner, from->leaves[from->stream].rel, predicates,
                               predicate_count, &filtered, ret_done));
-    return *ret_done ? mr_sql__add_project(p, query->owner, &filtered, columns, names, count, rel)
-                     : MR_OK;
+    if (!*ret_done)
+        return MR_OK;
+    return mr_sql__as_sql_error(
+        p, query, mr_sql__add_project(p, query->owner, &filtered, columns, names, count, rel));
 }
 
 /* The rows of the FROM that pass WHERE, all columns. */
