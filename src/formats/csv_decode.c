@@ -15,6 +15,7 @@
  * Called through csv.c.  Threads: a decoder belongs to one.
  */
 #include "formats/csv_internal.h"
+#include "formats/scan.h"
 
 #include "base/alloc.h"
 #include "base/buf.h"
@@ -415,7 +416,7 @@ enum mr_status mr__csv_decode(struct mr_decoder *decoder, struct mr_slice data,
         .record = data.data,
         .at = data.data,
         .rows = mr_batch_builder_row_count(builder),
-        .check_utf8 = !mr_utf8_valid(data.data, data.size_bytes),
+        .check_utf8 = !mr__scan_utf8_valid(data.data, data.size_bytes),
     };
     int64_t rows_before = run.rows;
 

@@ -191,7 +191,7 @@ static enum mr_status decode_piece(struct run *run, const char *region, const ch
     mr__scan_json(piece, size_bytes, decoder->bitmap, &ascii);
     json->base = piece;
     json->specials = decoder->bitmap;
-    bool check_utf8 = !ascii && !mr_utf8_valid(piece, size_bytes);
+    bool check_utf8 = !ascii && !mr__scan_utf8_valid(piece, size_bytes);
     for (const char *line = piece; line < end; run->line_index++) {
         bool blank = false;
         const char *next = check_utf8 ? NULL : mr__json_line(json, line, &blank);

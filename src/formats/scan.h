@@ -22,4 +22,7 @@ void mr__scan_newlines(const char *data, size_t size_bytes, uint64_t *bitmap);
  */
 void mr__scan_json(const char *data, size_t size_bytes, uint64_t *bitmap, bool *ret_ascii);
 
+/* The same answer as mr_utf8_valid, several times faster on text that is not ASCII. */
+bool mr__scan_utf8_valid(const char *data, size_t size_bytes);
+
 #endif

@@ -179,8 +179,8 @@ static enum mr_status decode_piece(struct run *run, const char *piece, size_t si
     if (lines == 0)
         return MR_OK;
     /* From the beginning of the line that this piece may end, so a line is checked whole. */
-    run->check_lines =
-        run->decoder->text && !mr_utf8_valid(run->line, (size_t)(piece + size_bytes - run->line));
+    run->check_lines = run->decoder->text &&
+                       !mr__scan_utf8_valid(run->line, (size_t)(piece + size_bytes - run->line));
     if (run->column != NULL)
         MR_TRY(mr_column_builder_reserve(run->column, lines,
                                          (size_t)(piece + size_bytes - run->line), err));

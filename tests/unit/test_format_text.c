@@ -1,4 +1,5 @@
 /* The formats text and raw, the registry, and the scanners under the decoders. */
+#include "base/text.h"
 #include "formats/scan.h"
 #include "support/format_harness.h"
 
@@ -173,6 +174,52 @@ TEST(formats_are_found_by_name_and_registered_once)
     CHECK_EQ_INT(mr_schema_field_count(mr_bad_schema()), 4);
     CHECK(mr_bad_schema() == mr_bad_schema());
     CHECK_EQ_STR(mr_schema_field(mr__format_text.fixed_schema(), 0)->name, "value");
+}
+
+TEST(utf8_is_judged_as_the_plain_validator_judges_it)
+{
+    /* Bytes at the edges of the rules, so that random runs of them are often nearly right. */
+    static const unsigned char edges[] = {'a',  ' ',  0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0,
+                                          0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xec, 0xed,
+                                          0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xf8, 0xff};
+    static const char *const good[] = {"a",
+                                       "\xc2\x80",
+                                       "\xdf\xbf",
+                                       "\xe0\xa0\x80",
+                                       "\xed\x9f\xbf",
+                                       "\xef\xbf\xbf",
+                                       "\xf0\x90\x80\x80",
+                                       "\xf4\x8f\xbf\xbf",
+                                       "\xed\x95\x9c"};
+    uint64_t random = test_seed(4711);
+    size_t valid = 0;
+
+    for (int round = 0; round < 20000; round++) {
+        char data[140];
+        size_t size = 0;
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        size_t want = (size_t)(random >> 40) % 130;
+        uint64_t bits = random;
+        while (size < want) {
+            bits = bits * 6364136223846793005u + 1442695040888963407u;
+            const char *next = good[(bits >> 33) % 9];
+            memcpy(data + size, next, strlen(next));
+            size += strlen(next);
+        }
+        if (round % 3 != 0 && size > 0)
+            data[(bits >> 20) % size] = (char)edges[(bits >> 40) % sizeof edges];
+        if (round % 5 == 0 && size > 0)
+            size--;
+        char *exact = malloc(size + 1);
+        memcpy(exact + 1, data, size);
+        bool is_valid = mr_utf8_valid(exact + 1, size);
+        CHECK_EQ_INT(mr__scan_utf8_valid(exact + 1, size), is_valid);
+        valid += is_valid;
+        free(exact);
+    }
+    CHECK(valid > 2000 && valid < 18000);
 }
 
 TEST(the_scanners_mark_the_same_bytes_as_a_plain_loop)
