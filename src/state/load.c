@@ -144,27 +144,43 @@ static enum mr_status load_all(struct mr_state *state, const struct mr_recovered
 
 struct sweep {
     struct mr_state *state;
-    const char *dir; /* of one store */
+    const char *dir_name;  /* of one store, below the state's directory */
+    uint64_t newest_batch; /* that may have written files: the last planned one */
+    bool any_batch;
+    uint64_t newer; /* a batch beyond it that did; valid with any_newer */
+    bool any_newer;
     /* names with NUL ends: nothing is removed while the directory is being read */
     struct mr_buf doomed;
 };
 
-static bool ends_with(const char *text, const char *end)
+/* "41-2-0.delta": its batch; false for names that are not ours (B21). */
+static bool batch_of_file(const char *name, uint64_t *ret_batch)
 {
-    size_t text_bytes = strlen(text), end_bytes = strlen(end);
-    return text_bytes >= end_bytes && strcmp(text + text_bytes - end_bytes, end) == 0;
+    static const char *const ends[] = {".delta", ".snap"};
+    uint64_t numbers[3] = {0};
+
+    for (unsigned i = 0; i < 3; i++) {
+        if (*name < '0' || *name > '9')
+            return false;
+        for (; *name >= '0' && *name <= '9'; name++) {
+            if (numbers[i] > UINT64_MAX / 10 - 1)
+                return false;
+            numbers[i] = numbers[i] * 10 + (uint64_t)(*name - '0');
+        }
+        if (i < 2 && *name++ != '-')
+            return false;
+    }
+    *ret_batch = numbers[0];
+    return strcmp(name, ends[0]) == 0 || strcmp(name, ends[1]) == 0;
 }
 
-static bool is_named(struct mr_state *state, const char *path)
+static bool is_named(struct mr_state *state, const char *dir_name, const char *name)
 {
     for (uint32_t i = 0; i < state->parts.count; i++) {
-        char *named = state->parts.parts[i].file != NULL
-                          ? mr__state_part_path(state, &state->parts.parts[i])
-                          : NULL;
-        bool same = named != NULL && strcmp(named, path) == 0;
+        const struct mr_state_part *part = &state->parts.parts[i];
 
-        mr_free(named);
-        if (same)
+        if (part->file != NULL && strcmp(part->file, name) == 0 &&
+            strcmp(mr_state_find(state, part->store)->dir_name, dir_name) == 0)
             return true;
     }
     return false;
@@ -173,14 +189,17 @@ static bool is_named(struct mr_state *state, const char *path)
 static bool note_file(const char *name, enum mr_file_kind kind, void *arg)
 {
     struct sweep *sweep = arg;
-    char *path;
+    uint64_t batch = 0;
 
-    if (kind != MR_KIND_FILE || (!ends_with(name, ".snap") && !ends_with(name, ".delta")))
+    if (kind != MR_KIND_FILE || !batch_of_file(name, &batch) ||
+        is_named(sweep->state, sweep->dir_name, name))
         return true;
-    path = mr_asprintf("%s/%s", sweep->dir, name);
-    if (path != NULL && !is_named(sweep->state, path))
-        mr_buf_add(&sweep->doomed, path, strlen(path) + 1);
-    mr_free(path);
+    if (!sweep->any_batch || batch > sweep->newest_batch) {
+        sweep->any_newer = true;
+        sweep->newer = batch;
+        return false;
+    }
+    mr_buf_add(&sweep->doomed, name, strlen(name) + 1);
     return true;
 }
 
@@ -193,33 +212,56 @@ static bool note_dir(const char *name, enum mr_file_kind kind, void *arg)
     return true;
 }
 
-static enum mr_status sweep_store_dir(struct mr_state *state, const char *dir, struct mr_error *err)
+static enum mr_status remove_doomed(struct sweep *sweep, const char *dir, struct mr_error *err)
 {
-    struct sweep sweep = {state, dir, MR_BUF_INIT};
-    uint64_t removed = 0;
-    enum mr_status status = mr_durable_sweep(state->env, dir, &removed, err);
+    for (size_t at = 0; at < sweep->doomed.size; at += strlen(sweep->doomed.data + at) + 1) {
+        char *path = mr_asprintf("%s/%s", dir, sweep->doomed.data + at);
+        enum mr_status status = path != NULL ? mr_env_unlink(sweep->state->env, path, err)
+                                             : MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
 
-    if (status == MR_OK)
-        status = mr_env_list(state->env, dir, note_file, &sweep, err);
-    for (size_t at = 0; status == MR_OK && at < sweep.doomed.size;
-         at += strlen(sweep.doomed.data + at) + 1) {
-        status = mr_env_unlink(state->env, sweep.doomed.data + at, err);
-        if (status == MR_NOT_FOUND)
-            status = MR_OK;
+        mr_free(path);
+        if (status != MR_OK && status != MR_NOT_FOUND)
+            return status;
     }
-    mr_buf_release(&sweep.doomed);
-    return status;
+    return MR_OK;
 }
 
-static enum mr_status sweep_all(struct mr_state *state, struct mr_error *err)
+/*
+ * A file is written only after its batch was planned durably.  One of a later batch means that the log is older than the
+ * state: the log was lost or put back from a copy, and removing what it does not know would finish the damage (B13).
+ */
+static enum mr_status sweep_store_dir(struct sweep *sweep, const char *dir, struct mr_error *err)
+{
+    uint64_t removed = 0;
+
+    MR_TRY(mr_durable_sweep(sweep->state->env, dir, &removed, err));
+    MR_TRY(mr_env_list(sweep->state->env, dir, note_file, sweep, err));
+    if (sweep->doomed.failed)
+        return MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
+    if (sweep->any_newer)
+        return MR_FAIL(err, MR_CORRUPT,
+                       "cannot go on with the state in '%s': it was written by batch %llu, which the log does not "
+                       "know; restore the checkpoint from a copy",
+                       dir, (unsigned long long)sweep->newer);
+    return remove_doomed(sweep, dir, err);
+}
+
+static enum mr_status sweep_all(struct mr_state *state, const struct mr_recovered *recovered,
+                                struct mr_error *err)
 {
     struct mr_buf names = MR_BUF_INIT;
     enum mr_status status = mr_env_list(state->env, state->dir, note_dir, &names, err);
 
     for (size_t at = 0; status == MR_OK && at < names.size; at += strlen(names.data + at) + 1) {
         char *dir = mr_asprintf("%s/%s", state->dir, names.data + at);
-        status = dir != NULL ? sweep_store_dir(state, dir, err)
+        struct sweep sweep = {.state = state,
+                              .dir_name = names.data + at,
+                              .any_batch = recovered->has_plan,
+                              .newest_batch = recovered->last_plan.batch_id};
+
+        status = dir != NULL ? sweep_store_dir(&sweep, dir, err)
                              : MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
+        mr_buf_release(&sweep.doomed);
         mr_free(dir);
     }
     mr_buf_release(&names);
@@ -237,7 +279,7 @@ enum mr_status mr_state_open(struct mr_env *env, const char *dir, const char *lo
     MR_TRY(mr__state_new(env, dir, log_dir, config, &state, err));
     status = load_all(state, recovered, err);
     if (status == MR_OK && !config->volatile_only)
-        status = sweep_all(state, err);
+        status = sweep_all(state, recovered, err);
     if (status != MR_OK) {
         mr_state_close(state);
         return status;

@@ -80,6 +80,13 @@ enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_
 enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t key_bytes,
                                size_t value_bytes, char **ret_value, bool *ret_created,
                                struct mr_error *err);
+/*
+ * The same when the key's hash (mr_store_hash) is at hand. With many keys, memory is what takes the time: asking for a key 32 places
+ * ahead with hint 0 and 16 ahead with hint 1, by their hashes, makes lookups two to three times as fast. Hints never fail.
+ */
+enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
+                                      size_t value_bytes, char **ret_value, bool *ret_created, struct mr_error *err);
+void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step);
 enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes,
                                struct mr_error *err);
 uint64_t mr_store_count(const struct mr_store *store);

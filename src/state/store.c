@@ -367,10 +367,10 @@ bool mr_store_get(const struct mr_store *store, const void *key, size_t key_byte
 }
 
 /* Finds or makes the key with a value of that size; *ret_created: it was not there (its value is not set then). */
-static enum mr_status touch(struct mr_store *store, const void *key, size_t key_bytes, size_t value_bytes,
+static enum mr_status touch(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes, size_t value_bytes,
                             uint32_t *ret_ref, bool *ret_created, struct mr_error *err)
 {
-    uint32_t fragment = (uint32_t)(mr_store_hash(store, key, key_bytes) >> 32);
+    uint32_t fragment = (uint32_t)(hash >> 32);
     struct entry *entry;
     bool found;
     uint32_t i;
@@ -404,7 +404,7 @@ enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_
     uint32_t ref;
     bool created;
 
-    MR_TRY(touch(store, key, key_bytes, value_bytes, &ref, &created, err));
+    MR_TRY(touch(store, mr_store_hash(store, key, key_bytes), key, key_bytes, value_bytes, &ref, &created, err));
     if (value_bytes > 0)
         memmove(value_of(entry_at(store, ref)), value, value_bytes); /* value may be the one that get gave */
     return MR_OK;
@@ -413,10 +413,30 @@ enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_
 enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t key_bytes, size_t value_bytes,
                                char **ret_value, bool *ret_created, struct mr_error *err)
 {
+    return mr_store_upsert_hashed(store, mr_store_hash(store, key, key_bytes), key, key_bytes, value_bytes, ret_value,
+                                  ret_created, err);
+}
+
+void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step)
+{
+    const struct mr_slot *slot;
+
+    if (store->slots == NULL)
+        return;
+    slot = &store->slots[home_of(store, (uint32_t)(hash >> 32))];
+    if (step == 0)
+        __builtin_prefetch(slot);
+    else if (slot->ref != 0) /* often the right one, and a wrong one costs little */
+        __builtin_prefetch(entry_at(store, slot->ref), 1);
+}
+
+enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
+                                      size_t value_bytes, char **ret_value, bool *ret_created, struct mr_error *err)
+{
     uint32_t ref;
     bool created;
 
-    MR_TRY(touch(store, key, key_bytes, value_bytes, &ref, &created, err));
+    MR_TRY(touch(store, hash, key, key_bytes, value_bytes, &ref, &created, err));
     *ret_value = value_of(entry_at(store, ref));
     if (created)
         memset(*ret_value, 0, value_bytes);
