@@ -139,6 +139,23 @@ static char *cast_statement(const struct mr_schema *shape, const char *head, con
     return mr_buf_take(&sql);
 }
 
+/* The columns of an expression before they are shaped. Those of a pair may have the same name ("value, value"). */
+static enum mr_status describe_expression(struct mr__engines *engines, const char *select, bool pairs,
+                                          const struct mr_schema *input, struct mr_schema **ret_schema,
+                                          struct mr_error *err)
+{
+    char *renamed;
+    enum mr_status status;
+
+    if (!pairs || select == NULL)
+        return mr__sql_describe(engines, select, input, ret_schema, err);
+    renamed = mr_asprintf("SELECT * FROM (%s) AS t(key, value)", select);
+    status = mr__sql_describe(engines, renamed, input, ret_schema, NULL);
+    mr_free(renamed);
+    /* With fewer than two expressions, or a mistake: the plain form says what is wrong. */
+    return status == MR_OK ? MR_OK : mr__sql_describe(engines, select, input, ret_schema, err);
+}
+
 /* map, map_to_pair, flat_map of an expression: the same but for what stands around it. */
 static enum mr_status compile_projection(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
                                          bool pairs, const char *head, const char *tail, const struct mr_schema *input,
@@ -149,7 +166,7 @@ static enum mr_status compile_projection(struct mr__engines *engines, const char
     struct mr_schema *found = NULL, *shape = NULL;
     enum mr_status status;
 
-    MR_TRY_GOTO(mr__sql_describe(engines, sql, input, &found, err));
+    MR_TRY_GOTO(describe_expression(engines, sql, pairs, input, &found, err));
     MR_TRY_GOTO(shape_of(fn, pairs, found, &shape, err));
     mr_free(sql);
     sql = cast_statement(shape, head, fn->name, tail, table);

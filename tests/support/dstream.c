@@ -4,6 +4,7 @@
  */
 #include "support/dstream.h"
 
+#include "base/log.h"
 #include "env/sim.h"
 
 #include <millrace/ext/memory.h>
@@ -35,6 +36,7 @@ struct ds *ds_new(struct test *t, const char *columns)
     struct ds *d = calloc(1, sizeof(*d));
 
     CHECK_NOT_NULL(d);
+    mr_log_configure(MR_LOG_WARNING, MR_LOG_TEXT);
     d->t = t;
     d->sim = mr_sim_new(1);
     d->columns = strdup(columns);

@@ -1,0 +1,250 @@
+/*
+ * Windows of DStreams: window, reduceByKeyAndWindow with and without an inverse, and their content across a crash.
+ */
+#include "support/dstream.h"
+
+struct window {
+    int64_t size_ms;
+    int64_t slide_ms;
+};
+
+static void add(const struct mr_row *a, const struct mr_row *b, struct mr_emitter *out, void *arg)
+{
+    (void)arg;
+    mr_emit_int(out, mr_row_int(a, 0) + mr_row_int(b, 0));
+}
+
+static void subtract(const struct mr_row *a, const struct mr_row *b, struct mr_emitter *out, void *arg)
+{
+    (void)arg;
+    mr_emit_int(out, mr_row_int(a, 0) - mr_row_int(b, 0));
+}
+
+static bool is_not_zero(const struct mr_row *row, void *arg)
+{
+    (void)arg;
+    return mr_row_int(row, 1) != 0;
+}
+
+/* How the reduction of a window is said: rows of this table are the forms. */
+static const struct form {
+    struct mr_fn reduce;
+    struct mr_fn inverse;
+    struct mr_fn filter;
+} forms[] = {
+    {MR_SQL("a + b"), MR_NO_FN, MR_NO_FN},
+    {MR_FN(add), MR_NO_FN, MR_NO_FN},
+    {MR_SUM, MR_NO_FN, MR_NO_FN},
+    {MR_SQL("a + b"), MR_SQL("a - b"), MR_NO_FN},
+    {MR_FN(add), MR_FN(subtract), MR_NO_FN},
+    {MR_SUM, MR_SUM, MR_NO_FN},
+    {MR_SQL("a + b"), MR_SQL("a - b"), MR_SQL("value <> 0")},
+    {MR_FN(add), MR_FN(subtract), MR_FN(is_not_zero)},
+    {MR_SUM, MR_SQL("a - b"), MR_SQL("value <> 0")},
+};
+enum { PLAIN = 0, INVERSE = 3, FILTERED = 6, FORMS_END = 9 };
+
+static struct mr_dstream *reduced(struct mr_dstream *pairs, const struct form *form, struct window window)
+{
+    return mr_reduce_by_key_and_window(pairs, form->reduce, form->inverse, window.size_ms, window.slide_ms, form->filter);
+}
+
+static const char *expected_of(struct ds *d, const struct ds_vector *vector)
+{
+    return ds_tidy(d, vector->expected, !vector->ordered);
+}
+
+/* One vector with forms [from, to). */
+static void run_reduced(struct test *t, const char *id, int from, int to, struct window window, uint64_t batches)
+{
+    const struct ds_vector *vector = ds_vector(id);
+
+    for (int form = from; form < to; form++) {
+        struct ds *d = ds_new(t, vector->columns);
+
+        ds_input(d, vector->input);
+        ds_begin(d, MR_SECONDS(1), NULL);
+        ds_collect(d, reduced(ds_stream(d), &forms[form], window));
+        ds_must_run(d, batches);
+        CHECK_EQ_STR(ds_output(d, true), expected_of(d, vector));
+        ds_free(d);
+    }
+}
+
+static void run_window(struct test *t, const char *id, struct window window, uint64_t batches)
+{
+    const struct ds_vector *vector = ds_vector(id);
+    struct ds *d = ds_new(t, vector->columns);
+
+    ds_input(d, vector->input);
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_window(ds_stream(d), window.size_ms, window.slide_ms));
+    ds_must_run(d, batches);
+    CHECK_EQ_STR(ds_output(d, true), expected_of(d, vector));
+    ds_free(d);
+}
+
+static const struct window two_one = {MR_SECONDS(2), MR_SECONDS(1)};
+
+/* ---- vectors ----------------------------------------------------------------------------------------------------------- */
+
+TEST(V50_window_2_1)
+{
+    run_window(t, "V50", two_one, 6);
+}
+
+TEST(V52_window_4_2_starts_short_and_ends_short)
+{
+    run_window(t, "V52", (struct window){MR_SECONDS(4), MR_SECONDS(2)}, 8);
+}
+
+TEST(V53_window_2_3_leaves_gaps)
+{
+    run_window(t, "V53", (struct window){MR_SECONDS(2), MR_SECONDS(3)}, 6);
+}
+
+TEST(V68_window_without_slide_slides_with_the_batches)
+{
+    run_window(t, "V68", (struct window){MR_SECONDS(2), 0}, 4);
+}
+
+TEST(V55_V61_reduce_by_key_and_window_of_one_batch)
+{
+    run_reduced(t, "V55", PLAIN, FORMS_END, two_one, 1);
+}
+
+TEST(V56_V61_reduce_by_key_and_window_of_two_batches)
+{
+    run_reduced(t, "V56", PLAIN, FORMS_END, two_one, 2);
+}
+
+TEST(V58_a_key_leaves_with_its_last_batch)
+{
+    run_reduced(t, "V58", PLAIN, INVERSE, two_one, 4);
+}
+
+TEST(V59_V61_reduce_by_key_and_window_4_2)
+{
+    run_reduced(t, "V59", PLAIN, FORMS_END, (struct window){MR_SECONDS(4), MR_SECONDS(2)}, 8);
+}
+
+TEST(V62_with_an_inverse_a_key_that_left_stays_with_zero)
+{
+    run_reduced(t, "V62", INVERSE, FILTERED, two_one, 4);
+}
+
+TEST(V64_with_a_filter_it_goes)
+{
+    run_reduced(t, "V64", FILTERED, FORMS_END, two_one, 4);
+}
+
+TEST(V336_with_an_inverse_and_a_slide_longer_than_the_window_gaps_count_nothing)
+{
+    run_reduced(t, "V336", PLAIN, FORMS_END, (struct window){MR_SECONDS(2), MR_SECONDS(3)}, 9);
+}
+
+TEST(V76_a_window_that_is_not_a_multiple_of_the_slide_is_refused)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_context *ctx = ds_begin(d, MR_SECONDS(1), NULL);
+    struct mr_error err;
+
+    CHECK_NULL(mr_window(ds_stream(d), MR_MILLISECONDS(1500), 0));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "window of 1500 ms");
+    ds_free(d);
+
+    d = ds_new(t, "value BIGINT");
+    ctx = ds_begin(d, MR_SECONDS(1), NULL);
+    CHECK_NULL(mr_window(ds_stream(d), MR_SECONDS(3), MR_MILLISECONDS(1500)));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "slide of 1500 ms");
+    ds_free(d);
+}
+
+/* ---- rules -------------------------------------------------------------------------------------------------------------- */
+
+TEST(counts_of_a_window_are_sums_of_counts)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+
+    ds_input(d, "a:7,a:9,b:1 | a:5 | |");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_reduce_by_key_and_window(ds_stream(d), MR_COUNT, MR_COUNT, MR_SECONDS(2), 0, MR_SQL("value > 0")));
+    ds_must_run(d, 4);
+    CHECK_EQ_STR(ds_output(d, true), "a:2,b:1 | a:3,b:1 | a:1 | ");
+    ds_free(d);
+}
+
+TEST(minima_of_a_window_need_no_inverse)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+
+    ds_input(d, "a:7 | a:9 | a:8 |");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_reduce_by_key_and_window(ds_stream(d), MR_MIN_OF, MR_NO_FN, MR_SECONDS(2), 0, MR_NO_FN));
+    ds_must_run(d, 4);
+    CHECK_EQ_STR(ds_output(d, true), "a:7 | a:7 | a:8 | a:8");
+    ds_free(d);
+}
+
+TEST(windows_of_windows_fire_with_the_longer_slide)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+
+    ds_input(d, "1|2|3|4|5|6");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_window(mr_window(ds_stream(d), MR_SECONDS(2), MR_SECONDS(2)), MR_SECONDS(4), MR_SECONDS(2)));
+    ds_must_run(d, 6);
+    CHECK_EQ_STR(ds_output(d, false), "1,2 | 1,2,3,4 | 3,4,5,6");
+    ds_free(d);
+}
+
+/* ---- crashes --------------------------------------------------------------------------------------------------------------- */
+
+static const char *const points[] = {"planned", "ran", "staged", "published", "committed"};
+
+/* All three kinds of windows in one program; names are given, so a recompiled program may list them otherwise. */
+static void build_windows(struct ds *d, bool other_order)
+{
+    const struct window window = {MR_SECONDS(3), MR_SECONDS(1)};
+    struct mr_dstream *pairs = ds_stream(d);
+    struct mr_dstream *plain, *inverse;
+
+    if (other_order) {
+        inverse = reduced(mr_filter(pairs, MR_SQL("true")), &forms[INVERSE], window);
+        mr_dstream_set_name(inverse, "inverse");
+        plain = reduced(pairs, &forms[PLAIN], window);
+        mr_dstream_set_name(plain, "plain");
+    } else {
+        plain = reduced(pairs, &forms[PLAIN], window);
+        mr_dstream_set_name(plain, "plain");
+        inverse = reduced(pairs, &forms[INVERSE], window);
+        mr_dstream_set_name(inverse, "inverse");
+    }
+    ds_collect(d, mr_union(plain, inverse));
+}
+
+TEST(windows_go_on_after_a_crash_at_any_point)
+{
+    const char *expected = "a:1,a:1 | a:3,a:3,b:1,b:1 | a:6,a:6,b:1,b:1 | a:9,a:9,b:1,b:1 | a:12,a:12,b:0 | a:15,a:15,b:0";
+
+    for (size_t point = 0; point < sizeof(points) / sizeof(points[0]); point++) {
+        for (uint64_t batch = 0; batch < 6; batch++) {
+            struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+            struct mr_error err;
+
+            ds_input(d, "a:1 | a:2,b:1 | a:3 | a:4 | a:5 | a:6");
+            ds_begin(d, MR_SECONDS(1), "/cp");
+            build_windows(d, false);
+            ds_fail_at(d, points[point], batch);
+            CHECK_FAILS(ds_run(d, 6, &err), &err, MR_INTERNAL, "killed at");
+            uint64_t left = 6 - batch - (strcmp(points[point], "committed") == 0);
+            if (left > 0) {
+                ds_begin(d, MR_SECONDS(1), "/cp");
+                build_windows(d, true);
+                ds_must_run(d, left);
+            }
+            CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, expected, true));
+            ds_free(d);
+        }
+    }
+}
