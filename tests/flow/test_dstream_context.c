@@ -1,0 +1,332 @@
+/*
+ * The life cycle of a context: states, one active context per process, waiting, stopping from anywhere, mistakes with their place.
+ *
+ * These run on the real clock with short intervals; they wait for events, never for time.
+ */
+#include "dstream/streams.h"
+#include "env/thread.h"
+#include "support/test.h"
+
+#include "base/log.h"
+
+#include <stdatomic.h>
+
+enum { FAST_MS = 5 };
+
+static enum mr_status look_away(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg, struct mr_error *err)
+{
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    if (arg != NULL)
+        atomic_fetch_add((_Atomic int *)arg, 1);
+    return MR_OK;
+}
+
+/* A context over an empty queue that counts its batches. */
+static struct mr_context *idle_context(struct mr_queue *queue, _Atomic int *batches)
+{
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+    mr_foreach_rdd(mr_queue_stream(ctx, queue, true), look_away, batches);
+    return ctx;
+}
+
+static void wait_for_batches(_Atomic int *batches, int count)
+{
+    while (atomic_load(batches) < count)
+        mr_env_sleep_ns(mr_env_posix(), 1000000);
+}
+
+TEST(V134_new_start_stop)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    _Atomic int batches = 0;
+    struct mr_context *ctx = idle_context(queue, &batches);
+    struct mr_error err;
+
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_INITIALIZED);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_ACTIVE);
+    CHECK_OK(mr_context_start(ctx, &err), &err); /* a warning only */
+    wait_for_batches(&batches, 3);
+    mr_context_stop(ctx, true);
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+TEST(V136_V137_stop_twice_stop_before_start_start_after_stop)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = idle_context(queue, NULL);
+    struct mr_error err;
+
+    mr_context_stop(ctx, false);
+    mr_context_stop(ctx, true);
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_STATE, "after stopping");
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+TEST(V142_a_second_context_cannot_start_while_one_is_active)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT"), *other = mr_queue_new("value BIGINT");
+    struct mr_context *first = idle_context(queue, NULL), *second = idle_context(other, NULL);
+    struct mr_error err;
+
+    CHECK_OK(mr_context_start(first, &err), &err);
+    CHECK_FAILS(mr_context_start(second, &err), &err, MR_STATE, "another context");
+    CHECK_EQ_INT(mr_context_state(second), MR_CONTEXT_INITIALIZED);
+    mr_context_stop(first, false);
+    CHECK_OK(mr_context_start(second, &err), &err);
+    mr_context_free(second); /* stops it */
+    mr_context_free(first);
+    mr_queue_free(queue);
+    mr_queue_free(other);
+}
+
+TEST(V143_nothing_can_be_added_while_active_or_stopped)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = idle_context(queue, NULL);
+    struct mr_error err;
+
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_NULL(mr_queue_stream(ctx, queue, true));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_STATE, "after starting");
+    mr_context_free(ctx);
+
+    ctx = idle_context(queue, NULL);
+    mr_context_stop(ctx, false);
+    CHECK_NULL(mr_queue_stream(ctx, queue, true));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_STATE, "after stopping");
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+static void stop_it(void *arg)
+{
+    mr_context_stop(arg, true);
+}
+
+TEST(V145_await_with_a_limit_and_a_stop_from_another_thread)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = idle_context(queue, NULL);
+    struct mr_thread *thread = NULL;
+    struct mr_error err;
+    bool stopped = true;
+
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await_for(ctx, 20, &stopped, &err), &err);
+    CHECK(!stopped);
+    CHECK_OK(mr_thread_start("stopper", stop_it, ctx, &thread, &err), &err);
+    CHECK_OK(mr_context_await_for(ctx, 100000, &stopped, &err), &err);
+    CHECK(stopped);
+    mr_thread_join(thread);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+static void refuse_three(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    (void)arg;
+    if (mr_row_int(row, 0) == 3)
+        mr_emit_fail(out, "three is not %s", "welcome");
+    else
+        mr_emit_int(out, mr_row_int(row, 0));
+}
+
+TEST(V146_a_function_that_fails_ends_the_program_with_its_text)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    const int64_t values[] = {1, 2, 3};
+    struct mr_error err;
+
+    mr_context_set(ctx, "retries", "1");
+    mr_foreach_rdd(mr_map(mr_queue_stream(ctx, queue, true), MR_FN(refuse_three)), look_away, NULL);
+    mr_queue_push_ints(queue, values, 3);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_USER, "map: three is not welcome");
+    CHECK_CONTAINS(err.text, "test_dstream_context.c:");
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+TEST(V149_a_queue_stream_and_a_checkpoint_exclude_each_other)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = idle_context(queue, NULL);
+    struct mr_error err;
+
+    mr_context_checkpoint(ctx, test_path(t, "cp"));
+    CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_CONFIG, "doesn't support checkpointing");
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+TEST(V154_the_checkpoint_directory_may_come_from_a_setting)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = idle_context(queue, NULL);
+    struct mr_error err;
+
+    mr_context_set(ctx, "spark.streaming.checkpoint.directory", test_path(t, "cp"));
+    CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_CONFIG, "doesn't support checkpointing");
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+/* ---- stopping ------------------------------------------------------------------------------------------------------------ */
+
+static enum mr_status stop_inside(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg, struct mr_error *err)
+{
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    mr_context_stop(*(struct mr_context **)arg, true); /* must not wait for itself */
+    return MR_OK;
+}
+
+TEST(a_function_of_the_program_may_stop_its_context)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    struct mr_error err;
+
+    mr_foreach_rdd(mr_queue_stream(ctx, queue, true), stop_inside, &ctx);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+TEST(several_threads_may_stop_at_once)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = idle_context(queue, NULL);
+    struct mr_thread *threads[4] = {NULL};
+    struct mr_error err;
+
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    for (size_t i = 0; i < 4; i++)
+        CHECK_OK(mr_thread_start("stopper", stop_it, ctx, &threads[i], &err), &err);
+    for (size_t i = 0; i < 4; i++)
+        mr_thread_join(threads[i]);
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+/* ---- mistakes stick, with their place ----------------------------------------------------------------------------------------- */
+
+/* The error of one building call on a stream of (value BIGINT). */
+#define CHECK_MISTAKE(t, call, status, part)                                                                           \
+    do {                                                                                                               \
+        struct mr_queue *queue_ = mr_queue_new("value BIGINT");                                                        \
+        struct mr_context *ctx_ = mr_context_new("test", MR_SECONDS(1));                                               \
+        struct mr_dstream *numbers = mr_queue_stream(ctx_, queue_, true);                                              \
+        struct mr_error err_;                                                                                          \
+        CHECK_NULL(call);                                                                                              \
+        CHECK_FAILS(mr_context_error(ctx_, &err_), &err_, status, part);                                               \
+        CHECK_STATUS(mr_context_start(ctx_, NULL), status);                                                            \
+        mr_context_free(ctx_);                                                                                         \
+        mr_queue_free(queue_);                                                                                         \
+    } while (0)
+
+static void add(const struct mr_row *a, const struct mr_row *b, struct mr_emitter *out, void *arg)
+{
+    (void)arg;
+    mr_emit_int(out, mr_row_int(a, 0) + mr_row_int(b, 0));
+}
+
+TEST(an_sql_mistake_has_the_file_the_line_and_the_column)
+{
+    char place[64];
+
+    snprintf(place, sizeof(place), "test_dstream_context.c:%d: map: ", __LINE__ + 1);
+    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("value + valu")), MR_SQL_ERROR, place);
+    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("value + valu")), MR_SQL_ERROR, "column 9 of the expression");
+    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("value +\n  valu")), MR_SQL_ERROR, "line 2, column 3 of the expression");
+}
+
+TEST(an_expression_that_cannot_be_repeated_is_refused)
+{
+    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("random()")), MR_SQL_ERROR, "gives another value when a batch runs again");
+}
+
+TEST(a_wrong_mix_says_what_to_use)
+{
+    CHECK_MISTAKE(t, mr_map(numbers, MR_SUM), MR_CONFIG, "use MR_SQL or MR_FN");
+    CHECK_MISTAKE(t, mr_map(numbers, MR_FN(add)), MR_CONFIG, "cannot use a reduce function 'add'");
+    CHECK_MISTAKE(t, mr_flat_map(numbers, MR_WORDS), MR_CONFIG, "MR_WORDS takes a stream of texts");
+    CHECK_MISTAKE(t, mr_filter(numbers, MR_COUNT), MR_CONFIG, "use MR_SQL or MR_FN of a test function");
+    CHECK_MISTAKE(t, mr_map_to_pair(numbers, MR_SQL("value")), MR_SQL_ERROR, "two expressions with a comma");
+    CHECK_MISTAKE(t, mr_reduce_by_key(numbers, MR_SUM), MR_CONFIG, "use mr_map_to_pair first");
+    CHECK_MISTAKE(t, mr_update_state_by_key(numbers, "x", MR_SUM), MR_CONFIG, "use mr_map_to_pair first");
+    CHECK_MISTAKE(t, mr_flat_map(numbers, MR_SQL("value")), MR_SQL_ERROR, "UNNEST");
+    CHECK_MISTAKE(t, mr_reduce_by_key(mr_map_to_pair(numbers, MR_SQL("value, 'x'")), MR_SUM), MR_CONFIG, "sum");
+    CHECK_MISTAKE(t,
+                  mr_reduce_by_key_and_window(mr_map_to_pair(numbers, MR_COUNT), MR_MIN_OF, MR_MIN_OF, MR_SECONDS(2), 0,
+                                              MR_NO_FN),
+                  MR_CONFIG, "as the inverse of 'min'");
+    CHECK_MISTAKE(t, mr_union(numbers, mr_window(numbers, MR_SECONDS(4), MR_SECONDS(2))), MR_CONFIG, "different slides");
+    CHECK_MISTAKE(t, mr_union(numbers, mr_map(numbers, MR_SQL("'x'"))), MR_CONFIG, "different columns");
+}
+
+TEST(a_program_without_output_has_nothing_to_execute)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
+    struct mr_error err;
+
+    mr_queue_stream(ctx, queue, true);
+    CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_CONFIG, "nothing to execute");
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+TEST(settings_are_checked_when_they_are_set)
+{
+    struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
+    struct mr_error err;
+
+    mr_context_set(ctx, "spark.streaming.blockInterval", "100ms");
+    mr_context_set(ctx, "block_interval", "50ms");
+    CHECK_OK(mr_context_error(ctx, &err), &err);
+    mr_context_set(ctx, "block_intervall", "50ms");
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "block_interval");
+    mr_context_free(ctx);
+
+    ctx = mr_context_new("test", 0);
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "batch interval of 0 ms");
+    mr_context_free(ctx);
+}
+
+TEST(the_first_mistake_wins_and_later_calls_are_ignored)
+{
+    struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
+    struct mr_dstream *none = mr_connector_stream(ctx, "no such thing", NULL, NULL);
+    struct mr_error err;
+
+    CHECK_NULL(none);
+    CHECK_NULL(mr_map(none, MR_SQL("value")));
+    CHECK_NULL(mr_reduce_by_key(mr_map_to_pair(mr_flat_map(none, MR_WORDS), MR_COUNT), MR_SUM));
+    CHECK_NULL(mr_dstream_schema(none));
+    mr_dstream_set_name(none, "x");
+    mr_print(none, 10);
+    mr_foreach_rdd(none, look_away, NULL);
+    CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_CONFIG, "no such thing");
+    CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_CONFIG, "no such thing");
+    mr_context_free(ctx);
+}
