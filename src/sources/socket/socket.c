@@ -18,6 +18,7 @@
 
 #include <millrace/ext/source.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -178,11 +179,18 @@ static bool leaving(struct mr_receiver *receiver, struct mr_receiver_host *host)
     return atomic_load(&receiver->interrupted) || mr_receiver_stopping(host);
 }
 
+/* A wait that ended without data, and not a connection that broke. */
+static bool is_idle(const struct mr_error *trouble)
+{
+    return trouble->os_errno == ETIMEDOUT || trouble->os_errno == EAGAIN || trouble->os_errno == 0;
+}
+
 static enum mr_status receive_all(struct mr_receiver *receiver, struct mr_receiver_host *host,
                                   struct mr_socket *socket, struct mr_error *err)
 {
     struct mr_env *env = receiver->env;
     char *data = mr_alloc(NULL, RECV_BYTES);
+    struct mr_error trouble = {0};
     bool ended = false;
     enum mr_status status;
 
@@ -192,20 +200,26 @@ static enum mr_status receive_all(struct mr_receiver *receiver, struct mr_receiv
     for (;;) {
         size_t got = 0;
 
-        status = env->ops->recv(env, socket, data, RECV_BYTES, RECV_TIMEOUT_MS, &got, err);
+        status = env->ops->recv(env, socket, data, RECV_BYTES, RECV_TIMEOUT_MS, &got, &trouble);
+        if (status == MR_OK && got > 0)
+            MR_TRY_GOTO(take(receiver, host, data, got, err)); /* also when stopping: it is here */
         if (leaving(receiver, host)) {
             status = MR_OK;
             break;
         }
-        if (status == MR_UNAVAILABLE)
+        if (status == MR_UNAVAILABLE && is_idle(&trouble)) {
+            mr_error_clear(&trouble);
             continue; /* nothing for a while: an idle peer is no error */
+        }
         ended = status == MR_OK && got == 0;
         if (status != MR_OK || ended)
             break;
-        MR_TRY_GOTO(take(receiver, host, data, got, err));
     }
     if (ended)
         MR_TRY_GOTO(take_rest(receiver, host, err));
+    else if (status != MR_OK)
+        status = MR_FAIL(err, status, "lost the connection to %s:%s: %s", receiver->host,
+                         receiver->port, trouble.text);
     drop_rest(receiver);
 done:
     mr_free(data);
