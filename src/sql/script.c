@@ -297,6 +297,16 @@ static enum mr_status parse_watermark(struct parser *parser, struct mr_sql_state
     return MR_OK;
 }
 
+/* What mr_schema_parse refuses is a mistake in the text here. */
+static enum mr_status bad_columns(struct parser *parser, size_t at, enum mr_status status)
+{
+    if (status != MR_CONFIG)
+        return status;
+    if (parser->err != NULL)
+        parser->err->status = MR_SQL_ERROR;
+    return mr_error_place(parser->err, parser->lexer.text, at, MR_SQL_ERROR);
+}
+
 /* One "name TYPE": checked alone, so that an error has its place; then added to the list. */
 static enum mr_status parse_column(struct parser *parser, struct mr_buf *columns)
 {
@@ -320,11 +330,8 @@ static enum mr_status parse_column(struct parser *parser, struct mr_buf *columns
     if (end == from)
         return unexpected(parser, "a column and its type");
     status = mr_schema_parse(text + from, end - from, &one, parser->err);
-    if (status != MR_OK) {
-        if (parser->err != NULL)
-            parser->err->status = MR_SQL_ERROR;
-        return mr_error_place(parser->err, text, from, MR_SQL_ERROR);
-    }
+    if (status != MR_OK)
+        return bad_columns(parser, from, status);
     mr_schema_unref(one);
     mr_buf_add_str(columns, columns->size > 0 ? ", " : "");
     mr_buf_add(columns, text + from, end - from);
@@ -361,12 +368,7 @@ static enum mr_status parse_columns(struct parser *parser, struct mr_sql_stateme
             parser->err, parser->lexer.text, at,
             MR_FAIL(parser->err, MR_SQL_ERROR, "a table needs at least one column"));
     status = mr_schema_parse(columns->data, columns->size, &statement->columns, parser->err);
-    if (status != MR_OK) {
-        if (parser->err != NULL)
-            parser->err->status = MR_SQL_ERROR;
-        return mr_error_place(parser->err, parser->lexer.text, at, MR_SQL_ERROR);
-    }
-    return MR_OK;
+    return status == MR_OK ? MR_OK : bad_columns(parser, at, status);
 }
 
 static enum mr_status check_watermark(struct parser *parser,

@@ -3,6 +3,7 @@
  */
 #include "support/sql_flow.h"
 
+#include "sql/internal.h"
 #include "sql/plan.h"
 #include "sql/settings.h"
 
@@ -375,4 +376,100 @@ TEST(rows_that_do_not_fit_their_table_are_refused)
     check_script(t, text, MR_SQL_ERROR, 3, "table 'o' has no column 'z'");
     snprintf(text, sizeof(text), "%sINSERT INTO o (y) SELECT a, b FROM t;", head);
     check_script(t, text, MR_SQL_ERROR, 3, "names 1 columns, but the SELECT gives 2");
+}
+
+/* Aggregates of the library ---------------------------------------------------------------------- */
+
+static enum mr_status check_names(void *arg, const struct mr_batch *batch, struct mr_error *err)
+{
+    (void)err;
+    for (int64_t i = 0; i < mr_batch_row_count(batch); i++) {
+        struct mr_slice name = mr_column_text(mr_batch_column(batch, 0), i);
+        struct mr_json function = {.kind = MR_JSON_OBJECT};
+        struct mr_arena arena = MR_ARENA_INIT;
+        char text[200];
+
+        snprintf(text, sizeof(text), "%.*s", (int)name.size_bytes, name.data);
+        mr_json_put(&arena, &function, "class", mr_json_new_string(&arena, "FUNCTION"));
+        mr_json_put(&arena, &function, "function_name", mr_json_new_string(&arena, text));
+        if (!mr_sql__is_aggregate(&function))
+            FAIL("'%s' is an aggregate function that the planner takes for a scalar one", text);
+        mr_arena_release(&arena);
+        ++*(int *)arg;
+    }
+    return MR_OK;
+}
+
+TEST(every_aggregate_function_of_the_library_is_known)
+{
+    struct mr_duck *duck;
+    struct mr_error err = {0};
+    int count = 0;
+
+    CHECK_OK(mr_duck_open(&duck, &err), &err);
+    CHECK_OK(mr_duck_exec(duck,
+                          "SELECT DISTINCT function_name FROM duckdb_functions() WHERE "
+                          "function_type = 'aggregate'",
+                          check_names, &count, &err),
+             &err);
+    CHECK(count > 50);
+    mr_duck_close(duck);
+}
+
+TEST(a_script_survives_failing_allocations)
+{
+    static const char text[] =
+        "SET a = 'b';\nCREATE TABLE t (a INT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 "
+        "s') WITH "
+        "(connector = 'memory', x = y);\nCREATE VIEW v AS SELECT 1;\nINSERT INTO t (a) SELECT 2;";
+    bool done = false;
+
+    for (uint64_t nth = 1; !done && nth < 1000; nth++) {
+        struct mr_sql_script *script = NULL;
+        struct mr_error err;
+        enum mr_status status;
+
+        mr_alloc_fail_at(nth, false);
+        status = parse(text, &script, &err);
+        done = status == MR_OK;
+        mr_alloc_fail_at(0, false);
+        CHECK(status == MR_OK || status == MR_NOMEM);
+        mr_sql_script_free(status == MR_OK ? script : NULL);
+    }
+    CHECK(done);
+}
+
+TEST(a_plan_survives_failing_allocations)
+{
+    static const char text[] =
+        "CREATE TABLE t (a INT, b VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 s') "
+        "WITH (connector = 'memory');\n"
+        "CREATE TABLE o (s TIMESTAMP, b VARCHAR, n BIGINT) WITH (connector = 'memory');\n"
+        "CREATE VIEW v AS SELECT upper(b) AS b, ts FROM t WHERE a > 1;\n"
+        "INSERT INTO o SELECT window_start, b, count(*) FROM v GROUP BY window(ts, '5 seconds'), "
+        "b;";
+    struct sql_flow *flow = sql_flow_new(t); /* registers the plug-ins */
+    struct mr_sql_args args = {.env = mr_env_posix(), .check_only = true};
+    struct mr_sql_script *script = parsed(text);
+    uint64_t stride = 7;
+    bool done = false;
+
+    for (uint64_t nth = 1; !done && nth < 100000; nth += stride) {
+        struct mr_error err = {0};
+        char *description = NULL;
+        enum mr_status status;
+
+        mr_alloc_fail_at(nth, false);
+        status = mr_sql_check(script, &args, &description, &err);
+        done = status == MR_OK;
+        mr_alloc_fail_at(0, false);
+        CHECK(status != MR_OK || description != NULL);
+        if (status != MR_OK && status != MR_NOMEM)
+            FAIL("allocation %llu: %s", (unsigned long long)nth, err.text);
+        mr_text_free(description);
+        stride = nth > 200 ? 61 : 7;
+    }
+    CHECK(done);
+    mr_sql_script_free(script);
+    sql_flow_free(flow);
 }
