@@ -36,11 +36,12 @@ static bool same_offset(const char *a, const char *b)
 }
 
 /* Asks one source; its end is start again when there is nothing new. */
-static enum mr_status plan_source(struct mr_query *query, struct mr_node *node, bool *ret_new,
-                                  struct mr_error *err)
+static enum mr_status plan_source(struct mr_query *query, struct mr_node *node,
+                                  int64_t batch_time_us, bool *ret_new, struct mr_error *err)
 {
     struct mr_source_run *run = node->source;
-    struct mr_plan_limits limits = {.ignore = query->config.trigger == MR_TRIGGER_ONCE};
+    struct mr_plan_limits limits = {.ignore = query->config.trigger == MR_TRIGGER_ONCE,
+                                    .batch_time_us = batch_time_us};
     char *end = NULL;
     enum mr_status status = run->ops->plan(run->object, run->start, &limits, &end, err);
 
@@ -120,7 +121,7 @@ enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, boo
     for (uint32_t i = 0; i < graph->node_count; i++) {
         bool is_new = false;
         if (graph->nodes[i]->kind == MR_NODE_SOURCE)
-            MR_TRY(plan_source(query, graph->nodes[i], &is_new, err));
+            MR_TRY(plan_source(query, graph->nodes[i], batch_time_us, &is_new, err));
         any_new |= is_new;
     }
     query->duration_plan_us = (mr_env_monotonic_ns(query->env) - began) / 1000;

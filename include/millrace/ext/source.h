@@ -47,6 +47,7 @@ struct mr_source_args {
 /* Limits of one batch; 0 = none. once: ignore the source's own limits (Trigger.Once). */
 struct mr_plan_limits {
     bool ignore;
+    int64_t batch_time_us; /* of the batch being planned: sources that choose by time (DStream files) */
 };
 
 /* Numbers for progress. */
