@@ -41,6 +41,7 @@ struct mr_store {
     bool claimed;   /* an operator asked for it in this run */
     bool persisted; /* at least one part names it */
     bool has_dir;   /* its directory was made durable in this run */
+    bool wants_snapshot; /* it was loaded around a damaged one */
     uint64_t seed;
 
     /* store.c */

@@ -224,6 +224,8 @@ static bool snapshot_is_due(const struct mr_state *state, const struct mr_store 
 
     if (!store->persisted)
         return false;
+    if (store->wants_snapshot)
+        return true;
     if (config->snapshot_every > 0)
         return batch_id % config->snapshot_every == config->snapshot_every - 1;
     if (store->pinned_from != UINT64_MAX && mr_batch_log_bytes_from(log, store->pinned_from) >
@@ -354,8 +356,13 @@ void mr_state_applied(struct mr_state *state, uint64_t batch_id)
             store->version = batch_id;
         mr__store_accept(store);
     }
-    for (uint32_t i = state->committed_parts; i < state->parts.count; i++)
-        count_part(mr_state_find(state, state->parts.parts[i].store), &state->parts.parts[i]);
+    for (uint32_t i = state->committed_parts; i < state->parts.count; i++) {
+        struct mr_store *store = mr_state_find(state, state->parts.parts[i].store);
+
+        count_part(store, &state->parts.parts[i]);
+        if (state->parts.parts[i].is_snapshot)
+            store->wants_snapshot = false;
+    }
     state->committed_parts = state->parts.count;
 }
 

@@ -122,8 +122,14 @@ static void change_stores(struct parts *parts, const struct content *from, const
     }
 }
 
+/* Also false when a part was missing and there was a way round it: a crash must not cost even that. */
 static bool same_content(struct parts *parts, const struct content *content)
 {
+    struct mr_state_totals totals;
+
+    mr_state_totals(parts->state, &totals);
+    if (totals.snapshots_rebuilt != 0)
+        return false;
     for (unsigned s = 0; s < STORES; s++) {
         uint64_t count = 0;
 
