@@ -175,7 +175,7 @@ TEST(datagen_names_the_option_that_does_not_fit)
         {"fields.a.kind=sequins", "fields.a.kind"},
         {"fields.a.maxx=3", "did you mean 'max'"},
         {"fields.zz.kind=random", "no such column"},
-        {"fields.a", "fields.COLUMN.KEY"},
+        {"fields.a=1", "fields.COLUMN.KEY"},
         {"fields.a.min=9\nfields.a.max=2", "min is larger"},
         {"fields.b.kind=sequence", "only random"},
         {"fields.a.choices=x,y", "only for text"},
