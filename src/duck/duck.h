@@ -40,6 +40,11 @@ struct mr_duck_input {
 enum mr_status mr_duck_prepare(struct mr_duck *duck, const char *sql,
                                const struct mr_duck_input *inputs, size_t input_count,
                                struct mr_duck_stmt **ret_stmt, struct mr_error *err);
+/* The same, with about how many rows each input will bring (0 = many): DuckDB hashes the smaller side of a join. */
+enum mr_status mr_duck_prepare_sized(struct mr_duck *duck, const char *sql,
+                                     const struct mr_duck_input *inputs, const int64_t *rows_hints,
+                                     size_t input_count, struct mr_duck_stmt **ret_stmt,
+                                     struct mr_error *err);
 void mr_duck_stmt_free(struct mr_duck_stmt *stmt);
 const struct mr_schema *mr_duck_stmt_schema(
     const struct mr_duck_stmt *stmt); /* of the result; borrowed */
@@ -48,6 +53,7 @@ const struct mr_schema *mr_duck_stmt_schema(
  * Runs it over the batches given for each input (input k: batches[k], batch_counts[k] of them). Row order is kept for plain
  * projections and filters. Emitted batches have the statement's schema. batch_time_us is what now(), current_timestamp and
  * current_date mean. Errors of evaluation (cast, overflow, division) are MR_BAD_DATA with DuckDB's text.
+ * emit must not use the instance: its result is still open.
  */
 enum mr_status mr_duck_run(struct mr_duck_stmt *stmt, struct mr_batch *const *const *batches,
                            const size_t *batch_counts, int64_t batch_time_us, mr_duck_emit_fn emit,

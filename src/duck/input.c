@@ -18,6 +18,8 @@
 
 #include <string.h>
 
+enum { SCAN_ROWS_MANY = 1000000 }; /* the stream: the other side of a join is hashed */
+
 struct scan {
     const struct mr_duck_slot *slot;
     size_t batch; /* at hand */
@@ -219,6 +221,8 @@ static void scan_bind(duckdb_bind_info info)
         api->duckdb_bind_add_result_column(info, field->name, type);
         api->duckdb_destroy_logical_type(&type);
     }
+    api->duckdb_bind_set_cardinality(
+        info, slot->rows_hint > 0 ? (idx_t)slot->rows_hint : SCAN_ROWS_MANY, false);
     api->duckdb_bind_set_bind_data(info, slot, NULL);
 }
 

@@ -36,6 +36,7 @@ struct mr_duck_slot {
     struct mr_schema *schema;
     struct mr_batch *const *batches; /* of the run at hand, borrowed */
     size_t batch_count;
+    int64_t rows_hint;
 };
 
 struct mr_duck_stmt {

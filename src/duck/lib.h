@@ -17,6 +17,7 @@
     X(duckdb_bind_get_extra_info)                                                                  \
     X(duckdb_bind_get_parameter)                                                                   \
     X(duckdb_bind_set_bind_data)                                                                   \
+    X(duckdb_bind_set_cardinality)                                                                 \
     X(duckdb_bind_set_error)                                                                       \
     X(duckdb_bind_timestamp)                                                                       \
     X(duckdb_close)                                                                                \

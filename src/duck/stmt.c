@@ -107,7 +107,7 @@ static enum mr_status no_memory(struct mr_error *err)
 }
 
 static enum mr_status copy_inputs(struct mr_duck_stmt *stmt, const struct mr_duck_input *inputs,
-                                  size_t count, struct mr_error *err)
+                                  const int64_t *rows_hints, size_t count, struct mr_error *err)
 {
     if (count > MR_DUCK_INPUTS_MAX)
         return MR_FAIL(err, MR_LIMIT, "cannot prepare a statement over %zu tables; at most %d",
@@ -120,6 +120,7 @@ static enum mr_status copy_inputs(struct mr_duck_stmt *stmt, const struct mr_duc
         stmt->slots[i].api = stmt->duck->api;
         stmt->slots[i].name = mr_strdup(inputs[i].name);
         stmt->slots[i].schema = mr_schema_ref(inputs[i].schema);
+        stmt->slots[i].rows_hint = rows_hints != NULL ? rows_hints[i] : 0;
         if (stmt->slots[i].name == NULL)
             return no_memory(err);
     }
@@ -202,6 +203,14 @@ enum mr_status mr_duck_prepare(struct mr_duck *duck, const char *sql,
                                const struct mr_duck_input *inputs, size_t input_count,
                                struct mr_duck_stmt **ret_stmt, struct mr_error *err)
 {
+    return mr_duck_prepare_sized(duck, sql, inputs, NULL, input_count, ret_stmt, err);
+}
+
+enum mr_status mr_duck_prepare_sized(struct mr_duck *duck, const char *sql,
+                                     const struct mr_duck_input *inputs, const int64_t *rows_hints,
+                                     size_t input_count, struct mr_duck_stmt **ret_stmt,
+                                     struct mr_error *err)
+{
     struct mr_duck_stmt *stmt = mr_alloc_zero(NULL, sizeof(*stmt));
     enum mr_status status = MR_OK;
 
@@ -215,7 +224,7 @@ enum mr_status mr_duck_prepare(struct mr_duck *duck, const char *sql,
         goto done;
     }
     MR_TRY_GOTO(mr_duck__rewrite(sql, stmt->text, err));
-    MR_TRY_GOTO(copy_inputs(stmt, inputs, input_count, err));
+    MR_TRY_GOTO(copy_inputs(stmt, inputs, rows_hints, input_count, err));
     MR_TRY_GOTO(prepare(stmt, err));
     *ret_stmt = stmt;
     stmt = NULL;
@@ -366,7 +375,7 @@ enum mr_status mr_duck__run_over(struct mr_duck *duck, const char *sql,
                                  size_t batch_count, struct mr_error *err)
 {
     char name[] = "rows";
-    struct mr_duck_slot slot = {duck->api, name, mr_schema_ref(schema), batches, batch_count};
+    struct mr_duck_slot slot = {duck->api, name, mr_schema_ref(schema), batches, batch_count, 0};
     struct mr_duck_stmt stmt = {.duck = duck, .slots = &slot, .slot_count = 1};
     enum mr_status status;
 

@@ -1,7 +1,8 @@
 /*
  * Statements as map operators, and the instances of DuckDB they run on: one a worker, opened when the worker first needs it.
  *
- *     each batch     apply: run over it, collect the result, hand it on            projections, filters, joins with static tables
+ *     each batch     apply: run over it, collect the result, hand it on            projections, filters
+ *     joins          the same over GATHER_ROWS at a time: the static side is hashed anew at every run
  *     whole          apply: keep a reference; finish: run over all, hand it on     ORDER BY and LIMIT of a complete result
  *
  * Results are collected before they are handed on, because the next operator may use the same instance, which can have one
@@ -16,7 +17,7 @@
 
 #include <string.h>
 
-enum { WORKERS_MAX = 257 };
+enum { WORKERS_MAX = 257, GATHER_ROWS = 64 * 1024 };
 
 struct mr_sql_engine {
     unsigned references; /* planner, operators: all freed on one thread */
@@ -30,11 +31,18 @@ struct list {
     size_t capacity;
 };
 
+/* Rows of one partition that wait for a run. */
+struct gathered {
+    struct list list;
+    int64_t rows;
+};
+
 struct map {
     struct mr_sql_engine *engine;
     char *sql;
     struct mr_duck_input *inputs;
     struct mr_sql_static **rows; /* per input; NULL: the stream */
+    int64_t rows_hints[MR_SQL_INPUTS_MAX];
     size_t input_count;
     bool whole;
     struct mr_duck_stmt *stmts[WORKERS_MAX];
@@ -140,8 +148,8 @@ static enum mr_status statement_of(struct map *map, unsigned worker, struct mr_d
         struct mr_duck *duck;
 
         MR_TRY(mr_sql__engine_duck(map->engine, worker, &duck, err));
-        MR_TRY(mr_duck_prepare(duck, map->sql, map->inputs, map->input_count, &map->stmts[worker],
-                               err));
+        MR_TRY(mr_duck_prepare_sized(duck, map->sql, map->inputs, map->rows_hints, map->input_count,
+                                     &map->stmts[worker], err));
     }
     *ret_stmt = map->stmts[worker];
     return MR_OK;
@@ -182,42 +190,54 @@ static enum mr_status each_apply(void *op, void *task, const struct mr_batch_inf
     return status;
 }
 
-static enum mr_status whole_begin(void *op, const struct mr_batch_info *info, void **ret_task,
-                                  struct mr_error *err)
+static enum mr_status gather_begin(void *op, const struct mr_batch_info *info, void **ret_task,
+                                   struct mr_error *err)
 {
-    struct list *list = mr_alloc_zero(NULL, sizeof(*list));
+    struct gathered *gathered = mr_alloc_zero(NULL, sizeof(*gathered));
 
     MR_UNUSED(op);
     MR_UNUSED(info);
-    if (list == NULL)
+    if (gathered == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot keep rows of a statement: out of memory");
-    *ret_task = list;
+    *ret_task = gathered;
     return MR_OK;
 }
 
-static enum mr_status whole_apply(void *op, void *task, const struct mr_batch_info *info,
-                                  const struct mr_batch *batch, struct mr_output *out,
-                                  struct mr_error *err)
+/* Runs over what was gathered, if anything. */
+static enum mr_status gather_finish(void *op, void *task, const struct mr_batch_info *info,
+                                    struct mr_output *out, struct mr_error *err)
 {
-    MR_UNUSED(op);
-    MR_UNUSED(info);
-    MR_UNUSED(out);
-    return list_add(task, batch, err);
+    struct gathered *gathered = task;
+    enum mr_status status = MR_OK;
+
+    if (gathered->list.count > 0)
+        status = run(op, info, gathered->list.batches, gathered->list.count, out, err);
+    list_clear(&gathered->list);
+    gathered->rows = 0;
+    return status;
 }
 
-static enum mr_status whole_finish(void *op, void *task, const struct mr_batch_info *info,
-                                   struct mr_output *out, struct mr_error *err)
+static enum mr_status gather_apply(void *op, void *task, const struct mr_batch_info *info,
+                                   const struct mr_batch *batch, struct mr_output *out,
+                                   struct mr_error *err)
 {
-    struct list *list = task;
+    const struct map *map = op;
+    struct gathered *gathered = task;
 
-    return list->count > 0 ? run(op, info, list->batches, list->count, out, err) : MR_OK;
+    MR_TRY(list_add(&gathered->list, batch, err));
+    gathered->rows += mr_batch_row_count(batch);
+    if (map->whole || gathered->rows < GATHER_ROWS)
+        return MR_OK;
+    return gather_finish(op, task, info, out, err);
 }
 
-static void whole_end(void *op, void *task)
+static void gather_end(void *op, void *task)
 {
+    struct gathered *gathered = task;
+
     MR_UNUSED(op);
-    list_clear(task);
-    mr_free(task);
+    list_clear(&gathered->list);
+    mr_free(gathered);
 }
 
 static enum mr_status copy_spec(struct map *map, const struct mr_sql_map_spec *spec,
@@ -234,6 +254,8 @@ static enum mr_status copy_spec(struct map *map, const struct mr_sql_map_spec *s
         map->inputs[i].name = mr_strdup(spec->inputs[i].name);
         map->inputs[i].schema = mr_schema_ref(spec->inputs[i].schema);
         map->rows[i] = spec->inputs[i].rows;
+        for (size_t k = 0; map->rows[i] != NULL && k < map->rows[i]->count; k++)
+            map->rows_hints[i] += mr_batch_row_count(map->rows[i]->batches[k]);
         if (map->inputs[i].name == NULL)
             return MR_FAIL(err, MR_NOMEM, "cannot plan a statement: out of memory");
     }
@@ -245,13 +267,13 @@ enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map
 {
     static const struct mr_map_ops each_ops = {
         .struct_size = sizeof(each_ops), .kind = "sql", .apply = each_apply, .free = map_free};
-    static const struct mr_map_ops whole_ops = {.struct_size = sizeof(whole_ops),
-                                                .kind = "sql over the result",
-                                                .begin = whole_begin,
-                                                .apply = whole_apply,
-                                                .finish = whole_finish,
-                                                .end = whole_end,
-                                                .free = map_free};
+    static const struct mr_map_ops gather_ops = {.struct_size = sizeof(gather_ops),
+                                                 .kind = "sql over many batches",
+                                                 .begin = gather_begin,
+                                                 .apply = gather_apply,
+                                                 .finish = gather_finish,
+                                                 .end = gather_end,
+                                                 .free = map_free};
     struct map *map = mr_alloc_zero(NULL, sizeof(*map));
     struct mr_duck_stmt *stmt;
     enum mr_status status;
@@ -267,7 +289,7 @@ enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map
         map_free(map);
         return status;
     }
-    ret_op->ops = spec->whole ? &whole_ops : &each_ops;
+    ret_op->ops = spec->whole || spec->input_count > 1 ? &gather_ops : &each_ops;
     ret_op->op = map;
     ret_op->schema = mr_schema_ref(mr_duck_stmt_schema(stmt));
     return MR_OK;
