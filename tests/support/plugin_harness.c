@@ -4,6 +4,7 @@
 #include "support/plugin_harness.h"
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "base/number_text.h"
 #include "plugins/plugins.h"
 
@@ -98,6 +99,7 @@ enum mr_status plug_source_try(struct plug_source *src, const struct plug_source
     size_t table_count = 1;
 
     memset(src, 0, sizeof(*src));
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT); /* thousands of recoveries need no line each */
     mr_plugins_register();
     src->connector = mr_source_find(spec->connector);
     CHECK_NOT_NULL(src->connector);
@@ -328,6 +330,7 @@ enum mr_status plug_sink_try(struct plug_sink *sink, const struct plug_sink_spec
     struct mr_sink_args args;
 
     memset(sink, 0, sizeof(*sink));
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
     mr_plugins_register();
     sink->connector = mr_sink_find(spec->connector);
     CHECK_NOT_NULL(sink->connector);
