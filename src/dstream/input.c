@@ -125,14 +125,13 @@ static enum mr_status find_schema(struct mr__source *source, const char *columns
     return MR_OK;
 }
 
-static enum mr_status prepare_source(const char *connector, const char *columns, const char *const *options,
-                                     struct mr__source *source, struct mr_schema **ret_schema, struct mr_error *err)
+static enum mr_status prepare_source(const struct mr_source_connector *connector, const char *columns,
+                                     const char *const *options, struct mr__source *source,
+                                     struct mr_schema **ret_schema, struct mr_error *err)
 {
     struct given given;
 
-    source->connector = mr_source_find(connector);
-    if (source->connector == NULL)
-        return MR_FAIL(err, MR_CONFIG, "there is no connector '%s' in this build; 'millrace options' lists them", connector);
+    source->connector = connector;
     MR_TRY(sort_out(options, &given, err));
     MR_TRY(find_format(source, &given, err));
     MR_TRY(parse_options(source, &given, err));
@@ -140,16 +139,15 @@ static enum mr_status prepare_source(const char *connector, const char *columns,
     return find_schema(source, columns, ret_schema, err);
 }
 
-static struct mr_dstream *connect(struct mr_context *ctx, const char *operation, const char *connector,
-                                  const char *columns, const char *const *options)
+static struct mr_dstream *connect_with(struct mr_context *ctx, const char *operation,
+                                       const struct mr_source_connector *connector, const char *columns,
+                                       const char *const *options)
 {
     struct mr__source source = {0};
     struct mr_schema *schema = NULL;
     struct mr_dstream *stream = NULL;
     struct mr_error err;
 
-    if (!mr__context_is_open(ctx, operation))
-        return NULL;
     mr_error_clear(&err);
     if (prepare_source(connector, columns, options, &source, &schema, &err) == MR_OK) {
         stream = mr__stream_source(ctx, operation, &source, schema);
@@ -162,17 +160,43 @@ static struct mr_dstream *connect(struct mr_context *ctx, const char *operation,
     return stream;
 }
 
+/* A connector of the registry. */
+static struct mr_dstream *connect_named(struct mr_context *ctx, const char *operation, const char *name,
+                                        const char *columns, const char *const *options)
+{
+    const struct mr_source_connector *connector;
+    struct mr_error err;
+
+    if (!mr__context_is_open(ctx, operation))
+        return NULL;
+    connector = mr_source_find(name);
+    if (connector != NULL)
+        return connect_with(ctx, operation, connector, columns, options);
+    MR_FAIL(&err, MR_CONFIG, "there is no connector '%s' in this build; 'millrace options' lists them", name);
+    mr__context_blame(ctx, operation, &err);
+    return NULL;
+}
+
+struct mr_dstream *mr__connect(struct mr_context *ctx, const char *operation,
+                               const struct mr_source_connector *connector)
+{
+    if (!mr__context_is_open(ctx, operation))
+        return NULL;
+    return connect_with(ctx, operation, connector, NULL, NULL);
+}
+
 struct mr_dstream *mr_connector_stream(struct mr_context *ctx, const char *connector, const char *columns,
                                        const char *const *options)
 {
-    return connect(ctx, connector != NULL ? connector : "connector", connector != NULL ? connector : "", columns, options);
+    return connect_named(ctx, connector != NULL ? connector : "connector", connector != NULL ? connector : "", columns,
+                         options);
 }
 
 struct mr_dstream *mr_socket_text_stream(struct mr_context *ctx, const char *host, int port)
 {
     char port_text[16];
-    const char *options[] = {"host", host, "port", port_text, "format", "text", NULL};
+    const char *options[] = {"host", host != NULL ? host : "", "port", port_text, "format", "text", NULL};
 
     snprintf(port_text, sizeof(port_text), "%d", port);
-    return connect(ctx, "socket_text_stream", "socket", NULL, options);
+    return connect_named(ctx, "socket_text_stream", "socket", NULL, options);
 }

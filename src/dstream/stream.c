@@ -38,6 +38,7 @@ static void stream_free(struct mr_dstream *stream)
         return;
     mr_options_free(stream->source.options);
     mr_schema_unref(stream->source.declared);
+    mr_free(stream->source.path);
     mr_schema_unref(stream->schema);
     mr_free(stream->operation);
     mr_free(stream->name);

@@ -30,6 +30,7 @@ struct mr__source {
     struct mr_queue *queue;
     bool one_at_a_time; /* of the queue */
     char *path;         /* of text files */
+    int64_t built_ms;   /* when that stream was built */
     bool is_own;        /* a connector of ours, which finds the stream itself in `user` */
 };
 
@@ -112,6 +113,9 @@ struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind k
                                   struct mr_dstream *a, struct mr_dstream *b);
 struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation, struct mr__source *source,
                                      const struct mr_schema *schema); /* takes what source owns */
+/* A stream of one of our own connectors, with its default format and no options. */
+struct mr_dstream *mr__connect(struct mr_context *ctx, const char *operation,
+                               const struct mr_source_connector *connector);
 struct mr__output *mr__output_new(struct mr_dstream *stream, const char *operation,
                                   const struct mr_sink_connector *connector);
 /* The number of streams with that operation: the ordinal of the next. */
