@@ -61,7 +61,7 @@ static enum mr_status open_state(struct mr_query *query, const struct mr_recover
     struct mr_state_config config = {
         .epoch = query->epoch,
         .inline_bytes_max = 1u << 20,
-        .snapshot_min_bytes = 8u << 20,
+        .snapshot_min_bytes = 1u << 20,
         .snapshot_ratio = 1.0,
         .snapshot_every = query->config.snapshot_every,
         .retain_batches = query->config.retain_batches,

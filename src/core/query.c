@@ -30,7 +30,7 @@ void mr_query_config_init(struct mr_query_config *config)
         .retries = 3,
         .unavailable_us = 120 * INT64_C(1000000),
         .retain_batches = 100,
-        .segment_bytes = 4u << 20,
+        .segment_bytes = 1u << 20,
         .no_data_batches = true,
         .block_interval_us = 200 * 1000,
         .restart_delay_us = 2000 * 1000,

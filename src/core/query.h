@@ -38,7 +38,7 @@ struct mr_query_config {
     /* stop after that many committed batches; 0 = no limit (tests, examples) */
     uint64_t batches_max;
     uint32_t retain_batches;   /* default 100 */
-    uint64_t segment_bytes;    /* default 4 MiB */
+    uint64_t segment_bytes;    /* default 1 MiB */
     uint32_t snapshot_every;   /* 0 = by size */
     bool no_data_batches;      /* default true (mr_query_config_init) */
     bool watermark_policy_max; /* default false: min */

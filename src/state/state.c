@@ -23,7 +23,7 @@
 
 #include <string.h>
 
-enum { DELTAS_MAX = 4096, NAME_BYTES_MAX = 100, PINNED_LOG_FACTOR = 8 };
+enum { DELTAS_MAX = 4096, DELTA_COST_BYTES = 4096, NAME_BYTES_MAX = 100, PINNED_LOG_FACTOR = 8 };
 
 /* Adds a copy to the list of live parts. */
 enum mr_status mr__state_keep_part(struct mr_state *state, const struct mr_state_part *part,
@@ -212,8 +212,8 @@ const char *mr_state_unclaimed(struct mr_state *state, size_t index)
 /* Prepare. */
 
 /*
- * Due when the deltas since the last one outweigh it, when there are many, or when they keep a long
- * stretch of log from going. Never for the first part of a store.
+ * Due when loading the deltas since the last one costs more than loading it (each one costs something even when it is tiny), when there
+ * are very many, or when they keep a long stretch of log from going. Never for the first part of a store.
  */
 static bool snapshot_is_due(const struct mr_state *state, const struct mr_store *store,
                             const struct mr_batch_log *log, uint64_t batch_id)
@@ -228,10 +228,12 @@ static bool snapshot_is_due(const struct mr_state *state, const struct mr_store 
         return true;
     if (config->snapshot_every > 0)
         return batch_id % config->snapshot_every == config->snapshot_every - 1;
-    if (store->pinned_from != UINT64_MAX && mr_batch_log_bytes_from(log, store->pinned_from) >
-                                                PINNED_LOG_FACTOR * config->snapshot_min_bytes)
+    if (store->pinned_from != UINT64_MAX &&
+        (double)mr_batch_log_bytes_from(log, store->pinned_from) >
+                                                PINNED_LOG_FACTOR * limit)
         return true;
-    return (double)store->delta_bytes > limit || store->delta_count >= DELTAS_MAX;
+    return (double)store->delta_bytes + (double)store->delta_count * DELTA_COST_BYTES > limit ||
+           store->delta_count >= DELTAS_MAX;
 }
 
 struct dir_maker {

@@ -33,7 +33,7 @@ struct mr_state_config {
     uint8_t query_id[16];
     uint32_t epoch;
     uint64_t inline_bytes_max; /* deltas up to here travel in the log: 1 MiB */
-    /* a snapshot is due when delta bytes since the last one exceed this (8 MiB) ... */
+    /* a snapshot is due when delta bytes since the last one exceed this (1 MiB) ... */
     uint64_t snapshot_min_bytes;
     double snapshot_ratio;   /* ... and this many times the size of the last snapshot (1.0) */
     uint32_t snapshot_every; /* tests: also every k batches; 0 = never */

@@ -101,7 +101,7 @@ struct mr_recovered {
 void mr_recovered_release(struct mr_recovered *recovered);
 
 struct mr_batch_log_config {
-    uint64_t segment_bytes;   /* 4 MiB; tests use small ones */
+    uint64_t segment_bytes;   /* 1 MiB; tests use small ones */
     uint32_t retain_batches;  /* 100 */
     uint8_t query_id[16];
 };
