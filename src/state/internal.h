@@ -38,17 +38,17 @@ struct mr_store {
     char *kind;
     char *key_schema;
     char *value_schema;
-    bool claimed;   /* an operator asked for it in this run */
-    bool persisted; /* at least one part names it */
-    bool has_dir;   /* its directory was made durable in this run */
+    bool claimed;        /* an operator asked for it in this run */
+    bool persisted;      /* at least one part names it */
+    bool has_dir;        /* its directory was made durable in this run */
     bool wants_snapshot; /* it was loaded around a damaged one */
     uint64_t seed;
 
     /* store.c */
-    struct mr_slot *slots;    /* NULL while empty */
-    unsigned capacity_bits;   /* 2^bits home slots */
-    uint32_t slot_count;      /* all of them, slack and end mark included */
-    uint64_t used_slots;      /* entries deleted in this batch included */
+    struct mr_slot *slots;  /* NULL while empty */
+    unsigned capacity_bits; /* 2^bits home slots */
+    uint32_t slot_count;    /* all of them, slack and end mark included */
+    uint64_t used_slots;    /* entries deleted in this batch included */
     uint64_t live_count;
     uint64_t committed_count; /* live_count at the last accept */
     struct mr_slab slab;
@@ -129,8 +129,8 @@ struct mr_part_target {
     uint64_t inline_bytes_max;
     enum mr_status (*make_dir)(void *arg, struct mr_error *err);
     void *arg;
-    struct mr_buf bytes;       /* the part, when it stayed small */
-    struct mr_staged *staged;  /* sealed, not published; else NULL */
+    struct mr_buf bytes;      /* the part, when it stayed small */
+    struct mr_staged *staged; /* sealed, not published; else NULL */
 };
 void mr__part_target_release(struct mr_part_target *target);
 /* A delta of the store's changes, or a snapshot of all of it. Fills size_bytes, sum, key_count and

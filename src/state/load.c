@@ -28,7 +28,9 @@ static char *part_place(struct mr_state *state, const struct mr_state_part *part
                        (unsigned long long)part->version);
 }
 
-/* Applies one part to its store, which is made from the names in the head when this is its first. */
+/*
+ * Applies one part to its store, which is made from the names in the head when this is its first.
+ */
 static enum mr_status apply_part(struct mr_state *state, const struct mr_state_part *part,
                                  bool count_keys, struct mr_error *err)
 {
@@ -58,7 +60,10 @@ static bool is_of(const struct mr_state_part *part, const char *name)
     return strcmp(part->store, name) == 0;
 }
 
-/* Applies the parts of one store from index `from` on: deltas only, but the first one may be a snapshot. */
+/*
+ * Applies the parts of one store from index `from` on: deltas only, but the first one may be a
+ * snapshot.
+ */
 static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_part *parts,
                                   uint32_t count, const char *name, uint32_t from,
                                   struct mr_error *err)
@@ -218,8 +223,9 @@ static enum mr_status remove_doomed(struct sweep *sweep, const char *dir, struct
 {
     for (size_t at = 0; at < sweep->doomed.size; at += strlen(sweep->doomed.data + at) + 1) {
         char *path = mr_asprintf("%s/%s", dir, sweep->doomed.data + at);
-        enum mr_status status = path != NULL ? mr_env_unlink(sweep->state->env, path, err)
-                                             : MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
+        enum mr_status status =
+            path != NULL ? mr_env_unlink(sweep->state->env, path, err)
+                         : MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
 
         mr_free(path);
         if (status != MR_OK && status != MR_NOT_FOUND)
@@ -229,8 +235,9 @@ static enum mr_status remove_doomed(struct sweep *sweep, const char *dir, struct
 }
 
 /*
- * A file is written only after its batch was planned durably.  One of a later batch means that the log is older than the
- * state: the log was lost or put back from a copy, and removing what it does not know would finish the damage (B13).
+ * A file is written only after its batch was planned durably.  One of a later batch means that the
+ * log is older than the state: the log was lost or put back from a copy, and removing what it does
+ * not know would finish the damage (B13).
  */
 static enum mr_status sweep_store_dir(struct sweep *sweep, const char *dir, struct mr_error *err)
 {
@@ -242,7 +249,8 @@ static enum mr_status sweep_store_dir(struct sweep *sweep, const char *dir, stru
         return MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
     if (sweep->any_newer)
         return MR_FAIL(err, MR_CORRUPT,
-                       "cannot go on with the state in '%s': it was written by batch %llu, which the log does not "
+                       "cannot go on with the state in '%s': it was written by batch %llu, which "
+                       "the log does not "
                        "know; restore the checkpoint from a copy",
                        dir, (unsigned long long)sweep->newer);
     return remove_doomed(sweep, dir, err);

@@ -1,10 +1,11 @@
 /*
  * Reading deltas and snapshots back; part_write.c draws them.
  *
- * Called by load.c.  A part comes from memory (in-log parts, read with the log) or from its file, which is read a record at a time: memory
- * is bounded by the largest record, not by the file.  Every length is checked against what is left of the file before anything is allocated
- * (B16), every record against its sum and the chain, the head against what COMMIT says (B6, B7), and the sum of the foot, which covers
- * every byte, against the one in COMMIT.
+ * Called by load.c.  A part comes from memory (in-log parts, read with the log) or from its file,
+ * which is read a record at a time: memory is bounded by the largest record, not by the file.
+ *  Every length is checked against what is left of the file before anything is allocated (B16),
+ * every record against its sum and the chain, the head against what COMMIT says (B6, B7), and the
+ * sum of the foot, which covers every byte, against the one in COMMIT.
  *
  * Threads: the caller's.
  */
@@ -25,16 +26,18 @@ struct mr_part_reader {
     uint64_t file_at;     /* next byte to read of the file */
     struct mr_buf buffer; /* of the file: what was read and not used yet begins at `used` */
     size_t used;
-    const uint8_t *data;  /* in memory */
-    uint64_t at;          /* byte of the part that comes next */
+    const uint8_t *data; /* in memory */
+    uint64_t at;         /* byte of the part that comes next */
     uint64_t chain;
-    struct mr_buf texts;  /* names of the head, each with its NUL */
+    struct mr_buf texts; /* names of the head, each with its NUL */
     uint64_t seed;
 };
 
-static enum mr_status bad(const struct mr_part_reader *reader, const char *reason, struct mr_error *err)
+static enum mr_status bad(const struct mr_part_reader *reader, const char *reason,
+                          struct mr_error *err)
 {
-    return MR_FAIL(err, MR_CORRUPT, "cannot read '%s' at byte %" PRIu64 ": %s; restore the checkpoint from a copy",
+    return MR_FAIL(err, MR_CORRUPT,
+                   "cannot read '%s' at byte %" PRIu64 ": %s; restore the checkpoint from a copy",
                    reader->where, reader->at, reason);
 }
 
@@ -45,8 +48,9 @@ static enum mr_status no_memory(const struct mr_part_reader *reader, struct mr_e
 
 /* ---------------------------------------------------------------- bytes */
 
-enum mr_status mr__part_open(struct mr_env *env, const struct mr_state_part *part, const char *where,
-                             struct mr_part_reader **ret_reader, struct mr_error *err)
+enum mr_status mr__part_open(struct mr_env *env, const struct mr_state_part *part,
+                             const char *where, struct mr_part_reader **ret_reader,
+                             struct mr_error *err)
 {
     struct mr_part_reader *reader = mr_alloc_zero(NULL, sizeof(*reader));
     struct mr_file_info info;
@@ -65,10 +69,11 @@ enum mr_status mr__part_open(struct mr_env *env, const struct mr_state_part *par
         MR_TRY_GOTO(mr_env_open(env, where, MR_FILE_READ, &reader->file, err));
         MR_TRY_GOTO(mr_env_file_info(env, reader->file, &info, err));
         if (info.size_bytes != part->size_bytes)
-            status = MR_FAIL(err, MR_CORRUPT,
-                             "cannot read '%s': it has %" PRIu64 " bytes and its commit says %" PRIu64
-                             "; restore the checkpoint from a copy",
-                             where, info.size_bytes, part->size_bytes);
+            status =
+                MR_FAIL(err, MR_CORRUPT,
+                        "cannot read '%s': it has %" PRIu64 " bytes and its commit says %" PRIu64
+                        "; restore the checkpoint from a copy",
+                        where, info.size_bytes, part->size_bytes);
     }
 done:
     if (status == MR_OK)
@@ -89,8 +94,8 @@ void mr__part_close(struct mr_part_reader *reader)
 }
 
 /* Gives the next `size` bytes of the part without using them up; the part must have them. */
-static enum mr_status look_ahead(struct mr_part_reader *reader, size_t size, const uint8_t **ret_data,
-                                 struct mr_error *err)
+static enum mr_status look_ahead(struct mr_part_reader *reader, size_t size,
+                                 const uint8_t **ret_data, struct mr_error *err)
 {
     size_t there = reader->buffer.size - reader->used, wanted, got = 0;
 
@@ -109,7 +114,8 @@ static enum mr_status look_ahead(struct mr_part_reader *reader, size_t size, con
                                 reader->part->size_bytes - reader->file_at);
         if (!mr_buf_reserve(&reader->buffer, wanted))
             return no_memory(reader, err);
-        MR_TRY(mr_env_pread(reader->env, reader->file, reader->buffer.data + there, wanted, reader->file_at, &got, err));
+        MR_TRY(mr_env_pread(reader->env, reader->file, reader->buffer.data + there, wanted,
+                            reader->file_at, &got, err));
         reader->buffer.size += got;
         reader->file_at += got;
         if (reader->buffer.size < size)
@@ -120,7 +126,8 @@ static enum mr_status look_ahead(struct mr_part_reader *reader, size_t size, con
 }
 
 /* *ret_record borrows until the next call. */
-static enum mr_status next_record(struct mr_part_reader *reader, struct mr_record *ret_record, struct mr_error *err)
+static enum mr_status next_record(struct mr_part_reader *reader, struct mr_record *ret_record,
+                                  struct mr_error *err)
 {
     enum mr_record_result result;
     const uint8_t *data;
@@ -131,13 +138,16 @@ static enum mr_status next_record(struct mr_part_reader *reader, struct mr_recor
     if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES)
         length = 0; /* let the frame say what is wrong with it */
     MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES + length, &data, err));
-    result = mr_record_read(data, MR_RECORD_HEADER_BYTES + length, reader->chain, ret_record, &size);
+    result =
+        mr_record_read(data, MR_RECORD_HEADER_BYTES + length, reader->chain, ret_record, &size);
     if (result == MR_RECORD_WRONG_ENDIAN)
-        return MR_FAIL(err, MR_VERSION, "cannot read '%s': %s", reader->where, mr_record_result_text(result));
+        return MR_FAIL(err, MR_VERSION, "cannot read '%s': %s", reader->where,
+                       mr_record_result_text(result));
     if (result != MR_RECORD_OK)
         return bad(reader, mr_record_result_text(result), err);
     if (ret_record->version != PART_VERSION)
-        return MR_FAIL(err, MR_VERSION, "cannot read '%s': made by version %u of the format; run a newer millrace",
+        return MR_FAIL(err, MR_VERSION,
+                       "cannot read '%s': made by version %u of the format; run a newer millrace",
                        reader->where, ret_record->version);
     reader->at += size;
     reader->used += reader->file == NULL ? 0 : size;
@@ -161,8 +171,8 @@ static bool keep_text(struct mr_part_reader *reader, struct mr_bytes *bytes, siz
     return true;
 }
 
-enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_id[16], struct mr_part_names *ret_names,
-                             struct mr_error *err)
+enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_id[16],
+                             struct mr_part_names *ret_names, struct mr_error *err)
 {
     const struct mr_state_part *part = reader->part;
     struct mr_record record;
@@ -205,15 +215,17 @@ enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_
 
 /* ---------------------------------------------------------------- entries */
 
-static enum mr_status apply_section(struct mr_part_reader *reader, struct mr_store *store, unsigned group,
-                                    struct mr_bytes *bytes, uint64_t *entries, struct mr_error *err)
+static enum mr_status apply_section(struct mr_part_reader *reader, struct mr_store *store,
+                                    unsigned group, struct mr_bytes *bytes, uint64_t *entries,
+                                    struct mr_error *err)
 {
     while (mr_bytes_left(bytes) > 0) {
         uint64_t key_and_flag = mr_bytes_varint(bytes);
         uint64_t key_bytes = key_and_flag >> 1;
         bool is_delete = (key_and_flag & 1) != 0;
         size_t value_bytes = 0;
-        const char *key = key_bytes <= mr_bytes_left(bytes) ? mr_bytes_take(bytes, (size_t)key_bytes) : NULL;
+        const char *key =
+            key_bytes <= mr_bytes_left(bytes) ? mr_bytes_take(bytes, (size_t)key_bytes) : NULL;
         const char *value = is_delete || key == NULL ? NULL : mr_bytes_block(bytes, &value_bytes);
         uint64_t hash;
 
@@ -225,21 +237,24 @@ static enum mr_status apply_section(struct mr_part_reader *reader, struct mr_sto
         if (is_delete)
             mr__store_load_delete(store, hash, key, (size_t)key_bytes);
         else
-            MR_TRY(mr__store_load_put(store, hash, key, (size_t)key_bytes, value, value_bytes, err));
+            MR_TRY(
+                mr__store_load_put(store, hash, key, (size_t)key_bytes, value, value_bytes, err));
         (*entries)++;
     }
     return MR_OK;
 }
 
-static enum mr_status apply_group(struct mr_part_reader *reader, struct mr_store *store, const struct mr_record *record,
-                                  int *last_group, uint64_t *entries, struct mr_error *err)
+static enum mr_status apply_group(struct mr_part_reader *reader, struct mr_store *store,
+                                  const struct mr_record *record, int *last_group,
+                                  uint64_t *entries, struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
 
     while (mr_bytes_left(&bytes) > 0) {
         int group = mr_bytes_u8(&bytes);
         uint32_t size = mr_bytes_u32(&bytes);
-        const char *data = bytes.failed || size > mr_bytes_left(&bytes) ? NULL : mr_bytes_take(&bytes, size);
+        const char *data =
+            bytes.failed || size > mr_bytes_left(&bytes) ? NULL : mr_bytes_take(&bytes, size);
         struct mr_bytes section;
 
         if (data == NULL || size == 0 || group < *last_group)
@@ -251,15 +266,17 @@ static enum mr_status apply_group(struct mr_part_reader *reader, struct mr_store
     return MR_OK;
 }
 
-static enum mr_status check_foot(struct mr_part_reader *reader, const struct mr_store *store, const struct mr_record *record,
-                                 bool count_keys, uint64_t entries, uint32_t records, struct mr_error *err)
+static enum mr_status check_foot(struct mr_part_reader *reader, const struct mr_store *store,
+                                 const struct mr_record *record, bool count_keys, uint64_t entries,
+                                 uint32_t records, struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
     uint64_t entries_told = mr_bytes_u64(&bytes);
     uint32_t records_told = mr_bytes_u32(&bytes);
     uint64_t keys_told = mr_bytes_u64(&bytes);
 
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 || entries_told != entries || records_told != records)
+    if (bytes.failed || mr_bytes_left(&bytes) != 0 || entries_told != entries ||
+        records_told != records)
         return bad(reader, "its foot counts other entries", err);
     if (reader->at != reader->part->size_bytes)
         return bad(reader, "bytes follow its foot", err);
@@ -270,8 +287,8 @@ static enum mr_status check_foot(struct mr_part_reader *reader, const struct mr_
     return MR_OK;
 }
 
-enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *store, bool count_keys,
-                              struct mr_error *err)
+enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *store,
+                              bool count_keys, struct mr_error *err)
 {
     uint64_t entries = 0;
     uint32_t records = 0;

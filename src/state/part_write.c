@@ -1,7 +1,8 @@
 /*
  * Writing deltas and snapshots: the same bytes inside the batch log and in files.
  *
- * Called by state.c for each changed store of a batch.  A part is a run of framed records (wal/record.h):
+ * Called by state.c for each changed store of a batch.  A part is a run of framed records
+ * (wal/record.h):
  *
  *     FILE_HEAD { u8 is_snapshot, 16 query id, u64 version, u32 epoch, u32 attempt, u64 seed of the hash,
  *                 blocks: store, kind, key schema, value schema }
@@ -10,15 +11,18 @@
  *                     entries: varint key size * 2 + is_delete | key | value block unless it is a delete }   any number of times
  *     FILE_FOOT { u64 entries, u32 GROUP records, u64 keys in the store afterwards }
  *
- * Each record's chain is the sum of the one before it (0 for the first), so a record that is missing, doubled or of another part breaks
- * it, and the sum of FILE_FOOT, which COMMIT repeats, covers every byte.  Entries are in the order of the top 32 bits of their hash,
- * equal ones by key: so key groups (the top 8 bits) ascend, the same content is the same bytes, and both writing and loading go through
- * the table from its beginning to its end.  A GROUP record ends with a key group once it holds 64 KiB, and within one at 1 MiB.
+ * Each record's chain is the sum of the one before it (0 for the first), so a record that is
+ * missing, doubled or of another part breaks it, and the sum of FILE_FOOT, which COMMIT repeats,
+ * covers every byte.  Entries are in the order of the top 32 bits of their hash, equal ones by key:
+ * so key groups (the top 8 bits) ascend, the same content is the same bytes, and both writing and
+ * loading go through the table from its beginning to its end.  A GROUP record ends with a key group
+ * once it holds 64 KiB, and within one at 1 MiB.
  *
- * The head is the manifest of the operator: its name and schemas are kept with every version of its state.  A store without keys still
- * writes one (empty) part.
+ * The head is the manifest of the operator: its name and schemas are kept with every version of its
+ * state.  A store without keys still writes one (empty) part.
  *
- * A part is gathered in memory while it is small enough for the log; beyond that a staged file takes it, so memory stays bounded.
+ * A part is gathered in memory while it is small enough for the log; beyond that a staged file
+ * takes it, so memory stays bounded.
  *
  * Threads: the driver's.
  */
@@ -28,7 +32,12 @@
 
 #include "base/banned.h"
 
-enum { PART_VERSION = 1, RECORD_BYTES = 64 << 10, RECORD_BYTES_MAX = 1 << 20, WRITE_BYTES = 1 << 20 };
+enum {
+    PART_VERSION = 1,
+    RECORD_BYTES = 64 << 10,
+    RECORD_BYTES_MAX = 1 << 20,
+    WRITE_BYTES = 1 << 20
+};
 enum { NO_GROUP = 256 };
 
 struct writer {
@@ -64,14 +73,15 @@ static enum mr_status flush(struct writer *writer, struct mr_error *err)
     return MR_OK;
 }
 
-static enum mr_status add_record(struct writer *writer, enum mr_record_kind kind, const struct mr_buf *payload,
-                                 struct mr_error *err)
+static enum mr_status add_record(struct writer *writer, enum mr_record_kind kind,
+                                 const struct mr_buf *payload, struct mr_error *err)
 {
     struct mr_part_target *target = writer->target;
 
     if (payload->failed)
         return no_memory(writer, err);
-    mr_record_append(&target->bytes, kind, PART_VERSION, writer->chain, payload->data, payload->size, &writer->chain);
+    mr_record_append(&target->bytes, kind, PART_VERSION, writer->chain, payload->data,
+                     payload->size, &writer->chain);
     if (target->bytes.failed)
         return no_memory(writer, err);
     if (target->bytes.size > (target->staged == NULL ? target->inline_bytes_max : WRITE_BYTES))
@@ -107,7 +117,8 @@ static enum mr_status add_item(const struct mr_item *item, void *arg, struct mr_
     struct writer *writer = arg;
     unsigned group = item->fragment >> 24;
 
-    if ((group != writer->group && writer->payload.size >= RECORD_BYTES) || writer->payload.size >= RECORD_BYTES_MAX)
+    if ((group != writer->group && writer->payload.size >= RECORD_BYTES) ||
+        writer->payload.size >= RECORD_BYTES_MAX)
         MR_TRY(end_record(writer, err));
     if (group != writer->group) {
         end_section(writer);
@@ -124,8 +135,9 @@ static enum mr_status add_item(const struct mr_item *item, void *arg, struct mr_
     return MR_OK;
 }
 
-static enum mr_status add_head(struct writer *writer, const struct mr_store *store, const struct mr_state_part *part,
-                               const uint8_t query_id[16], struct mr_error *err)
+static enum mr_status add_head(struct writer *writer, const struct mr_store *store,
+                               const struct mr_state_part *part, const uint8_t query_id[16],
+                               struct mr_error *err)
 {
     struct mr_buf *payload = &writer->payload;
 
@@ -144,7 +156,8 @@ static enum mr_status add_head(struct writer *writer, const struct mr_store *sto
     return MR_OK;
 }
 
-static enum mr_status add_foot(struct writer *writer, const struct mr_store *store, struct mr_error *err)
+static enum mr_status add_foot(struct writer *writer, const struct mr_store *store,
+                               struct mr_error *err)
 {
     MR_TRY(end_record(writer, err));
     mr_buf_add_u64(&writer->payload, writer->entries);
@@ -162,8 +175,9 @@ void mr__part_target_release(struct mr_part_target *target)
     target->staged = NULL;
 }
 
-enum mr_status mr__part_write(const struct mr_store *store, struct mr_state_part *part, const uint8_t query_id[16],
-                              struct mr_part_target *target, struct mr_error *err)
+enum mr_status mr__part_write(const struct mr_store *store, struct mr_state_part *part,
+                              const uint8_t query_id[16], struct mr_part_target *target,
+                              struct mr_error *err)
 {
     struct writer writer = {.target = target, .store_name = store->name, .group = NO_GROUP};
     enum mr_status status;

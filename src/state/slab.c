@@ -5,9 +5,10 @@
  *
  *     chunk 0 (1 KiB)   chunk 1 (4 KiB)   chunk 2 (16 KiB)   chunk 3 ... (64 KiB)   chunk n (one block above 16 KiB)
  *
- * Classes: up to 512 bytes in steps of 8, above it eight steps to each doubling.  Small blocks are cut from the current chunk one
- * after the other; freed ones wait in a list of their class, the link in their first 4 bytes.  What is left of a chunk when the next
- * one begins becomes free blocks.  A large block has a chunk of its own, which goes back to the system.
+ * Classes: up to 512 bytes in steps of 8, above it eight steps to each doubling.  Small blocks are
+ * cut from the current chunk one after the other; freed ones wait in a list of their class, the
+ * link in their first 4 bytes.  What is left of a chunk when the next one begins becomes free
+ * blocks.  A large block has a chunk of its own, which goes back to the system.
  *
  * Threads: the store's writer.
  */
@@ -27,14 +28,15 @@ enum {
     STEPS_OF_8 = 64,
     STEPS_END = STEPS_OF_8 * 8,
 };
-_Static_assert(MR_SLAB_CHUNK_UNITS * MR_SLAB_UNIT_BYTES == MR_SLAB_CHUNK_BYTES, "a ref is chunk and unit");
+_Static_assert(MR_SLAB_CHUNK_UNITS *MR_SLAB_UNIT_BYTES == MR_SLAB_CHUNK_BYTES,
+               "a ref is chunk and unit");
 
 size_t mr__slab_class_bytes(unsigned class)
 {
     unsigned octave, step;
 
     if (class < STEPS_OF_8)
-        return ((size_t)class + 1) * 8;
+        return ((size_t) class + 1) * 8;
     octave = (class - STEPS_OF_8) / 8;
     step = (class - STEPS_OF_8) % 8;
     return ((size_t)STEPS_END << octave) + ((size_t)step + 1) * ((size_t)(STEPS_END / 8) << octave);
@@ -91,7 +93,8 @@ static bool new_chunk(struct mr_slab *slab, size_t bytes, uint32_t *ret_index)
     memory = mr_alloc(NULL, bytes);
     if (memory == NULL)
         return false;
-    index = slab->free_index_count > 0 ? slab->free_indexes[--slab->free_index_count] : slab->chunk_count++;
+    index = slab->free_index_count > 0 ? slab->free_indexes[--slab->free_index_count]
+                                       : slab->chunk_count++;
     slab->chunks[index] = memory;
     slab->memory_bytes += bytes;
     *ret_index = index;
@@ -128,8 +131,11 @@ static void retire_chunk(struct mr_slab *slab)
         unsigned class = mr__slab_class(left);
 
         if (mr__slab_class_bytes(class) > left)
-            class--;
-        push_free(slab, slab->current_chunk * MR_SLAB_CHUNK_UNITS + slab->current_used / MR_SLAB_UNIT_BYTES, class);
+            class --;
+        push_free(slab,
+                  slab->current_chunk * MR_SLAB_CHUNK_UNITS +
+                      slab->current_used / MR_SLAB_UNIT_BYTES,
+                  class);
         slab->current_used += (uint32_t)mr__slab_class_bytes(class);
     }
     slab->has_current = false;
@@ -141,7 +147,9 @@ static bool make_room(struct mr_slab *slab, size_t bytes)
 
     if (slab->has_current && slab->current_used + bytes <= slab->current_bytes)
         return true;
-    for (uint32_t i = 0; (i < slab->chunk_count || wanted < bytes + MR_SLAB_UNIT_BYTES) && wanted < MR_SLAB_CHUNK_BYTES; i++)
+    for (uint32_t i = 0; (i < slab->chunk_count || wanted < bytes + MR_SLAB_UNIT_BYTES) &&
+                         wanted < MR_SLAB_CHUNK_BYTES;
+         i++)
         wanted *= 4;
     retire_chunk(slab);
     if (!new_chunk(slab, wanted, &slab->current_chunk))

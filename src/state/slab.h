@@ -1,5 +1,6 @@
 /*
- * Memory for the entries of one store: blocks in size classes, named by a 32-bit ref instead of a pointer, so that a slot of the
+ * Memory for the entries of one store: blocks in size classes, named by a 32-bit ref instead of a
+ * pointer, so that a slot of the
  * table takes 8 bytes.  Blocks never move.  Private to src/state.  Thread: the store's writer.
  */
 #ifndef MR_STATE_SLAB_H
@@ -34,7 +35,10 @@ struct mr_slab {
 unsigned mr__slab_class(size_t bytes);
 size_t mr__slab_class_bytes(unsigned class);
 
-/* False without memory, or when 32 GiB of small blocks or half a million large ones are in use. *ret_ref is never 0. */
+/*
+ * False without memory, or when 32 GiB of small blocks or half a million large ones are in use.
+ * *ret_ref is never 0.
+ */
 bool mr__slab_alloc(struct mr_slab *slab, unsigned class, uint32_t *ret_ref);
 void mr__slab_free(struct mr_slab *slab, uint32_t ref, unsigned class);
 void mr__slab_release(struct mr_slab *slab); /* all blocks */

@@ -11,9 +11,9 @@
  *   purge(N)     files that no retained commit reaches are removed; says from which batch on in-log
  *                deltas are still needed.
  *
- * A batch that writes a snapshot writes its delta too. The snapshot before it, and the deltas between
- * them, are kept until they leave the retained batches: a snapshot that turns out to be damaged can be
- * rebuilt from them (B15).
+ * A batch that writes a snapshot writes its delta too. The snapshot before it, and the deltas
+ * between them, are kept until they leave the retained batches: a snapshot that turns out to be
+ * damaged can be rebuilt from them (B15).
  */
 #include "state/internal.h"
 
@@ -212,8 +212,9 @@ const char *mr_state_unclaimed(struct mr_state *state, size_t index)
 /* Prepare. */
 
 /*
- * Due when loading the deltas since the last one costs more than loading it (each one costs something even when it is tiny), when there
- * are very many, or when they keep a long stretch of log from going. Never for the first part of a store.
+ * Due when loading the deltas since the last one costs more than loading it (each one costs
+ * something even when it is tiny), when there are very many, or when they keep a long stretch of
+ * log from going. Never for the first part of a store.
  */
 static bool snapshot_is_due(const struct mr_state *state, const struct mr_store *store,
                             const struct mr_batch_log *log, uint64_t batch_id)
@@ -229,8 +230,7 @@ static bool snapshot_is_due(const struct mr_state *state, const struct mr_store 
     if (config->snapshot_every > 0)
         return batch_id % config->snapshot_every == config->snapshot_every - 1;
     if (store->pinned_from != UINT64_MAX &&
-        (double)mr_batch_log_bytes_from(log, store->pinned_from) >
-                                                PINNED_LOG_FACTOR * limit)
+        (double)mr_batch_log_bytes_from(log, store->pinned_from) > PINNED_LOG_FACTOR * limit)
         return true;
     return (double)store->delta_bytes + (double)store->delta_count * DELTA_COST_BYTES > limit ||
            store->delta_count >= DELTAS_MAX;
@@ -427,8 +427,8 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
     if (index >= state->store_count)
         return false;
     store = state->stores[index];
-    *ret_info =
-        (struct mr_store_info){store->name, store->kind,  store->key_schema, store->value_schema,
-                               store->live_count, mr_store_bytes(store), store->version};
+    *ret_info = (struct mr_store_info){
+        store->name,       store->kind,           store->key_schema, store->value_schema,
+        store->live_count, mr_store_bytes(store), store->version};
     return true;
 }

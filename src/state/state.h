@@ -81,11 +81,13 @@ enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t k
                                size_t value_bytes, char **ret_value, bool *ret_created,
                                struct mr_error *err);
 /*
- * The same when the key's hash (mr_store_hash) is at hand. With many keys, memory is what takes the time: asking for a key 32 places
- * ahead with hint 0 and 16 ahead with hint 1, by their hashes, makes lookups two to three times as fast. Hints never fail.
+ * The same when the key's hash (mr_store_hash) is at hand. With many keys, memory is what takes the
+ * time: asking for a key 32 places ahead with hint 0 and 16 ahead with hint 1, by their hashes,
+ * makes lookups two to three times as fast. Hints never fail.
  */
-enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
-                                      size_t value_bytes, char **ret_value, bool *ret_created, struct mr_error *err);
+enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, const void *key,
+                                      size_t key_bytes, size_t value_bytes, char **ret_value,
+                                      bool *ret_created, struct mr_error *err);
 void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step);
 enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes,
                                struct mr_error *err);
@@ -104,7 +106,9 @@ enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *fr
 /* In no order, cheaper. */
 void mr_store_scan(const struct mr_store *store, mr_store_visit_fn visit, void *arg);
 
-/* Writes the changes since the last commit; appends parts to commit (arrays grow with mr_realloc). */
+/*
+ * Writes the changes since the last commit; appends parts to commit (arrays grow with mr_realloc).
+ */
 enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint32_t attempt,
                                 struct mr_batch_log *log, struct mr_commit *commit,
                                 struct mr_error *err);

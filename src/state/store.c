@@ -1,9 +1,12 @@
 /*
- * One store in memory: a hash table sorted by hash, entries in slabs, and an undo log of the running batch.
+ * One store in memory: a hash table sorted by hash, entries in slabs, and an undo log of the
+ * running batch.
  *
- * Called by operators and sources (get, put, upsert, delete, scan), by state.c (accept, rollback, visit) and by part.c (load).
+ * Called by operators and sources (get, put, upsert, delete, scan), by state.c (accept, rollback,
+ * visit) and by part.c (load).
  *
- * Table.  A slot is 8 bytes: the top 32 bits of the key's hash (the fragment) and where the entry is.
+ * Table.  A slot is 8 bytes: the top 32 bits of the key's hash (the fragment) and where the entry
+ * is.
  *
  *     slots   | . | 03a1 | 03f7 | . | 1c20 | 1c20 | 1d00 | . | ... | slack | end mark |
  *               home of a fragment = its top capacity_bits; an entry is at its home or right of it, with no gap between
@@ -22,14 +25,16 @@
  *     | u32        | flags: 20 + 8 + 4  |             |                |        |
  *     +------------+--------------------+-------------+----------------+--------+
  *
- * Changes.  The first change of a key in a batch appends to `changes` and marks the entry DIRTY, so later ones cost nothing:
+ * Changes.  The first change of a key in a batch appends to `changes` and marks the entry DIRTY, so
+ * later ones cost nothing:
  *
  *     NEW        the key was not there              undo: take it out
  *     INPLACE    old value copied to `undo`         undo: copy it back          (also a delete, which only marks the entry DELETED)
  *     REPLACED   the value outgrew its entry: a new entry took over the slot, the old one is SUPERSEDED       undo: put it back
  *
- * An entry that is SUPERSEDED is freed when the batch is accepted: by its own change when it has one (it was DIRTY), else by the
- * REPLACED change.  Each changed key has exactly one change whose entry is not SUPERSEDED: that one makes the delta.
+ * An entry that is SUPERSEDED is freed when the batch is accepted: by its own change when it has
+ * one (it was DIRTY), else by the REPLACED change.  Each changed key has exactly one change whose
+ * entry is not SUPERSEDED: that one makes the delta.
  *
  * Invariant: after accept or rollback no entry has a flag set, and changes and undo are empty.
  *
@@ -83,19 +88,25 @@ static void free_entry(struct mr_store *store, uint32_t ref)
     mr__slab_free(&store->slab, ref, class_of_entry(entry_at(store, ref)));
 }
 
-/* An entry with room for value_bytes (or more, when it is known to grow), holding the key; the value is not set. */
-static enum mr_status make_entry(struct mr_store *store, const void *key, size_t key_bytes, size_t value_bytes,
-                                 size_t room_bytes, unsigned flags, uint32_t *ret_ref, struct mr_error *err)
+/*
+ * An entry with room for value_bytes (or more, when it is known to grow), holding the key; the
+ * value is not set.
+ */
+static enum mr_status make_entry(struct mr_store *store, const void *key, size_t key_bytes,
+                                 size_t value_bytes, size_t room_bytes, unsigned flags,
+                                 uint32_t *ret_ref, struct mr_error *err)
 {
     unsigned class;
     struct entry *entry;
 
     if (key_bytes > MR_STORE_KEY_BYTES_MAX)
-        return MR_FAIL(err, MR_LIMIT, "cannot put into state '%s': a key of %zu bytes, the limit is %d", store->name, key_bytes,
-                       MR_STORE_KEY_BYTES_MAX);
+        return MR_FAIL(err, MR_LIMIT,
+                       "cannot put into state '%s': a key of %zu bytes, the limit is %d",
+                       store->name, key_bytes, MR_STORE_KEY_BYTES_MAX);
     if (value_bytes > MR_STORE_VALUE_BYTES_MAX)
-        return MR_FAIL(err, MR_LIMIT, "cannot put into state '%s': a value of %zu bytes, the limit is %d", store->name,
-                       value_bytes, MR_STORE_VALUE_BYTES_MAX);
+        return MR_FAIL(err, MR_LIMIT,
+                       "cannot put into state '%s': a value of %zu bytes, the limit is %d",
+                       store->name, value_bytes, MR_STORE_VALUE_BYTES_MAX);
     class = mr__slab_class(ENTRY_HEADER_BYTES + key_bytes + MR_MAX(room_bytes, value_bytes));
     if (!mr__slab_alloc(&store->slab, class, ret_ref))
         return MR_FAIL(err, MR_NOMEM, "cannot put into state '%s': out of memory", store->name);
@@ -119,8 +130,8 @@ static bool key_equal(const struct entry *entry, const void *key, size_t key_byt
 }
 
 /* The slot of the key, or the one before which it belongs (*ret_found). Needs a table. */
-static uint32_t find_slot(const struct mr_store *store, uint32_t fragment, const void *key, size_t key_bytes,
-                          bool *ret_found)
+static uint32_t find_slot(const struct mr_store *store, uint32_t fragment, const void *key,
+                          size_t key_bytes, bool *ret_found)
 {
     const struct mr_slot *slots = store->slots;
     uint32_t i = home_of(store, fragment);
@@ -148,7 +159,10 @@ static uint32_t slot_of_ref(const struct mr_store *store, uint32_t fragment, uin
     return i;
 }
 
-/* Moves everything into a table of 2^bits homes. False without memory, or when it does not fit (*ret_crowded). */
+/*
+ * Moves everything into a table of 2^bits homes. False without memory, or when it does not fit
+ * (*ret_crowded).
+ */
 static bool rebuild(struct mr_store *store, unsigned bits, bool *ret_crowded)
 {
     uint32_t capacity = (uint32_t)1 << bits;
@@ -192,7 +206,8 @@ static enum mr_status resize(struct mr_store *store, unsigned bits, struct mr_er
 
 static bool is_full(const struct mr_store *store, uint64_t more)
 {
-    return store->slots == NULL || store->used_slots + more > ((uint64_t)3 << store->capacity_bits) / 4;
+    return store->slots == NULL ||
+           store->used_slots + more > ((uint64_t)3 << store->capacity_bits) / 4;
 }
 
 static enum mr_status grow_if_full(struct mr_store *store, struct mr_error *err)
@@ -203,7 +218,8 @@ static enum mr_status grow_if_full(struct mr_store *store, struct mr_error *err)
 }
 
 /* Puts a slot before position i by shifting up to the next gap. */
-static enum mr_status insert_slot(struct mr_store *store, uint32_t i, struct mr_slot slot, struct mr_error *err)
+static enum mr_status insert_slot(struct mr_store *store, uint32_t i, struct mr_slot slot,
+                                  struct mr_error *err)
 {
     uint32_t gap = i;
 
@@ -276,7 +292,8 @@ static enum mr_status no_memory(const struct mr_store *store, struct mr_error *e
 }
 
 /* Before the first change of a key in a batch: remembers its value. */
-static enum mr_status save_value(struct mr_store *store, uint32_t fragment, uint32_t ref, struct mr_error *err)
+static enum mr_status save_value(struct mr_store *store, uint32_t fragment, uint32_t ref,
+                                 struct mr_error *err)
 {
     struct entry *entry = entry_at(store, ref);
     size_t bytes = sizeof(uint32_t) + entry->value_bytes;
@@ -292,7 +309,8 @@ static enum mr_status save_value(struct mr_store *store, uint32_t fragment, uint
 }
 
 /* The value outgrew its entry: another one, with the old bytes, takes over the slot. */
-static enum mr_status replace_entry(struct mr_store *store, uint32_t i, size_t value_bytes, struct mr_error *err)
+static enum mr_status replace_entry(struct mr_store *store, uint32_t i, size_t value_bytes,
+                                    struct mr_error *err)
 {
     uint32_t old_ref = store->slots[i].ref;
     struct entry *old = entry_at(store, old_ref);
@@ -303,7 +321,8 @@ static enum mr_status replace_entry(struct mr_store *store, uint32_t i, size_t v
         return no_memory(store, err);
     MR_TRY(make_entry(store, old->bytes, key_size(old), value_bytes, room,
                       FLAG_DIRTY | (old->meta & (FLAG_NEW | FLAG_DELETED)), &ref, err));
-    memcpy(value_of(entry_at(store, ref)), value_of(old), MR_MIN((size_t)old->value_bytes, value_bytes));
+    memcpy(value_of(entry_at(store, ref)), value_of(old),
+           MR_MIN((size_t)old->value_bytes, value_bytes));
     old->meta |= FLAG_SUPERSEDED;
     note_change(store, store->slots[i].fragment, ref, (uint64_t)old_ref << 2 | UNDO_REPLACED);
     store->slots[i].ref = ref;
@@ -311,10 +330,12 @@ static enum mr_status replace_entry(struct mr_store *store, uint32_t i, size_t v
 }
 
 /* Makes the entry in slot i changeable at that size; the part both sizes have keeps its bytes. */
-static enum mr_status open_entry(struct mr_store *store, uint32_t i, size_t value_bytes, struct mr_error *err)
+static enum mr_status open_entry(struct mr_store *store, uint32_t i, size_t value_bytes,
+                                 struct mr_error *err)
 {
     struct entry *entry = entry_at(store, store->slots[i].ref);
-    size_t room = mr__slab_class_bytes(class_of_entry(entry)) - ENTRY_HEADER_BYTES - key_size(entry);
+    size_t room =
+        mr__slab_class_bytes(class_of_entry(entry)) - ENTRY_HEADER_BYTES - key_size(entry);
 
     if (value_bytes > room)
         return replace_entry(store, i, value_bytes, err);
@@ -324,8 +345,9 @@ static enum mr_status open_entry(struct mr_store *store, uint32_t i, size_t valu
     return MR_OK;
 }
 
-static enum mr_status add_key(struct mr_store *store, uint32_t i, uint32_t fragment, const void *key, size_t key_bytes,
-                              size_t value_bytes, unsigned flags, uint32_t *ret_ref, struct mr_error *err)
+static enum mr_status add_key(struct mr_store *store, uint32_t i, uint32_t fragment,
+                              const void *key, size_t key_bytes, size_t value_bytes, unsigned flags,
+                              uint32_t *ret_ref, struct mr_error *err)
 {
     enum mr_status status;
 
@@ -346,8 +368,8 @@ uint64_t mr_store_hash(const struct mr_store *store, const void *key, size_t key
     return mr_hash(key, key_bytes, store->seed);
 }
 
-bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes, const char **ret_value,
-                  size_t *ret_value_bytes)
+bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes,
+                  const char **ret_value, size_t *ret_value_bytes)
 {
     struct entry *entry;
     bool found;
@@ -355,7 +377,8 @@ bool mr_store_get(const struct mr_store *store, const void *key, size_t key_byte
 
     if (store->slots == NULL)
         return false;
-    i = find_slot(store, (uint32_t)(mr_store_hash(store, key, key_bytes) >> 32), key, key_bytes, &found);
+    i = find_slot(store, (uint32_t)(mr_store_hash(store, key, key_bytes) >> 32), key, key_bytes,
+                  &found);
     if (!found)
         return false;
     entry = entry_at(store, store->slots[i].ref);
@@ -366,9 +389,13 @@ bool mr_store_get(const struct mr_store *store, const void *key, size_t key_byte
     return true;
 }
 
-/* Finds or makes the key with a value of that size; *ret_created: it was not there (its value is not set then). */
-static enum mr_status touch(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes, size_t value_bytes,
-                            uint32_t *ret_ref, bool *ret_created, struct mr_error *err)
+/*
+ * Finds or makes the key with a value of that size; *ret_created: it was not there (its value is
+ * not set then).
+ */
+static enum mr_status touch(struct mr_store *store, uint64_t hash, const void *key,
+                            size_t key_bytes, size_t value_bytes, uint32_t *ret_ref,
+                            bool *ret_created, struct mr_error *err)
 {
     uint32_t fragment = (uint32_t)(hash >> 32);
     struct entry *entry;
@@ -380,7 +407,8 @@ static enum mr_status touch(struct mr_store *store, uint64_t hash, const void *k
     if (!found) {
         if (!room_for_change(store))
             return no_memory(store, err);
-        MR_TRY(add_key(store, i, fragment, key, key_bytes, value_bytes, FLAG_DIRTY | FLAG_NEW, ret_ref, err));
+        MR_TRY(add_key(store, i, fragment, key, key_bytes, value_bytes, FLAG_DIRTY | FLAG_NEW,
+                       ret_ref, err));
         note_change(store, fragment, *ret_ref, UNDO_NEW);
         *ret_created = true;
         return MR_OK;
@@ -398,23 +426,26 @@ static enum mr_status touch(struct mr_store *store, uint64_t hash, const void *k
     return MR_OK;
 }
 
-enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes, const void *value,
-                            size_t value_bytes, struct mr_error *err)
+enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes,
+                            const void *value, size_t value_bytes, struct mr_error *err)
 {
     uint32_t ref;
     bool created;
 
-    MR_TRY(touch(store, mr_store_hash(store, key, key_bytes), key, key_bytes, value_bytes, &ref, &created, err));
+    MR_TRY(touch(store, mr_store_hash(store, key, key_bytes), key, key_bytes, value_bytes, &ref,
+                 &created, err));
     if (value_bytes > 0)
-        memmove(value_of(entry_at(store, ref)), value, value_bytes); /* value may be the one that get gave */
+        memmove(value_of(entry_at(store, ref)), value,
+                value_bytes); /* value may be the one that get gave */
     return MR_OK;
 }
 
-enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t key_bytes, size_t value_bytes,
-                               char **ret_value, bool *ret_created, struct mr_error *err)
+enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t key_bytes,
+                               size_t value_bytes, char **ret_value, bool *ret_created,
+                               struct mr_error *err)
 {
-    return mr_store_upsert_hashed(store, mr_store_hash(store, key, key_bytes), key, key_bytes, value_bytes, ret_value,
-                                  ret_created, err);
+    return mr_store_upsert_hashed(store, mr_store_hash(store, key, key_bytes), key, key_bytes,
+                                  value_bytes, ret_value, ret_created, err);
 }
 
 void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step)
@@ -430,8 +461,9 @@ void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step)
         __builtin_prefetch(entry_at(store, slot->ref), 1);
 }
 
-enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
-                                      size_t value_bytes, char **ret_value, bool *ret_created, struct mr_error *err)
+enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, const void *key,
+                                      size_t key_bytes, size_t value_bytes, char **ret_value,
+                                      bool *ret_created, struct mr_error *err)
 {
     uint32_t ref;
     bool created;
@@ -444,7 +476,8 @@ enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, con
     return MR_OK;
 }
 
-enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes, struct mr_error *err)
+enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes,
+                               struct mr_error *err)
 {
     uint32_t fragment = (uint32_t)(mr_store_hash(store, key, key_bytes) >> 32);
     struct entry *entry;
@@ -473,7 +506,8 @@ uint64_t mr_store_count(const struct mr_store *store)
 
 uint64_t mr_store_bytes(const struct mr_store *store)
 {
-    return sizeof(*store) + (uint64_t)store->slot_count * sizeof(*store->slots) + store->slab.memory_bytes +
+    return sizeof(*store) + (uint64_t)store->slot_count * sizeof(*store->slots) +
+           store->slab.memory_bytes +
            (uint64_t)store->slab.chunk_capacity * sizeof(*store->slab.chunks) +
            store->change_capacity * sizeof(*store->changes) + store->undo_capacity;
 }
@@ -512,13 +546,15 @@ static int compare_entries(const void *a, const void *b)
 
 static bool is_before(const struct entry *entry, const void *from, size_t from_bytes)
 {
-    int order = from_bytes == 0 ? 0 : memcmp(entry->bytes, from, MR_MIN(key_size(entry), from_bytes));
+    int order =
+        from_bytes == 0 ? 0 : memcmp(entry->bytes, from, MR_MIN(key_size(entry), from_bytes));
 
     return order < 0 || (order == 0 && key_size(entry) < from_bytes);
 }
 
-enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *from, size_t from_bytes,
-                                    mr_store_visit_fn visit, void *arg, struct mr_error *err)
+enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *from,
+                                    size_t from_bytes, mr_store_visit_fn visit, void *arg,
+                                    struct mr_error *err)
 {
     struct entry **sorted;
     size_t count = 0;
@@ -529,16 +565,19 @@ enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *fr
     if (sorted == NULL)
         return no_memory(store, err);
     for (uint32_t i = 0; i + 1 < store->slot_count; i++) {
-        struct entry *entry = store->slots[i].ref != 0 ? entry_at(store, store->slots[i].ref) : NULL;
+        struct entry *entry =
+            store->slots[i].ref != 0 ? entry_at(store, store->slots[i].ref) : NULL;
 
-        if (entry != NULL && (entry->meta & FLAG_DELETED) == 0 && !is_before(entry, from, from == NULL ? 0 : from_bytes))
+        if (entry != NULL && (entry->meta & FLAG_DELETED) == 0 &&
+            !is_before(entry, from, from == NULL ? 0 : from_bytes))
             sorted[count++] = entry;
     }
     MR_ASSERT(count <= store->live_count);
     if (count > 1)
         qsort(sorted, count, sizeof(struct entry *), compare_entries);
     for (size_t i = 0; i < count; i++) {
-        if (!visit(sorted[i]->bytes, key_size(sorted[i]), value_of(sorted[i]), sorted[i]->value_bytes, arg))
+        if (!visit(sorted[i]->bytes, key_size(sorted[i]), value_of(sorted[i]),
+                   sorted[i]->value_bytes, arg))
             break;
     }
     mr_free(sorted);
@@ -566,7 +605,9 @@ static void forget_changes(struct mr_store *store)
     }
 }
 
-/* Many keys went: a smaller table makes scans short again. Not finding memory for it is no failure. */
+/*
+ * Many keys went: a smaller table makes scans short again. Not finding memory for it is no failure.
+ */
 static void shrink(struct mr_store *store)
 {
     unsigned bits = store->capacity_bits;
@@ -579,8 +620,8 @@ static void shrink(struct mr_store *store)
 }
 
 /*
- * Newest change first: whoever looks at a superseded entry (the REPLACED change that superseded it) comes before the change that
- * frees it.
+ * Newest change first: whoever looks at a superseded entry (the REPLACED change that superseded it)
+ * comes before the change that frees it.
  */
 void mr__store_accept(struct mr_store *store)
 {
@@ -591,7 +632,8 @@ void mr__store_accept(struct mr_store *store)
         struct entry *entry = entry_at(store, change->ref);
         uint32_t old_ref = (uint32_t)(change->undo >> 2);
 
-        if ((change->undo & UNDO_KIND_MASK) == UNDO_REPLACED && (entry_at(store, old_ref)->meta & FLAG_DIRTY) == 0)
+        if ((change->undo & UNDO_KIND_MASK) == UNDO_REPLACED &&
+            (entry_at(store, old_ref)->meta & FLAG_DIRTY) == 0)
             free_entry(store, old_ref); /* it has no change of its own */
         if ((entry->meta & FLAG_SUPERSEDED) != 0) {
             free_entry(store, change->ref);
@@ -662,7 +704,8 @@ void mr__store_count_changes(const struct mr_store *store, struct mr_store_stats
     for (size_t k = 0; k < store->change_count; k++) {
         unsigned flags = entry_at(store, store->changes[k].ref)->meta & FLAG_MASK;
 
-        if ((flags & FLAG_SUPERSEDED) != 0 || (flags & (FLAG_NEW | FLAG_DELETED)) == (FLAG_NEW | FLAG_DELETED))
+        if ((flags & FLAG_SUPERSEDED) != 0 ||
+            (flags & (FLAG_NEW | FLAG_DELETED)) == (FLAG_NEW | FLAG_DELETED))
             continue;
         if ((flags & FLAG_DELETED) != 0)
             ret_stats->removed++;
@@ -672,7 +715,8 @@ void mr__store_count_changes(const struct mr_store *store, struct mr_store_stats
 }
 
 /* Stable by fragment, a byte at a time. Returns the one of both arrays that holds the result. */
-static struct mr_slot *sort_by_fragment(struct mr_slot *items, struct mr_slot *scratch, size_t count)
+static struct mr_slot *sort_by_fragment(struct mr_slot *items, struct mr_slot *scratch,
+                                        size_t count)
 {
     for (unsigned shift = 0; shift < 32; shift += 8) {
         size_t starts[256] = {0};
@@ -722,7 +766,8 @@ static void order_equals(const struct mr_store *store, struct mr_slot *items, si
     }
 }
 
-enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn visit, void *arg, struct mr_error *err)
+enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn visit, void *arg,
+                                       struct mr_error *err)
 {
     enum { FEW = 64 };
     size_t count = 0;
@@ -738,7 +783,8 @@ enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn 
         const struct mr_change *change = &store->changes[k];
         unsigned flags = entry_at(store, change->ref)->meta & FLAG_MASK;
 
-        if ((flags & FLAG_SUPERSEDED) == 0 && (flags & (FLAG_NEW | FLAG_DELETED)) != (FLAG_NEW | FLAG_DELETED))
+        if ((flags & FLAG_SUPERSEDED) == 0 &&
+            (flags & (FLAG_NEW | FLAG_DELETED)) != (FLAG_NEW | FLAG_DELETED))
             items[count++] = (struct mr_slot){change->fragment, change->ref};
     }
     if (count <= FEW)
@@ -755,8 +801,8 @@ enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn 
 }
 
 /* A run of slots with the same fragment: in key order, smallest first, by looking for it. */
-static enum mr_status visit_run(const struct mr_store *store, uint32_t from, uint32_t to, mr_item_fn visit,
-                                void *arg, struct mr_error *err)
+static enum mr_status visit_run(const struct mr_store *store, uint32_t from, uint32_t to,
+                                mr_item_fn visit, void *arg, struct mr_error *err)
 {
     struct entry *last = NULL;
 
@@ -779,7 +825,8 @@ static enum mr_status visit_run(const struct mr_store *store, uint32_t from, uin
     return MR_OK;
 }
 
-enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visit, void *arg, struct mr_error *err)
+enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visit, void *arg,
+                                   struct mr_error *err)
 {
     enum { AHEAD = 16 };
     uint32_t i = 0;
@@ -814,8 +861,9 @@ enum mr_status mr__store_reserve(struct mr_store *store, uint64_t key_count, str
     return resize(store, bits, err);
 }
 
-enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
-                                  const void *value, size_t value_bytes, struct mr_error *err)
+enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const void *key,
+                                  size_t key_bytes, const void *value, size_t value_bytes,
+                                  struct mr_error *err)
 {
     uint32_t fragment = (uint32_t)(hash >> 32);
     uint32_t i, ref;
@@ -827,7 +875,8 @@ enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const v
     if (found) {
         struct entry *entry = entry_at(store, store->slots[i].ref);
 
-        if (value_bytes <= mr__slab_class_bytes(class_of_entry(entry)) - ENTRY_HEADER_BYTES - key_bytes) {
+        if (value_bytes <=
+            mr__slab_class_bytes(class_of_entry(entry)) - ENTRY_HEADER_BYTES - key_bytes) {
             entry->value_bytes = (uint32_t)value_bytes;
             memcpy(value_of(entry), value, value_bytes);
             return MR_OK;
@@ -862,8 +911,8 @@ void mr__store_load_delete(struct mr_store *store, uint64_t hash, const void *ke
 
 /* ---------------------------------------------------------------- life */
 
-struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema, const char *value_schema,
-                               uint64_t seed)
+struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema,
+                               const char *value_schema, uint64_t seed)
 {
     struct mr_store *store = mr_alloc_zero(NULL, sizeof(*store));
 
@@ -874,7 +923,8 @@ struct mr_store *mr__store_new(const char *name, const char *kind, const char *k
     store->key_schema = mr_strdup(key_schema);
     store->value_schema = mr_strdup(value_schema);
     store->seed = seed;
-    if (store->name == NULL || store->kind == NULL || store->key_schema == NULL || store->value_schema == NULL) {
+    if (store->name == NULL || store->kind == NULL || store->key_schema == NULL ||
+        store->value_schema == NULL) {
         mr__store_free(store);
         return NULL;
     }

@@ -1,6 +1,6 @@
 /*
- * The batch log: writing it.  batch_log.h says what it promises, segment.c how it lies on the disk, batch_log_codec.c what is in a
- * record, batch_log_recover.c how it is read back.
+ * The batch log: writing it.  batch_log.h says what it promises, segment.c how it lies on the disk,
+ * batch_log_codec.c what is in a record, batch_log_recover.c how it is read back.
  *
  * Called by the driver: open, then per batch plan | sync | delta* commit [plan of the next] | sync, now and then purge, close.
  *
@@ -24,8 +24,9 @@
  *     2. zero what is behind the tail; sync file and directory    the bytes relied on may be in the cache of a dead process only (A3, A5)
  *     3. append EPOCH; sync                                       only now can a later group be written: the rule of segment.c holds
  *
- * `position` and `chain` include what is buffered; `synced` and `synced_chain` do not: a new segment's head tells the latter.
- * After a failed write or sync the log refuses everything but close: what is on the disk is unknown until the next open (C5).
+ * `position` and `chain` include what is buffered; `synced` and `synced_chain` do not: a new
+ * segment's head tells the latter. After a failed write or sync the log refuses everything but
+ * close: what is on the disk is unknown until the next open (C5).
  *
  * Threads: the driver's alone.
  */
@@ -49,7 +50,7 @@ struct mr_batch_log {
     uint64_t inode, device; /* of the file at path */
     uint64_t number;
     uint64_t key;
-    uint32_t ordinal; /* of the next group */
+    uint32_t ordinal;            /* of the next group */
     struct mr_segment_use *uses; /* all segments, oldest first; the last is the newest */
     size_t use_count, use_capacity;
 
@@ -57,8 +58,8 @@ struct mr_batch_log {
     struct mr_buf sectors;
     struct mr_log_position position, synced;
     uint64_t chain, synced_chain;
-    bool has_deltas; /* pending holds DELTA records whose COMMIT has not come */
-    struct mr_part_list parts; /* live ones as of the last synced commit */
+    bool has_deltas;               /* pending holds DELTA records whose COMMIT has not come */
+    struct mr_part_list parts;     /* live ones as of the last synced commit */
     struct mr_part_list new_parts; /* of a pending commit */
     uint64_t sync_count;
     uint64_t segments_created;
@@ -67,7 +68,8 @@ struct mr_batch_log {
 
 static enum mr_status refuse_failed(const struct mr_batch_log *log, struct mr_error *err)
 {
-    return MR_FAIL(err, MR_IO, "cannot write to the log '%s': an earlier write failed; start again", log->dir);
+    return MR_FAIL(err, MR_IO, "cannot write to the log '%s': an earlier write failed; start again",
+                   log->dir);
 }
 
 static enum mr_status no_memory(const struct mr_batch_log *log, struct mr_error *err)
@@ -92,14 +94,21 @@ static enum mr_status note_segment(struct mr_batch_log *log, uint64_t number, st
     return MR_OK;
 }
 
-/* The file that is appended to is the one under its name: the directory was not moved or removed under us (D12). */
+/*
+ * The file that is appended to is the one under its name: the directory was not moved or removed
+ * under us (D12).
+ */
 static enum mr_status check_still_there(const struct mr_batch_log *log, struct mr_error *err)
 {
     struct mr_file_info info;
     enum mr_status status = mr_env_path_info(log->env, log->path, false, &info, err);
 
-    if (status == MR_NOT_FOUND || (status == MR_OK && (info.inode != log->inode || info.device != log->device)))
-        return MR_FAIL(err, MR_IO, "cannot write to '%s': the file was removed or replaced while the query runs", log->path);
+    if (status == MR_NOT_FOUND ||
+        (status == MR_OK && (info.inode != log->inode || info.device != log->device)))
+        return MR_FAIL(
+            err, MR_IO,
+            "cannot write to '%s': the file was removed or replaced while the query runs",
+            log->path);
     return status;
 }
 
@@ -130,9 +139,12 @@ static char *segment_path(const struct mr_batch_log *log, uint64_t number)
     return mr_asprintf("%s/%s", log->dir, name);
 }
 
-/* Makes segment `number`, ready for a group of group_bytes. *ret_head_sum gets the sum of its head. */
-static enum mr_status create_segment(struct mr_batch_log *log, uint64_t number, uint64_t group_bytes,
-                                     struct mr_appender **ret_appender, uint64_t *ret_head_sum, struct mr_error *err)
+/*
+ * Makes segment `number`, ready for a group of group_bytes. *ret_head_sum gets the sum of its head.
+ */
+static enum mr_status create_segment(struct mr_batch_log *log, uint64_t number,
+                                     uint64_t group_bytes, struct mr_appender **ret_appender,
+                                     uint64_t *ret_head_sum, struct mr_error *err)
 {
     struct mr_buf rest = MR_BUF_INIT, payload = MR_BUF_INIT, head = MR_BUF_INIT;
     char name[MR_SEGMENT_NAME_BYTES];
@@ -140,21 +152,24 @@ static enum mr_status create_segment(struct mr_batch_log *log, uint64_t number, 
     enum mr_status status;
 
     if (log->synced.has_commit)
-        mr_part_list_prune(&log->parts, log->synced.commit_batch, log->config.retain_batches, NULL, NULL);
+        mr_part_list_prune(&log->parts, log->synced.commit_batch, log->config.retain_batches, NULL,
+                           NULL);
     mr__head_encode(&rest, &log->synced, &log->parts);
     head_bytes = mr__group_disk_bytes(MR_RECORD_HEADER_BYTES + MR_SEGMENT_HEAD_BYTES + rest.size);
-    size_bytes = mr__segment_size(log->segments_created, log->config.segment_bytes, head_bytes, group_bytes);
+    size_bytes =
+        mr__segment_size(log->segments_created, log->config.segment_bytes, head_bytes, group_bytes);
     mr__segment_head_begin(&payload, number, size_bytes, log->config.query_id);
     mr_buf_add(&payload, rest.data, rest.size);
     if (rest.failed || payload.failed) {
         status = no_memory(log, err);
         goto done;
     }
-    mr_record_append(&head, MR_RECORD_SEGMENT, MR_SEGMENT_FORMAT, log->synced_chain, payload.data, payload.size,
-                     ret_head_sum);
+    mr_record_append(&head, MR_RECORD_SEGMENT, MR_SEGMENT_FORMAT, log->synced_chain, payload.data,
+                     payload.size, ret_head_sum);
     mr__segment_name(number, MR_BATCH_LOG_SUFFIX, name);
-    status = mr__segment_create(log->env, log->dir, name, size_bytes, mr__segment_key(MR_SEGMENT_BATCH_LOG, number), &head,
-                                ret_appender, err);
+    status =
+        mr__segment_create(log->env, log->dir, name, size_bytes,
+                           mr__segment_key(MR_SEGMENT_BATCH_LOG, number), &head, ret_appender, err);
     log->segments_created++;
 done:
     mr_buf_release(&rest);
@@ -163,7 +178,8 @@ done:
     return status;
 }
 
-static enum mr_status write_group(struct mr_batch_log *log, const struct mr_buf *records, struct mr_error *err)
+static enum mr_status write_group(struct mr_batch_log *log, const struct mr_buf *records,
+                                  struct mr_error *err)
 {
     mr_buf_clear(&log->sectors);
     mr__group_encode(&log->sectors, log->key, log->ordinal, records->data, records->size);
@@ -178,7 +194,8 @@ static enum mr_status write_group(struct mr_batch_log *log, const struct mr_buf 
     return MR_OK;
 }
 
-static enum mr_status write_next(struct mr_batch_log *log, uint64_t number, uint64_t head_sum, struct mr_error *err)
+static enum mr_status write_next(struct mr_batch_log *log, uint64_t number, uint64_t head_sum,
+                                 struct mr_error *err)
 {
     struct mr_buf payload = MR_BUF_INIT, record = MR_BUF_INIT;
     enum mr_status status;
@@ -186,7 +203,8 @@ static enum mr_status write_next(struct mr_batch_log *log, uint64_t number, uint
     mr_buf_add_u64(&payload, number);
     mr_buf_add_u64(&payload, head_sum);
     if (!payload.failed)
-        mr_record_append(&record, MR_RECORD_NEXT, MR_NEXT_VERSION, log->synced_chain, payload.data, payload.size, NULL);
+        mr_record_append(&record, MR_RECORD_NEXT, MR_NEXT_VERSION, log->synced_chain, payload.data,
+                         payload.size, NULL);
     if (payload.failed || record.failed)
         status = no_memory(log, err);
     else
@@ -196,7 +214,10 @@ static enum mr_status write_next(struct mr_batch_log *log, uint64_t number, uint
     return status;
 }
 
-/* Steps 1 and 2 of a rotation; the caller's group is step 3. Any failure leaves the old segment without a usable end. */
+/*
+ * Steps 1 and 2 of a rotation; the caller's group is step 3. Any failure leaves the old segment
+ * without a usable end.
+ */
 static enum mr_status rotate(struct mr_batch_log *log, uint64_t group_bytes, struct mr_error *err)
 {
     uint64_t number = log->number + 1;
@@ -224,7 +245,8 @@ done:
 
 /* ---------------------------------------------------------------- open */
 
-static enum mr_status open_fresh(struct mr_batch_log *log, struct mr_recovered *ret_recovered, struct mr_error *err)
+static enum mr_status open_fresh(struct mr_batch_log *log, struct mr_recovered *ret_recovered,
+                                 struct mr_error *err)
 {
     struct mr_appender *appender = NULL;
     char *path = segment_path(log, 1);
@@ -263,7 +285,8 @@ static enum mr_status remove_unused(struct mr_batch_log *log, uint64_t number, s
     return status;
 }
 
-static enum mr_status copy_parts(struct mr_batch_log *log, const struct mr_recovered *recovered, struct mr_error *err)
+static enum mr_status copy_parts(struct mr_batch_log *log, const struct mr_recovered *recovered,
+                                 struct mr_error *err)
 {
     MR_TRY(mr_part_list_reserve(&log->parts, recovered->part_count, err));
     for (uint32_t i = 0; i < recovered->part_count; i++) {
@@ -283,7 +306,8 @@ static enum mr_status open_existing(struct mr_batch_log *log, struct mr_replay *
     char *path = NULL;
     enum mr_status status;
 
-    MR_TRY_GOTO(mr__replay_recovered(replay, log->dir, log->config.retain_batches, &recovered, err));
+    MR_TRY_GOTO(
+        mr__replay_recovered(replay, log->dir, log->config.retain_batches, &recovered, err));
     MR_TRY_GOTO(copy_parts(log, &recovered, err));
     if (replay->unused_segment != 0)
         MR_TRY_GOTO(remove_unused(log, replay->unused_segment, err));
@@ -330,7 +354,8 @@ static void free_log(struct mr_batch_log *log)
     mr_free(log);
 }
 
-enum mr_status mr_batch_log_open(struct mr_env *env, const char *dir, const struct mr_batch_log_config *config,
+enum mr_status mr_batch_log_open(struct mr_env *env, const char *dir,
+                                 const struct mr_batch_log_config *config,
                                  struct mr_batch_log **ret_log, struct mr_recovered *ret_recovered,
                                  struct mr_error *err)
 {
@@ -374,8 +399,9 @@ static enum mr_status append(struct mr_batch_log *log, enum mr_record_kind kind,
     if (payload->failed)
         return no_memory(log, err);
     if (payload->size > MR_RECORD_BYTES_MAX)
-        return MR_FAIL(err, MR_LIMIT, "cannot write a record of %zu bytes to the log '%s': the limit is %d", payload->size,
-                       log->dir, MR_RECORD_BYTES_MAX);
+        return MR_FAIL(err, MR_LIMIT,
+                       "cannot write a record of %zu bytes to the log '%s': the limit is %d",
+                       payload->size, log->dir, MR_RECORD_BYTES_MAX);
     mr_record_append(&log->pending, kind, version, log->chain, payload->data, payload->size, &sum);
     if (log->pending.failed) {
         log->pending.size = before;
@@ -402,14 +428,16 @@ static enum mr_status append_epoch(struct mr_batch_log *log, struct mr_error *er
     return mr_batch_log_sync(log, err);
 }
 
-enum mr_status mr_batch_log_plan(struct mr_batch_log *log, const struct mr_plan *plan, struct mr_error *err)
+enum mr_status mr_batch_log_plan(struct mr_batch_log *log, const struct mr_plan *plan,
+                                 struct mr_error *err)
 {
     const struct mr_log_position *position = &log->position;
     struct mr_buf payload = MR_BUF_INIT;
     uint64_t sum = 0;
     enum mr_status status;
 
-    MR_ASSERT(!position->has_plan || (position->has_commit && position->commit_batch == position->plan_batch));
+    MR_ASSERT(!position->has_plan ||
+              (position->has_commit && position->commit_batch == position->plan_batch));
     MR_ASSERT(!position->has_plan || plan->batch_id == position->plan_batch + 1);
     MR_ASSERT(!log->has_deltas);
     if (log->failed)
@@ -430,12 +458,14 @@ static bool may_finish(const struct mr_batch_log *log, uint64_t batch_id)
 {
     const struct mr_log_position *synced = &log->synced;
 
-    return synced->has_plan && synced->plan_batch == batch_id && log->position.plan_batch == batch_id &&
+    return synced->has_plan && synced->plan_batch == batch_id &&
+           log->position.plan_batch == batch_id &&
            !(log->position.has_commit && log->position.commit_batch == batch_id);
 }
 
-enum mr_status mr_batch_log_delta(struct mr_batch_log *log, uint64_t batch_id, const char *store, bool is_snapshot,
-                                  const void *data, size_t size_bytes, struct mr_error *err)
+enum mr_status mr_batch_log_delta(struct mr_batch_log *log, uint64_t batch_id, const char *store,
+                                  bool is_snapshot, const void *data, size_t size_bytes,
+                                  struct mr_error *err)
 {
     struct mr_buf payload = MR_BUF_INIT;
     enum mr_status status;
@@ -462,7 +492,8 @@ void mr_batch_log_discard_deltas(struct mr_batch_log *log)
     log->has_deltas = false;
 }
 
-enum mr_status mr_batch_log_commit(struct mr_batch_log *log, const struct mr_commit *commit, struct mr_error *err)
+enum mr_status mr_batch_log_commit(struct mr_batch_log *log, const struct mr_commit *commit,
+                                   struct mr_error *err)
 {
     struct mr_buf payload = MR_BUF_INIT;
     uint64_t sum = 0;
@@ -539,7 +570,8 @@ uint64_t mr_batch_log_bytes_from(const struct mr_batch_log *log, uint64_t batch_
 
 /* ---------------------------------------------------------------- purge, close */
 
-enum mr_status mr_batch_log_purge(struct mr_batch_log *log, uint64_t needed_from, struct mr_error *err)
+enum mr_status mr_batch_log_purge(struct mr_batch_log *log, uint64_t needed_from,
+                                  struct mr_error *err)
 {
     uint64_t keep_from;
 
@@ -547,10 +579,14 @@ enum mr_status mr_batch_log_purge(struct mr_batch_log *log, uint64_t needed_from
         return refuse_failed(log, err);
     if (!log->synced.has_commit)
         return MR_OK;
-    keep_from = log->synced.commit_batch - MR_MIN(log->synced.commit_batch, (uint64_t)log->config.retain_batches);
+    keep_from = log->synced.commit_batch -
+                MR_MIN(log->synced.commit_batch, (uint64_t)log->config.retain_batches);
     keep_from = MR_MIN(keep_from, needed_from);
     while (log->use_count > 1 && (!log->uses[0].has_batch || log->uses[0].last_batch < keep_from)) {
-        /* Oldest first and each removal durable: a crash leaves a log without its beginning, never one with a gap (A12). */
+        /*
+         * Oldest first and each removal durable: a crash leaves a log without its beginning, never
+         * one with a gap (A12).
+         */
         MR_TRY(remove_unused(log, log->uses[0].number, err));
         log->use_count--;
         memmove(log->uses, log->uses + 1, log->use_count * sizeof(*log->uses));
@@ -562,7 +598,8 @@ static void append_close(struct mr_batch_log *log)
 {
     struct mr_buf payload = MR_BUF_INIT;
 
-    if (log->failed || log->pending.size != 0 || mr_appender_room(log->appender) < 2 * MR_SECTOR_BYTES)
+    if (log->failed || log->pending.size != 0 ||
+        mr_appender_room(log->appender) < 2 * MR_SECTOR_BYTES)
         return;
     mr_buf_add_u8(&payload, 0);
     if (append(log, MR_RECORD_CLOSE, MR_CLOSE_VERSION, &payload, NULL, NULL) == MR_OK)

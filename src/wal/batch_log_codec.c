@@ -1,8 +1,8 @@
 /*
  * Payloads of the batch log's records, byte by byte.
  *
- * Called by batch_log.c (encode) and batch_log_recover.c (decode).  v = varint, u8 u32 u64 little-endian, block = v length + bytes,
- * opt = u8 0 | u8 1 block:
+ * Called by batch_log.c (encode) and batch_log_recover.c (decode).  v = varint, u8 u32 u64
+ * little-endian, block = v length + bytes, opt = u8 0 | u8 1 block:
  *
  *     PLAN    v batch, u32 epoch, u32 attempt, u64 batch time, u64 watermark, u64 late watermark, u64 graph fingerprint,
  *             opt settings, v sources { block name, opt start, opt end }
@@ -14,7 +14,8 @@
  *             u8 flags (1 has plan, 2 has commit), v plan batch, u64 plan sum, v commit batch, u64 commit sum, u32 epoch, v parts { part }
  *     EPOCH   u32 epoch        NEXT   u64 number of the next segment, u64 sum of its head        CLOSE   u8 0
  *
- * A decoder wants every byte: one left over or missing is an error.  It allocates no more than the payload can hold.
+ * A decoder wants every byte: one left over or missing is an error.  It allocates no more than the
+ * payload can hold.
  *
  * Threads: pure functions.
  */
@@ -77,7 +78,9 @@ static void put_optional(struct mr_buf *out, const char *text)
         put_text(out, text);
 }
 
-/* A text without NUL inside, copied; NULL on damage (bytes->failed) or without memory (*no_memory). */
+/*
+ * A text without NUL inside, copied; NULL on damage (bytes->failed) or without memory (*no_memory).
+ */
 static char *get_text(struct mr_bytes *bytes, bool *no_memory)
 {
     size_t size = 0;
@@ -179,7 +182,8 @@ static void put_part(struct mr_buf *out, const struct mr_state_part *part)
     mr_buf_add_varint(out, part->version);
     mr_buf_add_u32(out, part->epoch);
     mr_buf_add_u32(out, part->attempt);
-    mr_buf_add_u8(out, (uint8_t)((part->is_snapshot ? PART_SNAPSHOT : 0) | (part->in_log ? PART_IN_LOG : 0)));
+    mr_buf_add_u8(
+        out, (uint8_t)((part->is_snapshot ? PART_SNAPSHOT : 0) | (part->in_log ? PART_IN_LOG : 0)));
     put_optional(out, part->file);
     mr_buf_add_varint(out, part->size_bytes);
     mr_buf_add_u64(out, part->sum);
@@ -202,7 +206,8 @@ static void get_part(struct mr_bytes *bytes, struct mr_state_part *part, bool *n
     part->sum = mr_bytes_u64(bytes);
     part->key_count = mr_bytes_varint(bytes);
     /* A file's name is joined to a directory: it must not lead out of it. */
-    if (flags > (PART_SNAPSHOT | PART_IN_LOG) || (!*no_memory && part->in_log != (part->file == NULL)) ||
+    if (flags > (PART_SNAPSHOT | PART_IN_LOG) ||
+        (!*no_memory && part->in_log != (part->file == NULL)) ||
         (part->file != NULL && (strchr(part->file, '/') != NULL || part->file[0] == '.')))
         bytes->failed = true;
 }
@@ -230,7 +235,8 @@ static struct mr_state_part *get_parts(struct mr_bytes *bytes, uint32_t *ret_cou
 
 /* ---------------------------------------------------------------- COMMIT */
 
-void mr__commit_encode(struct mr_buf *out, const struct mr_commit *commit, const struct mr_log_position *position)
+void mr__commit_encode(struct mr_buf *out, const struct mr_commit *commit,
+                       const struct mr_log_position *position)
 {
     mr_buf_add_varint(out, commit->batch_id);
     mr_buf_add_u32(out, commit->epoch);
@@ -273,8 +279,8 @@ bool mr__commit_decode(struct mr_bytes bytes, struct mr_commit *ret_commit, bool
 
 /* ---------------------------------------------------------------- DELTA, SEGMENT */
 
-void mr__delta_encode(struct mr_buf *out, uint64_t batch_id, const char *store, bool is_snapshot, const void *data,
-                      size_t size_bytes)
+void mr__delta_encode(struct mr_buf *out, uint64_t batch_id, const char *store, bool is_snapshot,
+                      const void *data, size_t size_bytes)
 {
     mr_buf_add_varint(out, batch_id);
     mr_buf_add_u8(out, is_snapshot);
@@ -299,9 +305,11 @@ bool mr__delta_decode(struct mr_bytes bytes, struct mr_delta *ret_delta)
     return true;
 }
 
-void mr__head_encode(struct mr_buf *out, const struct mr_log_position *position, const struct mr_part_list *parts)
+void mr__head_encode(struct mr_buf *out, const struct mr_log_position *position,
+                     const struct mr_part_list *parts)
 {
-    mr_buf_add_u8(out, (uint8_t)((position->has_plan ? HEAD_HAS_PLAN : 0) | (position->has_commit ? HEAD_HAS_COMMIT : 0)));
+    mr_buf_add_u8(out, (uint8_t)((position->has_plan ? HEAD_HAS_PLAN : 0) |
+                                 (position->has_commit ? HEAD_HAS_COMMIT : 0)));
     mr_buf_add_varint(out, position->plan_batch);
     mr_buf_add_u64(out, position->plan_sum);
     mr_buf_add_varint(out, position->commit_batch);
@@ -310,8 +318,8 @@ void mr__head_encode(struct mr_buf *out, const struct mr_log_position *position,
     put_parts(out, parts->parts, parts->count);
 }
 
-bool mr__head_decode(struct mr_bytes bytes, struct mr_log_position *ret_position, struct mr_part_list *ret_parts,
-                     bool *ret_no_memory)
+bool mr__head_decode(struct mr_bytes bytes, struct mr_log_position *ret_position,
+                     struct mr_part_list *ret_parts, bool *ret_no_memory)
 {
     struct mr_log_position position = {0};
     struct mr_part_list parts = {0};

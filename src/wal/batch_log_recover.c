@@ -1,21 +1,23 @@
 /*
  * Reading the batch log back: recovery, the offline peek and the walk of the inspectors.
  *
- * Called by mr_batch_log_open (which then cuts and goes on), mr_batch_log_peek and mr_batch_log_walk.  One pass over the segments,
- * oldest first, following NEXT records; every group through mr__group_read, every record through mr_record_read with the chain, every
- * payload through the state machine below:
+ * Called by mr_batch_log_open (which then cuts and goes on), mr_batch_log_peek and
+ * mr_batch_log_walk.  One pass over the segments, oldest first, following NEXT records; every group
+ * through mr__group_read, every record through mr_record_read with the chain, every payload through
+ * the state machine below:
  *
  *     PLAN(N)    N is the one after the last committed batch             last plan = N
  *     DELTA(N)*  N is the last plan, not committed yet                   pending
  *     COMMIT(N)  N is the last plan, its sums fit, its in-log parts are exactly the pending ones
  *     EPOCH(e)   anywhere; e grows                                       NEXT: nothing after it        CLOSE: anywhere
  *
- * Anything else cannot have been written by this program in this order: MR_CORRUPT, with file, byte and reason (B6-B11).
- * The tail rule is segment.c's; between segments: a segment without NEXT is the newest, except that a next one may have been made and
- * not used yet (crash inside a rotation).  Its head says where the log stood when it was made, and that must be where this reading stands.
+ * Anything else cannot have been written by this program in this order: MR_CORRUPT, with file, byte
+ * and reason (B6-B11). The tail rule is segment.c's; between segments: a segment without NEXT is
+ * the newest, except that a next one may have been made and not used yet (crash inside a rotation).
+ *  Its head says where the log stood when it was made, and that must be where this reading stands.
  *
- * Beside a running writer a reader can see a group that is being written, a purge or a rotation: it reads the segment again before it
- * calls anything damage.
+ * Beside a running writer a reader can see a group that is being written, a purge or a rotation: it
+ * reads the segment again before it calls anything damage.
  *
  * Threads: the caller's; nothing is shared with a writer but the files.
  */
@@ -69,12 +71,15 @@ void mr__replay_release(struct mr_replay *replay)
 /* Byte in the file of a byte in the data of the current group. */
 static uint64_t disk_byte(const struct reader *reader, size_t offset)
 {
-    return reader->group_start + offset / MR_SECTOR_DATA_BYTES * MR_SECTOR_BYTES + offset % MR_SECTOR_DATA_BYTES;
+    return reader->group_start + offset / MR_SECTOR_DATA_BYTES * MR_SECTOR_BYTES +
+           offset % MR_SECTOR_DATA_BYTES;
 }
 
-static enum mr_status damaged(const struct reader *reader, uint64_t byte, const char *reason, struct mr_error *err)
+static enum mr_status damaged(const struct reader *reader, uint64_t byte, const char *reason,
+                              struct mr_error *err)
 {
-    return MR_FAIL(err, MR_CORRUPT, "cannot read '%s' at byte %" PRIu64 ": %s; restore the checkpoint from a copy",
+    return MR_FAIL(err, MR_CORRUPT,
+                   "cannot read '%s' at byte %" PRIu64 ": %s; restore the checkpoint from a copy",
                    reader->segment.path, byte, reason);
 }
 
@@ -104,8 +109,8 @@ static bool note_batch(struct reader *reader, uint64_t batch_id)
     return true;
 }
 
-static enum mr_status apply_epoch(struct reader *reader, const struct mr_record *record, uint64_t byte,
-                                  struct mr_log_entry *entry, struct mr_error *err)
+static enum mr_status apply_epoch(struct reader *reader, const struct mr_record *record,
+                                  uint64_t byte, struct mr_log_entry *entry, struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
     uint32_t epoch = mr_bytes_u32(&bytes);
@@ -117,26 +122,31 @@ static enum mr_status apply_epoch(struct reader *reader, const struct mr_record 
     return MR_OK;
 }
 
-static enum mr_status apply_plan(struct reader *reader, const struct mr_record *record, uint64_t byte,
-                                 struct mr_log_entry *entry, struct mr_error *err)
+static enum mr_status apply_plan(struct reader *reader, const struct mr_record *record,
+                                 uint64_t byte, struct mr_log_entry *entry, struct mr_error *err)
 {
     struct mr_replay *replay = reader->replay;
     struct mr_log_position *position = &replay->position;
     bool out_of_memory = false;
     struct mr_plan plan;
 
-    if (!mr__plan_decode(mr_bytes_of(record->payload.data, record->payload.size_bytes), &plan, &out_of_memory))
-        return out_of_memory ? no_memory(reader, err) : damaged(reader, byte, "a plan does not decode", err);
-    if (position->has_plan && (!position->has_commit || position->commit_batch != position->plan_batch)) {
+    if (!mr__plan_decode(mr_bytes_of(record->payload.data, record->payload.size_bytes), &plan,
+                         &out_of_memory))
+        return out_of_memory ? no_memory(reader, err)
+                             : damaged(reader, byte, "a plan does not decode", err);
+    if (position->has_plan &&
+        (!position->has_commit || position->commit_batch != position->plan_batch)) {
         mr_plan_release(&plan);
-        return damaged(reader, byte, "a batch is planned before the one before it was committed", err);
+        return damaged(reader, byte, "a batch is planned before the one before it was committed",
+                       err);
     }
     if (position->has_plan && plan.batch_id != position->plan_batch + 1) {
         uint64_t found = plan.batch_id;
 
         mr_plan_release(&plan);
         return MR_FAIL(err, MR_CORRUPT,
-                       "cannot read '%s' at byte %" PRIu64 ": plan %" PRIu64 " follows plan %" PRIu64
+                       "cannot read '%s' at byte %" PRIu64 ": plan %" PRIu64
+                       " follows plan %" PRIu64
                        ", there is a gap; restore the checkpoint from a copy",
                        reader->segment.path, byte, found, position->plan_batch);
     }
@@ -153,8 +163,8 @@ static enum mr_status apply_plan(struct reader *reader, const struct mr_record *
     return MR_OK;
 }
 
-static enum mr_status apply_delta(struct reader *reader, const struct mr_record *record, uint64_t byte,
-                                  struct mr_log_entry *entry, struct mr_error *err)
+static enum mr_status apply_delta(struct reader *reader, const struct mr_record *record,
+                                  uint64_t byte, struct mr_log_entry *entry, struct mr_error *err)
 {
     const struct mr_log_position *position = &reader->replay->position;
     struct pending_delta *pending;
@@ -175,7 +185,8 @@ static enum mr_status apply_delta(struct reader *reader, const struct mr_record 
         reader->delta_capacity = capacity;
     }
     pending = &reader->deltas[reader->delta_count++];
-    *pending = (struct pending_delta){.is_snapshot = delta.is_snapshot, .size_bytes = delta.size_bytes};
+    *pending =
+        (struct pending_delta){.is_snapshot = delta.is_snapshot, .size_bytes = delta.size_bytes};
     pending->store = mr_strndup(delta.store, delta.store_bytes);
     if (reader->options->keep_data && pending->store != NULL) {
         pending->data = mr_alloc(NULL, delta.size_bytes);
@@ -193,7 +204,10 @@ static enum mr_status apply_delta(struct reader *reader, const struct mr_record 
     return MR_OK;
 }
 
-/* The in-log parts a COMMIT names and the deltas before it must be the same; the parts get the bytes. */
+/*
+ * The in-log parts a COMMIT names and the deltas before it must be the same; the parts get the
+ * bytes.
+ */
 static bool match_deltas(struct reader *reader, struct mr_state_part *parts, uint32_t part_count)
 {
     size_t used = 0;
@@ -205,8 +219,8 @@ static bool match_deltas(struct reader *reader, struct mr_state_part *parts, uin
         for (size_t k = 0; part->in_log && k < reader->delta_count && !found; k++) {
             struct pending_delta *pending = &reader->deltas[k];
 
-            if (pending->used || pending->is_snapshot != part->is_snapshot || strcmp(pending->store, part->store) != 0 ||
-                pending->size_bytes != part->size_bytes)
+            if (pending->used || pending->is_snapshot != part->is_snapshot ||
+                strcmp(pending->store, part->store) != 0 || pending->size_bytes != part->size_bytes)
                 continue;
             pending->used = found = true;
             part->data = pending->data;
@@ -219,7 +233,8 @@ static bool match_deltas(struct reader *reader, struct mr_state_part *parts, uin
     return used == reader->delta_count;
 }
 
-static enum mr_status add_parts(struct reader *reader, struct mr_commit *commit, struct mr_error *err)
+static enum mr_status add_parts(struct reader *reader, struct mr_commit *commit,
+                                struct mr_error *err)
 {
     struct mr_part_list *list = &reader->replay->parts;
     bool any_snapshot = false;
@@ -238,8 +253,8 @@ static enum mr_status add_parts(struct reader *reader, struct mr_commit *commit,
     return MR_OK;
 }
 
-static enum mr_status apply_commit(struct reader *reader, const struct mr_record *record, uint64_t byte,
-                                   struct mr_log_entry *entry, struct mr_error *err)
+static enum mr_status apply_commit(struct reader *reader, const struct mr_record *record,
+                                   uint64_t byte, struct mr_log_entry *entry, struct mr_error *err)
 {
     struct mr_log_position *position = &reader->replay->position;
     bool out_of_memory = false;
@@ -247,8 +262,10 @@ static enum mr_status apply_commit(struct reader *reader, const struct mr_record
     struct mr_commit commit;
     enum mr_status status;
 
-    if (!mr__commit_decode(mr_bytes_of(record->payload.data, record->payload.size_bytes), &commit, &out_of_memory))
-        return out_of_memory ? no_memory(reader, err) : damaged(reader, byte, "a commit does not decode", err);
+    if (!mr__commit_decode(mr_bytes_of(record->payload.data, record->payload.size_bytes), &commit,
+                           &out_of_memory))
+        return out_of_memory ? no_memory(reader, err)
+                             : damaged(reader, byte, "a commit does not decode", err);
     if (!position->has_plan || commit.batch_id != position->plan_batch)
         reason = "a commit belongs to no plan";
     else if (position->has_commit && position->commit_batch >= commit.batch_id)
@@ -277,26 +294,30 @@ static enum mr_status apply_commit(struct reader *reader, const struct mr_record
     return MR_OK;
 }
 
-static enum mr_status apply_next(struct reader *reader, const struct mr_record *record, uint64_t byte,
-                                 struct mr_error *err)
+static enum mr_status apply_next(struct reader *reader, const struct mr_record *record,
+                                 uint64_t byte, struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
 
     reader->next_segment = mr_bytes_u64(&bytes);
     reader->next_sum = mr_bytes_u64(&bytes);
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 || reader->next_segment != reader->segment.number + 1)
+    if (bytes.failed || mr_bytes_left(&bytes) != 0 ||
+        reader->next_segment != reader->segment.number + 1)
         return damaged(reader, byte, "it names a next segment that cannot be", err);
     return MR_OK;
 }
 
-static enum mr_status apply_record(struct reader *reader, const struct mr_record *record, size_t offset,
-                                   struct mr_error *err)
+static enum mr_status apply_record(struct reader *reader, const struct mr_record *record,
+                                   size_t offset, struct mr_error *err)
 {
     uint64_t byte = disk_byte(reader, offset);
-    struct mr_log_entry entry = {.kind = record->kind, .file = reader->segment.path, .offset = byte};
+    struct mr_log_entry entry = {
+        .kind = record->kind, .file = reader->segment.path, .offset = byte};
 
     if (record->version != 1)
-        return MR_FAIL(err, MR_VERSION, "cannot read '%s' at byte %" PRIu64 ": it has records of version %u; run a newer millrace",
+        return MR_FAIL(err, MR_VERSION,
+                       "cannot read '%s' at byte %" PRIu64
+                       ": it has records of version %u; run a newer millrace",
                        reader->segment.path, byte, record->version);
     switch ((unsigned)record->kind) {
     case MR_RECORD_EPOCH:
@@ -334,18 +355,21 @@ static enum mr_status apply_group(struct reader *reader, struct mr_error *err)
     while (!reader->stopped) {
         struct mr_record record;
         size_t size = 0;
-        enum mr_record_result result = mr_record_read(reader->group.data + offset, reader->group.size - offset,
-                                                      reader->replay->chain, &record, &size);
+        enum mr_record_result result =
+            mr_record_read(reader->group.data + offset, reader->group.size - offset,
+                           reader->replay->chain, &record, &size);
 
         if (result == MR_RECORD_END)
             break;
         if (result == MR_RECORD_WRONG_ENDIAN)
-            return MR_FAIL(err, MR_VERSION, "cannot read '%s': it was written with another byte order",
+            return MR_FAIL(err, MR_VERSION,
+                           "cannot read '%s': it was written with another byte order",
                            reader->segment.path);
         if (result != MR_RECORD_OK)
             return damaged(reader, disk_byte(reader, offset), mr_record_result_text(result), err);
         if (reader->next_segment != 0)
-            return damaged(reader, disk_byte(reader, offset), "a record follows the last one of its segment", err);
+            return damaged(reader, disk_byte(reader, offset),
+                           "a record follows the last one of its segment", err);
         MR_TRY(apply_record(reader, &record, offset, err));
         if (record.kind != MR_RECORD_NEXT)
             reader->replay->chain = record.sum;
@@ -358,7 +382,10 @@ static enum mr_status apply_group(struct reader *reader, struct mr_error *err)
     return MR_OK;
 }
 
-/* Checks all records of the group without changing anything: a reader beside a writer looks again when this fails. */
+/*
+ * Checks all records of the group without changing anything: a reader beside a writer looks again
+ * when this fails.
+ */
 static bool group_looks_whole(const struct reader *reader)
 {
     uint64_t chain = reader->replay->chain;
@@ -367,8 +394,8 @@ static bool group_looks_whole(const struct reader *reader)
     for (;;) {
         struct mr_record record;
         size_t size = 0;
-        enum mr_record_result result =
-            mr_record_read(reader->group.data + offset, reader->group.size - offset, chain, &record, &size);
+        enum mr_record_result result = mr_record_read(
+            reader->group.data + offset, reader->group.size - offset, chain, &record, &size);
 
         if (result != MR_RECORD_OK)
             return result == MR_RECORD_END;
@@ -382,20 +409,22 @@ static enum mr_status reload(struct reader *reader, struct mr_error *err)
     struct mr_segment again;
 
     mr_env_sleep_ns(reader->env, RETRY_PAUSE_NS);
-    MR_TRY(mr__segment_load(reader->env, reader->dir, MR_BATCH_LOG_SUFFIX, reader->segment.number, MR_SEGMENT_BATCH_LOG,
-                            &again, err));
+    MR_TRY(mr__segment_load(reader->env, reader->dir, MR_BATCH_LOG_SUFFIX, reader->segment.number,
+                            MR_SEGMENT_BATCH_LOG, &again, err));
     mr__segment_release(&reader->segment);
     reader->segment = again;
     return MR_OK;
 }
 
 static enum mr_status read_group(struct reader *reader, uint64_t start, uint32_t ordinal,
-                                 enum mr_group_result *ret_result, struct mr_group *ret_group, struct mr_error *err)
+                                 enum mr_group_result *ret_result, struct mr_group *ret_group,
+                                 struct mr_error *err)
 {
     for (unsigned i = 0;; i++) {
         const struct mr_segment *segment = &reader->segment;
-        enum mr_group_result result = mr__group_read(segment->data, segment->size_bytes, start, segment->key, ordinal,
-                                                     &reader->group, ret_group);
+        enum mr_group_result result =
+            mr__group_read(segment->data, segment->size_bytes, start, segment->key, ordinal,
+                           &reader->group, ret_group);
 
         if (reader->group.failed)
             return no_memory(reader, err);
@@ -463,19 +492,23 @@ static enum mr_status note_segment(struct reader *reader, struct mr_error *err)
         replay->uses = grown;
         replay->use_capacity = capacity;
     }
-    replay->uses[replay->use_count++] =
-        (struct mr_segment_use){.number = reader->segment.number, .size_bytes = reader->segment.size_bytes};
+    replay->uses[replay->use_count++] = (struct mr_segment_use){
+        .number = reader->segment.number, .size_bytes = reader->segment.size_bytes};
     return MR_OK;
 }
 
 static bool same_position(const struct mr_log_position *a, const struct mr_log_position *b)
 {
-    return a->has_plan == b->has_plan && a->has_commit == b->has_commit && a->plan_batch == b->plan_batch &&
-           a->plan_sum == b->plan_sum && a->commit_batch == b->commit_batch && a->commit_sum == b->commit_sum &&
+    return a->has_plan == b->has_plan && a->has_commit == b->has_commit &&
+           a->plan_batch == b->plan_batch && a->plan_sum == b->plan_sum &&
+           a->commit_batch == b->commit_batch && a->commit_sum == b->commit_sum &&
            a->epoch == b->epoch;
 }
 
-/* The head of the oldest segment is where the reading starts; later ones must say what the reading says. */
+/*
+ * The head of the oldest segment is where the reading starts; later ones must say what the reading
+ * says.
+ */
 static enum mr_status check_head(struct reader *reader, struct mr_error *err)
 {
     struct mr_replay *replay = reader->replay;
@@ -486,8 +519,10 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
     bool out_of_memory = false;
 
     if (!mr__head_decode(mr__segment_head_rest(segment), &position, &parts, &out_of_memory))
-        return out_of_memory ? no_memory(reader, err) : damaged(reader, 0, "the head does not decode", err);
-    if ((reader->options->query_id != NULL && memcmp(query_id, reader->options->query_id, 16) != 0) ||
+        return out_of_memory ? no_memory(reader, err)
+                             : damaged(reader, 0, "the head does not decode", err);
+    if ((reader->options->query_id != NULL &&
+         memcmp(query_id, reader->options->query_id, 16) != 0) ||
         (reader->started && memcmp(query_id, replay->query_id, 16) != 0)) {
         mr_part_list_release(&parts);
         return damaged(reader, 0, "it belongs to another query", err);
@@ -502,7 +537,9 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
     }
     mr_part_list_release(&parts);
     if (segment->record.chain != replay->chain || !same_position(&position, &replay->position))
-        return damaged(reader, 0, "it was made when the log stood elsewhere: records before it are missing", err);
+        return damaged(reader, 0,
+                       "it was made when the log stood elsewhere: records before it are missing",
+                       err);
     return MR_OK;
 }
 
@@ -512,7 +549,8 @@ static enum mr_status read_segment(struct reader *reader, uint64_t number, struc
     bool is_next = reader->next_segment != 0;
     struct mr_segment segment;
 
-    MR_TRY(mr__segment_load(reader->env, reader->dir, MR_BATCH_LOG_SUFFIX, number, MR_SEGMENT_BATCH_LOG, &segment, err));
+    MR_TRY(mr__segment_load(reader->env, reader->dir, MR_BATCH_LOG_SUFFIX, number,
+                            MR_SEGMENT_BATCH_LOG, &segment, err));
     mr__segment_release(&reader->segment);
     reader->segment = segment;
     reader->next_segment = 0;
@@ -528,9 +566,11 @@ static enum mr_status read_segment(struct reader *reader, uint64_t number, struc
 /* ---------------------------------------------------------------- the whole log */
 
 /*
- * Segments behind the newest one that counts: at most one, made by a rotation that a crash cut short; nothing was written to it.
+ * Segments behind the newest one that counts: at most one, made by a rotation that a crash cut
+ * short; nothing was written to it.
  */
-static enum mr_status check_rest(struct reader *reader, const struct mr_segment_list *list, struct mr_error *err)
+static enum mr_status check_rest(struct reader *reader, const struct mr_segment_list *list,
+                                 struct mr_error *err)
 {
     struct mr_replay *replay = reader->replay;
     enum mr_group_result result;
@@ -546,39 +586,49 @@ static enum mr_status check_rest(struct reader *reader, const struct mr_segment_
                        "cannot read the log '%s': it has segments %" PRIu64 " and %" PRIu64
                        " and nothing between them; restore the checkpoint from a copy",
                        reader->dir, replay->segment, found);
-    MR_TRY(mr__segment_load(reader->env, reader->dir, MR_BATCH_LOG_SUFFIX, found, MR_SEGMENT_BATCH_LOG, &rest, err));
+    MR_TRY(mr__segment_load(reader->env, reader->dir, MR_BATCH_LOG_SUFFIX, found,
+                            MR_SEGMENT_BATCH_LOG, &rest, err));
     mr__segment_release(&reader->segment);
     reader->segment = rest;
     MR_TRY(check_head(reader, err));
-    result = mr__group_read(rest.data, rest.size_bytes, rest.first_group, rest.key, 1, &reader->group, &group);
+    result = mr__group_read(rest.data, rest.size_bytes, rest.first_group, rest.key, 1,
+                            &reader->group, &group);
     status = reader->group.failed ? no_memory(reader, err) : MR_OK;
     if (status == MR_OK && result != MR_GROUP_NONE)
-        status = damaged(reader, rest.first_group,
-                         "it was written to, but the segment before it does not say that it follows", err);
+        status = damaged(
+            reader, rest.first_group,
+            "it was written to, but the segment before it does not say that it follows", err);
     replay->unused_segment = found;
     return status;
 }
 
-static enum mr_status missing_next(struct reader *reader, const struct mr_segment_list *list, struct mr_error *err)
+static enum mr_status missing_next(struct reader *reader, const struct mr_segment_list *list,
+                                   struct mr_error *err)
 {
     for (size_t i = 0; i < list->count; i++) {
         if (list->numbers[i] > reader->next_segment)
-            return MR_FAIL(err, MR_CORRUPT,
-                           "cannot read the log '%s': segment %" PRIu64 " is missing between %" PRIu64 " and %" PRIu64
-                           "; restore the checkpoint from a copy",
-                           reader->dir, reader->next_segment, reader->segment.number, list->numbers[i]);
+            return MR_FAIL(
+                err, MR_CORRUPT,
+                "cannot read the log '%s': segment %" PRIu64 " is missing between %" PRIu64
+                " and %" PRIu64 "; restore the checkpoint from a copy",
+                reader->dir, reader->next_segment, reader->segment.number, list->numbers[i]);
     }
     return MR_FAIL(err, MR_CORRUPT,
-                   "cannot read the log '%s': segment %" PRIu64 ", which follows '%s', is missing; restore the checkpoint "
+                   "cannot read the log '%s': segment %" PRIu64
+                   ", which follows '%s', is missing; restore the checkpoint "
                    "from a copy",
                    reader->dir, reader->next_segment, reader->segment.path);
 }
 
-static enum mr_status read_all(struct reader *reader, const struct mr_segment_list *list, struct mr_error *err)
+static enum mr_status read_all(struct reader *reader, const struct mr_segment_list *list,
+                               struct mr_error *err)
 {
     enum mr_status status = MR_OK;
 
-    /* Beside a writer the oldest ones may be purged while we look: start with the first that is still there. */
+    /*
+     * Beside a writer the oldest ones may be purged while we look: start with the first that is
+     * still there.
+     */
     for (size_t i = 0; i < list->count; i++) {
         status = read_segment(reader, list->numbers[i], err);
         if (status != MR_NOT_FOUND || !reader->options->beside_writer || reader->started)
@@ -594,8 +644,9 @@ static enum mr_status read_all(struct reader *reader, const struct mr_segment_li
     return check_rest(reader, list, err);
 }
 
-enum mr_status mr__replay_run(struct mr_env *env, const char *dir, const struct mr_replay_options *options,
-                              struct mr_replay *ret_replay, struct mr_error *err)
+enum mr_status mr__replay_run(struct mr_env *env, const char *dir,
+                              const struct mr_replay_options *options, struct mr_replay *ret_replay,
+                              struct mr_error *err)
 {
     struct mr_replay replay = {0};
     struct reader reader = {.env = env, .dir = dir, .options = options, .replay = &replay};
@@ -619,13 +670,15 @@ enum mr_status mr__replay_run(struct mr_env *env, const char *dir, const struct 
 
 /* ---------------------------------------------------------------- what recovery gets */
 
-static enum mr_status copy_plan(const struct mr_plan *plan, struct mr_plan *ret_plan, struct mr_error *err)
+static enum mr_status copy_plan(const struct mr_plan *plan, struct mr_plan *ret_plan,
+                                struct mr_error *err)
 {
     struct mr_buf bytes = MR_BUF_INIT;
     bool out_of_memory = false, copied;
 
     mr__plan_encode(&bytes, plan);
-    copied = !bytes.failed && mr__plan_decode(mr_bytes_of(bytes.data, bytes.size), ret_plan, &out_of_memory);
+    copied = !bytes.failed &&
+             mr__plan_decode(mr_bytes_of(bytes.data, bytes.size), ret_plan, &out_of_memory);
     mr_buf_release(&bytes);
     if (!copied)
         return MR_FAIL(err, MR_NOMEM, "cannot recover the last plan: out of memory");
@@ -636,15 +689,16 @@ static enum mr_status copy_plan(const struct mr_plan *plan, struct mr_plan *ret_
 static uint32_t newest_snapshot(const struct mr_part_list *list, const char *store)
 {
     for (uint32_t i = list->count; i-- > 0;) {
-        if (list->parts[i].is_snapshot && list->parts[i].store != NULL && strcmp(list->parts[i].store, store) == 0)
+        if (list->parts[i].is_snapshot && list->parts[i].store != NULL &&
+            strcmp(list->parts[i].store, store) == 0)
             return i;
     }
     return list->count;
 }
 
 /*
- * In-log parts whose segment was purged: fine in the way round (before the newest snapshot), which is dropped then; anywhere else
- * the log lost something that the state needs.
+ * In-log parts whose segment was purged: fine in the way round (before the newest snapshot), which
+ * is dropped then; anywhere else the log lost something that the state needs.
  */
 static enum mr_status settle_parts(struct mr_part_list *list, const char *dir, struct mr_error *err)
 {
@@ -663,7 +717,8 @@ static enum mr_status settle_parts(struct mr_part_list *list, const char *dir, s
                            " wrote there, and that is missing; restore the checkpoint from a copy",
                            dir, part->store, part->version);
         for (uint32_t k = 0; k < snapshot; k++) {
-            if (k != i && list->parts[k].store != NULL && strcmp(list->parts[k].store, part->store) == 0)
+            if (k != i && list->parts[k].store != NULL &&
+                strcmp(list->parts[k].store, part->store) == 0)
                 mr_state_part_release(&list->parts[k]);
         }
         mr_state_part_release(part);
@@ -679,11 +734,13 @@ static enum mr_status settle_parts(struct mr_part_list *list, const char *dir, s
     return MR_OK;
 }
 
-enum mr_status mr__replay_recovered(struct mr_replay *replay, const char *dir, uint32_t retain_batches,
-                                    struct mr_recovered *ret_recovered, struct mr_error *err)
+enum mr_status mr__replay_recovered(struct mr_replay *replay, const char *dir,
+                                    uint32_t retain_batches, struct mr_recovered *ret_recovered,
+                                    struct mr_error *err)
 {
     const struct mr_log_position *position = &replay->position;
-    struct mr_recovered recovered = {.epoch = position->epoch, .tail_dropped_bytes = replay->torn_bytes};
+    struct mr_recovered recovered = {.epoch = position->epoch,
+                                     .tail_dropped_bytes = replay->torn_bytes};
     bool plan_is_committed = position->has_commit && position->commit_batch == position->plan_batch;
 
     if (position->has_commit)
@@ -693,8 +750,8 @@ enum mr_status mr__replay_recovered(struct mr_replay *replay, const char *dir, u
         (position->has_commit && (replay->last_commit.batch_id != position->commit_batch ||
                                   (!plan_is_committed && !replay->has_committed_plan))))
         return MR_FAIL(err, MR_CORRUPT,
-                       "cannot recover from the log '%s': the segments with the plan or commit of batch %" PRIu64
-                       " are missing; restore the checkpoint from a copy",
+                       "cannot recover from the log '%s': the segments with the plan or commit of "
+                       "batch %" PRIu64 " are missing; restore the checkpoint from a copy",
                        dir, position->has_commit ? position->commit_batch : position->plan_batch);
     if (plan_is_committed)
         MR_TRY(copy_plan(&replay->last_plan, &recovered.committed_plan, err));
@@ -732,8 +789,8 @@ enum mr_status mr_batch_log_peek(struct mr_env *env, const char *dir, uint32_t r
 }
 
 enum mr_status mr_batch_log_walk(struct mr_env *env, const char *dir,
-                                 bool (*visit)(const struct mr_log_entry *entry, void *arg), void *arg,
-                                 uint64_t *ret_torn_bytes, struct mr_error *err)
+                                 bool (*visit)(const struct mr_log_entry *entry, void *arg),
+                                 void *arg, uint64_t *ret_torn_bytes, struct mr_error *err)
 {
     struct mr_replay_options options = {.beside_writer = true, .visit = visit, .arg = arg};
     struct mr_replay replay;
@@ -760,15 +817,17 @@ static bool match_delta(const struct mr_log_entry *entry, void *arg)
     struct delta_search *search = arg;
 
     if (entry->kind != MR_RECORD_DELTA || entry->delta_batch != search->batch_id ||
-        entry->delta_is_snapshot != search->is_snapshot || strcmp(entry->delta_store, search->store) != 0)
+        entry->delta_is_snapshot != search->is_snapshot ||
+        strcmp(entry->delta_store, search->store) != 0)
         return true;
     search->any = true;
     mr_buf_add(&search->found, entry->delta_data, entry->delta_bytes);
     return false;
 }
 
-enum mr_status mr_batch_log_read_delta(struct mr_env *env, const char *dir, uint64_t batch_id, const char *store,
-                                       bool is_snapshot, char **ret_data, size_t *ret_size, struct mr_error *err)
+enum mr_status mr_batch_log_read_delta(struct mr_env *env, const char *dir, uint64_t batch_id,
+                                       const char *store, bool is_snapshot, char **ret_data,
+                                       size_t *ret_size, struct mr_error *err)
 {
     struct delta_search search = {.batch_id = batch_id, .store = store, .is_snapshot = is_snapshot};
     enum mr_status status = mr_batch_log_walk(env, dir, match_delta, &search, NULL, err);
@@ -776,7 +835,8 @@ enum mr_status mr_batch_log_read_delta(struct mr_env *env, const char *dir, uint
     char *data;
 
     if (status == MR_OK && !search.any)
-        status = MR_FAIL(err, MR_NOT_FOUND, "cannot find what batch %" PRIu64 " wrote for state '%s' in the log '%s'",
+        status = MR_FAIL(err, MR_NOT_FOUND,
+                         "cannot find what batch %" PRIu64 " wrote for state '%s' in the log '%s'",
                          batch_id, store, dir);
     if (status == MR_OK) {
         data = mr_buf_take(&search.found);

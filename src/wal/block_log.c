@@ -1,19 +1,24 @@
 /*
- * The received-block log: writing, reading and forgetting blocks.  block_log.h says what it promises, segment.c how it lies on the
- * disk, block_log_recover.c draws the records and reads them back at open.
+ * The received-block log: writing, reading and forgetting blocks.  block_log.h says what it
+ * promises, segment.c how it lies on the disk, block_log_recover.c draws the records and reads them
+ * back at open.
  *
- * Called by the kernel's receiver host: a receiver's thread appends and syncs, tasks read what a PLAN named, the driver purges.
+ * Called by the kernel's receiver host: a receiver's thread appends and syncs, tasks read what a
+ * PLAN named, the driver purges.
  *
  *     append -> pending (framed, in order) -> sync: one write, one fdatasync -> index, visible to last and read -> purge: whole segments
  *
- * Rotation is that of the batch log: next segment durable under its name, NEXT synced at the end of the old one, then the group.
- * A crash leaves: before NEXT, an unused segment that the next open removes; after it, an empty tail.
+ * Rotation is that of the batch log: next segment durable under its name, NEXT synced at the end of
+ * the old one, then the group. A crash leaves: before NEXT, an unused segment that the next open
+ * removes; after it, an empty tail.
  *
- * The newest blocks stay in memory (memory_bytes), so that a batch that follows at once reads no file; older ones are read from the
- * disk and checked again, sum and chain.  Without files (volatile_only) everything stays in memory until it is purged.
+ * The newest blocks stay in memory (memory_bytes), so that a batch that follows at once reads no
+ * file; older ones are read from the disk and checked again, sum and chain.  Without files
+ * (volatile_only) everything stays in memory until it is purged.
  *
- * Threads: `lock` guards the index, the segments and the blocks in memory.  Everything about the tail belongs to whoever appends; the
- * caller sees to it that this is one thread at a time.  No I/O happens under the lock.
+ * Threads: `lock` guards the index, the segments and the blocks in memory.  Everything about the
+ * tail belongs to whoever appends; the caller sees to it that this is one thread at a time.  No I/O
+ * happens under the lock.
  */
 #include "wal/block_replay.h"
 
@@ -44,7 +49,7 @@ struct mr_block_log {
     uint64_t segments_created;
     bool failed;
 
-    struct mr_mutex lock; /* the rest: */
+    struct mr_mutex lock;       /* the rest: */
     struct mr_block_replay log; /* index, segments */
     uint64_t memory_bytes;
     size_t oldest_in_memory; /* index of the first place that may have data */
@@ -65,7 +70,8 @@ static char *segment_path(const struct mr_block_log *log, uint64_t number)
 
 /* ---------------------------------------------------------------- open, close */
 
-static enum mr_status remove_segment(struct mr_block_log *log, uint64_t number, struct mr_error *err)
+static enum mr_status remove_segment(struct mr_block_log *log, uint64_t number,
+                                     struct mr_error *err)
 {
     char *path = segment_path(log, number);
     enum mr_status status;
@@ -99,7 +105,10 @@ static enum mr_status open_files(struct mr_block_log *log, struct mr_error *err)
         MR_TRY(remove_segment(log, log->log.unused_segment, err));
     newest = &log->log.segments[log->log.segment_count - 1];
     mr__segment_name(newest->number, MR_BLOCK_LOG_SUFFIX, name);
-    /* Zeroes the torn tail and syncs what is relied on, which may be in a dead process's cache only. */
+    /*
+     * Zeroes the torn tail and syncs what is relied on, which may be in a dead process's cache
+     * only.
+     */
     MR_TRY(mr_appender_open(log->env, log->dir, name, log->log.tail, &log->appender, err));
     log->segment = newest->number;
     log->key = mr__segment_key(MR_SEGMENT_BLOCK_LOG, newest->number);
@@ -107,7 +116,8 @@ static enum mr_status open_files(struct mr_block_log *log, struct mr_error *err)
     return MR_OK;
 }
 
-enum mr_status mr_block_log_open(struct mr_env *env, const char *dir, const struct mr_block_log_config *config,
+enum mr_status mr_block_log_open(struct mr_env *env, const char *dir,
+                                 const struct mr_block_log_config *config,
                                  struct mr_block_log **ret_log, struct mr_error *err)
 {
     struct mr_block_log *log = mr_alloc_zero(NULL, sizeof(*log));
@@ -133,7 +143,8 @@ enum mr_status mr_block_log_open(struct mr_env *env, const char *dir, const stru
     return status;
 }
 
-static enum mr_status write_group(struct mr_block_log *log, const struct mr_buf *records, struct mr_error *err)
+static enum mr_status write_group(struct mr_block_log *log, const struct mr_buf *records,
+                                  struct mr_error *err)
 {
     mr_buf_clear(&log->sectors);
     mr__group_encode(&log->sectors, log->key, log->ordinal, records->data, records->size);
@@ -147,7 +158,10 @@ static enum mr_status write_group(struct mr_block_log *log, const struct mr_buf 
     return MR_OK;
 }
 
-/* At a clean end: then no damage at rest can pass for a torn tail (segment.c). Not needed for anything else. */
+/*
+ * At a clean end: then no damage at rest can pass for a torn tail (segment.c). Not needed for
+ * anything else.
+ */
 static void write_close(struct mr_block_log *log)
 {
     static const uint8_t payload[1] = {0};
@@ -156,7 +170,8 @@ static void write_close(struct mr_block_log *log)
     if (log->failed || log->appender == NULL || log->pending.size != 0 ||
         mr_appender_room(log->appender) < 2 * MR_SECTOR_BYTES)
         return;
-    mr_record_append(&record, MR_RECORD_CLOSE, MR_BLOCK_VERSION, log->synced_chain, payload, sizeof(payload), NULL);
+    mr_record_append(&record, MR_RECORD_CLOSE, MR_BLOCK_VERSION, log->synced_chain, payload,
+                     sizeof(payload), NULL);
     if (!record.failed)
         (void)write_group(log, &record, NULL);
     mr_buf_release(&record);
@@ -181,12 +196,14 @@ void mr_block_log_close(struct mr_block_log *log)
 
 static enum mr_status refuse_failed(const struct mr_block_log *log, struct mr_error *err)
 {
-    return MR_FAIL(err, MR_IO, "cannot write received blocks to '%s': an earlier write failed; start again", log->dir);
+    return MR_FAIL(err, MR_IO,
+                   "cannot write received blocks to '%s': an earlier write failed; start again",
+                   log->dir);
 }
 
 /* Frames the block behind the pending ones; on failure nothing has changed. */
-static enum mr_status frame_block(struct mr_block_log *log, struct mr_block_place *place, const void *data,
-                                  struct mr_error *err)
+static enum mr_status frame_block(struct mr_block_log *log, struct mr_block_place *place,
+                                  const void *data, struct mr_error *err)
 {
     struct mr_buf payload = MR_BUF_INIT;
     size_t before = log->pending.size;
@@ -199,7 +216,8 @@ static enum mr_status frame_block(struct mr_block_log *log, struct mr_block_plac
     mr_buf_add_u64(&payload, place->info.record_count);
     mr_buf_add(&payload, data, place->info.size_bytes);
     if (!payload.failed)
-        mr_record_append(&log->pending, MR_RECORD_BLOCK, MR_BLOCK_VERSION, log->chain, payload.data, payload.size, &sum);
+        mr_record_append(&log->pending, MR_RECORD_BLOCK, MR_BLOCK_VERSION, log->chain, payload.data,
+                         payload.size, &sum);
     failed = payload.failed || log->pending.failed;
     mr_buf_release(&payload);
     if (failed) {
@@ -213,16 +231,18 @@ static enum mr_status frame_block(struct mr_block_log *log, struct mr_block_plac
     return MR_OK;
 }
 
-enum mr_status mr_block_log_append(struct mr_block_log *log, const void *data, size_t size_bytes, uint64_t record_count,
-                                   int64_t received_us, uint64_t *ret_block, struct mr_error *err)
+enum mr_status mr_block_log_append(struct mr_block_log *log, const void *data, size_t size_bytes,
+                                   uint64_t record_count, int64_t received_us, uint64_t *ret_block,
+                                   struct mr_error *err)
 {
-    struct mr_block_place place = {.info = {log->next_block, size_bytes, record_count, received_us}};
+    struct mr_block_place place = {
+        .info = {log->next_block, size_bytes, record_count, received_us}};
 
     if (log->failed)
         return refuse_failed(log, err);
     if (size_bytes > MR_RECORD_BYTES_MAX - MR_BLOCK_FIELDS_BYTES)
-        return MR_FAIL(err, MR_LIMIT, "cannot keep a block of %zu bytes: the limit is %d", size_bytes,
-                       MR_RECORD_BYTES_MAX - MR_BLOCK_FIELDS_BYTES);
+        return MR_FAIL(err, MR_LIMIT, "cannot keep a block of %zu bytes: the limit is %d",
+                       size_bytes, MR_RECORD_BYTES_MAX - MR_BLOCK_FIELDS_BYTES);
     MR_TRY(mr__block_index_reserve(&log->fresh, 1, err));
     place.data = mr_alloc(NULL, size_bytes);
     if (place.data == NULL)
@@ -243,31 +263,36 @@ enum mr_status mr_block_log_append(struct mr_block_log *log, const void *data, s
 }
 
 /* Makes the segment whose first block is the first of the pending ones. */
-static enum mr_status create_segment(struct mr_block_log *log, uint64_t number, uint64_t group_bytes,
-                                     struct mr_appender **ret_appender, uint64_t *ret_sum, struct mr_error *err)
+static enum mr_status create_segment(struct mr_block_log *log, uint64_t number,
+                                     uint64_t group_bytes, struct mr_appender **ret_appender,
+                                     uint64_t *ret_sum, struct mr_error *err)
 {
     static const uint8_t no_query[16] = {0};
     struct mr_buf payload = MR_BUF_INIT, head = MR_BUF_INIT;
     char name[MR_SEGMENT_NAME_BYTES];
-    uint64_t size_bytes = mr__segment_size(log->segments_created, log->config.segment_bytes, MR_SECTOR_BYTES, group_bytes);
+    uint64_t size_bytes = mr__segment_size(log->segments_created, log->config.segment_bytes,
+                                           MR_SECTOR_BYTES, group_bytes);
     enum mr_status status;
 
     mr__segment_head_begin(&payload, number, size_bytes, no_query);
     mr_buf_add_u64(&payload, log->segment);
     if (!payload.failed)
-        mr_record_append(&head, MR_RECORD_SEGMENT, MR_SEGMENT_FORMAT, log->synced_chain, payload.data, payload.size, ret_sum);
+        mr_record_append(&head, MR_RECORD_SEGMENT, MR_SEGMENT_FORMAT, log->synced_chain,
+                         payload.data, payload.size, ret_sum);
     mr__segment_name(number, MR_BLOCK_LOG_SUFFIX, name);
     status = payload.failed || head.failed
                  ? no_memory(log, err)
                  : mr__segment_create(log->env, log->dir, name, size_bytes,
-                                      mr__segment_key(MR_SEGMENT_BLOCK_LOG, number), &head, ret_appender, err);
+                                      mr__segment_key(MR_SEGMENT_BLOCK_LOG, number), &head,
+                                      ret_appender, err);
     log->segments_created++;
     mr_buf_release(&payload);
     mr_buf_release(&head);
     return status;
 }
 
-static enum mr_status write_next(struct mr_block_log *log, uint64_t number, uint64_t head_sum, struct mr_error *err)
+static enum mr_status write_next(struct mr_block_log *log, uint64_t number, uint64_t head_sum,
+                                 struct mr_error *err)
 {
     struct mr_buf payload = MR_BUF_INIT, record = MR_BUF_INIT;
     enum mr_status status;
@@ -275,7 +300,8 @@ static enum mr_status write_next(struct mr_block_log *log, uint64_t number, uint
     mr_buf_add_u64(&payload, number);
     mr_buf_add_u64(&payload, head_sum);
     if (!payload.failed)
-        mr_record_append(&record, MR_RECORD_NEXT, MR_BLOCK_VERSION, log->synced_chain, payload.data, payload.size, NULL);
+        mr_record_append(&record, MR_RECORD_NEXT, MR_BLOCK_VERSION, log->synced_chain, payload.data,
+                         payload.size, NULL);
     status = payload.failed || record.failed ? no_memory(log, err) : write_group(log, &record, err);
     mr_buf_release(&payload);
     mr_buf_release(&record);
@@ -309,7 +335,9 @@ done:
     return MR_OK;
 }
 
-/* Under the lock: blocks in memory beyond the limit go, oldest first. Without files nothing may go. */
+/*
+ * Under the lock: blocks in memory beyond the limit go, oldest first. Without files nothing may go.
+ */
 static void trim_memory(struct mr_block_log *log)
 {
     struct mr_block_index *index = &log->log.index;
@@ -400,23 +428,26 @@ uint64_t mr_block_log_first(struct mr_block_log *log)
 }
 
 /* Under the lock. */
-static enum mr_status find_block(struct mr_block_log *log, uint64_t block, struct mr_block_place **ret_place,
-                                 struct mr_error *err)
+static enum mr_status find_block(struct mr_block_log *log, uint64_t block,
+                                 struct mr_block_place **ret_place, struct mr_error *err)
 {
     struct mr_block_index *index = &log->log.index;
 
     if (block < index->first)
-        return MR_FAIL(err, MR_DATA_LOSS, "cannot read block %" PRIu64 " of '%s': blocks up to %" PRIu64 " were removed", block,
-                       log->dir, index->first - 1);
+        return MR_FAIL(err, MR_DATA_LOSS,
+                       "cannot read block %" PRIu64 " of '%s': blocks up to %" PRIu64
+                       " were removed",
+                       block, log->dir, index->first - 1);
     if (block - index->first >= index->count)
-        return MR_FAIL(err, MR_NOT_FOUND, "cannot read block %" PRIu64 " of '%s': the last one is %" PRIu64, block, log->dir,
-                       log->log.next_block - 1);
+        return MR_FAIL(err, MR_NOT_FOUND,
+                       "cannot read block %" PRIu64 " of '%s': the last one is %" PRIu64, block,
+                       log->dir, log->log.next_block - 1);
     *ret_place = &index->places[block - index->first];
     return MR_OK;
 }
 
-enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block, struct mr_block_info *ret_info,
-                                 struct mr_error *err)
+enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block,
+                                 struct mr_block_info *ret_info, struct mr_error *err)
 {
     struct mr_block_place *place = NULL;
     enum mr_status status;
@@ -430,10 +461,11 @@ enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block, struc
 }
 
 /* The sectors that hold the block's record, without their tags. */
-static enum mr_status read_record(struct mr_block_log *log, const struct mr_block_place *place, const char *path,
-                                  struct mr_buf *out, struct mr_error *err)
+static enum mr_status read_record(struct mr_block_log *log, const struct mr_block_place *place,
+                                  const char *path, struct mr_buf *out, struct mr_error *err)
 {
-    size_t record_bytes = MR_RECORD_HEADER_BYTES + MR_BLOCK_FIELDS_BYTES + (size_t)place->info.size_bytes;
+    size_t record_bytes =
+        MR_RECORD_HEADER_BYTES + MR_BLOCK_FIELDS_BYTES + (size_t)place->info.size_bytes;
     uint64_t first = place->offset / MR_SECTOR_DATA_BYTES;
     uint64_t end = (place->offset + record_bytes + MR_SECTOR_DATA_BYTES - 1) / MR_SECTOR_DATA_BYTES;
     size_t size = (size_t)(end - first) * MR_SECTOR_BYTES, got = 0;
@@ -444,7 +476,8 @@ static enum mr_status read_record(struct mr_block_log *log, const struct mr_bloc
     if (sectors == NULL)
         return no_memory(log, err);
     MR_TRY_GOTO(mr_env_open(log->env, path, MR_FILE_READ, &file, err));
-    MR_TRY_GOTO(mr_env_pread(log->env, file, sectors, size, place->group + first * MR_SECTOR_BYTES, &got, err));
+    MR_TRY_GOTO(mr_env_pread(log->env, file, sectors, size, place->group + first * MR_SECTOR_BYTES,
+                             &got, err));
     mr_buf_reserve(out, got);
     for (size_t at = 0; at + MR_SECTOR_BYTES <= got; at += MR_SECTOR_BYTES)
         mr_buf_add(out, sectors + at, MR_SECTOR_DATA_BYTES);
@@ -456,8 +489,8 @@ done:
     return status;
 }
 
-static enum mr_status read_from_disk(struct mr_block_log *log, const struct mr_block_place *place, struct mr_buf *out,
-                                     struct mr_error *err)
+static enum mr_status read_from_disk(struct mr_block_log *log, const struct mr_block_place *place,
+                                     struct mr_buf *out, struct mr_error *err)
 {
     size_t skip = (size_t)(place->offset % MR_SECTOR_DATA_BYTES), size = 0;
     char *path = segment_path(log, place->segment);
@@ -470,10 +503,14 @@ static enum mr_status read_from_disk(struct mr_block_log *log, const struct mr_b
         return no_memory(log, err);
     MR_TRY_GOTO(read_record(log, place, path, &bytes, err));
     result = bytes.size <= skip ? MR_RECORD_TRUNCATED
-                                : mr_record_read(bytes.data + skip, bytes.size - skip, place->chain, &record, &size);
-    if (result != MR_RECORD_OK || record.payload.size_bytes != MR_BLOCK_FIELDS_BYTES + place->info.size_bytes) {
-        status = MR_FAIL(err, MR_CORRUPT, "cannot read block %" PRIu64 " in '%s': %s; restore the checkpoint from a copy",
-                         place->info.number, path, mr_record_result_text(result));
+                                : mr_record_read(bytes.data + skip, bytes.size - skip, place->chain,
+                                                 &record, &size);
+    if (result != MR_RECORD_OK ||
+        record.payload.size_bytes != MR_BLOCK_FIELDS_BYTES + place->info.size_bytes) {
+        status =
+            MR_FAIL(err, MR_CORRUPT,
+                    "cannot read block %" PRIu64 " in '%s': %s; restore the checkpoint from a copy",
+                    place->info.number, path, mr_record_result_text(result));
         goto done;
     }
     mr_buf_add(out, record.payload.data + MR_BLOCK_FIELDS_BYTES, (size_t)place->info.size_bytes);
@@ -485,7 +522,8 @@ done:
     return status;
 }
 
-enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struct mr_buf *out, struct mr_error *err)
+enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struct mr_buf *out,
+                                 struct mr_error *err)
 {
     struct mr_block_place *found = NULL, place = {0};
     bool in_memory = false;
@@ -512,7 +550,8 @@ enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struc
 static void forget_before(struct mr_block_log *log, uint64_t first)
 {
     struct mr_block_index *index = &log->log.index;
-    size_t gone = first > index->first ? (size_t)MR_MIN(first - index->first, (uint64_t)index->count) : 0;
+    size_t gone =
+        first > index->first ? (size_t)MR_MIN(first - index->first, (uint64_t)index->count) : 0;
 
     for (size_t i = 0; i < gone; i++) {
         if (index->places[i].data != NULL)
@@ -525,7 +564,10 @@ static void forget_before(struct mr_block_log *log, uint64_t first)
     log->oldest_in_memory -= MR_MIN(log->oldest_in_memory, gone);
 }
 
-/* Under the lock: the oldest segment when nothing in it is needed, else 0. The newest one always stays. */
+/*
+ * Under the lock: the oldest segment when nothing in it is needed, else 0. The newest one always
+ * stays.
+ */
 static uint64_t removable_segment(const struct mr_block_log *log, uint64_t keep_from)
 {
     const struct mr_block_replay *blocks = &log->log;
@@ -535,7 +577,8 @@ static uint64_t removable_segment(const struct mr_block_log *log, uint64_t keep_
     return blocks->segments[0].number;
 }
 
-enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from, struct mr_error *err)
+enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from,
+                                  struct mr_error *err)
 {
     uint64_t number;
 
@@ -553,12 +596,16 @@ enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from, 
         if (number != 0) {
             forget_before(log, blocks->segments[1].number);
             blocks->segment_count--;
-            memmove(blocks->segments, blocks->segments + 1, blocks->segment_count * sizeof(*blocks->segments));
+            memmove(blocks->segments, blocks->segments + 1,
+                    blocks->segment_count * sizeof(*blocks->segments));
         }
         mr_mutex_unlock(&log->lock);
         if (number == 0)
             return MR_OK;
-        /* Oldest first and each one durable: never a gap. A crash before it leaves a segment that the next purge takes. */
+        /*
+         * Oldest first and each one durable: never a gap. A crash before it leaves a segment that
+         * the next purge takes.
+         */
         MR_TRY(remove_segment(log, number, err));
     }
 }

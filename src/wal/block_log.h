@@ -1,12 +1,14 @@
 /*
- * The received-block log: what a receiver took in, durable before a batch may see it (dstream.md 8, 10; architecture section 1).
+ * The received-block log: what a receiver took in, durable before a batch may see it (dstream.md 8,
+ * 10; architecture section 1).
  *
  *     <checkpoint>/received/<stream>/<first block, 20 digits>.blk     preallocated segments
  *     record kind BLOCK: { block number, received at (us), record count, bytes }
  *
- * Blocks are numbered 1, 2, 3 ...; the number of the last block is the stream's offset.  Several blocks may share one sync
- * (group commit): they are one group of the segment (segment.c), which also says what is a torn tail and what is damage.  A torn tail
- * is cut at open, but never a block that a PLAN has named (min_last): that is MR_CORRUPT.
+ * Blocks are numbered 1, 2, 3 ...; the number of the last block is the stream's offset.  Several
+ * blocks may share one sync (group commit): they are one group of the segment (segment.c), which
+ * also says what is a torn tail and what is damage.  A torn tail is cut at open, but never a block
+ * that a PLAN has named (min_last): that is MR_CORRUPT.
  *
  * Thread: append, sync: the receiver's. read: any, beside the appender. purge: driver.
  */
@@ -21,13 +23,14 @@
 struct mr_block_log;
 
 struct mr_block_log_config {
-    uint64_t segment_bytes;   /* 16 MiB */
-    uint64_t memory_bytes;    /* newest blocks kept in memory for readers; 64 MiB */
-    uint64_t min_last;        /* blocks up to here must be there: named by a PLAN; 0 = none */
-    bool volatile_only;       /* no files at all: for queries without a durable checkpoint */
+    uint64_t segment_bytes; /* 16 MiB */
+    uint64_t memory_bytes;  /* newest blocks kept in memory for readers; 64 MiB */
+    uint64_t min_last;      /* blocks up to here must be there: named by a PLAN; 0 = none */
+    bool volatile_only;     /* no files at all: for queries without a durable checkpoint */
 };
 
-enum mr_status mr_block_log_open(struct mr_env *env, const char *dir, const struct mr_block_log_config *config,
+enum mr_status mr_block_log_open(struct mr_env *env, const char *dir,
+                                 const struct mr_block_log_config *config,
                                  struct mr_block_log **ret_log, struct mr_error *err);
 void mr_block_log_close(struct mr_block_log *log);
 
@@ -47,15 +50,17 @@ struct mr_block_info {
     uint64_t record_count;
     int64_t received_us;
 };
-enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block, struct mr_block_info *ret_info,
-                                 struct mr_error *err);
+enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block,
+                                 struct mr_block_info *ret_info, struct mr_error *err);
 /* Reads one durable block into out (cleared first). MR_DATA_LOSS when it was purged. */
-enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struct mr_buf *out, struct mr_error *err);
+enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struct mr_buf *out,
+                                 struct mr_error *err);
 /* Blocks below keep_from are not needed any more: whole segments of them are removed. */
-enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from, struct mr_error *err);
+enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from,
+                                  struct mr_error *err);
 
 /* Reads and checks all blocks without changing anything (inspectors; nobody may be appending). */
-enum mr_status mr_block_log_verify(struct mr_env *env, const char *dir, uint64_t *ret_first, uint64_t *ret_last,
-                                   struct mr_error *err);
+enum mr_status mr_block_log_verify(struct mr_env *env, const char *dir, uint64_t *ret_first,
+                                   uint64_t *ret_last, struct mr_error *err);
 
 #endif

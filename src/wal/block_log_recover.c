@@ -1,7 +1,8 @@
 /*
  * Reading the received-block log back: the index of its blocks.
  *
- * Called by mr_block_log_open and mr_block_log_verify.  The rules are those of segment.c; the records of a group are
+ * Called by mr_block_log_open and mr_block_log_verify.  The rules are those of segment.c; the
+ * records of a group are
  *
  *     SEGMENT  u64 number of its first block, u64 file size, 16 zeros, u64 number of the segment before (0 = first)
  *     BLOCK    u64 number, u64 received at (us), u64 records, bytes      numbers grow by one, through all segments
@@ -43,7 +44,8 @@ void mr__block_index_release(struct mr_block_index *index)
     *index = (struct mr_block_index){0};
 }
 
-enum mr_status mr__block_index_reserve(struct mr_block_index *index, size_t more, struct mr_error *err)
+enum mr_status mr__block_index_reserve(struct mr_block_index *index, size_t more,
+                                       struct mr_error *err)
 {
     size_t capacity = MR_MAX(index->capacity * 2, index->count + more + 16);
     struct mr_block_place *grown;
@@ -65,11 +67,13 @@ void mr__block_replay_release(struct mr_block_replay *replay)
     *replay = (struct mr_block_replay){0};
 }
 
-enum mr_status mr__block_note_segment(struct mr_block_replay *replay, uint64_t number, struct mr_error *err)
+enum mr_status mr__block_note_segment(struct mr_block_replay *replay, uint64_t number,
+                                      struct mr_error *err)
 {
     if (replay->segment_count == replay->segment_capacity) {
         size_t capacity = MR_MAX(replay->segment_capacity * 2, (size_t)8);
-        struct mr_block_segment *grown = mr_realloc(NULL, replay->segments, capacity * sizeof(*grown));
+        struct mr_block_segment *grown =
+            mr_realloc(NULL, replay->segments, capacity * sizeof(*grown));
 
         if (grown == NULL)
             return MR_FAIL(err, MR_NOMEM, "cannot index received blocks: out of memory");
@@ -82,18 +86,22 @@ enum mr_status mr__block_note_segment(struct mr_block_replay *replay, uint64_t n
 
 /* ---------------------------------------------------------------- records */
 
-static enum mr_status damaged(const struct reader *reader, uint64_t byte, const char *reason, struct mr_error *err)
+static enum mr_status damaged(const struct reader *reader, uint64_t byte, const char *reason,
+                              struct mr_error *err)
 {
-    return MR_FAIL(err, MR_CORRUPT, "cannot read '%s' at byte %" PRIu64 ": %s; restore the checkpoint from a copy",
+    return MR_FAIL(err, MR_CORRUPT,
+                   "cannot read '%s' at byte %" PRIu64 ": %s; restore the checkpoint from a copy",
                    reader->segment.path, byte, reason);
 }
 
 static uint64_t disk_byte(const struct reader *reader, size_t offset)
 {
-    return reader->group_start + offset / MR_SECTOR_DATA_BYTES * MR_SECTOR_BYTES + offset % MR_SECTOR_DATA_BYTES;
+    return reader->group_start + offset / MR_SECTOR_DATA_BYTES * MR_SECTOR_BYTES +
+           offset % MR_SECTOR_DATA_BYTES;
 }
 
-static enum mr_status apply_block(struct reader *reader, const struct mr_record *record, size_t offset, struct mr_error *err)
+static enum mr_status apply_block(struct reader *reader, const struct mr_record *record,
+                                  size_t offset, struct mr_error *err)
 {
     struct mr_block_replay *replay = reader->replay;
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
@@ -119,14 +127,17 @@ static enum mr_status apply_block(struct reader *reader, const struct mr_record 
     return MR_OK;
 }
 
-static enum mr_status apply_next(struct reader *reader, const struct mr_record *record, size_t offset, struct mr_error *err)
+static enum mr_status apply_next(struct reader *reader, const struct mr_record *record,
+                                 size_t offset, struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
 
     reader->next_segment = mr_bytes_u64(&bytes);
     reader->next_sum = mr_bytes_u64(&bytes);
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 || reader->next_segment != reader->replay->next_block)
-        return damaged(reader, disk_byte(reader, offset), "it names a next segment that cannot be", err);
+    if (bytes.failed || mr_bytes_left(&bytes) != 0 ||
+        reader->next_segment != reader->replay->next_block)
+        return damaged(reader, disk_byte(reader, offset), "it names a next segment that cannot be",
+                       err);
     return MR_OK;
 }
 
@@ -137,24 +148,28 @@ static enum mr_status apply_group(struct reader *reader, struct mr_error *err)
     for (;;) {
         struct mr_record record;
         size_t size = 0;
-        enum mr_record_result result = mr_record_read(reader->group.data + offset, reader->group.size - offset,
-                                                      reader->replay->chain, &record, &size);
+        enum mr_record_result result =
+            mr_record_read(reader->group.data + offset, reader->group.size - offset,
+                           reader->replay->chain, &record, &size);
 
         if (result == MR_RECORD_END)
             break;
         if (result != MR_RECORD_OK)
             return damaged(reader, disk_byte(reader, offset), mr_record_result_text(result), err);
         if (record.version != MR_BLOCK_VERSION)
-            return MR_FAIL(err, MR_VERSION, "cannot read '%s': it has records of version %u; run a newer millrace",
+            return MR_FAIL(err, MR_VERSION,
+                           "cannot read '%s': it has records of version %u; run a newer millrace",
                            reader->segment.path, record.version);
         if (reader->next_segment != 0)
-            return damaged(reader, disk_byte(reader, offset), "a record follows the last one of its segment", err);
+            return damaged(reader, disk_byte(reader, offset),
+                           "a record follows the last one of its segment", err);
         if (record.kind == MR_RECORD_BLOCK)
             MR_TRY(apply_block(reader, &record, offset, err));
         else if (record.kind == MR_RECORD_NEXT)
             MR_TRY(apply_next(reader, &record, offset, err));
         else if (record.kind != MR_RECORD_CLOSE)
-            return damaged(reader, disk_byte(reader, offset), "a record of this kind has no place among blocks", err);
+            return damaged(reader, disk_byte(reader, offset),
+                           "a record of this kind has no place among blocks", err);
         if (record.kind != MR_RECORD_NEXT)
             reader->replay->chain = record.sum;
         offset += size;
@@ -176,8 +191,8 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
     replay->tail = segment->first_group;
     replay->torn_bytes = 0;
     for (replay->ordinal = 1;; replay->ordinal++) {
-        result = mr__group_read(segment->data, segment->size_bytes, replay->tail, segment->key, replay->ordinal,
-                                &reader->group, &group);
+        result = mr__group_read(segment->data, segment->size_bytes, replay->tail, segment->key,
+                                replay->ordinal, &reader->group, &group);
         if (reader->group.failed)
             return MR_FAIL(err, MR_NOMEM, "cannot read '%s': out of memory", segment->path);
         if (result == MR_GROUP_DAMAGED)
@@ -186,7 +201,8 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
             break;
         reader->group_start = replay->tail;
         if (reader->next_segment != 0)
-            return damaged(reader, replay->tail, "a flush follows the last one of its segment", err);
+            return damaged(reader, replay->tail, "a flush follows the last one of its segment",
+                           err);
         MR_TRY(apply_group(reader, err));
         replay->tail = group.end;
     }
@@ -197,7 +213,8 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
             end--;
         replay->torn_bytes = end - replay->tail;
         if (reader->next_segment != 0)
-            return damaged(reader, replay->tail, "foreign bytes follow the last record of the segment", err);
+            return damaged(reader, replay->tail,
+                           "foreign bytes follow the last record of the segment", err);
     }
     return MR_OK;
 }
@@ -218,7 +235,9 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
         return MR_OK;
     }
     if (segment->record.chain != replay->chain || segment->number != replay->next_block)
-        return damaged(reader, 0, "it was made when the log stood elsewhere: blocks before it are missing", err);
+        return damaged(reader, 0,
+                       "it was made when the log stood elsewhere: blocks before it are missing",
+                       err);
     return MR_OK;
 }
 
@@ -226,28 +245,34 @@ static enum mr_status load(struct reader *reader, uint64_t number, struct mr_err
 {
     struct mr_segment segment;
 
-    MR_TRY(mr__segment_load(reader->env, reader->dir, MR_BLOCK_LOG_SUFFIX, number, MR_SEGMENT_BLOCK_LOG, &segment, err));
+    MR_TRY(mr__segment_load(reader->env, reader->dir, MR_BLOCK_LOG_SUFFIX, number,
+                            MR_SEGMENT_BLOCK_LOG, &segment, err));
     mr__segment_release(&reader->segment);
     reader->segment = segment;
     return check_head(reader, err);
 }
 
-/* A segment behind the newest one that counts: made by a rotation that did not come to its NEXT, and empty. */
+/*
+ * A segment behind the newest one that counts: made by a rotation that did not come to its NEXT,
+ * and empty.
+ */
 static enum mr_status check_unused(struct reader *reader, uint64_t number, struct mr_error *err)
 {
     const struct mr_segment *segment = &reader->segment;
     struct mr_group group;
 
     MR_TRY(load(reader, number, err));
-    if (mr__group_read(segment->data, segment->size_bytes, segment->first_group, segment->key, 1, &reader->group, &group) !=
-        MR_GROUP_NONE)
+    if (mr__group_read(segment->data, segment->size_bytes, segment->first_group, segment->key, 1,
+                       &reader->group, &group) != MR_GROUP_NONE)
         return damaged(reader, segment->first_group,
-                       "it was written to, but the segment before it does not say that it follows", err);
+                       "it was written to, but the segment before it does not say that it follows",
+                       err);
     reader->replay->unused_segment = number;
     return MR_OK;
 }
 
-static enum mr_status read_all(struct reader *reader, const struct mr_segment_list *list, struct mr_error *err)
+static enum mr_status read_all(struct reader *reader, const struct mr_segment_list *list,
+                               struct mr_error *err)
 {
     for (size_t i = 0; i < list->count; i++) {
         uint64_t number = list->numbers[i];
@@ -256,13 +281,15 @@ static enum mr_status read_all(struct reader *reader, const struct mr_segment_li
             if (i + 1 < list->count)
                 return MR_FAIL(err, MR_CORRUPT,
                                "cannot read the blocks in '%s': segment %" PRIu64
-                               " does not say that one follows, but there are %zu more; restore the checkpoint from a copy",
+                               " does not say that one follows, but there are %zu more; restore "
+                               "the checkpoint from a copy",
                                reader->dir, reader->segment.number, list->count - i);
             return check_unused(reader, number, err);
         }
         if (i > 0 && number != reader->next_segment)
             return MR_FAIL(err, MR_CORRUPT,
-                           "cannot read the blocks in '%s': segment %" PRIu64 " is missing between %" PRIu64 " and %" PRIu64
+                           "cannot read the blocks in '%s': segment %" PRIu64
+                           " is missing between %" PRIu64 " and %" PRIu64
                            "; restore the checkpoint from a copy",
                            reader->dir, reader->next_segment, reader->segment.number, number);
         uint64_t wanted_sum = reader->next_sum;
@@ -281,8 +308,8 @@ static enum mr_status read_all(struct reader *reader, const struct mr_segment_li
     return MR_OK;
 }
 
-enum mr_status mr__block_replay_run(struct mr_env *env, const char *dir, struct mr_block_replay *ret_replay,
-                                    struct mr_error *err)
+enum mr_status mr__block_replay_run(struct mr_env *env, const char *dir,
+                                    struct mr_block_replay *ret_replay, struct mr_error *err)
 {
     struct mr_block_replay replay = {.next_block = 1, .index.first = 1};
     struct reader reader = {.env = env, .dir = dir, .replay = &replay};
@@ -301,8 +328,8 @@ enum mr_status mr__block_replay_run(struct mr_env *env, const char *dir, struct 
     return status;
 }
 
-enum mr_status mr_block_log_verify(struct mr_env *env, const char *dir, uint64_t *ret_first, uint64_t *ret_last,
-                                   struct mr_error *err)
+enum mr_status mr_block_log_verify(struct mr_env *env, const char *dir, uint64_t *ret_first,
+                                   uint64_t *ret_last, struct mr_error *err)
 {
     struct mr_block_replay replay;
 

@@ -1,5 +1,6 @@
 /*
- * What reading a received-block log gives: an index of its blocks.  Shared by block_log.c and block_log_recover.c; private to src/wal.
+ * What reading a received-block log gives: an index of its blocks.  Shared by block_log.c and
+ * block_log_recover.c; private to src/wal.
  */
 #ifndef MR_WAL_BLOCK_REPLAY_H
 #define MR_WAL_BLOCK_REPLAY_H
@@ -28,7 +29,8 @@ struct mr_block_index {
     uint64_t first;
 };
 void mr__block_index_release(struct mr_block_index *index);
-enum mr_status mr__block_index_reserve(struct mr_block_index *index, size_t more, struct mr_error *err);
+enum mr_status mr__block_index_reserve(struct mr_block_index *index, size_t more,
+                                       struct mr_error *err);
 
 struct mr_block_segment {
     uint64_t number;
@@ -47,8 +49,9 @@ struct mr_block_replay {
     uint64_t torn_bytes;
 };
 void mr__block_replay_release(struct mr_block_replay *replay);
-enum mr_status mr__block_replay_run(struct mr_env *env, const char *dir, struct mr_block_replay *ret_replay,
-                                    struct mr_error *err);
-enum mr_status mr__block_note_segment(struct mr_block_replay *replay, uint64_t number, struct mr_error *err);
+enum mr_status mr__block_replay_run(struct mr_env *env, const char *dir,
+                                    struct mr_block_replay *ret_replay, struct mr_error *err);
+enum mr_status mr__block_note_segment(struct mr_block_replay *replay, uint64_t number,
+                                      struct mr_error *err);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * The checkpoint directory; see checkpoint.h for its layout.
  *
- * Called when a query opens (before the batch log and the state) and by the inspectors (peek).  Steps of open, in order:
+ * Called when a query opens (before the batch log and the state) and by the inspectors (peek).
+ *  Steps of open, in order:
  *
  *     1. make the directory, durably                 crash: an empty directory
  *     2. take the lock                               it is the kernel's: it ends with the process (D9, D11)
@@ -38,8 +39,8 @@ static enum mr_status no_memory(const char *dir, struct mr_error *err)
 
 /* ---------------------------------------------------------------- looking */
 
-static enum mr_status check_kind(struct mr_env *env, const char *dir, const char *name, enum mr_file_kind wanted,
-                                 bool *ret_there, struct mr_error *err)
+static enum mr_status check_kind(struct mr_env *env, const char *dir, const char *name,
+                                 enum mr_file_kind wanted, bool *ret_there, struct mr_error *err)
 {
     char *path = mr_asprintf("%s/%s", dir, name);
     struct mr_file_info info;
@@ -52,8 +53,9 @@ static enum mr_status check_kind(struct mr_env *env, const char *dir, const char
     if (status == MR_NOT_FOUND) {
         status = MR_OK;
     } else if (status == MR_OK && info.kind != wanted) {
-        status = MR_FAIL(err, MR_CORRUPT, "cannot open checkpoint '%s': '%s' is not a %s; put the original back", dir, name,
-                         wanted == MR_KIND_FILE ? "regular file" : "directory");
+        status = MR_FAIL(err, MR_CORRUPT,
+                         "cannot open checkpoint '%s': '%s' is not a %s; put the original back",
+                         dir, name, wanted == MR_KIND_FILE ? "regular file" : "directory");
     } else if (status == MR_OK) {
         *ret_there = true;
     }
@@ -75,7 +77,8 @@ static bool visit_any(const char *name, enum mr_file_kind kind, void *arg)
     return !*found;
 }
 
-static enum mr_status has_entries(struct mr_env *env, const char *dir, bool there, bool *ret_found, struct mr_error *err)
+static enum mr_status has_entries(struct mr_env *env, const char *dir, bool there, bool *ret_found,
+                                  struct mr_error *err)
 {
     *ret_found = false;
     return there ? mr_env_list(env, dir, visit_any, ret_found, err) : MR_OK;
@@ -92,8 +95,8 @@ static bool visit_log(const char *name, enum mr_file_kind kind, void *arg)
 }
 
 /* What must not be there without the identity, and what must not be without a log. */
-static enum mr_status check_entries(const struct mr_checkpoint *checkpoint, bool *ret_has_query, bool *ret_has_log,
-                                    struct mr_error *err)
+static enum mr_status check_entries(const struct mr_checkpoint *checkpoint, bool *ret_has_query,
+                                    bool *ret_has_log, struct mr_error *err)
 {
     struct mr_env *env = checkpoint->env;
     const char *dir = checkpoint->dir;
@@ -110,12 +113,17 @@ static enum mr_status check_entries(const struct mr_checkpoint *checkpoint, bool
     MR_TRY(has_entries(env, checkpoint->received_dir, there, &has_blocks, err));
     if (!*ret_has_query && (has_log || has_state || has_blocks))
         return MR_FAIL(err, MR_CORRUPT,
-                       "cannot open checkpoint '%s': the file 'query' is missing, but there is %s; restore the checkpoint "
+                       "cannot open checkpoint '%s': the file 'query' is missing, but there is %s; "
+                       "restore the checkpoint "
                        "from a copy, or use a new directory",
-                       dir, has_log ? "a log" : has_state ? "state" : "received data");
+                       dir,
+                       has_log     ? "a log"
+                       : has_state ? "state"
+                                   : "received data");
     if (!has_log && (has_state || has_blocks))
         return MR_FAIL(err, MR_CORRUPT,
-                       "cannot open checkpoint '%s': there is %s but no log; restore the checkpoint from a copy, or use a "
+                       "cannot open checkpoint '%s': there is %s but no log; restore the "
+                       "checkpoint from a copy, or use a "
                        "new directory",
                        dir, has_state ? "state" : "received data");
     *ret_has_log = has_log;
@@ -140,11 +148,12 @@ static void print_id(const uint8_t id[16], char text[37])
 
 static enum mr_status bad_identity(const char *path, const char *reason, struct mr_error *err)
 {
-    return MR_FAIL(err, MR_CORRUPT, "cannot read '%s': %s; restore the checkpoint from a copy", path, reason);
+    return MR_FAIL(err, MR_CORRUPT, "cannot read '%s': %s; restore the checkpoint from a copy",
+                   path, reason);
 }
 
-static enum mr_status parse_identity(struct mr_checkpoint *checkpoint, const char *path, const char *data, size_t size,
-                                     struct mr_error *err)
+static enum mr_status parse_identity(struct mr_checkpoint *checkpoint, const char *path,
+                                     const char *data, size_t size, struct mr_error *err)
 {
     struct mr_record record;
     struct mr_bytes bytes;
@@ -154,9 +163,11 @@ static enum mr_status parse_identity(struct mr_checkpoint *checkpoint, const cha
     uint32_t format;
 
     if (result == MR_RECORD_WRONG_ENDIAN)
-        return MR_FAIL(err, MR_VERSION, "cannot read '%s': it was written with another byte order", path);
+        return MR_FAIL(err, MR_VERSION, "cannot read '%s': it was written with another byte order",
+                       path);
     if (result != MR_RECORD_OK)
-        return bad_identity(path, size == 0 ? "the file is empty" : mr_record_result_text(result), err);
+        return bad_identity(path, size == 0 ? "the file is empty" : mr_record_result_text(result),
+                            err);
     if (record_bytes != size)
         return bad_identity(path, "foreign bytes follow its record", err);
     if (record.kind != MR_RECORD_QUERY)
@@ -165,8 +176,10 @@ static enum mr_status parse_identity(struct mr_checkpoint *checkpoint, const cha
     id = mr_bytes_take(&bytes, 16);
     format = mr_bytes_u32(&bytes);
     if (record.version != QUERY_VERSION || (!bytes.failed && format > FORMAT))
-        return MR_FAIL(err, MR_VERSION, "cannot read '%s': the checkpoint has format %" PRIu32 "; run a newer millrace", path,
-                       format);
+        return MR_FAIL(err, MR_VERSION,
+                       "cannot read '%s': the checkpoint has format %" PRIu32
+                       "; run a newer millrace",
+                       path, format);
     checkpoint->created_us = (int64_t)mr_bytes_u64(&bytes);
     checkpoint->seed = mr_bytes_u64(&bytes);
     if (bytes.failed || mr_bytes_left(&bytes) != 0)
@@ -201,7 +214,8 @@ static enum mr_status make_identity(struct mr_checkpoint *checkpoint, struct mr_
     enum mr_status status;
 
     mr_env_random(checkpoint->env, checkpoint->query_id, sizeof(checkpoint->query_id));
-    checkpoint->query_id[6] = (uint8_t)((checkpoint->query_id[6] & 0x0f) | 0x40); /* a random UUID */
+    checkpoint->query_id[6] =
+        (uint8_t)((checkpoint->query_id[6] & 0x0f) | 0x40); /* a random UUID */
     checkpoint->query_id[8] = (uint8_t)((checkpoint->query_id[8] & 0x3f) | 0x80);
     mr_env_random(checkpoint->env, &checkpoint->seed, sizeof(checkpoint->seed));
     checkpoint->created_us = mr_env_wall_us(checkpoint->env);
@@ -211,11 +225,13 @@ static enum mr_status make_identity(struct mr_checkpoint *checkpoint, struct mr_
     mr_buf_add_u64(&payload, (uint64_t)checkpoint->created_us);
     mr_buf_add_u64(&payload, checkpoint->seed);
     if (!payload.failed)
-        mr_record_append(&record, MR_RECORD_QUERY, QUERY_VERSION, 0, payload.data, payload.size, NULL);
+        mr_record_append(&record, MR_RECORD_QUERY, QUERY_VERSION, 0, payload.data, payload.size,
+                         NULL);
     if (payload.failed || record.failed)
         status = no_memory(checkpoint->dir, err);
     else
-        status = mr_durable_put(checkpoint->env, checkpoint->dir, "query", record.data, record.size, true, err);
+        status = mr_durable_put(checkpoint->env, checkpoint->dir, "query", record.data, record.size,
+                                true, err);
     mr_buf_release(&payload);
     mr_buf_release(&record);
     checkpoint->is_new = status == MR_OK;
@@ -261,7 +277,8 @@ static enum mr_status sweep(struct mr_checkpoint *checkpoint, const char *dir, s
     return MR_OK;
 }
 
-static enum mr_status sweep_below(struct mr_checkpoint *checkpoint, const char *dir, struct mr_error *err)
+static enum mr_status sweep_below(struct mr_checkpoint *checkpoint, const char *dir,
+                                  struct mr_error *err)
 {
     struct subdirs subdirs = {0};
     enum mr_status status = mr_env_list(checkpoint->env, dir, visit_subdir, &subdirs, err);
@@ -290,8 +307,8 @@ static enum mr_status sweep_all(struct mr_checkpoint *checkpoint, struct mr_erro
 
 /* ---------------------------------------------------------------- open, peek */
 
-static enum mr_status name_parts(struct mr_checkpoint *checkpoint, struct mr_env *env, const char *dir,
-                                 struct mr_error *err)
+static enum mr_status name_parts(struct mr_checkpoint *checkpoint, struct mr_env *env,
+                                 const char *dir, struct mr_error *err)
 {
     *checkpoint = (struct mr_checkpoint){.env = env};
     checkpoint->dir = mr_strdup(dir);
@@ -318,15 +335,16 @@ static enum mr_status lock_dir(struct mr_checkpoint *checkpoint, struct mr_error
 
 static enum mr_status make_dirs(struct mr_checkpoint *checkpoint, struct mr_error *err)
 {
-    const char *const dirs[] = {checkpoint->log_dir, checkpoint->state_dir, checkpoint->received_dir};
+    const char *const dirs[] = {checkpoint->log_dir, checkpoint->state_dir,
+                                checkpoint->received_dir};
 
     for (unsigned i = 0; i < MR_ARRAY_SIZE(dirs); i++)
         MR_TRY(mr_env_mkdir(checkpoint->env, dirs[i], err));
     return mr_env_sync_dir(checkpoint->env, checkpoint->dir, err);
 }
 
-enum mr_status mr_checkpoint_open(struct mr_env *env, const char *dir, struct mr_checkpoint *ret_checkpoint,
-                                  struct mr_error *err)
+enum mr_status mr_checkpoint_open(struct mr_env *env, const char *dir,
+                                  struct mr_checkpoint *ret_checkpoint, struct mr_error *err)
 {
     struct mr_checkpoint checkpoint;
     bool has_query = false, has_log = false;
@@ -347,8 +365,8 @@ done:
     return status;
 }
 
-enum mr_status mr_checkpoint_peek(struct mr_env *env, const char *dir, struct mr_checkpoint *ret_checkpoint,
-                                  struct mr_error *err)
+enum mr_status mr_checkpoint_peek(struct mr_env *env, const char *dir,
+                                  struct mr_checkpoint *ret_checkpoint, struct mr_error *err)
 {
     struct mr_checkpoint checkpoint;
     bool has_query = false, has_log = false;

@@ -6,8 +6,9 @@
  *     <checkpoint>/log/        batch log           <checkpoint>/state/      state stores
  *     <checkpoint>/received/   received blocks
  *
- * Opening refuses: logs or state without identity (B12), state without logs (B13), entries that are links, FIFOs or devices (B18),
- * newer formats (J5, MR_VERSION).  Unknown other files are ignored (B21).
+ * Opening refuses: logs or state without identity (B12), state without logs (B13), entries that are
+ * links, FIFOs or devices (B18), newer formats (J5, MR_VERSION).  Unknown other files are ignored
+ * (B21).
  */
 #ifndef MR_WAL_CHECKPOINT_H
 #define MR_WAL_CHECKPOINT_H
@@ -30,11 +31,11 @@ struct mr_checkpoint {
 };
 
 /* Creates or opens for writing: lock first (MR_BUSY names pid and host of the holder). */
-enum mr_status mr_checkpoint_open(struct mr_env *env, const char *dir, struct mr_checkpoint *ret_checkpoint,
-                                  struct mr_error *err);
+enum mr_status mr_checkpoint_open(struct mr_env *env, const char *dir,
+                                  struct mr_checkpoint *ret_checkpoint, struct mr_error *err);
 /* Opens without lock and without any write; MR_NOT_FOUND when there is none. */
-enum mr_status mr_checkpoint_peek(struct mr_env *env, const char *dir, struct mr_checkpoint *ret_checkpoint,
-                                  struct mr_error *err);
+enum mr_status mr_checkpoint_peek(struct mr_env *env, const char *dir,
+                                  struct mr_checkpoint *ret_checkpoint, struct mr_error *err);
 void mr_checkpoint_release(struct mr_checkpoint *checkpoint); /* unlocks */
 
 #endif

@@ -1,15 +1,16 @@
 /*
  * The list of live state parts; see part_list.h.
  *
- * The life of one store's parts, d = delta, S = snapshot, oldest left (a batch that makes both has its delta first):
+ * The life of one store's parts, d = delta, S = snapshot, oldest left (a batch that makes both has
+ * its delta first):
  *
  *     d d d d d S d d d          after the first snapshot: the deltas before it are the way round it
  *     d d d d d S d d d d S d    after the second: what is before the first one goes at the next prune
  *               S d d d d S d
  *                         S d d d d d ...      the second one has left retention: the first goes too
  *
- * Called by batch_log.c (each COMMIT), batch_log_recover.c (replay) and state.c.  The rule depends only on the parts and the batch, so
- * every reader comes to the same list.  Threads: the owner's.
+ * Called by batch_log.c (each COMMIT), batch_log_recover.c (replay) and state.c.  The rule depends
+ * only on the parts and the batch, so every reader comes to the same list.  Threads: the owner's.
  */
 #include "wal/part_list.h"
 
@@ -59,7 +60,8 @@ void mr_part_list_add(struct mr_part_list *list, struct mr_state_part *part)
     *part = (struct mr_state_part){0};
 }
 
-enum mr_status mr_state_part_copy(const struct mr_state_part *part, struct mr_state_part *ret_part, struct mr_error *err)
+enum mr_status mr_state_part_copy(const struct mr_state_part *part, struct mr_state_part *ret_part,
+                                  struct mr_error *err)
 {
     struct mr_state_part copy = *part;
 
@@ -74,8 +76,12 @@ enum mr_status mr_state_part_copy(const struct mr_state_part *part, struct mr_st
     return MR_OK;
 }
 
-/* True when nothing of its store before snapshot k is needed: it is the newest but one, or it is old enough to be trusted. */
-static bool cuts(const struct mr_part_list *list, uint32_t k, uint64_t batch_id, uint32_t retain_batches)
+/*
+ * True when nothing of its store before snapshot k is needed: it is the newest but one, or it is
+ * old enough to be trusted.
+ */
+static bool cuts(const struct mr_part_list *list, uint32_t k, uint64_t batch_id,
+                 uint32_t retain_batches)
 {
     const struct mr_state_part *snapshot = &list->parts[k];
 
@@ -99,7 +105,8 @@ void mr_part_list_prune(struct mr_part_list *list, uint64_t batch_id, uint32_t r
         if (!list->parts[k].is_snapshot || !cuts(list, k, batch_id, retain_batches))
             continue;
         for (uint32_t i = 0; i < k; i++) {
-            if (list->parts[i].store == NULL || strcmp(list->parts[i].store, list->parts[k].store) != 0)
+            if (list->parts[i].store == NULL ||
+                strcmp(list->parts[i].store, list->parts[k].store) != 0)
                 continue;
             if (dropped != NULL)
                 dropped(&list->parts[i], arg);

@@ -22,14 +22,14 @@
 enum { MR_RECORD_HEADER_BYTES = 24, MR_RECORD_BYTES_MAX = 1 << 30 };
 
 enum mr_record_kind {
-    MR_RECORD_SEGMENT = 1,  /* first record of a log segment */
+    MR_RECORD_SEGMENT = 1, /* first record of a log segment */
     MR_RECORD_EPOCH = 2,
     MR_RECORD_PLAN = 3,
-    MR_RECORD_DELTA = 4,    /* state delta inside the batch log */
+    MR_RECORD_DELTA = 4, /* state delta inside the batch log */
     MR_RECORD_COMMIT = 5,
-    MR_RECORD_BLOCK = 6,    /* received block */
+    MR_RECORD_BLOCK = 6,     /* received block */
     MR_RECORD_FILE_HEAD = 7, /* state files: delta, snapshot */
-    MR_RECORD_GROUP = 8,    /* one key group of a state file */
+    MR_RECORD_GROUP = 8,     /* one key group of a state file */
     MR_RECORD_FILE_FOOT = 9,
     MR_RECORD_MANIFEST = 10, /* operator manifest */
     MR_RECORD_QUERY = 11,    /* identity of the query */
@@ -63,9 +63,12 @@ struct mr_record {
 /* Appends a framed record; *ret_sum (may be NULL) gets its checksum. */
 void mr_record_append(struct mr_buf *out, enum mr_record_kind kind, uint8_t version, uint64_t chain,
                       const void *payload, size_t payload_bytes, uint64_t *ret_sum);
-/* Reads the record at the start of data; *ret_record borrows from data; *ret_size gets header + payload bytes. */
-enum mr_record_result mr_record_read(const void *data, size_t size_bytes, uint64_t chain, struct mr_record *ret_record,
-                                     size_t *ret_size);
+/*
+ * Reads the record at the start of data; *ret_record borrows from data; *ret_size gets header +
+ * payload bytes.
+ */
+enum mr_record_result mr_record_read(const void *data, size_t size_bytes, uint64_t chain,
+                                     struct mr_record *ret_record, size_t *ret_size);
 const char *mr_record_result_text(enum mr_record_result result);
 
 #endif

@@ -10,7 +10,8 @@
  *     | the head   |         |         |         | (NEXT)   |               |
  *     +------------+---------+---------+-- ... --+----------+---------------+
  *
- * A group is a run of sectors; the records in it are cut to fit, the rest of its last sector is zero:
+ * A group is a run of sectors; the records in it are cut to fit, the rest of its last sector is
+ * zero:
  *
  *     0                                         496        500        504              512
  *     +-----------------------------------------+----------+----------+----------------+
@@ -35,9 +36,9 @@
  *
  * What this proves: a file cut at any byte (its size is in the head, and the head was there before
  * the name was), any single bit flipped in any synced group, any hole in a group but the newest.
- * What it cannot prove: that a *whole sector of the newest group* was there once and is zero now. The
- * logs append a CLOSE group at a clean end and an EPOCH group at start, so what matters is the newest
- * group only between a crash and the next start.
+ * What it cannot prove: that a *whole sector of the newest group* was there once and is zero now.
+ * The logs append a CLOSE group at a clean end and an EPOCH group at start, so what matters is the
+ * newest group only between a crash and the next start.
  *
  * No synced sector is ever written again: a group starts on a new sector.
  *
@@ -104,8 +105,10 @@ static bool is_later(const uint8_t *sector, uint64_t key, uint32_t ordinal)
 
     if (tag[15] != CHECK_LAST_BYTE)
         return false;
-    found = (uint32_t)tag[0] | (uint32_t)tag[1] << 8 | (uint32_t)tag[2] << 16 | (uint32_t)tag[3] << 24;
-    place = (uint32_t)tag[4] | (uint32_t)tag[5] << 8 | (uint32_t)tag[6] << 16 | (uint32_t)tag[7] << 24;
+    found =
+        (uint32_t)tag[0] | (uint32_t)tag[1] << 8 | (uint32_t)tag[2] << 16 | (uint32_t)tag[3] << 24;
+    place =
+        (uint32_t)tag[4] | (uint32_t)tag[5] << 8 | (uint32_t)tag[6] << 16 | (uint32_t)tag[7] << 24;
     if (found <= ordinal)
         return false;
     make_tag(key, found, place >> 1, (place & 1) != 0, expected);
@@ -285,7 +288,8 @@ enum mr_status mr__segment_list(struct mr_env *env, const char *dir, const char 
         status = MR_FAIL(err, MR_NOMEM, "cannot list '%s': out of memory", dir);
     if (status == MR_OK && lister.odd[0] != '\0')
         status = MR_FAIL(err, MR_CORRUPT,
-                         "cannot read '%s/%s': it is not a regular file; put the original back", dir, lister.odd);
+                         "cannot read '%s/%s': it is not a regular file; put the original back",
+                         dir, lister.odd);
     if (status != MR_OK) {
         mr__segment_list_release(&lister.list);
         return status;
@@ -355,7 +359,8 @@ void mr__segment_release(struct mr_segment *segment)
     *segment = (struct mr_segment){0};
 }
 
-static enum mr_status read_whole(struct mr_env *env, struct mr_segment *segment, struct mr_error *err)
+static enum mr_status read_whole(struct mr_env *env, struct mr_segment *segment,
+                                 struct mr_error *err)
 {
     struct mr_file *file = NULL;
     struct mr_file_info info;
@@ -365,7 +370,8 @@ static enum mr_status read_whole(struct mr_env *env, struct mr_segment *segment,
     MR_TRY(mr_env_open(env, segment->path, MR_FILE_READ, &file, err));
     MR_TRY_GOTO(mr_env_file_info(env, file, &info, err));
     if (info.size_bytes > SEGMENT_BYTES_LIMIT) {
-        status = MR_FAIL(err, MR_CORRUPT, "cannot read '%s': %" PRIu64 " bytes are more than any segment has",
+        status = MR_FAIL(err, MR_CORRUPT,
+                         "cannot read '%s': %" PRIu64 " bytes are more than any segment has",
                          segment->path, info.size_bytes);
         goto done;
     }
@@ -381,11 +387,12 @@ done:
     return status;
 }
 
-static enum mr_status bad_head(const struct mr_segment *segment, const char *reason, struct mr_error *err)
+static enum mr_status bad_head(const struct mr_segment *segment, const char *reason,
+                               struct mr_error *err)
 {
     return MR_FAIL(err, MR_CORRUPT,
-                   "cannot read '%s' at byte 0: %s; restore the checkpoint from a copy", segment->path,
-                   reason);
+                   "cannot read '%s' at byte 0: %s; restore the checkpoint from a copy",
+                   segment->path, reason);
 }
 
 static enum mr_status check_head(struct mr_segment *segment, enum mr_segment_kind kind,
@@ -403,24 +410,26 @@ static enum mr_status check_head(struct mr_segment *segment, enum mr_segment_kin
                        segment->path);
     if (segment->size_bytes < MR_SECTOR_BYTES)
         return bad_head(segment, "the file is cut short", err);
-    if (mr__group_read(segment->data, segment->size_bytes, 0, segment->key, 0, &segment->head, &group) !=
-        MR_GROUP_WHOLE)
+    if (mr__group_read(segment->data, segment->size_bytes, 0, segment->key, 0, &segment->head,
+                       &group) != MR_GROUP_WHOLE)
         return bad_head(segment, "the head of the segment is damaged", err);
     if (segment->head.failed)
         return MR_FAIL(err, MR_NOMEM, "cannot read '%s': out of memory", segment->path);
-    fields = mr_bytes_of(segment->head.data + 8, 8); /* whatever chain it has: its reader knows better */
+    fields =
+        mr_bytes_of(segment->head.data + 8, 8); /* whatever chain it has: its reader knows better */
     result = mr_record_read(segment->head.data, segment->head.size, mr_bytes_u64(&fields),
                             &segment->record, &size);
     if (result != MR_RECORD_OK)
         return bad_head(segment, mr_record_result_text(result), err);
-    if (mr_record_read(segment->head.data + size, segment->head.size - size, 0, &segment->record, &size) !=
-        MR_RECORD_END)
+    if (mr_record_read(segment->head.data + size, segment->head.size - size, 0, &segment->record,
+                       &size) != MR_RECORD_END)
         return bad_head(segment, "the head of the segment is followed by foreign bytes", err);
     if (segment->record.kind != MR_RECORD_SEGMENT ||
         segment->record.payload.size_bytes < MR_SEGMENT_HEAD_BYTES)
         return bad_head(segment, "it is not the head of a log segment", err);
     if (segment->record.version != MR_SEGMENT_FORMAT)
-        return MR_FAIL(err, MR_VERSION, "cannot read '%s': format %u is newer than %d; run a newer millrace",
+        return MR_FAIL(err, MR_VERSION,
+                       "cannot read '%s': format %u is newer than %d; run a newer millrace",
                        segment->path, segment->record.version, MR_SEGMENT_FORMAT);
     fields = mr_bytes_of(segment->record.payload.data, MR_SEGMENT_HEAD_BYTES);
     number = mr_bytes_u64(&fields);
@@ -436,9 +445,9 @@ static enum mr_status check_head(struct mr_segment *segment, enum mr_segment_kin
     return MR_OK;
 }
 
-enum mr_status mr__segment_load(struct mr_env *env, const char *dir, const char *suffix, uint64_t number,
-                                enum mr_segment_kind kind, struct mr_segment *ret_segment,
-                                struct mr_error *err)
+enum mr_status mr__segment_load(struct mr_env *env, const char *dir, const char *suffix,
+                                uint64_t number, enum mr_segment_kind kind,
+                                struct mr_segment *ret_segment, struct mr_error *err)
 {
     struct mr_segment segment = {.number = number};
     char name[MR_SEGMENT_NAME_BYTES];

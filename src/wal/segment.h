@@ -23,7 +23,9 @@ enum {
     MR_SEGMENT_NAME_BYTES = 32, /* 20 digits, '.', suffix, NUL */
 };
 
-/* Which log a segment belongs to; part of every tag, so sectors of one log never pass in another. */
+/*
+ * Which log a segment belongs to; part of every tag, so sectors of one log never pass in another.
+ */
 enum mr_segment_kind { MR_SEGMENT_BATCH_LOG = 1, MR_SEGMENT_BLOCK_LOG = 2 };
 
 /* Secret-free key of the tags of one segment. */
@@ -50,11 +52,12 @@ struct mr_group {
 };
 
 /*
- * Reads the group `ordinal` at byte start of a segment's bytes.  A WHOLE one gives its data (records, then zeros) in out,
- * which is cleared first.
+ * Reads the group `ordinal` at byte start of a segment's bytes.  A WHOLE one gives its data
+ * (records, then zeros) in out, which is cleared first.
  */
-enum mr_group_result mr__group_read(const uint8_t *file, size_t file_bytes, uint64_t start, uint64_t key,
-                                    uint32_t ordinal, struct mr_buf *out, struct mr_group *ret_group);
+enum mr_group_result mr__group_read(const uint8_t *file, size_t file_bytes, uint64_t start,
+                                    uint64_t key, uint32_t ordinal, struct mr_buf *out,
+                                    struct mr_group *ret_group);
 
 /* Files of one log, ascending by number. */
 struct mr_segment_list {
@@ -62,18 +65,21 @@ struct mr_segment_list {
     size_t count;
 };
 void mr__segment_list_release(struct mr_segment_list *list);
-/* Only canonical names count: 20 digits and suffix; others are ignored. MR_CORRUPT when one is not a regular file. */
+/*
+ * Only canonical names count: 20 digits and suffix; others are ignored. MR_CORRUPT when one is not
+ * a regular file.
+ */
 enum mr_status mr__segment_list(struct mr_env *env, const char *dir, const char *suffix,
                                 struct mr_segment_list *ret_list, struct mr_error *err);
 void mr__segment_name(uint64_t number, const char *suffix, char name[MR_SEGMENT_NAME_BYTES]);
 
 /*
- * Makes a segment durable under its final name: zero-filled to size_bytes, with `head` (one framed SEGMENT record) as group 0.
- * A crash leaves at most a ".tmp-" name or the complete file.
+ * Makes a segment durable under its final name: zero-filled to size_bytes, with `head` (one framed
+ * SEGMENT record) as group 0. A crash leaves at most a ".tmp-" name or the complete file.
  */
-enum mr_status mr__segment_create(struct mr_env *env, const char *dir, const char *name, uint64_t size_bytes,
-                                  uint64_t key, const struct mr_buf *head, struct mr_appender **ret_appender,
-                                  struct mr_error *err);
+enum mr_status mr__segment_create(struct mr_env *env, const char *dir, const char *name,
+                                  uint64_t size_bytes, uint64_t key, const struct mr_buf *head,
+                                  struct mr_appender **ret_appender, struct mr_error *err);
 
 /* A segment in memory: bytes and the head's record, checked. */
 struct mr_segment {
@@ -82,14 +88,18 @@ struct mr_segment {
     uint64_t key;
     uint8_t *data;
     size_t size_bytes;
-    struct mr_buf head; /* data of group 0 */
+    struct mr_buf head;      /* data of group 0 */
     struct mr_record record; /* SEGMENT; borrows from head */
-    uint64_t first_group; /* byte of group 1 */
+    uint64_t first_group;    /* byte of group 1 */
 };
 void mr__segment_release(struct mr_segment *segment);
-/* Reads the file whole and checks its head: MR_CORRUPT, MR_VERSION; MR_NOT_FOUND when it was removed meanwhile. */
-enum mr_status mr__segment_load(struct mr_env *env, const char *dir, const char *suffix, uint64_t number,
-                                enum mr_segment_kind kind, struct mr_segment *ret_segment, struct mr_error *err);
+/*
+ * Reads the file whole and checks its head: MR_CORRUPT, MR_VERSION; MR_NOT_FOUND when it was
+ * removed meanwhile.
+ */
+enum mr_status mr__segment_load(struct mr_env *env, const char *dir, const char *suffix,
+                                uint64_t number, enum mr_segment_kind kind,
+                                struct mr_segment *ret_segment, struct mr_error *err);
 
 /* The fields every SEGMENT record begins with. */
 enum { MR_SEGMENT_FORMAT = 1, MR_SEGMENT_HEAD_BYTES = 8 + 8 + 16 };
@@ -98,7 +108,10 @@ void mr__segment_head_begin(struct mr_buf *payload, uint64_t number, uint64_t si
 const uint8_t *mr__segment_query_id(const struct mr_segment *segment);
 struct mr_bytes mr__segment_head_rest(const struct mr_segment *segment);
 
-/* First segments are small (a start is quick), later ones as large as asked: 256 KiB, 1 MiB, 4 MiB, ... */
+/*
+ * First segments are small (a start is quick), later ones as large as asked: 256 KiB, 1 MiB, 4 MiB,
+ * ...
+ */
 uint64_t mr__segment_size(uint64_t created_before, uint64_t segment_bytes, uint64_t head_bytes,
                           uint64_t group_bytes);
 

@@ -1,10 +1,13 @@
 /*
- * Power loss under the batch log and the state alone, with a model of what must be there (faults.md 5.4; rows A1-A17, A21, A22).
+ * Power loss under the batch log and the state alone, with a model of what must be there (faults.md
+ * 5.4; rows A1-A17, A21, A22).
  *
- * A random workload of batches runs on the simulated disk: puts and deletes in two stores, small deltas in the log, larger ones in
+ * A random workload of batches runs on the simulated disk: puts and deletes in two stores, small
+ * deltas in the log, larger ones in
  * files, snapshots, rotations, purges, one failed attempt.  The model keeps the content after every batch.  Then every state that a
- * power loss can leave after any operation is recovered and must be the model's content of some batch: not older than what was synced, not
- * newer than what was begun.  Recovery goes on with a batch, and is itself crashed in the middle, twice.
+ * power loss can leave after any operation is recovered and must be the model's content of some
+ * batch: not older than what was synced, not newer than what was begun.  Recovery goes on with a
+ * batch, and is itself crashed in the middle, twice.
  */
 #include "base/alloc.h"
 #include "env/sim.h"
@@ -19,7 +22,8 @@
 enum { KEYS = 24, BATCHES = 12, STORES = 2, HISTORY = 128 };
 
 struct content {
-    uint32_t values[STORES][KEYS]; /* 0 = the key is not there; else value and length follow from it */
+    uint32_t values[STORES]
+                   [KEYS]; /* 0 = the key is not there; else value and length follow from it */
 };
 
 struct known {
@@ -66,10 +70,11 @@ static enum mr_status open_parts(struct mr_env *env, struct parts *parts, struct
     MR_TRY(mr_checkpoint_open(env, DIR, &parts->checkpoint, err));
     memcpy(log_config.query_id, parts->checkpoint.query_id, 16);
     memcpy(state_config.query_id, parts->checkpoint.query_id, 16);
-    MR_TRY(mr_batch_log_open(env, parts->checkpoint.log_dir, &log_config, &parts->log, &parts->recovered, err));
+    MR_TRY(mr_batch_log_open(env, parts->checkpoint.log_dir, &log_config, &parts->log,
+                             &parts->recovered, err));
     state_config.epoch = parts->recovered.epoch;
-    MR_TRY(mr_state_open(env, parts->checkpoint.state_dir, parts->checkpoint.log_dir, &state_config, &parts->recovered,
-                         &parts->state, err));
+    MR_TRY(mr_state_open(env, parts->checkpoint.state_dir, parts->checkpoint.log_dir, &state_config,
+                         &parts->recovered, &parts->state, err));
     MR_TRY(mr_state_store(parts->state, "a", "test", "key", "value", &parts->stores[0], err));
     return mr_state_store(parts->state, "b/%", "test", "key", "value", &parts->stores[1], err);
 }
@@ -92,7 +97,8 @@ static void apply_batch(struct content *content, uint64_t n)
         unsigned store = next_random(&seed) % 3 == 0;
         unsigned key = next_random(&seed) % KEYS;
 
-        content->values[store][key] = next_random(&seed) % 4 == 0 ? 0 : 1 + next_random(&seed) % 1000;
+        content->values[store][key] =
+            next_random(&seed) % 4 == 0 ? 0 : 1 + next_random(&seed) % 1000;
     }
 }
 
@@ -117,12 +123,15 @@ static void change_stores(struct parts *parts, const struct content *from, const
             if (now == 0)
                 CHECK_OK(mr_store_delete(parts->stores[s], key, key_bytes, &err), &err);
             else
-                CHECK_OK(mr_store_put(parts->stores[s], key, key_bytes, value, now % 180 + 1, &err), &err);
+                CHECK_OK(mr_store_put(parts->stores[s], key, key_bytes, value, now % 180 + 1, &err),
+                         &err);
         }
     }
 }
 
-/* Also false when a part was missing and there was a way round it: a crash must not cost even that. */
+/*
+ * Also false when a part was missing and there was a way round it: a crash must not cost even that.
+ */
 static bool same_content(struct parts *parts, const struct content *content)
 {
     struct mr_state_totals totals;
@@ -141,8 +150,8 @@ static bool same_content(struct parts *parts, const struct content *content)
             bool found = mr_store_get(parts->stores[s], key, key_bytes, &value, &size);
 
             count += wanted != 0;
-            if (found != (wanted != 0) ||
-                (found && (size != wanted % 180 + 1 || value[size - 1] != (char)('a' + wanted % 26))))
+            if (found != (wanted != 0) || (found && (size != wanted % 180 + 1 ||
+                                                     value[size - 1] != (char)('a' + wanted % 26))))
                 return false;
         }
         if (mr_store_count(parts->stores[s]) != count)
@@ -157,7 +166,8 @@ static enum mr_status plan_batch(struct parts *parts, uint64_t n, struct mr_erro
 {
     char name[] = "in", end[24];
     struct mr_plan_source source = {name, NULL, end};
-    struct mr_plan plan = {.batch_id = n, .epoch = parts->recovered.epoch, .sources = &source, .source_count = 1};
+    struct mr_plan plan = {
+        .batch_id = n, .epoch = parts->recovered.epoch, .sources = &source, .source_count = 1};
 
     snprintf(end, sizeof(end), "%llu", (unsigned long long)n);
     return mr_batch_log_plan(parts->log, &plan, err);
@@ -169,7 +179,8 @@ static void know(struct model *model, struct mr_sim *sim, uint64_t committed, ui
     model->known[model->known_count++] = (struct known){mr_sim_op_count(sim), committed, planned};
 }
 
-static void commit_batch(struct parts *parts, const struct model *model, uint64_t n, uint32_t attempt)
+static void commit_batch(struct parts *parts, const struct model *model, uint64_t n,
+                         uint32_t attempt)
 {
     struct mr_commit commit = {.batch_id = n, .epoch = parts->recovered.epoch, .attempt = attempt};
     struct mr_error err = {0};
@@ -204,9 +215,12 @@ static void purge(struct parts *parts, uint64_t n)
     CHECK_OK(mr_batch_log_purge(parts->log, needed_from, &err), &err);
 }
 
-/* Runs batches [from, to): one flush for COMMIT(n) and PLAN(n + 1). PLAN(from) may be in the log already. */
-static void run_batches(struct mr_sim *sim, struct parts *parts, struct model *model, uint64_t from, uint64_t to,
-                        bool planned)
+/*
+ * Runs batches [from, to): one flush for COMMIT(n) and PLAN(n + 1). PLAN(from) may be in the log
+ * already.
+ */
+static void run_batches(struct mr_sim *sim, struct parts *parts, struct model *model, uint64_t from,
+                        uint64_t to, bool planned)
 {
     struct mr_error err = {0};
 
@@ -256,8 +270,9 @@ static void recover(struct mr_sim *after, const struct mr_sim_crash *crash, void
     planned = parts.recovered.has_plan && parts.recovered.last_plan.batch_id == committed;
     if (committed < least.committed || committed > model->batches ||
         (parts.recovered.has_plan ? parts.recovered.last_plan.batch_id + 1 : 0) < least.planned)
-        FAIL("depth %u, %s: %llu batches are committed, %llu were durable and %llu begun", model->depth, crash->text,
-             (unsigned long long)committed, (unsigned long long)least.committed, (unsigned long long)model->batches);
+        FAIL("depth %u, %s: %llu batches are committed, %llu were durable and %llu begun",
+             model->depth, crash->text, (unsigned long long)committed,
+             (unsigned long long)least.committed, (unsigned long long)model->batches);
     if (!same_content(&parts, &model->after[committed]))
         FAIL("depth %u, %s: the state is not that of %llu batches", model->depth, crash->text,
              (unsigned long long)committed);
@@ -265,7 +280,8 @@ static void recover(struct mr_sim *after, const struct mr_sim_crash *crash, void
     next = *model;
     next.depth++;
     next.states = next.known_count = 0;
-    next.known[next.known_count++] = (struct known){0, committed, planned ? committed + 1 : committed};
+    next.known[next.known_count++] =
+        (struct known){0, committed, planned ? committed + 1 : committed};
     run_batches(after, &parts, &next, committed, committed + 1, planned);
     next.batches = model->batches > committed + 1 ? model->batches : committed + 1;
     CHECK(same_content(&parts, &model->after[committed + 1]));
@@ -318,7 +334,10 @@ TEST(A3_A5_a_process_that_dies_and_then_loses_power_loses_nothing_it_relied_on)
     CHECK_OK(open_parts(mr_sim_env(sim), &parts, &err), &err);
     run_batches(sim, &parts, model, 0, 3, false);
     close_parts(&parts);
-    /* Killed at every point: what the next start sees may be in the cache only, and it must sync it before it goes on. */
+    /*
+     * Killed at every point: what the next start sees may be in the cache only, and it must sync it
+     * before it goes on.
+     */
     for (uint64_t op = 0; op <= mr_sim_op_count(sim); op++) {
         struct mr_sim *killed = mr_sim_kill(sim, op);
         struct model *next = malloc(sizeof(*next));
@@ -331,7 +350,8 @@ TEST(A3_A5_a_process_that_dies_and_then_loses_power_loses_nothing_it_relied_on)
         committed = parts.recovered.has_commit ? parts.recovered.last_commit.batch_id + 1 : 0;
         CHECK(same_content(&parts, &model->after[committed]));
         /* From here on the recovered batches are relied upon. */
-        know(next, killed, committed, parts.recovered.has_plan ? parts.recovered.last_plan.batch_id + 1 : 0);
+        know(next, killed, committed,
+             parts.recovered.has_plan ? parts.recovered.last_plan.batch_id + 1 : 0);
         run_batches(killed, &parts, next, committed, committed + 1,
                     parts.recovered.has_plan && parts.recovered.last_plan.batch_id == committed);
         close_parts(&parts);
@@ -343,7 +363,10 @@ TEST(A3_A5_a_process_that_dies_and_then_loses_power_loses_nothing_it_relied_on)
     mr_sim_free(sim);
 }
 
-/* A test that cannot fail proves nothing: a disk that lies about one sync in the workload must be caught somewhere. */
+/*
+ * A test that cannot fail proves nothing: a disk that lies about one sync in the workload must be
+ * caught somewhere.
+ */
 struct lied {
     bool caught;
     struct model *model;
@@ -361,8 +384,9 @@ static void look(struct mr_sim *after, const struct mr_sim_crash *crash, void *a
         return;
     if (open_parts(mr_sim_env(after), &parts, &err) == MR_OK) {
         committed = parts.recovered.has_commit ? parts.recovered.last_commit.batch_id + 1 : 0;
-        lied->caught = committed < least.committed || !same_content(&parts, &lied->model->after[committed]) ||
-                       (parts.recovered.has_plan ? parts.recovered.last_plan.batch_id + 1 : 0) < least.planned;
+        lied->caught =
+            committed < least.committed || !same_content(&parts, &lied->model->after[committed]) ||
+            (parts.recovered.has_plan ? parts.recovered.last_plan.batch_id + 1 : 0) < least.planned;
     } else {
         lied->caught = true;
     }
@@ -387,7 +411,8 @@ static bool is_redundant(const char *text)
 }
 
 /* Runs five batches, the nth flush of them left out (0 = none). Returns the disk. */
-static struct mr_sim *run_without_flush(uint64_t nth, struct model *model, uint64_t *ret_from, uint64_t *ret_syncs)
+static struct mr_sim *run_without_flush(uint64_t nth, struct model *model, uint64_t *ret_from,
+                                        uint64_t *ret_syncs)
 {
     struct mr_sim *sim = mr_sim_new(13);
     struct mr_error err = {0};
@@ -420,11 +445,13 @@ TEST(each_flush_that_is_left_out_is_noticed_by_these_tests)
         mr_sim_crash_everywhere(sim, 0, 24, nth, look, &lied);
         flush_text(undisturbed, from, nth, text, sizeof(text));
         if (!lied.caught && !is_redundant(text))
-            FAIL("flush %llu, '%s', can be left out and nothing is noticed", (unsigned long long)nth, text);
+            FAIL("flush %llu, '%s', can be left out and nothing is noticed",
+                 (unsigned long long)nth, text);
         noticed += lied.caught;
         mr_sim_free(sim);
     }
-    printf("# %u of %llu left-out flushes noticed; the others are redundant\n", noticed, (unsigned long long)syncs);
+    printf("# %u of %llu left-out flushes noticed; the others are redundant\n", noticed,
+           (unsigned long long)syncs);
     free(lied.model);
     mr_sim_free(undisturbed);
 }

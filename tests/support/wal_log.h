@@ -1,5 +1,6 @@
 /*
- * Helpers for tests of the logs: a tiny query that plans and commits on a simulated disk, and files that are damaged on purpose.
+ * Helpers for tests of the logs: a tiny query that plans and commits on a simulated disk, and files
+ * that are damaged on purpose.
  */
 #ifndef MR_TESTS_SUPPORT_WAL_LOG_H
 #define MR_TESTS_SUPPORT_WAL_LOG_H
@@ -28,7 +29,8 @@ static inline void make_dir(struct mr_env *env, const char *dir)
     CHECK_OK(mr_durable_mkdirs(env, dir, &err), &err);
 }
 
-static inline struct mr_batch_log *open_log(struct mr_env *env, uint64_t segment_bytes, struct mr_recovered *recovered)
+static inline struct mr_batch_log *open_log(struct mr_env *env, uint64_t segment_bytes,
+                                            struct mr_recovered *recovered)
 {
     struct mr_batch_log_config config = log_config(segment_bytes, 100);
     struct mr_batch_log *log = NULL;
@@ -64,8 +66,13 @@ static inline void log_commit(struct mr_batch_log *log, uint64_t n, size_t delta
 {
     char store[] = "counts", receipt[] = "out=done";
     char *receipts[] = {receipt};
-    struct mr_state_part part = {
-        .store = store, .version = n, .epoch = 1, .in_log = true, .size_bytes = delta_bytes, .sum = n, .key_count = n};
+    struct mr_state_part part = {.store = store,
+                                 .version = n,
+                                 .epoch = 1,
+                                 .in_log = true,
+                                 .size_bytes = delta_bytes,
+                                 .sum = n,
+                                 .key_count = n};
     struct mr_commit commit = {.batch_id = n,
                                .epoch = 1,
                                .next_watermark_us = (int64_t)n,
@@ -92,8 +99,12 @@ static inline void log_sync(struct mr_batch_log *log)
     CHECK_OK(mr_batch_log_sync(log, &err), &err);
 }
 
-/* A steady stream: PLAN(from), then [DELTA COMMIT(n) PLAN(n + 1)] for each batch; the last plan stays without commit. */
-static inline void log_batches(struct mr_batch_log *log, uint64_t from, uint64_t to, size_t delta_bytes)
+/*
+ * A steady stream: PLAN(from), then [DELTA COMMIT(n) PLAN(n + 1)] for each batch; the last plan
+ * stays without commit.
+ */
+static inline void log_batches(struct mr_batch_log *log, uint64_t from, uint64_t to,
+                               size_t delta_bytes)
 {
     log_plan(log, from);
     log_sync(log);
@@ -130,7 +141,8 @@ static inline void write_bytes(struct mr_env *env, const char *path, const void 
     struct mr_file *file = NULL;
     struct mr_error err = {0};
 
-    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_TRUNCATE, &file, &err), &err);
+    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_TRUNCATE, &file, &err),
+             &err);
     CHECK_OK(mr_env_pwrite(env, file, data, size, 0, &err), &err);
     CHECK_OK(mr_env_sync(env, file, &err), &err);
     mr_env_close(env, file);
@@ -145,7 +157,8 @@ static inline const char *segment_file(uint64_t number)
 }
 
 /* What a reading of the log says, in one comparable line; "" with the status when it is refused. */
-static inline enum mr_status log_summary(struct mr_env *env, char *text, size_t size, struct mr_error *err)
+static inline enum mr_status log_summary(struct mr_env *env, char *text, size_t size,
+                                         struct mr_error *err)
 {
     struct mr_batch_log_config config = log_config(0, 100);
     struct mr_replay_options options = {.query_id = config.query_id};
@@ -155,7 +168,8 @@ static inline enum mr_status log_summary(struct mr_env *env, char *text, size_t 
     text[0] = '\0';
     if (status != MR_OK)
         return status;
-    snprintf(text, size, "plan %" PRIu64 " %016" PRIx64 " commit %" PRIu64 " %016" PRIx64 " parts %u",
+    snprintf(text, size,
+             "plan %" PRIu64 " %016" PRIx64 " commit %" PRIu64 " %016" PRIx64 " parts %u",
              replay.position.plan_batch, replay.position.plan_sum, replay.position.commit_batch,
              replay.position.commit_sum, replay.parts.count);
     mr__replay_release(&replay);

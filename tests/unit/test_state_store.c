@@ -83,7 +83,9 @@ TEST(rollback_gives_back_every_kind_of_change)
     put(store, "changed", "new");
     put(store, "grown", "a value that needs a larger entry than the first one had");
     put(store, "twice", "a value that needs a larger entry than the first one had");
-    put(store, "twice", "and then one that needs a still larger entry, much larger than the one before it was, twice over");
+    put(store, "twice",
+        "and then one that needs a still larger entry, much larger than the one before it was, "
+        "twice over");
     CHECK_OK(mr_store_delete(store, "deleted", 7, &err), &err);
     CHECK_OK(mr_store_delete(store, "back", 4, &err), &err);
     put(store, "back", "again, and longer than it was before, so that it has to move");
@@ -284,7 +286,8 @@ static enum mr_status check_order(const struct mr_item *item, void *arg, struct 
     return MR_OK;
 }
 
-static bool check_key_order(const char *key, size_t key_bytes, const char *value, size_t value_bytes, void *arg)
+static bool check_key_order(const char *key, size_t key_bytes, const char *value,
+                            size_t value_bytes, void *arg)
 {
     struct order *order = arg;
 
@@ -305,7 +308,8 @@ TEST(scans_are_in_their_order_and_complete_even_with_equal_fragments)
     struct mr_store *store = new_store();
     struct order order = {0};
     struct mr_error err = {0};
-    unsigned count = 150000, from_there = 0; /* a few pairs of them have the same top 32 bits of the hash */
+    unsigned count = 150000,
+             from_there = 0; /* a few pairs of them have the same top 32 bits of the hash */
 
     for (unsigned i = 0; i < count; i++)
         CHECK_OK(mr_store_put(store, &i, sizeof(i), "v", 1, &err), &err);
@@ -351,7 +355,8 @@ TEST(size_classes_hold_what_they_say)
         CHECK(class >= last && class < MR_SLAB_CLASSES);
         last = class;
     }
-    CHECK(mr__slab_class((size_t)MR_STORE_VALUE_BYTES_MAX + MR_STORE_KEY_BYTES_MAX + 8) < MR_SLAB_CLASSES);
+    CHECK(mr__slab_class((size_t)MR_STORE_VALUE_BYTES_MAX + MR_STORE_KEY_BYTES_MAX + 8) <
+          MR_SLAB_CLASSES);
 }
 
 TEST(every_failing_allocation_leaves_the_store_as_it_was)
@@ -369,7 +374,8 @@ TEST(every_failing_allocation_leaves_the_store_as_it_was)
             char value[100] = {0};
 
             snprintf(key, sizeof(key), "k%u", i);
-            failed |= mr_store_put(store, key, strlen(key), value, i % sizeof(value), &err) != MR_OK;
+            failed |=
+                mr_store_put(store, key, strlen(key), value, i % sizeof(value), &err) != MR_OK;
         }
         mr_alloc_fail_at(0, false);
         mr__store_rollback(store);

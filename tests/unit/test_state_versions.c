@@ -1,4 +1,7 @@
-/* Versions of state on the disk: parts, damage to them, ways round it (faults.md A6, A7, A13, A17, B1-B7, B12-B16, B18, B21). */
+/*
+ * Versions of state on the disk: parts, damage to them, ways round it (faults.md A6, A7, A13, A17,
+ * B1-B7, B12-B16, B18, B21).
+ */
 #include "base/alloc.h"
 #include "env/sim.h"
 #include "state/internal.h"
@@ -25,7 +28,8 @@ struct options {
     uint32_t retain;
 };
 static const struct options in_files = {.inline_bytes_max = 1, .snapshot_every = 4, .retain = 100};
-static const struct options in_log = {.inline_bytes_max = 1 << 20, .snapshot_every = 4, .retain = 100};
+static const struct options in_log = {
+    .inline_bytes_max = 1 << 20, .snapshot_every = 4, .retain = 100};
 
 static void close_parts(struct parts *parts)
 {
@@ -35,10 +39,11 @@ static void close_parts(struct parts *parts)
     mr_checkpoint_release(&parts->checkpoint);
 }
 
-static enum mr_status try_open(struct mr_env *env, const struct options *options, struct parts *parts,
-                               struct mr_error *err)
+static enum mr_status try_open(struct mr_env *env, const struct options *options,
+                               struct parts *parts, struct mr_error *err)
 {
-    struct mr_batch_log_config log_config = {.segment_bytes = 1 << 20, .retain_batches = options->retain};
+    struct mr_batch_log_config log_config = {.segment_bytes = 1 << 20,
+                                             .retain_batches = options->retain};
     struct mr_state_config config = {.inline_bytes_max = options->inline_bytes_max,
                                      .snapshot_min_bytes = 1 << 20,
                                      .snapshot_ratio = 1.0,
@@ -49,12 +54,14 @@ static enum mr_status try_open(struct mr_env *env, const struct options *options
     MR_TRY(mr_checkpoint_open(env, DIR, &parts->checkpoint, err));
     memcpy(log_config.query_id, parts->checkpoint.query_id, 16);
     memcpy(config.query_id, parts->checkpoint.query_id, 16);
-    MR_TRY(mr_batch_log_open(env, parts->checkpoint.log_dir, &log_config, &parts->log, &parts->recovered, err));
+    MR_TRY(mr_batch_log_open(env, parts->checkpoint.log_dir, &log_config, &parts->log,
+                             &parts->recovered, err));
     config.epoch = parts->recovered.epoch;
-    MR_TRY(mr_state_open(env, parts->checkpoint.state_dir, parts->checkpoint.log_dir, &config, &parts->recovered,
-                         &parts->state, err));
+    MR_TRY(mr_state_open(env, parts->checkpoint.state_dir, parts->checkpoint.log_dir, &config,
+                         &parts->recovered, &parts->state, err));
     parts->next_batch = parts->recovered.has_commit ? parts->recovered.last_commit.batch_id + 1 : 0;
-    return mr_state_store(parts->state, "counts", "aggregate", "word TEXT", "n BIGINT", &parts->store, err);
+    return mr_state_store(parts->state, "counts", "aggregate", "word TEXT", "n BIGINT",
+                          &parts->store, err);
 }
 
 static void open_parts(struct mr_env *env, const struct options *options, struct parts *parts)
@@ -78,7 +85,8 @@ static void commit_attempt(struct parts *parts, uint32_t attempt)
     struct mr_commit commit = {.batch_id = parts->next_batch, .attempt = attempt};
     struct mr_error err = {0};
 
-    CHECK_OK(mr_state_prepare(parts->state, commit.batch_id, attempt, parts->log, &commit, &err), &err);
+    CHECK_OK(mr_state_prepare(parts->state, commit.batch_id, attempt, parts->log, &commit, &err),
+             &err);
     CHECK_OK(mr_batch_log_commit(parts->log, &commit, &err), &err);
     mr_state_applied(parts->state, commit.batch_id);
     CHECK_OK(mr_batch_log_sync(parts->log, &err), &err);
@@ -113,14 +121,17 @@ static bool number_is(struct mr_store *store, uint64_t key, uint64_t wanted)
     const char *value = NULL;
     size_t size = 0;
 
-    return mr_store_get(store, &key, sizeof(key), &value, &size) && size == 8 && memcmp(value, &wanted, 8) == 0;
+    return mr_store_get(store, &key, sizeof(key), &value, &size) && size == 8 &&
+           memcmp(value, &wanted, 8) == 0;
 }
 
 /* After batches 0 .. n - 1. */
 static bool is_version(struct mr_store *store, uint64_t n)
 {
-    return mr_store_count(store) == (n == 1 ? 1 : n < 4 ? n : 3) && number_is(store, 0, n - 1) &&
-           number_is(store, n - 1, n - 1);
+    return mr_store_count(store) == (n == 1  ? 1
+                                     : n < 4 ? n
+                                             : 3) &&
+           number_is(store, 0, n - 1) && number_is(store, n - 1, n - 1);
 }
 
 static struct mr_sim *make_state(const struct options *options, uint64_t batches)
@@ -189,14 +200,15 @@ static void write_file(struct mr_env *env, const char *path, const uint8_t *data
     struct mr_file *file = NULL;
     struct mr_error err = {0};
 
-    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_TRUNCATE, &file, &err), &err);
+    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_TRUNCATE, &file, &err),
+             &err);
     if (size > 0)
         CHECK_OK(mr_env_pwrite(env, file, data, size, 0, &err), &err);
     mr_env_close(env, file);
 }
 
-static enum mr_status read_state(struct mr_env *env, bool *ret_right, uint64_t version, uint64_t *ret_rebuilt,
-                                 struct mr_error *err)
+static enum mr_status read_state(struct mr_env *env, bool *ret_right, uint64_t version,
+                                 uint64_t *ret_rebuilt, struct mr_error *err)
 {
     struct mr_state *state = NULL;
     struct mr_state_totals totals;
@@ -249,7 +261,8 @@ TEST(the_same_content_is_the_same_bytes_whatever_came_before)
             if (i == 1) { /* other keys came and went, values changed their size */
                 put_number(parts.store, extra, 1);
                 CHECK_OK(mr_store_delete(parts.store, &extra, 8, &err), &err);
-                CHECK_OK(mr_store_put(parts.store, &key, 8, "a longer value before", 21, &err), &err);
+                CHECK_OK(mr_store_put(parts.store, &key, 8, "a longer value before", 21, &err),
+                         &err);
                 put_number(parts.store, key, key);
             }
         }
@@ -258,7 +271,8 @@ TEST(the_same_content_is_the_same_bytes_whatever_came_before)
         plan(&parts);
         commit_attempt(&parts, 0);
         close_parts(&parts);
-        size[i] = read_file(mr_sim_env(sims[i]), file_path("0-1-0.delta"), data[i], sizeof(data[i]));
+        size[i] =
+            read_file(mr_sim_env(sims[i]), file_path("0-1-0.delta"), data[i], sizeof(data[i]));
     }
     CHECK_EQ_UINT(size[0], size[1]);
     CHECK_EQ_MEM(data[0], data[1], size[0]);
@@ -304,17 +318,19 @@ TEST(another_schema_under_the_same_name_is_refused_with_both)
     struct parts parts;
 
     open_parts(mr_sim_env(sim), &in_log, &parts);
-    CHECK_FAILS(mr_state_store(parts.state, "counts", "aggregate", "word TEXT", "n BIGINT", &store, &err), &err, MR_CONFIG,
-                "two operators");
+    CHECK_FAILS(
+        mr_state_store(parts.state, "counts", "aggregate", "word TEXT", "n BIGINT", &store, &err),
+        &err, MR_CONFIG, "two operators");
     mr_state_close(parts.state);
     parts.state = NULL;
     struct mr_state_config config = {.epoch = 9, .retain_batches = 100};
     memcpy(config.query_id, parts.checkpoint.query_id, 16);
-    CHECK_OK(mr_state_open(parts.env, parts.checkpoint.state_dir, parts.checkpoint.log_dir, &config, &parts.recovered,
-                           &parts.state, &err),
+    CHECK_OK(mr_state_open(parts.env, parts.checkpoint.state_dir, parts.checkpoint.log_dir, &config,
+                           &parts.recovered, &parts.state, &err),
              &err);
-    CHECK_FAILS(mr_state_store(parts.state, "counts", "aggregate", "word TEXT", "n DOUBLE", &store, &err), &err, MR_CONFIG,
-                "was 'n BIGINT' and is now 'n DOUBLE'");
+    CHECK_FAILS(
+        mr_state_store(parts.state, "counts", "aggregate", "word TEXT", "n DOUBLE", &store, &err),
+        &err, MR_CONFIG, "was 'n BIGINT' and is now 'n DOUBLE'");
     close_parts(&parts);
     mr_sim_free(sim);
 }
@@ -541,7 +557,8 @@ TEST(B13_state_that_is_newer_than_the_log_is_left_alone)
     struct parts parts;
 
     write_file(env, file_path("8-1-0.delta"), data, size);
-    CHECK_FAILS(try_open(env, &in_files, &parts, &err), &err, MR_CORRUPT, "batch 8, which the log does not know");
+    CHECK_FAILS(try_open(env, &in_files, &parts, &err), &err, MR_CORRUPT,
+                "batch 8, which the log does not know");
     close_parts(&parts);
     CHECK_EQ_UINT(files(env, ".delta").count, 4);
     mr_sim_free(sim);
@@ -686,7 +703,8 @@ TEST(A14_the_identity_is_made_once)
 
     CHECK_OK(mr_checkpoint_open(mr_sim_env(sim), DIR, &first, &err), &err);
     CHECK(first.is_new);
-    CHECK_FAILS(mr_checkpoint_open(mr_sim_env(sim), DIR, &second, &err), &err, MR_BUSY, NULL); /* D9, D14 */
+    CHECK_FAILS(mr_checkpoint_open(mr_sim_env(sim), DIR, &second, &err), &err, MR_BUSY,
+                NULL); /* D9, D14 */
     CHECK_OK(mr_checkpoint_peek(mr_sim_env(sim), DIR, &second, &err), &err);
     CHECK_EQ_STR(second.query_id_text, first.query_id_text);
     CHECK_EQ_UINT(second.seed, first.seed);

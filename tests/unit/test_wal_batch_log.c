@@ -1,4 +1,7 @@
-/* The batch log: what it keeps, what it refuses, and which damage it notices (faults.md B1-B11, B16, B18-B21). */
+/*
+ * The batch log: what it keeps, what it refuses, and which damage it notices (faults.md B1-B11,
+ * B16, B18-B21).
+ */
 #include "support/wal_log.h"
 
 enum { SEGMENT_BYTES = 8192, DELTA_BYTES = 700 };
@@ -188,7 +191,8 @@ TEST(purge_keeps_the_retained_batches_and_needed_deltas)
     CHECK_OK(mr_batch_log_open(env, LOG_DIR, &config, &log, &recovered, &err), &err);
     log_batches(log, 0, 60, 0);
     CHECK_OK(mr__segment_list(env, LOG_DIR, ".log", &before, &err), &err);
-    CHECK_OK(mr_batch_log_purge(log, 0, &err), &err); /* something of batch 0 is needed: nothing goes */
+    CHECK_OK(mr_batch_log_purge(log, 0, &err),
+             &err); /* something of batch 0 is needed: nothing goes */
     CHECK_OK(mr__segment_list(env, LOG_DIR, ".log", &after, &err), &err);
     CHECK_EQ_UINT(after.count, before.count);
     mr__segment_list_release(&after);
@@ -221,9 +225,11 @@ TEST(a_part_that_was_purged_with_its_segment_stops_recovery)
     make_dir(env, LOG_DIR);
     CHECK_OK(mr_batch_log_open(env, LOG_DIR, &config, &log, &recovered, &err), &err);
     log_batches(log, 0, 60, DELTA_BYTES);
-    CHECK_OK(mr_batch_log_purge(log, UINT64_MAX, &err), &err); /* a lie: the deltas are still needed */
+    CHECK_OK(mr_batch_log_purge(log, UINT64_MAX, &err),
+             &err); /* a lie: the deltas are still needed */
     mr_batch_log_close(log);
-    CHECK_FAILS(mr_batch_log_open(env, LOG_DIR, &config, &log, &recovered, &err), &err, MR_CORRUPT, "state 'counts'");
+    CHECK_FAILS(mr_batch_log_open(env, LOG_DIR, &config, &log, &recovered, &err), &err, MR_CORRUPT,
+                "state 'counts'");
     mr_sim_free(sim);
 }
 
@@ -284,7 +290,8 @@ TEST(B3_every_flipped_bit_of_every_record_is_noticed)
             status = log_summary(env, text, sizeof(text), &err);
             if (bit < used * 8 ? status != MR_CORRUPT && status != MR_VERSION
                                : status != MR_CORRUPT && strcmp(text, intact) != 0)
-                FAIL("segment %" PRIu64 ": bit %zu flipped gives %d '%s'", number, bit, (int)status, text);
+                FAIL("segment %" PRIu64 ": bit %zu flipped gives %d '%s'", number, bit, (int)status,
+                     text);
             CHECK_OK(mr_env_pwrite(env, file, &bytes.data[bit / 8], 1, bit / 8, &err), &err);
         }
         mr_env_close(env, file);
@@ -306,7 +313,8 @@ TEST(B4_garbage_behind_the_file_is_refused)
 
     bytes.data[bytes.size] = 'x';
     write_bytes(env, segment_file(1), bytes.data, bytes.size + 1);
-    CHECK_FAILS(log_summary(env, text, sizeof(text), &err), &err, MR_CORRUPT, "bytes and was made with");
+    CHECK_FAILS(log_summary(env, text, sizeof(text), &err), &err, MR_CORRUPT,
+                "bytes and was made with");
     free(bytes.data);
     mr_sim_free(sim);
 }
@@ -335,8 +343,8 @@ TEST(B5_a_hole_anywhere_in_a_cleanly_closed_log_loses_nothing_unnoticed)
                 status = log_summary(env, text, sizeof(text), &err);
                 /* The one that may go is the CLOSE itself. */
                 if (status != MR_CORRUPT && strcmp(text, intact) != 0)
-                    FAIL("a hole of %zu at %zu in segment %" PRIu64 " gives %d '%s'", hole, at, replay.uses[k].number,
-                         (int)status, text);
+                    FAIL("a hole of %zu at %zu in segment %" PRIu64 " gives %d '%s'", hole, at,
+                         replay.uses[k].number, (int)status, text);
                 free(copy);
             }
         }
@@ -359,7 +367,8 @@ TEST(a_torn_last_flush_is_cut_and_counted)
     make_dir(env, LOG_DIR);
     log = open_log(env, 1 << 20, &recovered);
     log_batches(log, 0, 2, DELTA_BYTES);
-    after = mr_sim_kill(sim, mr_sim_op_count(sim)); /* no clean end: COMMIT(1) PLAN(2) is the last group */
+    after = mr_sim_kill(
+        sim, mr_sim_op_count(sim)); /* no clean end: COMMIT(1) PLAN(2) is the last group */
     mr_batch_log_close(log);
     mr_sim_free(sim);
     env = mr_sim_env(after);
@@ -390,7 +399,8 @@ TEST(B6_a_segment_copied_under_another_name_is_refused)
 {
     struct mr_sim *sim = make_log(14);
     struct mr_env *env = mr_sim_env(sim);
-    struct bytes first = read_bytes(env, segment_file(1)), second = read_bytes(env, segment_file(2));
+    struct bytes first = read_bytes(env, segment_file(1)),
+                 second = read_bytes(env, segment_file(2));
     struct mr_error err = {0};
     char text[200];
 
@@ -535,11 +545,14 @@ TEST(another_query_s_log_is_refused)
     struct mr_batch_log *log;
 
     config.query_id[0] ^= 1;
-    CHECK_FAILS(mr_batch_log_open(env, LOG_DIR, &config, &log, &recovered, &err), &err, MR_CORRUPT, "another query");
+    CHECK_FAILS(mr_batch_log_open(env, LOG_DIR, &config, &log, &recovered, &err), &err, MR_CORRUPT,
+                "another query");
     mr_sim_free(sim);
 }
 
-/* Writes one group of hand-made records into a fresh log, as a program with another protocol would. */
+/*
+ * Writes one group of hand-made records into a fresh log, as a program with another protocol would.
+ */
 static struct mr_sim *log_with_records(const struct mr_buf *records)
 {
     struct mr_sim *sim = mr_sim_new(1);
@@ -555,7 +568,8 @@ static struct mr_sim *log_with_records(const struct mr_buf *records)
     log = open_log(env, SEGMENT_BYTES, &recovered);
     mr_batch_log_close(log);
     replay = replay_of(env); /* a head and a CLOSE */
-    mr__group_encode(&sectors, mr__segment_key(MR_SEGMENT_BATCH_LOG, 1), replay.ordinal, records->data, records->size);
+    mr__group_encode(&sectors, mr__segment_key(MR_SEGMENT_BATCH_LOG, 1), replay.ordinal,
+                     records->data, records->size);
     CHECK_OK(mr_env_open(env, segment_file(1), MR_FILE_WRITE, &file, &err), &err);
     CHECK_OK(mr_env_pwrite(env, file, sectors.data, sectors.size, replay.tail, &err), &err);
     mr_env_close(env, file);
@@ -592,7 +606,8 @@ static uint64_t add_plan(struct mr_buf *records, uint64_t chain, uint64_t n)
     uint64_t sum = 0;
 
     mr__plan_encode(&payload, &plan);
-    mr_record_append(records, MR_RECORD_PLAN, MR_PLAN_VERSION, chain, payload.data, payload.size, &sum);
+    mr_record_append(records, MR_RECORD_PLAN, MR_PLAN_VERSION, chain, payload.data, payload.size,
+                     &sum);
     mr_buf_release(&payload);
     return sum;
 }
@@ -605,7 +620,8 @@ static uint64_t add_commit(struct mr_buf *records, uint64_t chain, uint64_t n, u
     uint64_t sum = 0;
 
     mr__commit_encode(&payload, &commit, &position);
-    mr_record_append(records, MR_RECORD_COMMIT, MR_COMMIT_VERSION, chain, payload.data, payload.size, &sum);
+    mr_record_append(records, MR_RECORD_COMMIT, MR_COMMIT_VERSION, chain, payload.data,
+                     payload.size, &sum);
     mr_buf_release(&payload);
     return sum;
 }
@@ -673,7 +689,8 @@ TEST(deltas_without_their_commit_are_refused)
     uint64_t chain = add_plan(&records, chain_of_fresh_log(), 0);
 
     mr__delta_encode(&payload, 0, "s", false, "x", 1);
-    mr_record_append(&records, MR_RECORD_DELTA, MR_DELTA_VERSION, chain, payload.data, payload.size, NULL);
+    mr_record_append(&records, MR_RECORD_DELTA, MR_DELTA_VERSION, chain, payload.data, payload.size,
+                     NULL);
     mr_buf_release(&payload);
     check_refused(&records, "deltas without their commit");
 }
@@ -687,10 +704,12 @@ TEST(a_newer_record_version_says_so)
     char text[200];
 
     mr__plan_encode(&payload, &plan);
-    mr_record_append(&records, MR_RECORD_PLAN, 2, chain_of_fresh_log(), payload.data, payload.size, NULL);
+    mr_record_append(&records, MR_RECORD_PLAN, 2, chain_of_fresh_log(), payload.data, payload.size,
+                     NULL);
     mr_buf_release(&payload);
     sim = log_with_records(&records);
-    CHECK_FAILS(log_summary(mr_sim_env(sim), text, sizeof(text), &err), &err, MR_VERSION, "newer millrace");
+    CHECK_FAILS(log_summary(mr_sim_env(sim), text, sizeof(text), &err), &err, MR_VERSION,
+                "newer millrace");
     mr_buf_release(&records);
     mr_sim_free(sim);
 }
@@ -816,11 +835,14 @@ TEST(the_walk_shows_every_record_in_order)
 
     CHECK_OK(mr_batch_log_walk(mr_sim_env(sim), LOG_DIR, NULL, NULL, &torn, &err), &err);
     CHECK_EQ_UINT(torn, 0);
-    CHECK_OK(mr_batch_log_read_delta(mr_sim_env(sim), LOG_DIR, 1, "counts", false, &data, &size, &err), &err);
+    CHECK_OK(
+        mr_batch_log_read_delta(mr_sim_env(sim), LOG_DIR, 1, "counts", false, &data, &size, &err),
+        &err);
     CHECK_EQ_UINT(size, DELTA_BYTES);
     CHECK_EQ_INT(data[0], 'b');
     mr_free(data);
-    CHECK_STATUS(mr_batch_log_read_delta(mr_sim_env(sim), LOG_DIR, 9, "counts", false, &data, &size, &err),
-                 MR_NOT_FOUND);
+    CHECK_STATUS(
+        mr_batch_log_read_delta(mr_sim_env(sim), LOG_DIR, 9, "counts", false, &data, &size, &err),
+        MR_NOT_FOUND);
     mr_sim_free(sim);
 }

@@ -1,4 +1,7 @@
-/* The received-block log: what it keeps, where it reads from, which damage it notices (faults.md A18-A21, B1-B9). */
+/*
+ * The received-block log: what it keeps, where it reads from, which damage it notices (faults.md
+ * A18-A21, B1-B9).
+ */
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "env/sim.h"
@@ -9,8 +12,8 @@
 
 #define DIR "/received"
 
-static struct mr_block_log *open_blocks(struct mr_env *env, uint64_t segment_bytes, uint64_t memory_bytes,
-                                        uint64_t min_last)
+static struct mr_block_log *open_blocks(struct mr_env *env, uint64_t segment_bytes,
+                                        uint64_t memory_bytes, uint64_t min_last)
 {
     struct mr_block_log_config config = {segment_bytes, memory_bytes, min_last, false};
     struct mr_block_log *log = NULL;
@@ -189,7 +192,8 @@ TEST(A19_a_planned_block_that_is_missing_stops_the_start)
 
     append_blocks(log, 1, 10, 1);
     mr_block_log_close(log);
-    CHECK_FAILS(mr_block_log_open(mr_sim_env(sim), DIR, &config, &log, &err), &err, MR_CORRUPT, "needs block 11");
+    CHECK_FAILS(mr_block_log_open(mr_sim_env(sim), DIR, &config, &log, &err), &err, MR_CORRUPT,
+                "needs block 11");
     mr_sim_free(sim);
 }
 
@@ -214,7 +218,8 @@ static void read_file(struct mr_env *env, const char *path, struct file_bytes *b
     struct mr_error err = {0};
 
     CHECK_OK(mr_env_open(env, path, MR_FILE_READ, &file, &err), &err);
-    CHECK_OK(mr_env_pread(env, file, bytes->data, sizeof(bytes->data), 0, &bytes->size, &err), &err);
+    CHECK_OK(mr_env_pread(env, file, bytes->data, sizeof(bytes->data), 0, &bytes->size, &err),
+             &err);
     mr_env_close(env, file);
 }
 
@@ -223,7 +228,8 @@ static void write_file(struct mr_env *env, const char *path, const uint8_t *data
     struct mr_file *file = NULL;
     struct mr_error err = {0};
 
-    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_TRUNCATE, &file, &err), &err);
+    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_TRUNCATE, &file, &err),
+             &err);
     CHECK_OK(mr_env_pwrite(env, file, data, size, 0, &err), &err);
     CHECK_OK(mr_env_sync(env, file, &err), &err);
     mr_env_close(env, file);
@@ -282,7 +288,8 @@ TEST(B2_B3_every_cut_and_every_flipped_bit_of_a_block_file_is_noticed)
             CHECK_OK(mr_env_pwrite(env, file, &flipped, 1, bit / 8, &err), &err);
             status = summary(env, &last, &err);
             if (status != MR_CORRUPT && status != MR_VERSION)
-                FAIL("'%s': bit %zu flipped gives %d, last block %" PRIu64, path, bit, (int)status, last);
+                FAIL("'%s': bit %zu flipped gives %d, last block %" PRIu64, path, bit, (int)status,
+                     last);
             CHECK_OK(mr_env_pwrite(env, file, &bytes.data[bit / 8], 1, bit / 8, &err), &err);
         }
         mr_env_close(env, file);
