@@ -109,15 +109,15 @@ static void report(void *arg, const struct mr_progress *progress)
     runner->line_open = true;
 }
 
-static enum mr_status choose_style(const char *value, enum progress_style *ret_style,
-                                   struct mr_error *err)
+static enum mr_status choose_style(const char *value, const struct mr_sql_plan *plan,
+                                   enum progress_style *ret_style, struct mr_error *err)
 {
-    /* The live line is only for people, and only where it does not tear up a table on the same
-     * terminal. */
+    /* The live line is only for people, and not where it would tear up a table on the terminal. */
+    bool tears = plan->prints && isatty(STDOUT_FILENO);
+
     *ret_style = PROGRESS_NONE;
     if (value == NULL)
-        *ret_style =
-            isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO) ? PROGRESS_LINE : PROGRESS_NONE;
+        *ret_style = isatty(STDERR_FILENO) && !tears ? PROGRESS_LINE : PROGRESS_NONE;
     else if (strcmp(value, "line") == 0)
         *ret_style = PROGRESS_LINE;
     else if (strcmp(value, "json") == 0)
@@ -177,9 +177,9 @@ static int run(const struct cli_command *command, int argc, char **argv)
     if (status == MR_OK && cli_value(command, &args, "--once") != NULL)
         status = cli_script_set(&script, "trigger", "once", &err);
     if (status == MR_OK)
-        status = choose_style(cli_value(command, &args, "--progress"), &runner.style, &err);
-    if (status == MR_OK)
         status = cli_script_plan(&script, false, &plan, &err);
+    if (status == MR_OK)
+        status = choose_style(cli_value(command, &args, "--progress"), plan, &runner.style, &err);
     if (status == MR_OK)
         status = run_query(&runner, plan, &err);
     code = status == MR_OK ? cli_finish_stdout() : cli_script_fail(&script, &err);

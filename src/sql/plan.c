@@ -206,6 +206,7 @@ static enum mr_status add_sinks(struct plan *plan)
                       output->format != NULL ? output->format->name : "", modes[output->mode],
                       output->connector->guarantee == MR_EXACTLY_ONCE ? "exactly once"
                                                                       : "at least once");
+        plan->public.prints |= strcmp(spec.connector->name, "console") == 0;
         MR_TRY(mr_graph_sink(p->graph, &spec, output->inputs, output->input_count, p->err));
     }
     return MR_OK;

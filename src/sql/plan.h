@@ -27,6 +27,7 @@ struct mr_sql_plan {
     char *
         description; /* sources, operators, state, sinks, output modes, watermark: a few lines of text */
     struct mr_options *settings;
+    bool prints; /* a sink writes to standard output */
 };
 
 /*
