@@ -20,8 +20,8 @@ int main(int argc, char **argv)
     struct mr_dstream *words = mr_flat_map(lines, MR_WORDS);
     struct mr_dstream *pairs = mr_map_to_pair(words, MR_COUNT); /* each word with 1 */
     struct mr_dstream *counts =
-        mr_reduce_by_key_and_window(pairs, MR_SQL("a + b"), MR_SQL("a - b"), MR_SECONDS(30), MR_SECONDS(10),
-                                    MR_SQL("value <> 0"));
+        mr_reduce_by_key_and_window(pairs, MR_SQL("a + b"), MR_SQL("a - b"), MR_SECONDS(30),
+                                    MR_SECONDS(10), MR_SQL("value <> 0"));
 
     mr_print(counts, 20);
     return mr_context_main(ctx);

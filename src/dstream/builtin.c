@@ -38,8 +38,8 @@ static void add_words(struct mr_column_builder *out, struct mr_slice text)
     }
 }
 
-enum mr_status mr__words(const struct mr_batch *batch, const struct mr_schema *output, struct mr_batch **ret_batch,
-                         struct mr_error *err)
+enum mr_status mr__words(const struct mr_batch *batch, const struct mr_schema *output,
+                         struct mr_batch **ret_batch, struct mr_error *err)
 {
     const struct mr_column *texts = mr_batch_column(batch, 0);
     size_t bytes = (size_t)(texts->offsets[texts->length] - texts->offsets[0]);
@@ -115,7 +115,8 @@ struct two {
 
 static enum mr_status overflow(struct mr_error *err)
 {
-    return MR_FAIL(err, MR_BAD_DATA, "the sum does not fit into its type; use DOUBLE or DECIMAL(38, 0) values");
+    return MR_FAIL(err, MR_BAD_DATA,
+                   "the sum does not fit into its type; use DOUBLE or DECIMAL(38, 0) values");
 }
 
 /* a + b, or a - b, in the type of the result. */
@@ -141,7 +142,8 @@ static enum mr_status add(const struct two *two, int64_t row, bool inverse, stru
 }
 
 /* Key bytes order like the values, whatever the type. */
-static bool first_is_better(const struct two *two, int64_t row, bool wants_max, struct mr_buf scratch[2])
+static bool first_is_better(const struct two *two, int64_t row, bool wants_max,
+                            struct mr_buf scratch[2])
 {
     size_t common;
     int order;
@@ -157,8 +159,8 @@ static bool first_is_better(const struct two *two, int64_t row, bool wants_max, 
     return wants_max ? order >= 0 : order <= 0;
 }
 
-static enum mr_status combine_row(enum mr_builtin builtin, bool inverse, const struct two *two, int64_t row,
-                                  struct mr_buf scratch[2], struct mr_error *err)
+static enum mr_status combine_row(enum mr_builtin builtin, bool inverse, const struct two *two,
+                                  int64_t row, struct mr_buf scratch[2], struct mr_error *err)
 {
     if (mr_column_is_null(two->b, row) || mr_column_is_null(two->a, row)) {
         mr_batch_builder_copy(two->out, 0, mr_column_is_null(two->b, row) ? two->a : two->b, row);
@@ -167,14 +169,15 @@ static enum mr_status combine_row(enum mr_builtin builtin, bool inverse, const s
     if (builtin == MR_BUILTIN_SUM || builtin == MR_BUILTIN_COUNT)
         return add(two, row, inverse, err);
     MR_ASSERT(!inverse);
-    mr_batch_builder_copy(two->out, 0,
-                          first_is_better(two, row, builtin == MR_BUILTIN_MAX, scratch) ? two->a : two->b, row);
+    mr_batch_builder_copy(
+        two->out, 0,
+        first_is_better(two, row, builtin == MR_BUILTIN_MAX, scratch) ? two->a : two->b, row);
     return scratch[0].failed || scratch[1].failed ? MR_FAIL(err, MR_NOMEM, "out of memory") : MR_OK;
 }
 
 enum mr_status mr__builtin_pairs(enum mr_builtin builtin, bool inverse, const struct mr_batch *a,
-                                 const struct mr_batch *b, const struct mr_schema *output, struct mr_batch **ret_batch,
-                                 struct mr_error *err)
+                                 const struct mr_batch *b, const struct mr_schema *output,
+                                 struct mr_batch **ret_batch, struct mr_error *err)
 {
     struct two two = {mr_batch_column(a, 0), mr_batch_column(b, 0), NULL};
     struct mr_buf scratch[2] = {MR_BUF_INIT, MR_BUF_INIT};
@@ -205,8 +208,8 @@ struct key_values {
     int64_t row; /* of the state */
 };
 
-static enum mr_status update_sum(const struct key_values *key, bool counts, struct mr_batch_builder *out,
-                                 struct mr_error *err)
+static enum mr_status update_sum(const struct key_values *key, bool counts,
+                                 struct mr_batch_builder *out, struct mr_error *err)
 {
     const struct mr_type *type = key->state->type;
     bool any = !mr_column_is_null(key->state, key->row);
@@ -216,7 +219,8 @@ static enum mr_status update_sum(const struct key_values *key, bool counts, stru
     if (any && type->id == MR_TYPE_DOUBLE)
         real = mr_column_double(key->state, key->row);
     else if (any)
-        whole = type->id == MR_TYPE_DECIMAL ? mr_column_decimal(key->state, key->row) : mr_column_int(key->state, key->row);
+        whole = type->id == MR_TYPE_DECIMAL ? mr_column_decimal(key->state, key->row)
+                                            : mr_column_int(key->state, key->row);
     for (int32_t i = key->from; i < key->to; i++) {
         if (!counts && mr_column_is_null(key->items, i))
             continue;
@@ -226,8 +230,9 @@ static enum mr_status update_sum(const struct key_values *key, bool counts, stru
         else if (type->id == MR_TYPE_DOUBLE)
             real += mr_column_double(key->items, i);
         else if (__builtin_add_overflow(whole,
-                                        type->id == MR_TYPE_DECIMAL ? mr_column_decimal(key->items, i)
-                                                                    : (mr_int128)mr_column_int(key->items, i),
+                                        type->id == MR_TYPE_DECIMAL
+                                            ? mr_column_decimal(key->items, i)
+                                            : (mr_int128)mr_column_int(key->items, i),
                                         &whole))
             return overflow(err);
     }
@@ -245,8 +250,8 @@ static enum mr_status update_sum(const struct key_values *key, bool counts, stru
 }
 
 /* The least or greatest of the state and the values. */
-static enum mr_status update_best(const struct key_values *key, bool wants_max, struct mr_batch_builder *out,
-                                  struct mr_error *err)
+static enum mr_status update_best(const struct key_values *key, bool wants_max,
+                                  struct mr_batch_builder *out, struct mr_error *err)
 {
     struct mr_buf best = MR_BUF_INIT, next = MR_BUF_INIT;
     const struct mr_column *from = NULL; /* where the best one is */
@@ -289,8 +294,9 @@ static enum mr_status update_best(const struct key_values *key, bool wants_max, 
     return status;
 }
 
-enum mr_status mr__builtin_update(enum mr_builtin builtin, const struct mr_batch *rows, const struct mr_schema *output,
-                                  struct mr_batch **ret_states, struct mr_error *err)
+enum mr_status mr__builtin_update(enum mr_builtin builtin, const struct mr_batch *rows,
+                                  const struct mr_schema *output, struct mr_batch **ret_states,
+                                  struct mr_error *err)
 {
     const struct mr_column *values = mr_batch_column(rows, 1);
     struct key_values key = {.items = &values->children[0], .state = mr_batch_column(rows, 2)};

@@ -14,9 +14,9 @@ static enum mr_status no_memory(struct mr_error *err)
 static const char *kind_name(const struct mr_fn *fn)
 {
     static const char *const names[] = {
-        [MR_FN_KIND_SQL] = "an SQL expression", [MR_FN_KIND_BUILTIN] = "a built-in",
+        [MR_FN_KIND_SQL] = "an SQL expression",     [MR_FN_KIND_BUILTIN] = "a built-in",
         [MR_FN_KIND_ROW] = "a function of one row", [MR_FN_KIND_BATCH] = "a function of a batch",
-        [MR_FN_KIND_TEST] = "a test of a row",  [MR_FN_KIND_REDUCE] = "a reduce function",
+        [MR_FN_KIND_TEST] = "a test of a row",      [MR_FN_KIND_REDUCE] = "a reduce function",
         [MR_FN_KIND_UPDATE] = "an update function", [MR_FN_KIND_NONE] = "no function",
     };
     return names[fn->kind];
@@ -25,8 +25,9 @@ static const char *kind_name(const struct mr_fn *fn)
 /* The refusal names what was given and what the operator takes. */
 static enum mr_status refuse(const struct mr_fn *fn, const char *takes, struct mr_error *err)
 {
-    return MR_FAIL(err, MR_CONFIG, "cannot use %s%s%s%s; use %s", kind_name(fn), fn->name != NULL ? " '" : "",
-                   fn->name != NULL ? fn->name : "", fn->name != NULL ? "'" : "", takes);
+    return MR_FAIL(err, MR_CONFIG, "cannot use %s%s%s%s; use %s", kind_name(fn),
+                   fn->name != NULL ? " '" : "", fn->name != NULL ? fn->name : "",
+                   fn->name != NULL ? "'" : "", takes);
 }
 
 static void add_name(struct mr_buf *out, const char *name)
@@ -56,8 +57,8 @@ static bool is_narrow_integer(const struct mr_type *type)
 }
 
 /* The columns a C function's result has: declared, or the operator's usual ones. */
-static enum mr_status declared_or(const struct mr_fn *fn, const struct mr_schema *usual, struct mr_schema **ret_schema,
-                                  struct mr_error *err)
+static enum mr_status declared_or(const struct mr_fn *fn, const struct mr_schema *usual,
+                                  struct mr_schema **ret_schema, struct mr_error *err)
 {
     if (fn->type != NULL)
         return mr_schema_parse(fn->type, strlen(fn->type), ret_schema, err);
@@ -70,18 +71,23 @@ static enum mr_status check_pairs(const struct mr_schema *schema, struct mr_erro
     if (mr__is_pairs(schema))
         return MR_OK;
     return MR_FAIL(err, MR_CONFIG,
-                   "the result of a pair function has the columns key and value; declare it as \"key TYPE, value TYPE\"");
+                   "the result of a pair function has the columns key and value; declare it as "
+                   "\"key TYPE, value TYPE\"");
 }
 
 /* (type of `value`, BIGINT): the usual result of map_to_pair. */
-static enum mr_status usual_pairs(const struct mr_schema *input, struct mr_schema **ret_schema, struct mr_error *err)
+static enum mr_status usual_pairs(const struct mr_schema *input, struct mr_schema **ret_schema,
+                                  struct mr_error *err)
 {
     int32_t value = mr_schema_find(input, "value", 5);
 
     if (value < 0)
-        return MR_FAIL(err, MR_CONFIG, "the input has no column 'value' to make the key of; declare the result with "
-                                       "MR_FN_AS(function, \"key TYPE, value TYPE\")");
-    struct mr__column_of columns[] = {{"key", mr__column_type(input, (uint32_t)value)}, {"value", &mr__bigint}};
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "the input has no column 'value' to make the key of; declare the result with "
+            "MR_FN_AS(function, \"key TYPE, value TYPE\")");
+    struct mr__column_of columns[] = {{"key", mr__column_type(input, (uint32_t)value)},
+                                      {"value", &mr__bigint}};
     return mr__schema_of(columns, 2, ret_schema, err);
 }
 
@@ -92,15 +98,18 @@ static enum mr_status shape_of(const struct mr_fn *fn, bool pairs, const struct 
     uint32_t count = mr_schema_field_count(found);
 
     if (pairs && count != 2)
-        return MR_FAIL(err, MR_SQL_ERROR, "a pair needs two expressions with a comma between, as in \"value, 1\"; this "
-                                          "has %u",
-                       count);
+        return MR_FAIL(
+            err, MR_SQL_ERROR,
+            "a pair needs two expressions with a comma between, as in \"value, 1\"; this "
+            "has %u",
+            count);
     if (fn->type != NULL) {
         MR_TRY(mr_schema_parse(fn->type, strlen(fn->type), ret_schema, err));
         if (mr_schema_field_count(*ret_schema) == count)
             return MR_OK;
         *ret_schema = mr_schema_unref(*ret_schema);
-        return MR_FAIL(err, MR_CONFIG, "the declared result '%s' does not have the %u columns of the expression",
+        return MR_FAIL(err, MR_CONFIG,
+                       "the declared result '%s' does not have the %u columns of the expression",
                        fn->type, count);
     }
     if (count == 1) {
@@ -110,8 +119,9 @@ static enum mr_status shape_of(const struct mr_fn *fn, bool pairs, const struct 
     if (pairs) {
         /* A literal 1 is an INTEGER to SQL; sums of them must not end at 2^31. */
         const struct mr_type *value = mr__column_type(found, 1);
-        struct mr__column_of columns[] = {{"key", mr__column_type(found, 0)},
-                                          {"value", is_narrow_integer(value) ? &mr__bigint : value}};
+        struct mr__column_of columns[] = {
+            {"key", mr__column_type(found, 0)},
+            {"value", is_narrow_integer(value) ? &mr__bigint : value}};
         return mr__schema_of(columns, 2, ret_schema, err);
     }
     *ret_schema = mr_schema_ref(found);
@@ -119,8 +129,8 @@ static enum mr_status shape_of(const struct mr_fn *fn, bool pairs, const struct 
 }
 
 /* SELECT CAST(c0 AS T) AS "name", ... FROM (<head> expression <tail>) AS t(c0, ...) */
-static char *cast_statement(const struct mr_schema *shape, const char *head, const char *expression, const char *tail,
-                            const char *table)
+static char *cast_statement(const struct mr_schema *shape, const char *head, const char *expression,
+                            const char *tail, const char *table)
 {
     struct mr_buf sql = MR_BUF_INIT;
     uint32_t count = mr_schema_field_count(shape);
@@ -140,9 +150,9 @@ static char *cast_statement(const struct mr_schema *shape, const char *head, con
 }
 
 /* The columns of an expression before they are shaped. Those of a pair may have the same name ("value, value"). */
-static enum mr_status describe_expression(struct mr__engines *engines, const char *select, bool pairs,
-                                          const struct mr_schema *input, struct mr_schema **ret_schema,
-                                          struct mr_error *err)
+static enum mr_status describe_expression(struct mr__engines *engines, const char *select,
+                                          bool pairs, const struct mr_schema *input,
+                                          struct mr_schema **ret_schema, struct mr_error *err)
 {
     char *renamed;
     enum mr_status status;
@@ -157,8 +167,9 @@ static enum mr_status describe_expression(struct mr__engines *engines, const cha
 }
 
 /* map, map_to_pair, flat_map of an expression: the same but for what stands around it. */
-static enum mr_status compile_projection(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                                         bool pairs, const char *head, const char *tail, const struct mr_schema *input,
+static enum mr_status compile_projection(struct mr__engines *engines, const char *operation,
+                                         const struct mr_fn *fn, bool pairs, const char *head,
+                                         const char *tail, const struct mr_schema *input,
                                          struct mr__function **ret_function, struct mr_error *err)
 {
     const char *table = mr__sql_table(fn->name, input);
@@ -182,8 +193,9 @@ done:
     return status;
 }
 
-enum mr_status mr__compile_map(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                               const struct mr_schema *input, struct mr__function **ret_function, struct mr_error *err)
+enum mr_status mr__compile_map(struct mr__engines *engines, const char *operation,
+                               const struct mr_fn *fn, const struct mr_schema *input,
+                               struct mr__function **ret_function, struct mr_error *err)
 {
     bool pairs = strcmp(operation, "map_to_pair") == 0;
     bool counts = pairs && fn->kind == MR_FN_KIND_BUILTIN && fn->builtin == MR_BUILTIN_COUNT;
@@ -192,11 +204,14 @@ enum mr_status mr__compile_map(struct mr__engines *engines, const char *operatio
     enum mr_status status;
 
     if (fn->kind == MR_FN_KIND_SQL)
-        return compile_projection(engines, operation, fn, pairs, "SELECT", "", input, ret_function, err);
+        return compile_projection(engines, operation, fn, pairs, "SELECT", "", input, ret_function,
+                                  err);
     if (fn->kind != MR_FN_KIND_ROW && fn->kind != MR_FN_KIND_BATCH && !counts)
-        return refuse(fn, pairs ? "MR_SQL, MR_FN of a row or batch function, or MR_COUNT (each element with 1)"
-                                : "MR_SQL or MR_FN of a row or batch function",
-                      err);
+        return refuse(
+            fn,
+            pairs ? "MR_SQL, MR_FN of a row or batch function, or MR_COUNT (each element with 1)"
+                  : "MR_SQL or MR_FN of a row or batch function",
+            err);
     if (pairs && fn->type == NULL)
         MR_TRY_GOTO(usual_pairs(input, &usual, err));
     MR_TRY_GOTO(declared_or(fn, pairs ? usual : input, &output, err));
@@ -209,20 +224,23 @@ done:
     return status;
 }
 
-enum mr_status mr__compile_flat_map(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                                    const struct mr_schema *input, struct mr__function **ret_function,
-                                    struct mr_error *err)
+enum mr_status mr__compile_flat_map(struct mr__engines *engines, const char *operation,
+                                    const struct mr_fn *fn, const struct mr_schema *input,
+                                    struct mr__function **ret_function, struct mr_error *err)
 {
     bool words = fn->kind == MR_FN_KIND_BUILTIN && fn->builtin == MR_BUILTIN_WORDS;
     struct mr_schema *output = NULL;
     enum mr_status status;
 
     if (fn->kind == MR_FN_KIND_SQL)
-        return compile_projection(engines, operation, fn, false, "SELECT unnest(", ")", input, ret_function, err);
+        return compile_projection(engines, operation, fn, false, "SELECT unnest(", ")", input,
+                                  ret_function, err);
     if (fn->kind != MR_FN_KIND_ROW && fn->kind != MR_FN_KIND_BATCH && !words)
         return refuse(fn, "MR_SQL with a list, MR_FN of a row or batch function, or MR_WORDS", err);
-    if (words && (mr_schema_field_count(input) != 1 || mr__column_type(input, 0)->id != MR_TYPE_TEXT))
-        return MR_FAIL(err, MR_CONFIG, "MR_WORDS takes a stream of texts; map it to its text first");
+    if (words &&
+        (mr_schema_field_count(input) != 1 || mr__column_type(input, 0)->id != MR_TYPE_TEXT))
+        return MR_FAIL(err, MR_CONFIG,
+                       "MR_WORDS takes a stream of texts; map it to its text first");
     MR_TRY_GOTO(declared_or(fn, input, &output, err));
     status = mr__function_new(engines, fn, operation, input, output, NULL, ret_function, err);
 done:
@@ -230,9 +248,9 @@ done:
     return status;
 }
 
-enum mr_status mr__compile_filter(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                                  const struct mr_schema *input, struct mr__function **ret_function,
-                                  struct mr_error *err)
+enum mr_status mr__compile_filter(struct mr__engines *engines, const char *operation,
+                                  const struct mr_fn *fn, const struct mr_schema *input,
+                                  struct mr__function **ret_function, struct mr_error *err)
 {
     struct mr_buf sql = MR_BUF_INIT;
     enum mr_status status;
@@ -240,7 +258,8 @@ enum mr_status mr__compile_filter(struct mr__engines *engines, const char *opera
     if (fn->kind == MR_FN_KIND_TEST)
         return mr__function_new(engines, fn, operation, input, input, NULL, ret_function, err);
     if (fn->kind != MR_FN_KIND_SQL)
-        return refuse(fn, "MR_SQL or MR_FN of a test function (bool f(const struct mr_row *, void *))", err);
+        return refuse(
+            fn, "MR_SQL or MR_FN of a test function (bool f(const struct mr_row *, void *))", err);
     mr_buf_add_str(&sql, "SELECT ");
     for (uint32_t i = 0; i < mr_schema_field_count(input); i++) {
         mr_buf_add_str(&sql, i > 0 ? ", " : "");
@@ -256,7 +275,8 @@ enum mr_status mr__compile_filter(struct mr__engines *engines, const char *opera
 }
 
 /* SELECT CAST((expression) AS T) AS "value" */
-static char *value_statement(const struct mr_fn *fn, const struct mr_type *type, const struct mr_schema *input)
+static char *value_statement(const struct mr_fn *fn, const struct mr_type *type,
+                             const struct mr_schema *input)
 {
     struct mr_buf sql = MR_BUF_INIT;
 
@@ -266,8 +286,9 @@ static char *value_statement(const struct mr_fn *fn, const struct mr_type *type,
     return mr_buf_take(&sql);
 }
 
-static enum mr_status new_value_function(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                                         const struct mr_type *type, const struct mr_schema *input,
+static enum mr_status new_value_function(struct mr__engines *engines, const char *operation,
+                                         const struct mr_fn *fn, const struct mr_type *type,
+                                         const struct mr_schema *input,
                                          struct mr__function **ret_function, struct mr_error *err)
 {
     struct mr__column_of columns[] = {{"value", type}};
@@ -295,9 +316,9 @@ static bool can_be_added(const struct mr_type *type)
     return type->id == MR_TYPE_INT64 || type->id == MR_TYPE_DOUBLE || type->id == MR_TYPE_DECIMAL;
 }
 
-enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                                  const struct mr_schema *pairs, struct mr__function **ret_function,
-                                  struct mr_error *err)
+enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *operation,
+                                  const struct mr_fn *fn, const struct mr_schema *pairs,
+                                  struct mr__function **ret_function, struct mr_error *err)
 {
     const struct mr_type *type = mr__column_type(pairs, 1);
     struct mr__column_of columns[] = {{"a", type}, {"b", type}};
@@ -307,9 +328,13 @@ enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *opera
     if (fn->kind == MR_FN_KIND_BUILTIN && fn->builtin != MR_BUILTIN_WORDS) {
         bool adds = fn->builtin == MR_BUILTIN_SUM || fn->builtin == MR_BUILTIN_COUNT;
         if (adds && !can_be_added(type))
-            return MR_FAIL(err, MR_CONFIG, "cannot add values of this type; the value must be BIGINT, DOUBLE or DECIMAL");
+            return MR_FAIL(
+                err, MR_CONFIG,
+                "cannot add values of this type; the value must be BIGINT, DOUBLE or DECIMAL");
     } else if (fn->kind != MR_FN_KIND_SQL && fn->kind != MR_FN_KIND_REDUCE) {
-        return refuse(fn, "MR_SQL over a and b, MR_FN of a reduce function, MR_SUM, MR_MIN_OF, MR_MAX_OF or MR_COUNT",
+        return refuse(fn,
+                      "MR_SQL over a and b, MR_FN of a reduce function, MR_SUM, MR_MIN_OF, "
+                      "MR_MAX_OF or MR_COUNT",
                       err);
     }
     MR_TRY(mr__schema_of(columns, 2, &input, err));
@@ -326,7 +351,8 @@ static enum mr_status update_input(const struct mr_schema *pairs, const struct m
 {
     struct mr_field item = {"item", *mr__column_type(pairs, 1)};
     struct mr_type list = {.id = MR_TYPE_LIST, .field_count = 1, .fields = &item};
-    struct mr__column_of columns[] = {{"key", mr__column_type(pairs, 0)}, {"values", &list}, {"state", state}};
+    struct mr__column_of columns[] = {
+        {"key", mr__column_type(pairs, 0)}, {"values", &list}, {"state", state}};
 
     return mr__schema_of(columns, 3, ret_schema, err);
 }
@@ -346,7 +372,8 @@ static struct mr_type state_type_of(const struct mr_type *found)
  * out is the second.
  */
 static enum mr_status find_state_type(struct mr__engines *engines, const struct mr_fn *fn,
-                                      const struct mr_schema *pairs, struct mr_schema **ret_state, struct mr_error *err)
+                                      const struct mr_schema *pairs, struct mr_schema **ret_state,
+                                      struct mr_error *err)
 {
     struct mr_type guess = state_type_of(mr__column_type(pairs, 1));
     struct mr_schema *held = NULL; /* keeps the fields of a nested guess */
@@ -359,7 +386,8 @@ static enum mr_status find_state_type(struct mr__engines *engines, const struct 
         bool same;
 
         if (status == MR_OK) {
-            sql = mr_asprintf("SELECT (\n%s\n) AS \"value\" FROM %s", fn->name, mr__sql_table(fn->name, input));
+            sql = mr_asprintf("SELECT (\n%s\n) AS \"value\" FROM %s", fn->name,
+                              mr__sql_table(fn->name, input));
             status = mr__sql_describe(engines, sql, input, &found, err);
         }
         mr_free(sql);
@@ -381,12 +409,15 @@ static enum mr_status find_state_type(struct mr__engines *engines, const struct 
         }
     }
     mr_schema_unref(held);
-    return MR_FAIL(err, MR_CONFIG, "cannot find the type of the state; cast the expression to it: CAST(... AS TYPE)");
+    return MR_FAIL(
+        err, MR_CONFIG,
+        "cannot find the type of the state; cast the expression to it: CAST(... AS TYPE)");
 }
 
 /* The state's type: declared, found, or the usual one. *ret_state has one column. */
-static enum mr_status update_state(struct mr__engines *engines, const struct mr_fn *fn, const struct mr_schema *pairs,
-                                   struct mr_schema **ret_state, struct mr_error *err)
+static enum mr_status update_state(struct mr__engines *engines, const struct mr_fn *fn,
+                                   const struct mr_schema *pairs, struct mr_schema **ret_state,
+                                   struct mr_error *err)
 {
     const struct mr_type *value = mr__column_type(pairs, 1);
     struct mr_type sum = state_type_of(value);
@@ -397,8 +428,10 @@ static enum mr_status update_state(struct mr__engines *engines, const struct mr_
         if (mr_schema_field_count(*ret_state) == 1)
             return MR_OK;
         *ret_state = mr_schema_unref(*ret_state);
-        return MR_FAIL(err, MR_CONFIG, "the state has one column; declare it as \"state TYPE\" (a STRUCT for several "
-                                       "values)");
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "the state has one column; declare it as \"state TYPE\" (a STRUCT for several "
+            "values)");
     }
     if (fn->kind == MR_FN_KIND_SQL)
         return find_state_type(engines, fn, pairs, ret_state, err);
@@ -409,24 +442,30 @@ static enum mr_status update_state(struct mr__engines *engines, const struct mr_
     return mr__schema_of(columns, 1, ret_state, err);
 }
 
-enum mr_status mr__compile_update(struct mr__engines *engines, const struct mr_fn *fn, const struct mr_schema *pairs,
-                                  struct mr__function **ret_function, struct mr_error *err)
+enum mr_status mr__compile_update(struct mr__engines *engines, const struct mr_fn *fn,
+                                  const struct mr_schema *pairs, struct mr__function **ret_function,
+                                  struct mr_error *err)
 {
     struct mr_schema *state = NULL, *input = NULL;
     bool is_builtin = fn->kind == MR_FN_KIND_BUILTIN && fn->builtin != MR_BUILTIN_WORDS;
     enum mr_status status;
 
     if (fn->kind != MR_FN_KIND_SQL && fn->kind != MR_FN_KIND_UPDATE && !is_builtin)
-        return refuse(fn, "MR_SQL over \"values\" and state, MR_FN of an update function, MR_SUM, MR_MIN_OF, MR_MAX_OF "
-                          "or MR_COUNT",
+        return refuse(fn,
+                      "MR_SQL over \"values\" and state, MR_FN of an update function, MR_SUM, "
+                      "MR_MIN_OF, MR_MAX_OF "
+                      "or MR_COUNT",
                       err);
     MR_TRY_GOTO(update_state(engines, fn, pairs, &state, err));
     if (is_builtin && fn->builtin == MR_BUILTIN_SUM && !can_be_added(mr__column_type(state, 0))) {
-        status = MR_FAIL(err, MR_CONFIG, "cannot add values of this type; the value must be BIGINT, DOUBLE or DECIMAL");
+        status =
+            MR_FAIL(err, MR_CONFIG,
+                    "cannot add values of this type; the value must be BIGINT, DOUBLE or DECIMAL");
         goto done;
     }
     MR_TRY_GOTO(update_input(pairs, mr__column_type(state, 0), &input, err));
-    status = new_value_function(engines, "update_state_by_key", fn, mr__column_type(state, 0), input, ret_function, err);
+    status = new_value_function(engines, "update_state_by_key", fn, mr__column_type(state, 0),
+                                input, ret_function, err);
 done:
     mr_schema_unref(state);
     mr_schema_unref(input);

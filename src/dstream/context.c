@@ -94,7 +94,8 @@ void mr_context_free(struct mr_context *ctx)
     mr_free(ctx);
 }
 
-struct mr_context *mr_context_get_or_create(const char *dir, struct mr_context *(*build)(void *arg), void *arg)
+struct mr_context *mr_context_get_or_create(const char *dir, struct mr_context *(*build)(void *arg),
+                                            void *arg)
 {
     struct mr_context *ctx = build(arg);
     struct mr_error err;
@@ -102,8 +103,9 @@ struct mr_context *mr_context_get_or_create(const char *dir, struct mr_context *
     if (ctx == NULL)
         return NULL;
     if (ctx->checkpoint_dir != NULL && (dir == NULL || strcmp(ctx->checkpoint_dir, dir) != 0)) {
-        MR_FAIL(&err, MR_CONFIG, "the build function chose the checkpoint directory '%s'; leave it to "
-                                 "mr_context_get_or_create",
+        MR_FAIL(&err, MR_CONFIG,
+                "the build function chose the checkpoint directory '%s'; leave it to "
+                "mr_context_get_or_create",
                 ctx->checkpoint_dir);
         mr__context_blame(ctx, "mr_context_get_or_create", &err);
         return ctx;
@@ -121,7 +123,8 @@ void mr__place(const struct mr_fn *fn, const char *operation, char *text, size_t
     if (fn->file == NULL)
         snprintf(text, size, "%s", operation);
     else
-        snprintf(text, size, "%s:%d: %s", slash != NULL ? slash + 1 : fn->file, fn->line, operation);
+        snprintf(text, size, "%s:%d: %s", slash != NULL ? slash + 1 : fn->file, fn->line,
+                 operation);
 }
 
 bool mr__context_blame(struct mr_context *ctx, const char *place, const struct mr_error *err)
@@ -154,7 +157,9 @@ bool mr__context_is_open(struct mr_context *ctx, const char *operation)
     if (state == MR_CONTEXT_INITIALIZED)
         return true;
     if (state == MR_CONTEXT_ACTIVE)
-        MR_FAIL(&err, MR_STATE, "cannot add to a context after starting it; build everything before mr_context_start");
+        MR_FAIL(
+            &err, MR_STATE,
+            "cannot add to a context after starting it; build everything before mr_context_start");
     else
         MR_FAIL(&err, MR_STATE, "cannot add to a context after stopping it; make a new one");
     return mr__context_blame(ctx, operation, &err);
@@ -258,15 +263,18 @@ static enum mr_status validate(struct mr_context *ctx, struct mr_error *err)
 {
     if (ctx->output_count == 0)
         return MR_FAIL(err, MR_CONFIG,
-                       "cannot start '%s': no output operation, so nothing to execute; add mr_print or another output",
+                       "cannot start '%s': no output operation, so nothing to execute; add "
+                       "mr_print or another output",
                        ctx->name);
     if (ctx->checkpoint_dir == NULL)
         return MR_OK;
     for (size_t i = 0; i < ctx->stream_count; i++) {
         if (ctx->streams[i]->source.volatile_only && ctx->streams[i]->wanted)
-            return MR_FAIL(err, MR_CONFIG, "cannot start '%s' with a checkpoint directory: %s is a queue stream, which "
-                                           "doesn't support checkpointing; leave the directory out or use another input",
-                           ctx->name, ctx->streams[i]->name);
+            return MR_FAIL(
+                err, MR_CONFIG,
+                "cannot start '%s' with a checkpoint directory: %s is a queue stream, which "
+                "doesn't support checkpointing; leave the directory out or use another input",
+                ctx->name, ctx->streams[i]->name);
     }
     return MR_OK;
 }
@@ -334,14 +342,17 @@ static enum mr_status activate(struct mr_context *ctx, bool *ret_started, struct
 
     *ret_started = false;
     if (state == MR_CONTEXT_STOPPED)
-        return MR_FAIL(err, MR_STATE, "cannot start '%s' again after stopping it; make a new context", ctx->name);
+        return MR_FAIL(err, MR_STATE,
+                       "cannot start '%s' again after stopping it; make a new context", ctx->name);
     if (state == MR_CONTEXT_ACTIVE) {
         mr_log(MR_LOG_WARNING, "dstream", ctx->name, -1, "the context was started already");
         return MR_OK;
     }
     if (!atomic_compare_exchange_strong(&active_context, &expected, ctx))
-        return MR_FAIL(err, MR_STATE, "cannot start '%s': another context of this process is active; stop it first",
-                       ctx->name);
+        return MR_FAIL(
+            err, MR_STATE,
+            "cannot start '%s': another context of this process is active; stop it first",
+            ctx->name);
     mr_mutex_lock(&ctx->lock);
     ctx->state = MR_CONTEXT_ACTIVE;
     mr_mutex_unlock(&ctx->lock);
@@ -429,7 +440,8 @@ void mr_context_stop(struct mr_context *ctx, bool graceful)
         return;
     state = mr_context_state(ctx);
     if (state == MR_CONTEXT_INITIALIZED) {
-        mr_log(MR_LOG_WARNING, "dstream", ctx->name, -1, "the context is stopped before it was started");
+        mr_log(MR_LOG_WARNING, "dstream", ctx->name, -1,
+               "the context is stopped before it was started");
         become_stopped(ctx, NULL);
         return;
     }
@@ -465,7 +477,8 @@ enum mr_status mr_context_await(struct mr_context *ctx, struct mr_error *err)
     return status;
 }
 
-enum mr_status mr_context_await_for(struct mr_context *ctx, int64_t timeout_ms, bool *ret_stopped, struct mr_error *err)
+enum mr_status mr_context_await_for(struct mr_context *ctx, int64_t timeout_ms, bool *ret_stopped,
+                                    struct mr_error *err)
 {
     struct mr_env *clock = mr_env_posix(); /* a real wait, whatever clock the batches have */
     int64_t end_ns = mr_env_monotonic_ns(clock) + timeout_ms * 1000000;

@@ -16,7 +16,8 @@
 
 #include <stdio.h>
 
-enum mr_status mr__emitter_init(struct mr_emitter *emitter, const struct mr_schema *schema, struct mr_error *err)
+enum mr_status mr__emitter_init(struct mr_emitter *emitter, const struct mr_schema *schema,
+                                struct mr_error *err)
 {
     *emitter = (struct mr_emitter){.column_count = mr_schema_field_count(schema)};
     return mr_batch_builder_new(schema, &emitter->builder, err);
@@ -53,7 +54,8 @@ static bool next_column(struct mr_emitter *emitter, uint32_t *ret_column)
     if (emitter->failed)
         return false;
     if (emitter->column >= emitter->column_count) {
-        fail(emitter, "the function emits more values than the row has columns; call mr_emit_end after each row");
+        fail(emitter, "the function emits more values than the row has columns; call mr_emit_end "
+                      "after each row");
         return false;
     }
     *ret_column = emitter->column++;
@@ -102,7 +104,8 @@ void mr_emit_double(struct mr_emitter *out, double value)
 void mr_emit_pair_str_int(struct mr_emitter *out, const char *key, size_t key_bytes, int64_t value)
 {
     if (out->column_count != 2 || out->column != 0) {
-        fail(out, "mr_emit_pair_str_int emits a whole pair; the result of this function is not a pair, or half of one "
+        fail(out, "mr_emit_pair_str_int emits a whole pair; the result of this function is not a "
+                  "pair, or half of one "
                   "was emitted");
         return;
     }
@@ -128,8 +131,8 @@ void mr_emit_end(struct mr_emitter *out)
     }
     out->column = 0;
     /* After a shorthand the row of one column is complete already: there is nothing to end. */
-    if (out->column_count == 1 &&
-        mr_batch_builder_column(out->builder, 0)->length == mr_batch_builder_row_count(out->builder))
+    if (out->column_count == 1 && mr_batch_builder_column(out->builder, 0)->length ==
+                                      mr_batch_builder_row_count(out->builder))
         return;
     mr_batch_builder_end_row(out->builder);
 }
@@ -154,7 +157,8 @@ enum mr_status mr__emitter_check(struct mr_emitter *emitter, struct mr_error *er
     return MR_OK;
 }
 
-enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch, struct mr_error *err)
+enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch,
+                                  struct mr_error *err)
 {
     MR_TRY(mr__emitter_check(emitter, err));
     return mr_batch_builder_finish(emitter->builder, ret_batch, err);

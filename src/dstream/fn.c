@@ -31,7 +31,8 @@ static enum mr_status no_memory(struct mr_error *err)
 
 /* ---- lists and schemas ------------------------------------------------------------------------------------------ */
 
-enum mr_status mr__batches_add(struct mr__batches *list, const struct mr_batch *batch, struct mr_error *err)
+enum mr_status mr__batches_add(struct mr__batches *list, const struct mr_batch *batch,
+                               struct mr_error *err)
 {
     if (list->count == list->capacity) {
         size_t capacity = list->capacity == 0 ? 8 : list->capacity * 2;
@@ -54,8 +55,8 @@ void mr__batches_release(struct mr__batches *list)
     *list = (struct mr__batches){0};
 }
 
-enum mr_status mr__schema_of(const struct mr__column_of *columns, uint32_t count, struct mr_schema **ret_schema,
-                             struct mr_error *err)
+enum mr_status mr__schema_of(const struct mr__column_of *columns, uint32_t count,
+                             struct mr_schema **ret_schema, struct mr_error *err)
 {
     struct mr_field fields[3];
 
@@ -72,7 +73,8 @@ const struct mr_type *mr__column_type(const struct mr_schema *schema, uint32_t c
 
 bool mr__is_pairs(const struct mr_schema *schema)
 {
-    return mr_schema_field_count(schema) == 2 && strcmp(mr_schema_field(schema, 0)->name, "key") == 0 &&
+    return mr_schema_field_count(schema) == 2 &&
+           strcmp(mr_schema_field(schema, 0)->name, "key") == 0 &&
            strcmp(mr_schema_field(schema, 1)->name, "value") == 0;
 }
 
@@ -86,8 +88,8 @@ void mr__engines_release(struct mr__engines *engines)
     }
 }
 
-static enum mr_status engine_of(struct mr__engines *engines, unsigned worker, struct mr_duck **ret_duck,
-                                struct mr_error *err)
+static enum mr_status engine_of(struct mr__engines *engines, unsigned worker,
+                                struct mr_duck **ret_duck, struct mr_error *err)
 {
     MR_ASSERT(worker < MR_DSTREAM_WORKERS_MAX);
     if (engines->ducks[worker] == NULL)
@@ -97,7 +99,8 @@ static enum mr_status engine_of(struct mr__engines *engines, unsigned worker, st
 }
 
 static enum mr_status prepare(struct mr__engines *engines, unsigned worker, const char *sql,
-                              const struct mr_schema *input, struct mr_duck_stmt **ret_stmt, struct mr_error *err)
+                              const struct mr_schema *input, struct mr_duck_stmt **ret_stmt,
+                              struct mr_error *err)
 {
     struct mr_duck_input table = {"input", input};
     struct mr_duck *duck;
@@ -106,8 +109,9 @@ static enum mr_status prepare(struct mr__engines *engines, unsigned worker, cons
     return mr_duck_prepare(duck, sql, &table, 1, ret_stmt, err);
 }
 
-enum mr_status mr__sql_describe(struct mr__engines *engines, const char *sql, const struct mr_schema *input,
-                                struct mr_schema **ret_schema, struct mr_error *err)
+enum mr_status mr__sql_describe(struct mr__engines *engines, const char *sql,
+                                const struct mr_schema *input, struct mr_schema **ret_schema,
+                                struct mr_error *err)
 {
     struct mr_duck_stmt *stmt;
 
@@ -158,8 +162,9 @@ static char *place_of(const struct mr_fn *fn, const char *operation)
     return mr_asprintf("%s:%d: %s", slash != NULL ? slash + 1 : fn->file, fn->line, operation);
 }
 
-enum mr_status mr__function_new(struct mr__engines *engines, const struct mr_fn *fn, const char *operation,
-                                const struct mr_schema *input, const struct mr_schema *output, const char *sql,
+enum mr_status mr__function_new(struct mr__engines *engines, const struct mr_fn *fn,
+                                const char *operation, const struct mr_schema *input,
+                                const struct mr_schema *output, const char *sql,
                                 struct mr__function **ret_function, struct mr_error *err)
 {
     struct mr__function *function = mr_alloc_zero(NULL, sizeof(*function));
@@ -176,7 +181,8 @@ enum mr_status mr__function_new(struct mr__engines *engines, const struct mr_fn 
     function->output = output != NULL ? mr_schema_ref(output) : NULL;
     function->sql = sql != NULL ? mr_strdup(sql) : NULL;
     if (function->place == NULL || (sql != NULL && function->sql == NULL) ||
-        (fn->name != NULL && function->fn.name == NULL) || (fn->type != NULL && function->fn.type == NULL))
+        (fn->name != NULL && function->fn.name == NULL) ||
+        (fn->type != NULL && function->fn.type == NULL))
         status = no_memory(err);
     if (status == MR_OK && sql != NULL) {
         status = prepare(engines, 0, sql, input, &function->stmts[0], err);
@@ -200,15 +206,17 @@ void mr__tell_position(struct mr_error *err)
         return;
     used = strlen(err->text);
     if (err->sql_line > 2)
-        snprintf(err->text + used, sizeof(err->text) - used, " (line %u, column %u of the expression)",
-                 err->sql_line - 1, err->sql_column);
+        snprintf(err->text + used, sizeof(err->text) - used,
+                 " (line %u, column %u of the expression)", err->sql_line - 1, err->sql_column);
     else
-        snprintf(err->text + used, sizeof(err->text) - used, " (column %u of the expression)", err->sql_column);
+        snprintf(err->text + used, sizeof(err->text) - used, " (column %u of the expression)",
+                 err->sql_column);
     err->sql_line = 0;
     err->sql_column = 0;
 }
 
-enum mr_status mr__function_blame(const struct mr__function *function, enum mr_status status, struct mr_error *err)
+enum mr_status mr__function_blame(const struct mr__function *function, enum mr_status status,
+                                  struct mr_error *err)
 {
     if (status != MR_OK && err != NULL) {
         mr__tell_position(err);
@@ -223,16 +231,16 @@ static enum mr_status keep_result(void *arg, const struct mr_batch *batch, struc
 }
 
 enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__when when,
-                                    struct mr_batch *const *batches, size_t batch_count, struct mr__batches *ret_results,
-                                    struct mr_error *err)
+                                    struct mr_batch *const *batches, size_t batch_count,
+                                    struct mr__batches *ret_results, struct mr_error *err)
 {
     struct mr_batch *const *const inputs[1] = {batches};
 
     MR_ASSERT(when.worker < MR_DSTREAM_WORKERS_MAX && function->sql != NULL);
     if (function->stmts[when.worker] == NULL)
-        MR_TRY(prepare(function->engines, when.worker, function->sql, function->input, &function->stmts[when.worker],
-                       err));
+        MR_TRY(prepare(function->engines, when.worker, function->sql, function->input,
+                       &function->stmts[when.worker], err));
     /* Results are kept and handed on later: an operator behind this one may need the same engine. */
-    return mr_duck_run(function->stmts[when.worker], inputs, &batch_count, when.batch_time_us, keep_result, ret_results,
-                       err);
+    return mr_duck_run(function->stmts[when.worker], inputs, &batch_count, when.batch_time_us,
+                       keep_result, ret_results, err);
 }

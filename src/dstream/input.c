@@ -13,8 +13,8 @@
 
 enum { OPTIONS_MAX = 128 };
 
-struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation, struct mr__source *source,
-                                     const struct mr_schema *schema)
+struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation,
+                                     struct mr__source *source, const struct mr_schema *schema)
 {
     struct mr_dstream *stream = mr__stream_new(ctx, MR__STREAM_SOURCE, operation, NULL, NULL);
 
@@ -36,12 +36,15 @@ struct given {
     const char *on_error;
 };
 
-static enum mr_status sort_out(const char *const *options, struct given *given, struct mr_error *err)
+static enum mr_status sort_out(const char *const *options, struct given *given,
+                               struct mr_error *err)
 {
     *given = (struct given){.count = 0};
     for (; options != NULL && options[0] != NULL; options += 2) {
         if (options[1] == NULL)
-            return MR_FAIL(err, MR_CONFIG, "option '%s' has no value; options are pairs: key, value, ..., NULL", options[0]);
+            return MR_FAIL(err, MR_CONFIG,
+                           "option '%s' has no value; options are pairs: key, value, ..., NULL",
+                           options[0]);
         if (strcmp(options[0], "format") == 0)
             given->format = options[1];
         else if (strcmp(options[0], "on_error") == 0)
@@ -54,17 +57,20 @@ static enum mr_status sort_out(const char *const *options, struct given *given, 
     return MR_OK;
 }
 
-static enum mr_status find_format(struct mr__source *source, const struct given *given, struct mr_error *err)
+static enum mr_status find_format(struct mr__source *source, const struct given *given,
+                                  struct mr_error *err)
 {
     const char *name = given->format != NULL ? given->format : source->connector->default_format;
 
     if (!source->connector->takes_format) {
         if (given->format != NULL)
-            return MR_FAIL(err, MR_CONFIG, "connector '%s' takes no format; leave it out", source->connector->name);
+            return MR_FAIL(err, MR_CONFIG, "connector '%s' takes no format; leave it out",
+                           source->connector->name);
         return MR_OK;
     }
     if (name == NULL)
-        return MR_FAIL(err, MR_CONFIG, "connector '%s' needs a format, such as \"format\", \"text\"",
+        return MR_FAIL(err, MR_CONFIG,
+                       "connector '%s' needs a format, such as \"format\", \"text\"",
                        source->connector->name);
     source->format = mr_format_find(name);
     if (source->format == NULL)
@@ -72,10 +78,12 @@ static enum mr_status find_format(struct mr__source *source, const struct given 
     return MR_OK;
 }
 
-static enum mr_status parse_options(struct mr__source *source, const struct given *given, struct mr_error *err)
+static enum mr_status parse_options(struct mr__source *source, const struct given *given,
+                                    struct mr_error *err)
 {
     char connector_owner[96], format_owner[96];
-    struct mr_option_table connector = {connector_owner, source->connector->options, source->connector->option_count};
+    struct mr_option_table connector = {connector_owner, source->connector->options,
+                                        source->connector->option_count};
     struct mr_option_table format = {format_owner, NULL, 0};
     const struct mr_option_table *tables[] = {&connector, &format};
 
@@ -85,11 +93,12 @@ static enum mr_status parse_options(struct mr__source *source, const struct give
         format.options = source->format->options;
         format.option_count = source->format->option_count;
     }
-    return mr_options_parse(tables, source->format != NULL ? 2 : 1, given->pairs, given->count, MR_OPTION_SOURCE,
-                            &source->options, err);
+    return mr_options_parse(tables, source->format != NULL ? 2 : 1, given->pairs, given->count,
+                            MR_OPTION_SOURCE, &source->options, err);
 }
 
-static enum mr_status parse_on_error(struct mr__source *source, const struct given *given, struct mr_error *err)
+static enum mr_status parse_on_error(struct mr__source *source, const struct given *given,
+                                     struct mr_error *err)
 {
     source->on_error = MR_ON_ERROR_FAIL;
     if (given->on_error == NULL || strcmp(given->on_error, "fail") == 0)
@@ -101,8 +110,8 @@ static enum mr_status parse_on_error(struct mr__source *source, const struct giv
 }
 
 /* Declared columns, or the connector's own, or the format's. *ret_schema is new. */
-static enum mr_status find_schema(struct mr__source *source, const char *columns, struct mr_schema **ret_schema,
-                                  struct mr_error *err)
+static enum mr_status find_schema(struct mr__source *source, const char *columns,
+                                  struct mr_schema **ret_schema, struct mr_error *err)
 {
     const struct mr_schema *fixed = NULL;
 
@@ -115,19 +124,22 @@ static enum mr_status find_schema(struct mr__source *source, const char *columns
         if (fixed == NULL && source->format != NULL && source->format->fixed_schema != NULL)
             fixed = source->format->fixed_schema();
         if (fixed == NULL)
-            return MR_FAIL(err, MR_CONFIG, "connector '%s' needs its columns declared, as in \"value VARCHAR\"",
+            return MR_FAIL(err, MR_CONFIG,
+                           "connector '%s' needs its columns declared, as in \"value VARCHAR\"",
                            source->connector->name);
         source->declared = mr_schema_ref(fixed);
         *ret_schema = mr_schema_ref(fixed);
     }
-    if (source->format != NULL && source->format->check != NULL && !source->connector->checks_columns)
+    if (source->format != NULL && source->format->check != NULL &&
+        !source->connector->checks_columns)
         return source->format->check(source->declared, source->options, false, err);
     return MR_OK;
 }
 
-static enum mr_status prepare_source(const struct mr_source_connector *connector, const char *columns,
-                                     const char *const *options, struct mr__source *source,
-                                     struct mr_schema **ret_schema, struct mr_error *err)
+static enum mr_status prepare_source(const struct mr_source_connector *connector,
+                                     const char *columns, const char *const *options,
+                                     struct mr__source *source, struct mr_schema **ret_schema,
+                                     struct mr_error *err)
 {
     struct given given;
 
@@ -140,8 +152,8 @@ static enum mr_status prepare_source(const struct mr_source_connector *connector
 }
 
 static struct mr_dstream *connect_with(struct mr_context *ctx, const char *operation,
-                                       const struct mr_source_connector *connector, const char *columns,
-                                       const char *const *options)
+                                       const struct mr_source_connector *connector,
+                                       const char *columns, const char *const *options)
 {
     struct mr__source source = {0};
     struct mr_schema *schema = NULL;
@@ -161,8 +173,9 @@ static struct mr_dstream *connect_with(struct mr_context *ctx, const char *opera
 }
 
 /* A connector of the registry. */
-static struct mr_dstream *connect_named(struct mr_context *ctx, const char *operation, const char *name,
-                                        const char *columns, const char *const *options)
+static struct mr_dstream *connect_named(struct mr_context *ctx, const char *operation,
+                                        const char *name, const char *columns,
+                                        const char *const *options)
 {
     const struct mr_source_connector *connector;
     struct mr_error err;
@@ -172,7 +185,8 @@ static struct mr_dstream *connect_named(struct mr_context *ctx, const char *oper
     connector = mr_source_find(name);
     if (connector != NULL)
         return connect_with(ctx, operation, connector, columns, options);
-    MR_FAIL(&err, MR_CONFIG, "there is no connector '%s' in this build; 'millrace options' lists them", name);
+    MR_FAIL(&err, MR_CONFIG,
+            "there is no connector '%s' in this build; 'millrace options' lists them", name);
     mr__context_blame(ctx, operation, &err);
     return NULL;
 }
@@ -185,17 +199,18 @@ struct mr_dstream *mr__connect(struct mr_context *ctx, const char *operation,
     return connect_with(ctx, operation, connector, NULL, NULL);
 }
 
-struct mr_dstream *mr_connector_stream(struct mr_context *ctx, const char *connector, const char *columns,
-                                       const char *const *options)
+struct mr_dstream *mr_connector_stream(struct mr_context *ctx, const char *connector,
+                                       const char *columns, const char *const *options)
 {
-    return connect_named(ctx, connector != NULL ? connector : "connector", connector != NULL ? connector : "", columns,
-                         options);
+    return connect_named(ctx, connector != NULL ? connector : "connector",
+                         connector != NULL ? connector : "", columns, options);
 }
 
 struct mr_dstream *mr_socket_text_stream(struct mr_context *ctx, const char *host, int port)
 {
     char port_text[16];
-    const char *options[] = {"host", host != NULL ? host : "", "port", port_text, "format", "text", NULL};
+    const char *options[] = {"host", host != NULL ? host : "", "port", port_text, "format", "text",
+                             NULL};
 
     snprintf(port_text, sizeof(port_text), "%d", port);
     return connect_named(ctx, "socket_text_stream", "socket", NULL, options);

@@ -57,7 +57,8 @@ struct mr__batches {
     size_t count;
     size_t capacity;
 };
-enum mr_status mr__batches_add(struct mr__batches *list, const struct mr_batch *batch, struct mr_error *err);
+enum mr_status mr__batches_add(struct mr__batches *list, const struct mr_batch *batch,
+                               struct mr_error *err);
 void mr__batches_release(struct mr__batches *list);
 
 /* The moment of an evaluation. */
@@ -68,24 +69,27 @@ struct mr__when {
 
 void mr__function_free(struct mr__function *function);
 /* Makes one for the expression `sql` (NULL: not SQL). Takes nothing; copies fn's texts. Returns new. */
-enum mr_status mr__function_new(struct mr__engines *engines, const struct mr_fn *fn, const char *operation,
-                                const struct mr_schema *input, const struct mr_schema *output, const char *sql,
+enum mr_status mr__function_new(struct mr__engines *engines, const struct mr_fn *fn,
+                                const char *operation, const struct mr_schema *input,
+                                const struct mr_schema *output, const char *sql,
                                 struct mr__function **ret_function, struct mr_error *err);
 /* Runs its statement over batches of its input schema, results appended in order; renamed to its output. */
 enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__when when,
-                                    struct mr_batch *const *batches, size_t batch_count, struct mr__batches *ret_results,
-                                    struct mr_error *err);
+                                    struct mr_batch *const *batches, size_t batch_count,
+                                    struct mr__batches *ret_results, struct mr_error *err);
 /* Makes the SQL position of an error a part of its text. */
 void mr__tell_position(struct mr_error *err);
 /* Puts the place in front of an error's text; returns its status. */
-enum mr_status mr__function_blame(const struct mr__function *function, enum mr_status status, struct mr_error *err);
+enum mr_status mr__function_blame(const struct mr__function *function, enum mr_status status,
+                                  struct mr_error *err);
 /* The rows for which a C test says yes. Returns new. */
-enum mr_status mr__filter_rows(struct mr__function *test, const struct mr_batch *batch, struct mr_batch **ret_batch,
-                               struct mr_error *err);
+enum mr_status mr__filter_rows(struct mr__function *test, const struct mr_batch *batch,
+                               struct mr_batch **ret_batch, struct mr_error *err);
 void mr__engines_release(struct mr__engines *engines);
 /* Schema of the columns of `SELECT sql`, for build time. *ret_schema new. */
-enum mr_status mr__sql_describe(struct mr__engines *engines, const char *sql, const struct mr_schema *input,
-                                struct mr_schema **ret_schema, struct mr_error *err);
+enum mr_status mr__sql_describe(struct mr__engines *engines, const char *sql,
+                                const struct mr_schema *input, struct mr_schema **ret_schema,
+                                struct mr_error *err);
 /* "input", or a table that has the column batch_time too when the expression names it. */
 const char *mr__sql_table(const char *expression, const struct mr_schema *input);
 
@@ -93,29 +97,31 @@ const char *mr__sql_table(const char *expression, const struct mr_schema *input)
  * Functions by operator: check the kind, find the result's columns, and compile. operation is the name for errors.
  * shape_of_pairs: exactly two columns, key and value.
  */
-enum mr_status mr__compile_map(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                               const struct mr_schema *input, struct mr__function **ret_function, struct mr_error *err);
-enum mr_status mr__compile_flat_map(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                                    const struct mr_schema *input, struct mr__function **ret_function,
-                                    struct mr_error *err);
-enum mr_status mr__compile_filter(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                                  const struct mr_schema *input, struct mr__function **ret_function,
-                                  struct mr_error *err);
+enum mr_status mr__compile_map(struct mr__engines *engines, const char *operation,
+                               const struct mr_fn *fn, const struct mr_schema *input,
+                               struct mr__function **ret_function, struct mr_error *err);
+enum mr_status mr__compile_flat_map(struct mr__engines *engines, const char *operation,
+                                    const struct mr_fn *fn, const struct mr_schema *input,
+                                    struct mr__function **ret_function, struct mr_error *err);
+enum mr_status mr__compile_filter(struct mr__engines *engines, const char *operation,
+                                  const struct mr_fn *fn, const struct mr_schema *input,
+                                  struct mr__function **ret_function, struct mr_error *err);
 /* Two values of a key to one: input (a, b) of the value's type, output one column of it. */
-enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
+enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *operation,
+                                  const struct mr_fn *fn, const struct mr_schema *pairs,
+                                  struct mr__function **ret_function, struct mr_error *err);
+/* input (key, values, state), output one column `value`, the new state. */
+enum mr_status mr__compile_update(struct mr__engines *engines, const struct mr_fn *fn,
                                   const struct mr_schema *pairs, struct mr__function **ret_function,
                                   struct mr_error *err);
-/* input (key, values, state), output one column `value`, the new state. */
-enum mr_status mr__compile_update(struct mr__engines *engines, const struct mr_fn *fn, const struct mr_schema *pairs,
-                                  struct mr__function **ret_function, struct mr_error *err);
 
 /* Schemas of one, two and three named columns with the types of others. Return new. */
 struct mr__column_of {
     const char *name;
     const struct mr_type *type;
 };
-enum mr_status mr__schema_of(const struct mr__column_of *columns, uint32_t count, struct mr_schema **ret_schema,
-                             struct mr_error *err);
+enum mr_status mr__schema_of(const struct mr__column_of *columns, uint32_t count,
+                             struct mr_schema **ret_schema, struct mr_error *err);
 bool mr__is_pairs(const struct mr_schema *schema);
 const struct mr_type *mr__column_type(const struct mr_schema *schema, uint32_t column);
 extern const struct mr_type mr__bigint;
@@ -130,40 +136,45 @@ struct mr_emitter {
     bool failed;
     char text[MR_ERROR_TEXT_BYTES];
 };
-enum mr_status mr__emitter_init(struct mr_emitter *emitter, const struct mr_schema *schema, struct mr_error *err);
+enum mr_status mr__emitter_init(struct mr_emitter *emitter, const struct mr_schema *schema,
+                                struct mr_error *err);
 void mr__emitter_release(struct mr_emitter *emitter);
 int64_t mr__emitter_rows(const struct mr_emitter *emitter);
 /* Emits a row of one null. */
 void mr__emitter_null(struct mr_emitter *emitter);
 /* MR_USER when the function said so, or left half a row. */
 enum mr_status mr__emitter_check(struct mr_emitter *emitter, struct mr_error *err);
-enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch, struct mr_error *err);
+enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch,
+                                  struct mr_error *err);
 
 /* ---- native functions (builtin.c) -------------------------------------------------------------------------------- */
 
 /* Words between white space of column 0. */
-enum mr_status mr__words(const struct mr_batch *batch, const struct mr_schema *output, struct mr_batch **ret_batch,
-                         struct mr_error *err);
+enum mr_status mr__words(const struct mr_batch *batch, const struct mr_schema *output,
+                         struct mr_batch **ret_batch, struct mr_error *err);
 /* (value, 1) for each row: the column is shared. */
 enum mr_status mr__pair_with_one(const struct mr_batch *batch, const struct mr_schema *output,
                                  struct mr_batch **ret_batch, struct mr_error *err);
 /* Row by row: one of sum, min, max of column 0 of a and b; with inverse, a - b. Null is the other one. */
 enum mr_status mr__builtin_pairs(enum mr_builtin builtin, bool inverse, const struct mr_batch *a,
-                                 const struct mr_batch *b, const struct mr_schema *output, struct mr_batch **ret_batch,
-                                 struct mr_error *err);
+                                 const struct mr_batch *b, const struct mr_schema *output,
+                                 struct mr_batch **ret_batch, struct mr_error *err);
 
 /* New states of rows (key, values, state): sum, count, min, max of the values and the state. */
-enum mr_status mr__builtin_update(enum mr_builtin builtin, const struct mr_batch *rows, const struct mr_schema *output,
-                                  struct mr_batch **ret_states, struct mr_error *err);
+enum mr_status mr__builtin_update(enum mr_builtin builtin, const struct mr_batch *rows,
+                                  const struct mr_schema *output, struct mr_batch **ret_states,
+                                  struct mr_error *err);
 
 /* ---- reducing (reduce.c) ----------------------------------------------------------------------------------------- */
 
 /* Row by row: f(a, b); a and b have one column each and the same number of rows, as the result does. Returns new. */
-enum mr_status mr__reduce_pairs(struct mr__function *reduce, struct mr__when when, const struct mr_batch *a,
-                                const struct mr_batch *b, struct mr_batch **ret_batch, struct mr_error *err);
+enum mr_status mr__reduce_pairs(struct mr__function *reduce, struct mr__when when,
+                                const struct mr_batch *a, const struct mr_batch *b,
+                                struct mr_batch **ret_batch, struct mr_error *err);
 /* One row per key, in key order (row_codec), out of rows (key, value) in any number of batches. NULL when there are none. */
-enum mr_status mr__reduce_rows(struct mr__function *reduce, struct mr__when when, struct mr_batch *const *batches,
-                               size_t batch_count, const struct mr_schema *pairs, struct mr_batch **ret_batch,
+enum mr_status mr__reduce_rows(struct mr__function *reduce, struct mr__when when,
+                               struct mr_batch *const *batches, size_t batch_count,
+                               const struct mr_schema *pairs, struct mr_batch **ret_batch,
                                struct mr_error *err);
 
 /* Which rows belong to which key: rows of keys in order. */
@@ -176,46 +187,54 @@ struct mr__grouping {
     size_t *key_bytes;
     struct mr_arena arena;
 };
-enum mr_status mr__group(struct mr_batch *const *batches, size_t batch_count, const struct mr_schema *pairs,
-                         struct mr__grouping *ret_grouping, struct mr_error *err);
+enum mr_status mr__group(struct mr_batch *const *batches, size_t batch_count,
+                         const struct mr_schema *pairs, struct mr__grouping *ret_grouping,
+                         struct mr_error *err);
 void mr__grouping_release(struct mr__grouping *grouping);
 
 /* ---- batches kept in state (slices.c) ---------------------------------------------------------------------------- */
 
 /* A store whose key is (batch time, chunk): what a window still needs of each batch. */
-enum mr_status mr__slices_put(struct mr_store *store, int64_t time_us, struct mr_batch *const *batches,
-                              size_t batch_count, struct mr_error *err);
+enum mr_status mr__slices_put(struct mr_store *store, int64_t time_us,
+                              struct mr_batch *const *batches, size_t batch_count,
+                              struct mr_error *err);
 /* Batches with from_us < time <= to_us, oldest first, appended to list. */
-enum mr_status mr__slices_get(const struct mr_store *store, const struct mr_schema *schema, int64_t from_us,
-                              int64_t to_us, struct mr__batches *list, struct mr_error *err);
+enum mr_status mr__slices_get(const struct mr_store *store, const struct mr_schema *schema,
+                              int64_t from_us, int64_t to_us, struct mr__batches *list,
+                              struct mr_error *err);
 /* Forgets times up to to_us. */
 enum mr_status mr__slices_drop(struct mr_store *store, int64_t to_us, struct mr_error *err);
 
 /* One value (one column of a row) as state bytes, and back. */
 void mr__value_put(struct mr_buf *out, const struct mr_column *column, int64_t row);
-enum mr_status mr__value_get(const char *value, size_t value_bytes, struct mr_batch_builder *builder, uint32_t column,
+enum mr_status mr__value_get(const char *value, size_t value_bytes,
+                             struct mr_batch_builder *builder, uint32_t column,
                              struct mr_error *err);
-enum mr_status mr__key_get(const char *key, size_t key_bytes, struct mr_batch_builder *builder, uint32_t column,
-                           struct mr_error *err);
+enum mr_status mr__key_get(const char *key, size_t key_bytes, struct mr_batch_builder *builder,
+                           uint32_t column, struct mr_error *err);
 /* The two kinds of stores, opened under a name; their columns are kept with them and compared. */
 enum mr_status mr__values_open(struct mr_state *state, const char *name, const char *kind,
-                               const struct mr_schema *pairs, struct mr_store **ret_store, struct mr_error *err);
-enum mr_status mr__slices_open(struct mr_state *state, const char *name, const struct mr_schema *schema,
-                               struct mr_store **ret_store, struct mr_error *err);
+                               const struct mr_schema *pairs, struct mr_store **ret_store,
+                               struct mr_error *err);
+enum mr_status mr__slices_open(struct mr_state *state, const char *name,
+                               const struct mr_schema *schema, struct mr_store **ret_store,
+                               struct mr_error *err);
 
 /* ---- operators: made by lower.c, freed by the graph -------------------------------------------------------------- */
 
 struct mr_context;
 /* is_flat: any number of results per element, else exactly one (filters are flat). */
-enum mr_status mr__map_op(struct mr__function *function, bool is_flat, struct mr_map_op *ret_op, struct mr_error *err);
+enum mr_status mr__map_op(struct mr__function *function, bool is_flat, struct mr_map_op *ret_op,
+                          struct mr_error *err);
 /* Partial: in tasks. Then the fold over all tasks. Neither keeps anything between batches. */
 enum mr_status mr__reduce_partial_op(struct mr__function *reduce, const struct mr_schema *pairs,
                                      struct mr_map_op *ret_op, struct mr_error *err);
 enum mr_status mr__reduce_fold_op(struct mr__function *reduce, const struct mr_schema *pairs,
                                   struct mr_fold_op *ret_op, struct mr_error *err);
 /* Merges the aggregate buffers of mr_op_aggregate_partial (schema partials) into pairs (output). */
-enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec, const struct mr_schema *partials,
-                                   const struct mr_schema *output, struct mr_fold_op *ret_op, struct mr_error *err);
+enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec,
+                                   const struct mr_schema *partials, const struct mr_schema *output,
+                                   struct mr_fold_op *ret_op, struct mr_error *err);
 void mr__union_op(struct mr_fold_op *ret_op);
 
 struct mr__window {
@@ -229,9 +248,11 @@ int64_t mr__next_firing(const struct mr_context *ctx, int64_t slide_us, int64_t 
 enum mr_status mr__window_op(const struct mr__window *window, const struct mr_schema *schema,
                              struct mr_fold_op *ret_op, struct mr_error *err);
 enum mr_status mr__inverse_op(const struct mr__window *window, const struct mr_schema *pairs,
-                              struct mr__function *reduce, struct mr__function *inverse, struct mr__function *filter,
-                              struct mr_fold_op *ret_op, struct mr_error *err);
-enum mr_status mr__update_op(struct mr__function *update, const char *name, const struct mr_schema *pairs,
-                             const struct mr_schema *output, struct mr_fold_op *ret_op, struct mr_error *err);
+                              struct mr__function *reduce, struct mr__function *inverse,
+                              struct mr__function *filter, struct mr_fold_op *ret_op,
+                              struct mr_error *err);
+enum mr_status mr__update_op(struct mr__function *update, const char *name,
+                             const struct mr_schema *pairs, const struct mr_schema *output,
+                             struct mr_fold_op *ret_op, struct mr_error *err);
 
 #endif

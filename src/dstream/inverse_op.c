@@ -58,8 +58,8 @@ static enum mr_status inverse_open(void *pointer, struct mr_state *state, struct
 }
 
 /* One row per key out of batches (from, to]; *ret_rows NULL when there is nothing. */
-static enum mr_status reduce_range(struct inverse_op *op, struct mr__when when, int64_t from_us, int64_t to_us,
-                                   struct mr_batch **ret_rows, struct mr_error *err)
+static enum mr_status reduce_range(struct inverse_op *op, struct mr__when when, int64_t from_us,
+                                   int64_t to_us, struct mr_batch **ret_rows, struct mr_error *err)
 {
     struct mr__batches list = {0};
     enum mr_status status;
@@ -80,7 +80,8 @@ struct step {
     struct mr_buf keys;              /* encoded, one block a row */
 };
 
-static enum mr_status step_begin(struct step *step, const struct mr_schema *value, struct mr_error *err)
+static enum mr_status step_begin(struct step *step, const struct mr_schema *value,
+                                 struct mr_error *err)
 {
     MR_TRY(mr_batch_builder_new(value, &step->base, err));
     return mr_batch_builder_new(value, &step->change, err);
@@ -93,8 +94,8 @@ static void step_end(struct step *step)
     mr_buf_release(&step->keys);
 }
 
-static enum mr_status put_value(struct inverse_op *op, const char *key, size_t key_bytes, const struct mr_column *values,
-                                int64_t row, struct mr_error *err)
+static enum mr_status put_value(struct inverse_op *op, const char *key, size_t key_bytes,
+                                const struct mr_column *values, int64_t row, struct mr_error *err)
 {
     struct mr_buf value = MR_BUF_INIT;
     enum mr_status status;
@@ -107,8 +108,8 @@ static enum mr_status put_value(struct inverse_op *op, const char *key, size_t k
 }
 
 /* Collects the keys of changes that have a value; the others take the change as their value, when it enters. */
-static enum mr_status collect(struct inverse_op *op, const struct mr_batch *changes, bool entering, struct step *step,
-                              struct mr_error *err)
+static enum mr_status collect(struct inverse_op *op, const struct mr_batch *changes, bool entering,
+                              struct step *step, struct mr_error *err)
 {
     const struct mr_column *keys = mr_batch_column(changes, 0);
     const struct mr_column *values = mr_batch_column(changes, 1);
@@ -139,8 +140,8 @@ static enum mr_status collect(struct inverse_op *op, const struct mr_batch *chan
     return status;
 }
 
-static enum mr_status apply_step(struct inverse_op *op, struct mr__function *function, bool inverse, struct mr__when when,
-                                 struct step *step, struct mr_error *err)
+static enum mr_status apply_step(struct inverse_op *op, struct mr__function *function, bool inverse,
+                                 struct mr__when when, struct step *step, struct mr_error *err)
 {
     struct mr_batch *base = NULL, *change = NULL, *results = NULL;
     struct mr_bytes keys = mr_bytes_of(step->keys.data, step->keys.size);
@@ -151,7 +152,8 @@ static enum mr_status apply_step(struct inverse_op *op, struct mr__function *fun
     if (mr_batch_row_count(base) == 0)
         goto done;
     if (inverse && function->fn.kind == MR_FN_KIND_BUILTIN)
-        status = mr__builtin_pairs(function->fn.builtin, true, base, change, function->output, &results, err);
+        status = mr__builtin_pairs(function->fn.builtin, true, base, change, function->output,
+                                   &results, err);
     else
         status = mr__reduce_pairs(function, when, base, change, &results, err);
     for (int64_t row = 0; status == MR_OK && row < mr_batch_row_count(results); row++) {
@@ -166,8 +168,8 @@ done:
     return status;
 }
 
-static enum mr_status change_values(struct inverse_op *op, const struct mr_batch *changes, bool entering,
-                                    struct mr__when when, struct mr_error *err)
+static enum mr_status change_values(struct inverse_op *op, const struct mr_batch *changes,
+                                    bool entering, struct mr__when when, struct mr_error *err)
 {
     struct mr__function *function = entering ? op->reduce : op->inverse;
     struct step step = {0};
@@ -191,7 +193,8 @@ struct all_values {
     struct mr_error *err;
 };
 
-static bool add_value(const char *key, size_t key_bytes, const char *value, size_t value_bytes, void *arg)
+static bool add_value(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                      void *arg)
 {
     struct all_values *all = arg;
 
@@ -204,7 +207,8 @@ static bool add_value(const char *key, size_t key_bytes, const char *value, size
 }
 
 /* Every key with its value, in key order. */
-static enum mr_status read_values(struct inverse_op *op, struct mr_batch **ret_rows, struct mr_error *err)
+static enum mr_status read_values(struct inverse_op *op, struct mr_batch **ret_rows,
+                                  struct mr_error *err)
 {
     struct all_values all = {NULL, MR_OK, err};
     enum mr_status status;
@@ -220,8 +224,8 @@ static enum mr_status read_values(struct inverse_op *op, struct mr_batch **ret_r
 }
 
 /* Takes the keys that are in rows and not in kept, which is a part of rows in the same order, out of the store. */
-static enum mr_status forget_others(struct inverse_op *op, const struct mr_batch *rows, const struct mr_batch *kept,
-                                    struct mr_error *err)
+static enum mr_status forget_others(struct inverse_op *op, const struct mr_batch *rows,
+                                    const struct mr_batch *kept, struct mr_error *err)
 {
     struct mr_buf all = MR_BUF_INIT, some = MR_BUF_INIT;
     int64_t at = 0;
@@ -265,8 +269,8 @@ done:
     return status;
 }
 
-static enum mr_status emit_values(struct inverse_op *op, struct mr__when when, struct mr_output *out,
-                                  struct mr_error *err)
+static enum mr_status emit_values(struct inverse_op *op, struct mr__when when,
+                                  struct mr_output *out, struct mr_error *err)
 {
     struct mr_batch *rows = NULL, *kept = NULL;
     enum mr_status status;
@@ -295,8 +299,10 @@ static enum mr_status fire(struct inverse_op *op, struct mr_fold_call *call, str
     struct mr_batch *left = NULL, *entered = NULL;
     enum mr_status status;
 
-    MR_TRY_GOTO(reduce_range(op, when, before_us - op->size_us, MR_MIN(before_us, time_us - op->size_us), &left, err));
-    MR_TRY_GOTO(reduce_range(op, when, MR_MAX(before_us, time_us - op->size_us), time_us, &entered, err));
+    MR_TRY_GOTO(reduce_range(op, when, before_us - op->size_us,
+                             MR_MIN(before_us, time_us - op->size_us), &left, err));
+    MR_TRY_GOTO(
+        reduce_range(op, when, MR_MAX(before_us, time_us - op->size_us), time_us, &entered, err));
     MR_TRY_GOTO(change_values(op, left, false, when, err));
     MR_TRY_GOTO(change_values(op, entered, true, when, err));
     MR_TRY_GOTO(emit_values(op, when, call->out, err));
@@ -337,8 +343,9 @@ static const struct mr_fold_ops inverse_ops = {
 };
 
 enum mr_status mr__inverse_op(const struct mr__window *window, const struct mr_schema *pairs,
-                              struct mr__function *reduce, struct mr__function *inverse, struct mr__function *filter,
-                              struct mr_fold_op *ret_op, struct mr_error *err)
+                              struct mr__function *reduce, struct mr__function *inverse,
+                              struct mr__function *filter, struct mr_fold_op *ret_op,
+                              struct mr_error *err)
 {
     struct inverse_op *op = mr_alloc_zero(NULL, sizeof(*op));
 

@@ -28,7 +28,8 @@ static void want(struct mr_dstream *stream)
         want(stream->inputs[i]);
 }
 
-static enum mr_status lower_source(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+static enum mr_status lower_source(struct lowering *low, struct mr_dstream *stream,
+                                   struct mr_error *err)
 {
     struct mr_source_spec spec = {
         .name = stream->name,
@@ -45,33 +46,38 @@ static enum mr_status lower_source(struct lowering *low, struct mr_dstream *stre
     return mr_graph_source(low->graph, &spec, &stream->node, err);
 }
 
-static enum mr_status lower_map(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+static enum mr_status lower_map(struct lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err)
 {
     bool is_flat = !stream->one_to_one;
     struct mr_map_op op;
 
     MR_TRY(mr__map_op(stream->function, is_flat, &op, err));
-    return mr_graph_map(low->graph, stream->name, &stream->inputs[0]->node, 1, stream->schema, op.ops, op.op,
-                        &stream->node, err);
+    return mr_graph_map(low->graph, stream->name, &stream->inputs[0]->node, 1, stream->schema,
+                        op.ops, op.op, &stream->node, err);
 }
 
-static enum mr_status add_partial(struct lowering *low, struct mr_dstream *stream, const struct mr_schema *schema,
-                                  const struct mr_map_op *op, struct mr_node **ret_node, struct mr_error *err)
+static enum mr_status add_partial(struct lowering *low, struct mr_dstream *stream,
+                                  const struct mr_schema *schema, const struct mr_map_op *op,
+                                  struct mr_node **ret_node, struct mr_error *err)
 {
     char name[2 * MR_STATE_NAME_BYTES_MAX];
 
     snprintf(name, sizeof(name), "%s.partial", stream->name);
-    return mr_graph_map(low->graph, name, &stream->inputs[0]->node, 1, schema, op->ops, op->op, ret_node, err);
+    return mr_graph_map(low->graph, name, &stream->inputs[0]->node, 1, schema, op->ops, op->op,
+                        ret_node, err);
 }
 
-static enum mr_status add_fold(struct lowering *low, struct mr_dstream *stream, struct mr_node *const *inputs,
-                               size_t input_count, const struct mr_fold_op *op, struct mr_error *err)
+static enum mr_status add_fold(struct lowering *low, struct mr_dstream *stream,
+                               struct mr_node *const *inputs, size_t input_count,
+                               const struct mr_fold_op *op, struct mr_error *err)
 {
-    return mr_graph_fold(low->graph, stream->name, inputs, input_count, stream->schema, op->ops, op->op, &stream->node,
-                         err);
+    return mr_graph_fold(low->graph, stream->name, inputs, input_count, stream->schema, op->ops,
+                         op->op, &stream->node, err);
 }
 
-static enum mr_status lower_reduce(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+static enum mr_status lower_reduce(struct lowering *low, struct mr_dstream *stream,
+                                   struct mr_error *err)
 {
     struct mr_node *partial;
     struct mr_map_op map;
@@ -83,7 +89,8 @@ static enum mr_status lower_reduce(struct lowering *low, struct mr_dstream *stre
     return add_fold(low, stream, &partial, 1, &fold, err);
 }
 
-static enum mr_status lower_builtin(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+static enum mr_status lower_builtin(struct lowering *low, struct mr_dstream *stream,
+                                    struct mr_error *err)
 {
     struct mr_aggregate_spec spec;
     struct mr__agg_names names;
@@ -102,7 +109,8 @@ static enum mr_status lower_builtin(struct lowering *low, struct mr_dstream *str
     return add_fold(low, stream, &partial, 1, &fold, err);
 }
 
-static enum mr_status lower_union(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+static enum mr_status lower_union(struct lowering *low, struct mr_dstream *stream,
+                                  struct mr_error *err)
 {
     struct mr_node *inputs[2] = {stream->inputs[0]->node, stream->inputs[1]->node};
     struct mr_fold_op fold;
@@ -111,7 +119,8 @@ static enum mr_status lower_union(struct lowering *low, struct mr_dstream *strea
     return add_fold(low, stream, inputs, 2, &fold, err);
 }
 
-static enum mr_status lower_stateful(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+static enum mr_status lower_stateful(struct lowering *low, struct mr_dstream *stream,
+                                     struct mr_error *err)
 {
     struct mr__window window = {
         .ctx = low->ctx,
@@ -125,7 +134,8 @@ static enum mr_status lower_stateful(struct lowering *low, struct mr_dstream *st
     if (stream->kind == MR__STREAM_WINDOW)
         MR_TRY(mr__window_op(&window, input, &fold, err));
     else if (stream->kind == MR__STREAM_INVERSE)
-        MR_TRY(mr__inverse_op(&window, input, stream->function, stream->inverse, stream->filter, &fold, err));
+        MR_TRY(mr__inverse_op(&window, input, stream->function, stream->inverse, stream->filter,
+                              &fold, err));
     else
         MR_TRY(mr__update_op(stream->function, stream->name, input, stream->schema, &fold, err));
     MR_TRY(add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err));
@@ -134,7 +144,8 @@ static enum mr_status lower_stateful(struct lowering *low, struct mr_dstream *st
     return MR_OK;
 }
 
-static enum mr_status lower_stream(struct lowering *low, struct mr_dstream *stream, struct mr_error *err)
+static enum mr_status lower_stream(struct lowering *low, struct mr_dstream *stream,
+                                   struct mr_error *err)
 {
     switch (stream->kind) {
     case MR__STREAM_SOURCE:
@@ -155,7 +166,8 @@ static enum mr_status lower_stream(struct lowering *low, struct mr_dstream *stre
     return MR_FAIL(err, MR_INTERNAL, "a stream of an unknown kind");
 }
 
-static enum mr_status lower_output(struct lowering *low, struct mr__output *output, struct mr_error *err)
+static enum mr_status lower_output(struct lowering *low, struct mr__output *output,
+                                   struct mr_error *err)
 {
     struct mr_sink_spec spec = {
         .name = output->name,

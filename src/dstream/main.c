@@ -48,7 +48,8 @@ static void wait_for_signals(void *arg)
     }
 }
 
-static enum mr_status signals_start(struct signals *signals, struct mr_context *ctx, struct mr_error *err)
+static enum mr_status signals_start(struct signals *signals, struct mr_context *ctx,
+                                    struct mr_error *err)
 {
     signals->ctx = ctx;
     sigemptyset(&signals->set);

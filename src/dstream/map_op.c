@@ -10,16 +10,18 @@ _Thread_local unsigned mr__inside_user_code;
 
 struct map_op {
     struct mr__function *function; /* borrowed from the context */
-    bool is_flat; /* any number of results per row */
+    bool is_flat;                  /* any number of results per row */
 };
 
-static enum mr_status apply_sql(struct map_op *map, const struct mr_batch_info *info, const struct mr_batch *batch,
-                                struct mr_output *out, struct mr_error *err)
+static enum mr_status apply_sql(struct map_op *map, const struct mr_batch_info *info,
+                                const struct mr_batch *batch, struct mr_output *out,
+                                struct mr_error *err)
 {
     struct mr_batch *input = (struct mr_batch *)(uintptr_t)batch;
     struct mr__batches results = {0};
     enum mr_status status =
-        mr__function_run_sql(map->function, (struct mr__when){info->worker, info->batch_time_us}, &input, 1, &results, err);
+        mr__function_run_sql(map->function, (struct mr__when){info->worker, info->batch_time_us},
+                             &input, 1, &results, err);
 
     mr__function_blame(map->function, status, err);
     for (size_t i = 0; status == MR_OK && i < results.count; i++)
@@ -28,7 +30,8 @@ static enum mr_status apply_sql(struct map_op *map, const struct mr_batch_info *
     return status;
 }
 
-static enum mr_status emit_and_free(struct mr_output *out, struct mr_batch *batch, struct mr_error *err)
+static enum mr_status emit_and_free(struct mr_output *out, struct mr_batch *batch,
+                                    struct mr_error *err)
 {
     enum mr_status status = mr_output_emit(out, batch, err);
 
@@ -37,8 +40,8 @@ static enum mr_status emit_and_free(struct mr_output *out, struct mr_batch *batc
 }
 
 /* Calls the program's function for each row. */
-static enum mr_status call_rows(struct map_op *map, const struct mr_batch *batch, struct mr_emitter *out,
-                                struct mr_error *err)
+static enum mr_status call_rows(struct map_op *map, const struct mr_batch *batch,
+                                struct mr_emitter *out, struct mr_error *err)
 {
     mr_row_fn call = (mr_row_fn)map->function->fn.call;
     int64_t rows = mr_batch_row_count(batch);
@@ -49,15 +52,17 @@ static enum mr_status call_rows(struct map_op *map, const struct mr_batch *batch
         call(&row, out, map->function->fn.arg);
         MR_TRY(mr__emitter_check(out, err));
         if (!map->is_flat && mr__emitter_rows(out) != before + 1)
-            return MR_FAIL(err, MR_USER, "'%s' must emit exactly one result per element, and emitted %lld; flat_map takes "
-                                         "any number",
-                           map->function->fn.name, (long long)(mr__emitter_rows(out) - before));
+            return MR_FAIL(
+                err, MR_USER,
+                "'%s' must emit exactly one result per element, and emitted %lld; flat_map takes "
+                "any number",
+                map->function->fn.name, (long long)(mr__emitter_rows(out) - before));
     }
     return MR_OK;
 }
 
-static enum mr_status apply_row_fn(struct map_op *map, const struct mr_batch *batch, struct mr_output *out,
-                                   struct mr_error *err)
+static enum mr_status apply_row_fn(struct map_op *map, const struct mr_batch *batch,
+                                   struct mr_output *out, struct mr_error *err)
 {
     struct mr_batch *result = NULL;
     struct mr_emitter emitter;
@@ -75,8 +80,8 @@ static enum mr_status apply_row_fn(struct map_op *map, const struct mr_batch *ba
     return status == MR_OK ? emit_and_free(out, result, err) : status;
 }
 
-static enum mr_status apply_batch_fn(struct map_op *map, const struct mr_batch *batch, struct mr_output *out,
-                                     struct mr_error *err)
+static enum mr_status apply_batch_fn(struct map_op *map, const struct mr_batch *batch,
+                                     struct mr_output *out, struct mr_error *err)
 {
     mr_batch_fn call = (mr_batch_fn)map->function->fn.call;
     struct mr_batch_builder *builder = NULL;
@@ -90,26 +95,31 @@ static enum mr_status apply_batch_fn(struct map_op *map, const struct mr_batch *
     if (status == MR_OK)
         status = mr_batch_builder_finish(builder, &result, err);
     mr_batch_builder_free(builder);
-    if (status == MR_OK && !map->is_flat && mr_batch_row_count(result) != mr_batch_row_count(batch)) {
+    if (status == MR_OK && !map->is_flat &&
+        mr_batch_row_count(result) != mr_batch_row_count(batch)) {
         mr_batch_unref(result);
-        status = MR_FAIL(err, MR_USER, "'%s' must append exactly one result per element; flat_map takes any number",
-                         map->function->fn.name);
+        status =
+            MR_FAIL(err, MR_USER,
+                    "'%s' must append exactly one result per element; flat_map takes any number",
+                    map->function->fn.name);
     }
     mr__function_blame(map->function, status, err);
     return status == MR_OK ? emit_and_free(out, result, err) : status;
 }
 
-static enum mr_status apply_test(struct map_op *map, const struct mr_batch *batch, struct mr_output *out,
-                                 struct mr_error *err)
+static enum mr_status apply_test(struct map_op *map, const struct mr_batch *batch,
+                                 struct mr_output *out, struct mr_error *err)
 {
     struct mr_batch *result = NULL;
 
-    MR_TRY(mr__function_blame(map->function, mr__filter_rows(map->function, batch, &result, err), err));
+    MR_TRY(mr__function_blame(map->function, mr__filter_rows(map->function, batch, &result, err),
+                              err));
     return emit_and_free(out, result, err);
 }
 
-static enum mr_status apply(void *op, void *task, const struct mr_batch_info *info, const struct mr_batch *batch,
-                            struct mr_output *out, struct mr_error *err)
+static enum mr_status apply(void *op, void *task, const struct mr_batch_info *info,
+                            const struct mr_batch *batch, struct mr_output *out,
+                            struct mr_error *err)
 {
     struct map_op *map = op;
     struct mr_batch *result = NULL;
@@ -150,7 +160,8 @@ static const struct mr_map_ops map_ops = {
     .free = map_free,
 };
 
-enum mr_status mr__map_op(struct mr__function *function, bool is_flat, struct mr_map_op *ret_op, struct mr_error *err)
+enum mr_status mr__map_op(struct mr__function *function, bool is_flat, struct mr_map_op *ret_op,
+                          struct mr_error *err)
 {
     struct map_op *map = mr_alloc_zero(NULL, sizeof(*map));
 
@@ -165,8 +176,8 @@ enum mr_status mr__map_op(struct mr__function *function, bool is_flat, struct mr
 /* ---- filters, also used by windows with an inverse ---------------------------------------------------------------- */
 
 /* Rows for which the C test says yes. */
-enum mr_status mr__filter_rows(struct mr__function *test, const struct mr_batch *batch, struct mr_batch **ret_batch,
-                               struct mr_error *err)
+enum mr_status mr__filter_rows(struct mr__function *test, const struct mr_batch *batch,
+                               struct mr_batch **ret_batch, struct mr_error *err)
 {
     mr_test_fn call = (mr_test_fn)test->fn.call;
     int64_t rows = mr_batch_row_count(batch), kept = 0;

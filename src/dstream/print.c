@@ -54,7 +54,8 @@ void mr__element_print(struct mr_buf *out, const struct mr_row *row)
     mr_buf_add_char(out, ')');
 }
 
-static enum mr_status print_open(const struct mr_sink_args *args, struct mr_sink **ret_sink, struct mr_error *err)
+static enum mr_status print_open(const struct mr_sink_args *args, struct mr_sink **ret_sink,
+                                 struct mr_error *err)
 {
     const struct mr__output *output = args->user;
     struct mr_sink *sink = mr_alloc_zero(NULL, sizeof(*sink));
@@ -81,7 +82,8 @@ static void print_abort(struct mr_sink *sink)
     sink->rows = 0;
 }
 
-static enum mr_status print_begin(struct mr_sink *sink, const struct mr_sink_batch *info, struct mr_error *err)
+static enum mr_status print_begin(struct mr_sink *sink, const struct mr_sink_batch *info,
+                                  struct mr_error *err)
 {
     MR_UNUSED(err);
     print_abort(sink);
@@ -89,18 +91,20 @@ static enum mr_status print_begin(struct mr_sink *sink, const struct mr_sink_bat
     return MR_OK;
 }
 
-static enum mr_status print_write(struct mr_sink *sink, uint32_t partition, const struct mr_batch *batch,
-                                  struct mr_error *err)
+static enum mr_status print_write(struct mr_sink *sink, uint32_t partition,
+                                  const struct mr_batch *batch, struct mr_error *err)
 {
     int64_t rows = mr_batch_row_count(batch);
 
     MR_UNUSED(partition);
-    for (struct mr_row row = {batch, 0}; row.index < rows && sink->rows + row.index < sink->rows_max; row.index++) {
+    for (struct mr_row row = {batch, 0};
+         row.index < rows && sink->rows + row.index < sink->rows_max; row.index++) {
         mr__element_print(&sink->text, &row);
         mr_buf_add_char(&sink->text, '\n');
     }
     sink->rows += rows;
-    return sink->text.failed ? MR_FAIL(err, MR_NOMEM, "cannot print a batch: out of memory") : MR_OK;
+    return sink->text.failed ? MR_FAIL(err, MR_NOMEM, "cannot print a batch: out of memory")
+                             : MR_OK;
 }
 
 static enum mr_status print_stage(struct mr_sink *sink, struct mr_error *err)
@@ -108,10 +112,12 @@ static enum mr_status print_stage(struct mr_sink *sink, struct mr_error *err)
     if (sink->rows > sink->rows_max)
         mr_buf_add_str(&sink->text, "...\n");
     mr_buf_add_char(&sink->text, '\n');
-    return sink->text.failed ? MR_FAIL(err, MR_NOMEM, "cannot print a batch: out of memory") : MR_OK;
+    return sink->text.failed ? MR_FAIL(err, MR_NOMEM, "cannot print a batch: out of memory")
+                             : MR_OK;
 }
 
-static enum mr_status print_publish(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt, struct mr_error *err)
+static enum mr_status print_publish(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt,
+                                    struct mr_error *err)
 {
     size_t size = sink->text.size;
 

@@ -18,7 +18,7 @@
 
 struct mr_queue {
     struct mr_schema *schema;
-    struct mr_mutex lock; /* guards: */
+    struct mr_mutex lock;       /* guards: */
     struct mr__batches batches; /* numbers base, base + 1, ... */
     uint64_t base;
     bool failed; /* a push was lost for lack of memory */
@@ -112,8 +112,8 @@ void mr_queue_push_texts(struct mr_queue *queue, const char *const *values, size
 
 /* ---- the kernel's side ----------------------------------------------------------------------------------------------------- */
 
-static enum mr_status parse_range(const char *start, const char *end, uint64_t *ret_from, uint64_t *ret_to,
-                                  struct mr_error *err)
+static enum mr_status parse_range(const char *start, const char *end, uint64_t *ret_from,
+                                  uint64_t *ret_to, struct mr_error *err)
 {
     *ret_from = *ret_to = 0;
     if ((start == NULL || mr_uint_parse(start, strlen(start), ret_from)) &&
@@ -122,7 +122,8 @@ static enum mr_status parse_range(const char *start, const char *end, uint64_t *
     return MR_FAIL(err, MR_CORRUPT, "cannot read the offset of a queue stream");
 }
 
-static enum mr_status queue_open(const struct mr_source_args *args, struct mr_source **ret_source, struct mr_error *err)
+static enum mr_status queue_open(const struct mr_source_args *args, struct mr_source **ret_source,
+                                 struct mr_error *err)
 {
     struct mr_source *source = mr_alloc_zero(NULL, sizeof(*source));
     struct mr_dstream *stream = args->user;
@@ -135,8 +136,9 @@ static enum mr_status queue_open(const struct mr_source_args *args, struct mr_so
     return MR_OK;
 }
 
-static enum mr_status queue_plan(struct mr_source *source, const char *start, const struct mr_plan_limits *limits,
-                                 char **ret_end, struct mr_error *err)
+static enum mr_status queue_plan(struct mr_source *source, const char *start,
+                                 const struct mr_plan_limits *limits, char **ret_end,
+                                 struct mr_error *err)
 {
     struct mr_queue *queue = source->queue;
     uint64_t from, unused, end;
@@ -149,8 +151,10 @@ static enum mr_status queue_plan(struct mr_source *source, const char *start, co
     failed = queue->failed;
     mr_mutex_unlock(&queue->lock);
     if (failed)
-        return MR_FAIL(err, MR_NOMEM, "a batch pushed to the queue was lost: out of memory, or its values do not fit the "
-                                      "columns of the queue");
+        return MR_FAIL(
+            err, MR_NOMEM,
+            "a batch pushed to the queue was lost: out of memory, or its values do not fit the "
+            "columns of the queue");
     *ret_end = NULL;
     if (end <= from)
         return MR_OK;
@@ -161,7 +165,8 @@ static enum mr_status queue_plan(struct mr_source *source, const char *start, co
 }
 
 static enum mr_status queue_split(struct mr_source *source, const char *start, const char *end,
-                                  uint32_t *ret_partitions, uint64_t *ret_bytes, struct mr_error *err)
+                                  uint32_t *ret_partitions, uint64_t *ret_bytes,
+                                  struct mr_error *err)
 {
     uint64_t from, to;
 
@@ -174,8 +179,9 @@ static enum mr_status queue_split(struct mr_source *source, const char *start, c
     return MR_OK;
 }
 
-static enum mr_status queue_read(struct mr_source *source, const char *start, const char *end, uint32_t partition,
-                                 struct mr_reader **ret_reader, struct mr_error *err)
+static enum mr_status queue_read(struct mr_source *source, const char *start, const char *end,
+                                 uint32_t partition, struct mr_reader **ret_reader,
+                                 struct mr_error *err)
 {
     struct mr_queue *queue = source->queue;
     struct mr_reader *reader;
@@ -186,14 +192,16 @@ static enum mr_status queue_read(struct mr_source *source, const char *start, co
     if (reader == NULL)
         return MR_FAIL(err, MR_NOMEM, "out of memory");
     mr_mutex_lock(&queue->lock);
-    MR_ASSERT(from + partition >= queue->base && from + partition < queue->base + queue->batches.count);
+    MR_ASSERT(from + partition >= queue->base &&
+              from + partition < queue->base + queue->batches.count);
     reader->batch = mr_batch_ref(queue->batches.items[from + partition - queue->base]);
     mr_mutex_unlock(&queue->lock);
     *ret_reader = reader;
     return MR_OK;
 }
 
-static enum mr_status queue_next(struct mr_reader *reader, struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status queue_next(struct mr_reader *reader, struct mr_batch **ret_batch,
+                                 struct mr_error *err)
 {
     MR_UNUSED(err);
     *ret_batch = reader->batch;
@@ -255,9 +263,11 @@ static const struct mr_source_connector queue_connector = {
     .ops = &queue_ops,
 };
 
-struct mr_dstream *mr_queue_stream(struct mr_context *ctx, struct mr_queue *queue, bool one_at_a_time)
+struct mr_dstream *mr_queue_stream(struct mr_context *ctx, struct mr_queue *queue,
+                                   bool one_at_a_time)
 {
-    struct mr__source source = {.connector = &queue_connector, .is_own = true, .volatile_only = true};
+    struct mr__source source = {
+        .connector = &queue_connector, .is_own = true, .volatile_only = true};
     struct mr_error err;
 
     if (!mr__context_is_open(ctx, "queue_stream"))

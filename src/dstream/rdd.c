@@ -26,7 +26,8 @@ struct mr_sink {
     struct mr_rdd rdd;
 };
 
-static enum mr_status rdd_open(const struct mr_sink_args *args, struct mr_sink **ret_sink, struct mr_error *err)
+static enum mr_status rdd_open(const struct mr_sink_args *args, struct mr_sink **ret_sink,
+                               struct mr_error *err)
 {
     const struct mr__output *output = args->user;
     struct mr_sink *sink = mr_alloc_zero(NULL, sizeof(*sink));
@@ -55,7 +56,8 @@ static void rdd_close(struct mr_sink *sink)
     mr_free(sink);
 }
 
-static enum mr_status rdd_begin(struct mr_sink *sink, const struct mr_sink_batch *info, struct mr_error *err)
+static enum mr_status rdd_begin(struct mr_sink *sink, const struct mr_sink_batch *info,
+                                struct mr_error *err)
 {
     MR_UNUSED(err);
     rdd_abort(sink);
@@ -76,8 +78,8 @@ static enum mr_status add_partition(struct mr_rdd *rdd, struct mr_error *err)
     return MR_OK;
 }
 
-static enum mr_status rdd_write(struct mr_sink *sink, uint32_t partition, const struct mr_batch *batch,
-                                struct mr_error *err)
+static enum mr_status rdd_write(struct mr_sink *sink, uint32_t partition,
+                                const struct mr_batch *batch, struct mr_error *err)
 {
     struct mr_rdd *rdd = &sink->rdd;
 
@@ -95,7 +97,8 @@ static enum mr_status rdd_stage(struct mr_sink *sink, struct mr_error *err)
     return MR_OK;
 }
 
-static enum mr_status rdd_publish(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt, struct mr_error *err)
+static enum mr_status rdd_publish(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt,
+                                  struct mr_error *err)
 {
     enum mr_status status;
 
@@ -159,7 +162,8 @@ size_t mr_rdd_batch_count(const struct mr_rdd *rdd, uint32_t partition)
 
 const struct mr_batch *mr_rdd_batch(const struct mr_rdd *rdd, uint32_t partition, size_t index)
 {
-    return index < mr_rdd_batch_count(rdd, partition) ? rdd->partitions[partition].items[index] : NULL;
+    return index < mr_rdd_batch_count(rdd, partition) ? rdd->partitions[partition].items[index]
+                                                      : NULL;
 }
 
 uint64_t mr_rdd_batch_id(const struct mr_rdd *rdd)

@@ -39,8 +39,9 @@ static void drop_two(void *owner)
 }
 
 /* Columns a and b as one batch, without copying. */
-static enum mr_status side_by_side(const struct mr_schema *schema, const struct mr_batch *a, const struct mr_batch *b,
-                                   struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status side_by_side(const struct mr_schema *schema, const struct mr_batch *a,
+                                   const struct mr_batch *b, struct mr_batch **ret_batch,
+                                   struct mr_error *err)
 {
     struct mr_column columns[2] = {*mr_batch_column(a, 0), *mr_batch_column(b, 0)};
     struct mr_batch **owner = mr_alloc(NULL, 2 * sizeof(struct mr_batch *));
@@ -53,8 +54,9 @@ static enum mr_status side_by_side(const struct mr_schema *schema, const struct 
 }
 
 /* All results of a run as one batch. */
-static enum mr_status join_results(const struct mr__batches *results, const struct mr_schema *schema,
-                                   struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status join_results(const struct mr__batches *results,
+                                   const struct mr_schema *schema, struct mr_batch **ret_batch,
+                                   struct mr_error *err)
 {
     struct mr_batch_builder *builder = NULL;
     enum mr_status status;
@@ -71,8 +73,9 @@ static enum mr_status join_results(const struct mr__batches *results, const stru
     return status;
 }
 
-static enum mr_status sql_pairs(struct mr__function *reduce, struct mr__when when, const struct mr_batch *a,
-                                const struct mr_batch *b, struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status sql_pairs(struct mr__function *reduce, struct mr__when when,
+                                const struct mr_batch *a, const struct mr_batch *b,
+                                struct mr_batch **ret_batch, struct mr_error *err)
 {
     struct mr__batches results = {0};
     struct mr_batch *input = NULL;
@@ -87,8 +90,9 @@ done:
     return status;
 }
 
-static enum mr_status c_pairs(struct mr__function *reduce, const struct mr_batch *a, const struct mr_batch *b,
-                              struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status c_pairs(struct mr__function *reduce, const struct mr_batch *a,
+                              const struct mr_batch *b, struct mr_batch **ret_batch,
+                              struct mr_error *err)
 {
     mr_reduce_fn call = (mr_reduce_fn)reduce->fn.call;
     struct mr_emitter out;
@@ -101,7 +105,8 @@ static enum mr_status c_pairs(struct mr__function *reduce, const struct mr_batch
         call(&left, &right, &out, reduce->fn.arg);
         MR_TRY_GOTO(mr__emitter_check(&out, err));
         if (mr__emitter_rows(&out) != row + 1) {
-            status = MR_FAIL(err, MR_USER, "the reduce function '%s' must emit exactly one value", reduce->fn.name);
+            status = MR_FAIL(err, MR_USER, "the reduce function '%s' must emit exactly one value",
+                             reduce->fn.name);
             goto done;
         }
     }
@@ -111,8 +116,9 @@ done:
     return status;
 }
 
-enum mr_status mr__reduce_pairs(struct mr__function *reduce, struct mr__when when, const struct mr_batch *a,
-                                const struct mr_batch *b, struct mr_batch **ret_batch, struct mr_error *err)
+enum mr_status mr__reduce_pairs(struct mr__function *reduce, struct mr__when when,
+                                const struct mr_batch *a, const struct mr_batch *b,
+                                struct mr_batch **ret_batch, struct mr_error *err)
 {
     enum mr_status status;
 
@@ -159,8 +165,8 @@ void mr__grouping_release(struct mr__grouping *grouping)
 }
 
 /* Number of each row's key, by first appearance. */
-static enum mr_status number_rows(const struct mr_batch *batch, struct mr_group_table *table, uint32_t *groups,
-                                  struct mr_error *err)
+static enum mr_status number_rows(const struct mr_batch *batch, struct mr_group_table *table,
+                                  uint32_t *groups, struct mr_error *err)
 {
     int64_t rows = mr_batch_row_count(batch);
 
@@ -172,8 +178,8 @@ static enum mr_status number_rows(const struct mr_batch *batch, struct mr_group_
 }
 
 /* Keys in the order of their bytes; *ret_rank: group number -> place in that order. */
-static enum mr_status sort_keys(struct mr__grouping *grouping, const struct mr_group_table *table, uint32_t *rank,
-                                struct mr_error *err)
+static enum mr_status sort_keys(struct mr__grouping *grouping, const struct mr_group_table *table,
+                                uint32_t *rank, struct mr_error *err)
 {
     uint32_t count = mr_group_table_count(table);
     struct numbered_key *keys = mr_alloc(NULL, ((size_t)count + 1) * sizeof(*keys));
@@ -185,7 +191,8 @@ static enum mr_status sort_keys(struct mr__grouping *grouping, const struct mr_g
     for (uint32_t i = 0; i < count; i++) {
         mr_buf_clear(&bytes);
         mr_group_table_encode_key(table, i, &bytes);
-        keys[i].data = bytes.failed ? NULL : mr_arena_copy(&grouping->arena, bytes.data, bytes.size);
+        keys[i].data =
+            bytes.failed ? NULL : mr_arena_copy(&grouping->arena, bytes.data, bytes.size);
         keys[i].size_bytes = bytes.size;
         keys[i].group = i;
         if (keys[i].data == NULL) {
@@ -206,7 +213,8 @@ done:
 }
 
 /* A counting sort of the rows by the place of their key. */
-static void place_rows(struct mr__grouping *grouping, const uint32_t *groups, const uint32_t *rank, uint32_t *next)
+static void place_rows(struct mr__grouping *grouping, const uint32_t *groups, const uint32_t *rank,
+                       uint32_t *next)
 {
     int64_t rows = mr_batch_row_count(grouping->batch);
 
@@ -220,8 +228,9 @@ static void place_rows(struct mr__grouping *grouping, const uint32_t *groups, co
         grouping->order[next[rank[groups[row]]]++] = (uint32_t)row;
 }
 
-static enum mr_status join_batches(struct mr_batch *const *batches, size_t batch_count, const struct mr_schema *schema,
-                                   struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status join_batches(struct mr_batch *const *batches, size_t batch_count,
+                                   const struct mr_schema *schema, struct mr_batch **ret_batch,
+                                   struct mr_error *err)
 {
     struct mr__batches list = {(struct mr_batch **)(uintptr_t)batches, batch_count, batch_count};
 
@@ -229,13 +238,16 @@ static enum mr_status join_batches(struct mr_batch *const *batches, size_t batch
     if (mr_batch_row_count(*ret_batch) < INT32_MAX)
         return MR_OK;
     *ret_batch = mr_batch_unref(*ret_batch);
-    return MR_FAIL(err, MR_LIMIT, "cannot reduce more than %d rows of one batch at once; use a shorter batch interval "
-                                  "or a rate limit",
-                   INT32_MAX);
+    return MR_FAIL(
+        err, MR_LIMIT,
+        "cannot reduce more than %d rows of one batch at once; use a shorter batch interval "
+        "or a rate limit",
+        INT32_MAX);
 }
 
-enum mr_status mr__group(struct mr_batch *const *batches, size_t batch_count, const struct mr_schema *pairs,
-                         struct mr__grouping *ret_grouping, struct mr_error *err)
+enum mr_status mr__group(struct mr_batch *const *batches, size_t batch_count,
+                         const struct mr_schema *pairs, struct mr__grouping *ret_grouping,
+                         struct mr_error *err)
 {
     struct mr__grouping grouping = {0};
     struct mr_group_table *table = NULL;
@@ -260,8 +272,8 @@ enum mr_status mr__group(struct mr_batch *const *batches, size_t batch_count, co
     grouping.key_bytes = mr_alloc(NULL, ((size_t)grouping.count + 1) * sizeof(*grouping.key_bytes));
     rank = mr_alloc(NULL, ((size_t)grouping.count + 1) * sizeof(*rank));
     next = mr_alloc(NULL, ((size_t)grouping.count + 1) * sizeof(*next));
-    if (grouping.starts == NULL || grouping.order == NULL || grouping.keys == NULL || grouping.key_bytes == NULL ||
-        rank == NULL || next == NULL) {
+    if (grouping.starts == NULL || grouping.order == NULL || grouping.keys == NULL ||
+        grouping.key_bytes == NULL || rank == NULL || next == NULL) {
         status = no_memory(err);
         goto done;
     }
@@ -304,8 +316,8 @@ static uint32_t choose_pairs(struct rounds *rounds)
 }
 
 /* The next round's values: results of pairs, and the rows without a partner. */
-static enum mr_status merge_round(struct rounds *rounds, const struct mr_batch *results, const struct mr_schema *schema,
-                                  struct mr_error *err)
+static enum mr_status merge_round(struct rounds *rounds, const struct mr_batch *results,
+                                  const struct mr_schema *schema, struct mr_error *err)
 {
     const struct mr_column *paired = mr_batch_column(results, 0);
     const struct mr_column *single = mr_batch_column(rounds->values, 0);
@@ -356,8 +368,8 @@ done:
     return status;
 }
 
-static enum mr_status run_rounds(struct rounds *rounds, struct mr__function *reduce, struct mr__when when,
-                                 struct mr_error *err)
+static enum mr_status run_rounds(struct rounds *rounds, struct mr__function *reduce,
+                                 struct mr__when when, struct mr_error *err)
 {
     size_t rows = (size_t)mr_batch_row_count(rounds->values);
 
@@ -375,7 +387,8 @@ static enum mr_status run_rounds(struct rounds *rounds, struct mr__function *red
 
 /* One row a key: the key of its first row, and its value. */
 static enum mr_status build_result(const struct mr__grouping *grouping, const struct rounds *rounds,
-                                   const struct mr_schema *pairs, struct mr_batch **ret_batch, struct mr_error *err)
+                                   const struct mr_schema *pairs, struct mr_batch **ret_batch,
+                                   struct mr_error *err)
 {
     const struct mr_column *keys = mr_batch_column(grouping->batch, 0);
     const struct mr_column *values = mr_batch_column(rounds->values, 0);
@@ -393,8 +406,9 @@ static enum mr_status build_result(const struct mr__grouping *grouping, const st
     return status;
 }
 
-enum mr_status mr__reduce_rows(struct mr__function *reduce, struct mr__when when, struct mr_batch *const *batches,
-                               size_t batch_count, const struct mr_schema *pairs, struct mr_batch **ret_batch,
+enum mr_status mr__reduce_rows(struct mr__function *reduce, struct mr__when when,
+                               struct mr_batch *const *batches, size_t batch_count,
+                               const struct mr_schema *pairs, struct mr_batch **ret_batch,
                                struct mr_error *err)
 {
     struct mr__grouping grouping = {0};
@@ -410,7 +424,8 @@ enum mr_status mr__reduce_rows(struct mr__function *reduce, struct mr__when when
     if (grouping.count == 0)
         goto done;
     MR_TRY_GOTO(mr_batch_select(grouping.batch, reduce->output, &value_column, &values, err));
-    MR_TRY_GOTO(mr_batch_take(values, grouping.order, mr_batch_row_count(values), &rounds.values, err));
+    MR_TRY_GOTO(
+        mr_batch_take(values, grouping.order, mr_batch_row_count(values), &rounds.values, err));
     rounds.count = grouping.count;
     rounds.starts = mr_alloc(NULL, ((size_t)grouping.count + 1) * sizeof(*rounds.starts));
     if (rounds.starts == NULL) {

@@ -37,8 +37,8 @@ static void reduce_free(void *pointer)
     mr_free(op);
 }
 
-static enum mr_status reduce_new(struct mr__function *reduce, const struct mr_schema *pairs, void **ret_op,
-                                 struct mr_error *err)
+static enum mr_status reduce_new(struct mr__function *reduce, const struct mr_schema *pairs,
+                                 void **ret_op, struct mr_error *err)
 {
     struct reduce_op *op = mr_alloc_zero(NULL, sizeof(*op));
 
@@ -50,7 +50,8 @@ static enum mr_status reduce_new(struct mr__function *reduce, const struct mr_sc
     return MR_OK;
 }
 
-static enum mr_status partial_begin(void *op, const struct mr_batch_info *info, void **ret_task, struct mr_error *err)
+static enum mr_status partial_begin(void *op, const struct mr_batch_info *info, void **ret_task,
+                                    struct mr_error *err)
 {
     MR_UNUSED(op);
     MR_UNUSED(info);
@@ -59,14 +60,15 @@ static enum mr_status partial_begin(void *op, const struct mr_batch_info *info, 
 }
 
 /* Replaces the rows gathered so far by one row a key. */
-static enum mr_status shrink(struct reduce_op *op, struct partial *partial, const struct mr_batch_info *info,
-                             struct mr_error *err)
+static enum mr_status shrink(struct reduce_op *op, struct partial *partial,
+                             const struct mr_batch_info *info, struct mr_error *err)
 {
     struct mr__when when = {info->worker, info->batch_time_us};
     struct mr_batch *reduced = NULL;
     enum mr_status status;
 
-    MR_TRY(mr__reduce_rows(op->reduce, when, partial->rows.items, partial->rows.count, op->pairs, &reduced, err));
+    MR_TRY(mr__reduce_rows(op->reduce, when, partial->rows.items, partial->rows.count, op->pairs,
+                           &reduced, err));
     mr__batches_release(&partial->rows);
     partial->bytes = 0;
     if (reduced == NULL)
@@ -77,7 +79,8 @@ static enum mr_status shrink(struct reduce_op *op, struct partial *partial, cons
 }
 
 static enum mr_status partial_apply(void *op, void *task, const struct mr_batch_info *info,
-                                    const struct mr_batch *batch, struct mr_output *out, struct mr_error *err)
+                                    const struct mr_batch *batch, struct mr_output *out,
+                                    struct mr_error *err)
 {
     struct partial *partial = task;
 
@@ -87,8 +90,8 @@ static enum mr_status partial_apply(void *op, void *task, const struct mr_batch_
     return partial->bytes > PARTIAL_BYTES_MAX ? shrink(op, partial, info, err) : MR_OK;
 }
 
-static enum mr_status partial_finish(void *op, void *task, const struct mr_batch_info *info, struct mr_output *out,
-                                     struct mr_error *err)
+static enum mr_status partial_finish(void *op, void *task, const struct mr_batch_info *info,
+                                     struct mr_output *out, struct mr_error *err)
 {
     struct partial *partial = task;
 
@@ -132,7 +135,8 @@ static enum mr_status reduce_run(void *pointer, struct mr_fold_call *call, struc
 
     if (!input->present)
         return MR_OK;
-    MR_TRY(mr__reduce_rows(op->reduce, when, input->batches, input->batch_count, op->pairs, &reduced, err));
+    MR_TRY(mr__reduce_rows(op->reduce, when, input->batches, input->batch_count, op->pairs,
+                           &reduced, err));
     status = reduced != NULL ? mr_output_emit(call->out, reduced, err) : MR_OK;
     mr_batch_unref(reduced);
     return status;
@@ -173,8 +177,9 @@ static void merge_free(void *pointer)
 }
 
 /* Merges the buffers of one key and appends its pair. */
-static enum mr_status merge_key(struct merge_op *op, const struct mr__grouping *grouping, uint32_t key,
-                                struct mr_buf *merged, struct mr_batch_builder *out, struct mr_error *err)
+static enum mr_status merge_key(struct merge_op *op, const struct mr__grouping *grouping,
+                                uint32_t key, struct mr_buf *merged, struct mr_batch_builder *out,
+                                struct mr_error *err)
 {
     const struct mr_column *keys = mr_batch_column(grouping->batch, 0);
     const struct mr_column *values = mr_batch_column(grouping->batch, 1);
@@ -186,7 +191,8 @@ static enum mr_status merge_key(struct merge_op *op, const struct mr__grouping *
         MR_TRY(mr_agg_merge(op->layout, merged, value.data, value.size_bytes, err));
     }
     buffers = (struct mr_slice){merged->data, merged->size};
-    return mr_agg_emit(op->layout, mr_column_text(keys, grouping->order[grouping->starts[key]]), buffers, out, err);
+    return mr_agg_emit(op->layout, mr_column_text(keys, grouping->order[grouping->starts[key]]),
+                       buffers, out, err);
 }
 
 static enum mr_status merge_run(void *pointer, struct mr_fold_call *call, struct mr_error *err)
@@ -222,8 +228,9 @@ static const struct mr_fold_ops merge_ops = {
     .free = merge_free,
 };
 
-enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec, const struct mr_schema *partials,
-                                   const struct mr_schema *output, struct mr_fold_op *ret_op, struct mr_error *err)
+enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec,
+                                   const struct mr_schema *partials, const struct mr_schema *output,
+                                   struct mr_fold_op *ret_op, struct mr_error *err)
 {
     struct merge_op *op = mr_alloc_zero(NULL, sizeof(*op));
     enum mr_status status;

@@ -32,7 +32,8 @@ void mr__value_put(struct mr_buf *out, const struct mr_column *column, int64_t r
     mr_value_encode(out, &column, 1, row);
 }
 
-enum mr_status mr__value_get(const char *value, size_t value_bytes, struct mr_batch_builder *builder, uint32_t column,
+enum mr_status mr__value_get(const char *value, size_t value_bytes,
+                             struct mr_batch_builder *builder, uint32_t column,
                              struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(value, value_bytes);
@@ -41,8 +42,8 @@ enum mr_status mr__value_get(const char *value, size_t value_bytes, struct mr_ba
     return mr_value_decode(&bytes, &out, 1, err);
 }
 
-enum mr_status mr__key_get(const char *key, size_t key_bytes, struct mr_batch_builder *builder, uint32_t column,
-                           struct mr_error *err)
+enum mr_status mr__key_get(const char *key, size_t key_bytes, struct mr_batch_builder *builder,
+                           uint32_t column, struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(key, key_bytes);
     struct mr_column_builder *out = mr_batch_builder_column(builder, column);
@@ -67,8 +68,9 @@ static char *type_text(const struct mr_schema *schema, uint32_t first, uint32_t 
     return mr_buf_take(&text);
 }
 
-static enum mr_status open_store(struct mr_state *state, const char *name, const char *kind, char *key, char *value,
-                                 struct mr_store **ret_store, struct mr_error *err)
+static enum mr_status open_store(struct mr_state *state, const char *name, const char *kind,
+                                 char *key, char *value, struct mr_store **ret_store,
+                                 struct mr_error *err)
 {
     enum mr_status status;
 
@@ -82,13 +84,16 @@ static enum mr_status open_store(struct mr_state *state, const char *name, const
 }
 
 enum mr_status mr__values_open(struct mr_state *state, const char *name, const char *kind,
-                               const struct mr_schema *pairs, struct mr_store **ret_store, struct mr_error *err)
+                               const struct mr_schema *pairs, struct mr_store **ret_store,
+                               struct mr_error *err)
 {
-    return open_store(state, name, kind, type_text(pairs, 0, 1), type_text(pairs, 1, 1), ret_store, err);
+    return open_store(state, name, kind, type_text(pairs, 0, 1), type_text(pairs, 1, 1), ret_store,
+                      err);
 }
 
-enum mr_status mr__slices_open(struct mr_state *state, const char *name, const struct mr_schema *schema,
-                               struct mr_store **ret_store, struct mr_error *err)
+enum mr_status mr__slices_open(struct mr_state *state, const char *name,
+                               const struct mr_schema *schema, struct mr_store **ret_store,
+                               struct mr_error *err)
 {
     return open_store(state, name, "window", mr_strdup("batch time, chunk"),
                       type_text(schema, 0, mr_schema_field_count(schema)), ret_store, err);
@@ -140,7 +145,8 @@ static enum mr_status write_chunk(struct chunk *chunk, struct mr_error *err)
     return mr_store_put(chunk->store, key, sizeof(key), chunk->entry.data, chunk->entry.size, err);
 }
 
-static enum mr_status put_batch(struct chunk *chunk, const struct mr_batch *batch, struct mr_error *err)
+static enum mr_status put_batch(struct chunk *chunk, const struct mr_batch *batch,
+                                struct mr_error *err)
 {
     uint32_t count = mr_schema_field_count(mr_batch_schema(batch));
     const struct mr_column **columns = mr_alloc(NULL, count * sizeof(struct mr_column *));
@@ -160,8 +166,9 @@ static enum mr_status put_batch(struct chunk *chunk, const struct mr_batch *batc
     return status;
 }
 
-enum mr_status mr__slices_put(struct mr_store *store, int64_t time_us, struct mr_batch *const *batches,
-                              size_t batch_count, struct mr_error *err)
+enum mr_status mr__slices_put(struct mr_store *store, int64_t time_us,
+                              struct mr_batch *const *batches, size_t batch_count,
+                              struct mr_error *err)
 {
     struct chunk chunk = {.store = store, .time_us = time_us};
     enum mr_status status = MR_OK;
@@ -184,8 +191,9 @@ struct visit {
     enum mr_status status;
 };
 
-static enum mr_status decode_rows(const struct mr_schema *schema, const char *value, size_t value_bytes,
-                                  struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status decode_rows(const struct mr_schema *schema, const char *value,
+                                  size_t value_bytes, struct mr_batch **ret_batch,
+                                  struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(value, value_bytes);
     uint32_t count = mr_schema_field_count(schema);
@@ -209,7 +217,8 @@ done:
     return status;
 }
 
-static bool get_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes, void *arg)
+static bool get_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                      void *arg)
 {
     struct visit *visit = arg;
     struct mr_batch *batch = NULL;
@@ -224,8 +233,9 @@ static bool get_entry(const char *key, size_t key_bytes, const char *value, size
     return visit->status == MR_OK;
 }
 
-enum mr_status mr__slices_get(const struct mr_store *store, const struct mr_schema *schema, int64_t from_us,
-                              int64_t to_us, struct mr__batches *list, struct mr_error *err)
+enum mr_status mr__slices_get(const struct mr_store *store, const struct mr_schema *schema,
+                              int64_t from_us, int64_t to_us, struct mr__batches *list,
+                              struct mr_error *err)
 {
     struct visit visit = {schema, to_us, list, err, MR_OK};
     uint8_t first[SLICE_KEY_BYTES];
@@ -242,7 +252,8 @@ struct old_keys {
     struct mr_buf keys;
 };
 
-static bool collect_old(const char *key, size_t key_bytes, const char *value, size_t value_bytes, void *arg)
+static bool collect_old(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                        void *arg)
 {
     struct old_keys *old = arg;
 

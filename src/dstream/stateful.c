@@ -12,7 +12,8 @@
 
 #include <string.h>
 
-static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation, const struct mr_error *err)
+static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation,
+                  const struct mr_error *err)
 {
     char place[256];
 
@@ -21,23 +22,27 @@ static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *op
 }
 
 /* WIN-1: both are positive multiples of the stream's slide; a slide of 0 is the stream's. */
-static enum mr_status check_window(const struct mr_dstream *stream, int64_t window_ms, int64_t *slide_ms,
-                                   struct mr_error *err)
+static enum mr_status check_window(const struct mr_dstream *stream, int64_t window_ms,
+                                   int64_t *slide_ms, struct mr_error *err)
 {
     if (*slide_ms == 0)
         *slide_ms = stream->slide_ms;
     if (window_ms <= 0 || window_ms % stream->slide_ms != 0)
-        return MR_FAIL(err, MR_CONFIG, "cannot use a window of %lld ms; it must be a multiple of the stream's slide of %lld "
-                                       "ms",
-                       (long long)window_ms, (long long)stream->slide_ms);
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot use a window of %lld ms; it must be a multiple of the stream's slide of %lld "
+            "ms",
+            (long long)window_ms, (long long)stream->slide_ms);
     if (*slide_ms < 0 || *slide_ms % stream->slide_ms != 0)
-        return MR_FAIL(err, MR_CONFIG, "cannot use a slide of %lld ms; it must be a multiple of the stream's slide of %lld ms",
-                       (long long)*slide_ms, (long long)stream->slide_ms);
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot use a slide of %lld ms; it must be a multiple of the stream's slide of %lld ms",
+            (long long)*slide_ms, (long long)stream->slide_ms);
     return MR_OK;
 }
 
-static struct mr_dstream *window_of(struct mr_dstream *stream, const char *operation, enum mr__stream_kind kind,
-                                    int64_t window_ms, int64_t slide_ms)
+static struct mr_dstream *window_of(struct mr_dstream *stream, const char *operation,
+                                    enum mr__stream_kind kind, int64_t window_ms, int64_t slide_ms)
 {
     struct mr_dstream *window = mr__stream_new(stream->ctx, kind, operation, stream, NULL);
 
@@ -79,20 +84,23 @@ static struct mr_fn over_batches(const struct mr_fn *reduce)
 }
 
 /* A built-in is its own inverse: sums and counts can be taken out again, minima cannot. */
-static enum mr_status check_inverse(const struct mr_fn *reduce, const struct mr_fn *inverse, struct mr_error *err)
+static enum mr_status check_inverse(const struct mr_fn *reduce, const struct mr_fn *inverse,
+                                    struct mr_error *err)
 {
     if (inverse->kind != MR_FN_KIND_BUILTIN)
         return MR_OK;
     if (reduce->kind != MR_FN_KIND_BUILTIN || reduce->builtin != inverse->builtin ||
         (inverse->builtin != MR_BUILTIN_SUM && inverse->builtin != MR_BUILTIN_COUNT))
-        return MR_FAIL(err, MR_CONFIG, "cannot use the built-in '%s' as the inverse of '%s'; MR_SUM and MR_COUNT are their "
-                                       "own inverses, others need MR_SQL(\"a - b\"), a reduce function or MR_NO_FN",
-                       inverse->name, reduce->name != NULL ? reduce->name : "");
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot use the built-in '%s' as the inverse of '%s'; MR_SUM and MR_COUNT are their "
+            "own inverses, others need MR_SQL(\"a - b\"), a reduce function or MR_NO_FN",
+            inverse->name, reduce->name != NULL ? reduce->name : "");
     return MR_OK;
 }
 
-static struct mr__function *compile_kept(struct mr_context *ctx, const struct mr_fn *fn, const struct mr_schema *pairs,
-                                         bool is_filter)
+static struct mr__function *compile_kept(struct mr_context *ctx, const struct mr_fn *fn,
+                                         const struct mr_schema *pairs, bool is_filter)
 {
     struct mr__function *function;
     struct mr_error err;
@@ -110,8 +118,9 @@ static struct mr__function *compile_kept(struct mr_context *ctx, const struct mr
     return mr__context_keep(ctx, function) ? function : NULL;
 }
 
-static struct mr_dstream *incremental(struct mr_dstream *reduced, const struct mr_fn *reduce, const struct mr_fn *inverse,
-                                      int64_t window_ms, int64_t slide_ms, const struct mr_fn *filter)
+static struct mr_dstream *incremental(struct mr_dstream *reduced, const struct mr_fn *reduce,
+                                      const struct mr_fn *inverse, int64_t window_ms,
+                                      int64_t slide_ms, const struct mr_fn *filter)
 {
     struct mr_fn over = over_batches(reduce), out = over_batches(inverse);
     struct mr_dstream *window;
@@ -120,7 +129,8 @@ static struct mr_dstream *incremental(struct mr_dstream *reduced, const struct m
     if (window == NULL)
         return NULL;
     window->function = compile_kept(window->ctx, &over, reduced->schema, false);
-    window->inverse = window->function != NULL ? compile_kept(window->ctx, &out, reduced->schema, false) : NULL;
+    window->inverse =
+        window->function != NULL ? compile_kept(window->ctx, &out, reduced->schema, false) : NULL;
     if (window->inverse == NULL)
         return NULL;
     if (filter->kind == MR_FN_KIND_NONE)
@@ -129,8 +139,9 @@ static struct mr_dstream *incremental(struct mr_dstream *reduced, const struct m
     return window->filter != NULL ? window : NULL;
 }
 
-struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct mr_fn reduce, struct mr_fn inverse,
-                                               int64_t window_ms, int64_t slide_ms, struct mr_fn filter)
+struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct mr_fn reduce,
+                                               struct mr_fn inverse, int64_t window_ms,
+                                               int64_t slide_ms, struct mr_fn filter)
 {
     struct mr_dstream *reduced, *window, *result;
     struct mr_fn over = over_batches(&reduce);
@@ -138,12 +149,14 @@ struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct 
 
     if (pairs == NULL || !mr__context_is_open(pairs->ctx, reduce_window))
         return NULL;
-    if (check_window(pairs, window_ms, &slide_ms, &err) != MR_OK || check_inverse(&reduce, &inverse, &err) != MR_OK) {
+    if (check_window(pairs, window_ms, &slide_ms, &err) != MR_OK ||
+        check_inverse(&reduce, &inverse, &err) != MR_OK) {
         blame(pairs->ctx, &reduce, reduce_window, &err);
         return NULL;
     }
     if (inverse.kind == MR_FN_KIND_NONE && filter.kind != MR_FN_KIND_NONE) {
-        MR_FAIL(&err, MR_CONFIG, "a filter belongs to a window with an inverse; use mr_filter on the result");
+        MR_FAIL(&err, MR_CONFIG,
+                "a filter belongs to a window with an inverse; use mr_filter on the result");
         blame(pairs->ctx, &filter, reduce_window, &err);
         return NULL;
     }
@@ -163,17 +176,20 @@ struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct 
 
 /* ---- update_state_by_key ------------------------------------------------------------------------------------------------ */
 
-struct mr_dstream *mr_update_state_by_key(struct mr_dstream *pairs, const char *name, struct mr_fn update)
+struct mr_dstream *mr_update_state_by_key(struct mr_dstream *pairs, const char *name,
+                                          struct mr_fn update)
 {
     static const char operation[] = "update_state_by_key";
     struct mr__function *function;
     struct mr_dstream *stream;
     struct mr_error err;
 
-    if (pairs == NULL || !mr__context_is_open(pairs->ctx, operation) || !mr__needs_pairs(pairs, &update, operation))
+    if (pairs == NULL || !mr__context_is_open(pairs->ctx, operation) ||
+        !mr__needs_pairs(pairs, &update, operation))
         return NULL;
     mr_error_clear(&err);
-    if (mr__compile_update(&pairs->ctx->engines, &update, pairs->schema, &function, &err) != MR_OK) {
+    if (mr__compile_update(&pairs->ctx->engines, &update, pairs->schema, &function, &err) !=
+        MR_OK) {
         blame(pairs->ctx, &update, operation, &err);
         return NULL;
     }

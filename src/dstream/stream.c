@@ -24,7 +24,8 @@ size_t mr__ordinal(const struct mr_context *ctx, const char *operation)
     return count;
 }
 
-static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation, const struct mr_error *err)
+static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation,
+                  const struct mr_error *err)
 {
     char place[256];
 
@@ -68,8 +69,8 @@ static bool keep_stream(struct mr_context *ctx, struct mr_dstream *stream)
     return true;
 }
 
-struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind, const char *operation,
-                                  struct mr_dstream *a, struct mr_dstream *b)
+struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind,
+                                  const char *operation, struct mr_dstream *a, struct mr_dstream *b)
 {
     struct mr_dstream *stream;
     struct mr_error err;
@@ -88,9 +89,11 @@ struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind k
         stream->input_count = (size_t)(a != NULL) + (size_t)(b != NULL);
         stream->named = stream;
     }
-    if (stream == NULL || stream->operation == NULL || stream->name == NULL || !keep_stream(ctx, stream)) {
+    if (stream == NULL || stream->operation == NULL || stream->name == NULL ||
+        !keep_stream(ctx, stream)) {
         stream_free(stream);
-        MR_FAIL(&err, MR_LIMIT, "cannot add a stream: out of memory, or more than %d streams", MR_DSTREAM_STREAMS_MAX);
+        MR_FAIL(&err, MR_LIMIT, "cannot add a stream: out of memory, or more than %d streams",
+                MR_DSTREAM_STREAMS_MAX);
         mr__context_blame(ctx, operation, &err);
         return NULL;
     }
@@ -108,7 +111,8 @@ static bool is_good_name(const char *name)
 
     if (size == 0 || size > MR_STATE_NAME_BYTES_MAX)
         return false;
-    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == size;
+    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") ==
+           size;
 }
 
 void mr_dstream_set_name(struct mr_dstream *stream, const char *name)
@@ -119,7 +123,8 @@ void mr_dstream_set_name(struct mr_dstream *stream, const char *name)
     if (stream == NULL || !mr__context_is_open(stream->ctx, "mr_dstream_set_name"))
         return;
     if (name == NULL || !is_good_name(name)) {
-        MR_FAIL(&err, MR_CONFIG, "cannot use '%s' as a name; use 1 to %d letters, digits, '_', '-' and '.'",
+        MR_FAIL(&err, MR_CONFIG,
+                "cannot use '%s' as a name; use 1 to %d letters, digits, '_', '-' and '.'",
                 name != NULL ? name : "", MR_STATE_NAME_BYTES_MAX);
         mr__context_blame(stream->ctx, "mr_dstream_set_name", &err);
         return;
@@ -149,12 +154,12 @@ static struct mr_dstream *with_function(struct mr_dstream *stream, struct mr__fu
     return stream;
 }
 
-typedef enum mr_status (*compile_fn)(struct mr__engines *engines, const char *operation, const struct mr_fn *fn,
-                                     const struct mr_schema *input, struct mr__function **ret_function,
-                                     struct mr_error *err);
+typedef enum mr_status (*compile_fn)(struct mr__engines *engines, const char *operation,
+                                     const struct mr_fn *fn, const struct mr_schema *input,
+                                     struct mr__function **ret_function, struct mr_error *err);
 
-static struct mr_dstream *build_map(struct mr_dstream *input, const char *operation, const struct mr_fn *fn,
-                                    compile_fn compile)
+static struct mr_dstream *build_map(struct mr_dstream *input, const char *operation,
+                                    const struct mr_fn *fn, compile_fn compile)
 {
     struct mr__function *function;
     struct mr_dstream *stream;
@@ -167,7 +172,8 @@ static struct mr_dstream *build_map(struct mr_dstream *input, const char *operat
         blame(input->ctx, fn, operation, &err);
         return NULL;
     }
-    stream = with_function(mr__stream_new(input->ctx, MR__STREAM_MAP, operation, input, NULL), function);
+    stream =
+        with_function(mr__stream_new(input->ctx, MR__STREAM_MAP, operation, input, NULL), function);
     if (stream != NULL)
         stream->one_to_one = operation[0] == 'm'; /* map, map_to_pair */
     return stream;
@@ -195,16 +201,21 @@ struct mr_dstream *mr_filter(struct mr_dstream *stream, struct mr_fn fn)
 
 /* ---- union ------------------------------------------------------------------------------------------------------------ */
 
-static enum mr_status check_union(const struct mr_dstream *a, const struct mr_dstream *b, struct mr_error *err)
+static enum mr_status check_union(const struct mr_dstream *a, const struct mr_dstream *b,
+                                  struct mr_error *err)
 {
     if (a->ctx != b->ctx)
-        return MR_FAIL(err, MR_CONFIG, "the streams belong to different contexts; build both on one");
+        return MR_FAIL(err, MR_CONFIG,
+                       "the streams belong to different contexts; build both on one");
     if (a->slide_ms != b->slide_ms)
-        return MR_FAIL(err, MR_CONFIG, "the streams have different slides (%lld ms and %lld ms); window both with the same",
-                       (long long)a->slide_ms, (long long)b->slide_ms);
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "the streams have different slides (%lld ms and %lld ms); window both with the same",
+            (long long)a->slide_ms, (long long)b->slide_ms);
     if (!mr_schema_equal(a->schema, b->schema)) {
         char *left = mr_schema_print(a->schema), *right = mr_schema_print(b->schema);
-        MR_FAIL(err, MR_CONFIG, "the streams have different columns ('%s' and '%s'); map one to the other's",
+        MR_FAIL(err, MR_CONFIG,
+                "the streams have different columns ('%s' and '%s'); map one to the other's",
                 left != NULL ? left : "", right != NULL ? right : "");
         mr_text_free(left);
         mr_text_free(right);
@@ -241,7 +252,8 @@ bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const ch
     if (mr__is_pairs(stream->schema))
         return true;
     columns = mr_schema_print(stream->schema);
-    MR_FAIL(&err, MR_CONFIG, "the stream has the columns '%s', not key and value; use mr_map_to_pair first",
+    MR_FAIL(&err, MR_CONFIG,
+            "the stream has the columns '%s', not key and value; use mr_map_to_pair first",
             columns != NULL ? columns : "");
     mr_text_free(columns);
     blame(stream->ctx, fn, operation, &err);
@@ -249,10 +261,12 @@ bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const ch
 }
 
 /* The kernels of src/ops do a built-in: only the type of the result is found here. */
-static struct mr_dstream *reduce_with_kernel(struct mr_dstream *pairs, const struct mr_fn *fn, const char *operation,
-                                             enum mr_agg_kind agg, bool count_values)
+static struct mr_dstream *reduce_with_kernel(struct mr_dstream *pairs, const struct mr_fn *fn,
+                                             const char *operation, enum mr_agg_kind agg,
+                                             bool count_values)
 {
-    struct mr_dstream *stream = mr__stream_new(pairs->ctx, MR__STREAM_REDUCE_BUILTIN, operation, pairs, NULL);
+    struct mr_dstream *stream =
+        mr__stream_new(pairs->ctx, MR__STREAM_REDUCE_BUILTIN, operation, pairs, NULL);
     struct mr_aggregate_spec spec;
     struct mr__agg_names names;
     struct mr_agg_layout *layout;
@@ -297,19 +311,22 @@ static bool kernel_of(const struct mr_fn *fn, enum mr_agg_kind *ret_agg)
     return false;
 }
 
-struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn, const char *operation)
+struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn,
+                              const char *operation)
 {
     struct mr__function *function;
     struct mr_dstream *stream;
     enum mr_agg_kind agg;
     struct mr_error err;
 
-    if (pairs == NULL || !mr__context_is_open(pairs->ctx, operation) || !mr__needs_pairs(pairs, fn, operation))
+    if (pairs == NULL || !mr__context_is_open(pairs->ctx, operation) ||
+        !mr__needs_pairs(pairs, fn, operation))
         return NULL;
     if (kernel_of(fn, &agg))
         return reduce_with_kernel(pairs, fn, operation, agg, false);
     mr_error_clear(&err);
-    if (mr__compile_reduce(&pairs->ctx->engines, operation, fn, pairs->schema, &function, &err) != MR_OK) {
+    if (mr__compile_reduce(&pairs->ctx->engines, operation, fn, pairs->schema, &function, &err) !=
+        MR_OK) {
         blame(pairs->ctx, fn, operation, &err);
         return NULL;
     }
@@ -343,7 +360,8 @@ struct mr_dstream *mr_count_by_value(struct mr_dstream *stream)
 }
 
 /* The aggregation of a REDUCE_BUILTIN stream; the spec borrows from names and the stream. */
-void mr__aggregate_spec(const struct mr_dstream *stream, struct mr__agg_names *names, struct mr_aggregate_spec *ret_spec)
+void mr__aggregate_spec(const struct mr_dstream *stream, struct mr__agg_names *names,
+                        struct mr_aggregate_spec *ret_spec)
 {
     names->key = 0;
     names->key_name = "key";

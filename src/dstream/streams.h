@@ -10,12 +10,12 @@
 
 enum mr__stream_kind {
     MR__STREAM_SOURCE,
-    MR__STREAM_MAP,             /* map, flat_map, filter, map_to_pair */
-    MR__STREAM_REDUCE,          /* reduce_by_key with a function */
-    MR__STREAM_REDUCE_BUILTIN,  /* with a built-in; count_by_value */
+    MR__STREAM_MAP,            /* map, flat_map, filter, map_to_pair */
+    MR__STREAM_REDUCE,         /* reduce_by_key with a function */
+    MR__STREAM_REDUCE_BUILTIN, /* with a built-in; count_by_value */
     MR__STREAM_UNION,
     MR__STREAM_WINDOW,
-    MR__STREAM_INVERSE,         /* reduce_by_key_and_window with an inverse */
+    MR__STREAM_INVERSE, /* reduce_by_key_and_window with an inverse */
     MR__STREAM_UPDATE,
 };
 
@@ -43,7 +43,8 @@ struct mr_dstream {
     int64_t slide_ms;
     struct mr_dstream *inputs[2];
     size_t input_count;
-    struct mr_dstream *named; /* whose name mr_dstream_set_name sets: itself, or the window inside */
+    struct mr_dstream
+        *named; /* whose name mr_dstream_set_name sets: itself, or the window inside */
 
     struct mr__function *function; /* map; reduce; update; all owned by the context */
     struct mr__function *inverse;
@@ -74,7 +75,7 @@ struct mr_context {
     char *name;
     int64_t interval_ms;
     struct mr_env *env;
-    char *checkpoint_dir; /* NULL = none */
+    char *checkpoint_dir;  /* NULL = none */
     struct mr_error error; /* the first mistake of the building calls; MR_OK = none */
     struct mr_option_pair settings[MR_DSTREAM_SETTINGS_MAX]; /* owned */
     size_t setting_count;
@@ -109,9 +110,11 @@ bool mr__context_is_open(struct mr_context *ctx, const char *operation);
 void mr__place(const struct mr_fn *fn, const char *operation, char *text, size_t size);
 bool mr__context_keep(struct mr_context *ctx, struct mr__function *function); /* takes */
 /* A new stream on a context that is open; NULL when it is not. The name is <operation>-<ordinal>. */
-struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind, const char *operation,
-                                  struct mr_dstream *a, struct mr_dstream *b);
-struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation, struct mr__source *source,
+struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind,
+                                  const char *operation, struct mr_dstream *a,
+                                  struct mr_dstream *b);
+struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation,
+                                     struct mr__source *source,
                                      const struct mr_schema *schema); /* takes what source owns */
 /* A stream of one of our own connectors, with its default format and no options. */
 struct mr_dstream *mr__connect(struct mr_context *ctx, const char *operation,
@@ -124,7 +127,8 @@ size_t mr__ordinal(const struct mr_context *ctx, const char *operation);
 void mr__streams_free(struct mr_context *ctx);
 /* A stream of pairs? Else the mistake sticks, with the place of fn. */
 bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const char *operation);
-struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn, const char *operation);
+struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn,
+                              const char *operation);
 /* The aggregation behind a REDUCE_BUILTIN stream; ret_spec borrows from names and the stream. */
 struct mr__agg_names {
     uint32_t key;

@@ -31,7 +31,8 @@
 #include <string.h>
 
 enum {
-    BATCH_FILES_MAX = 10000, /* their names travel in the PLAN record; the rest waits for the next batch */
+    BATCH_FILES_MAX =
+        10000, /* their names travel in the PLAN record; the rest waits for the next batch */
     PARTITIONS_MAX = 1024,
     BLOCK_BYTES = 1 << 20,
     LINE_BYTES_MAX = 16 << 20,
@@ -133,7 +134,8 @@ static char *print_offset(const struct files *files, int64_t time_ms)
 }
 
 /* *ret_files is released by the caller, also on failure. */
-static enum mr_status parse_offset(const char *text, struct files *ret_files, int64_t *ret_time_ms, struct mr_error *err)
+static enum mr_status parse_offset(const char *text, struct files *ret_files, int64_t *ret_time_ms,
+                                   struct mr_error *err)
 {
     struct mr_arena arena = MR_ARENA_INIT;
     struct mr_json *json = NULL;
@@ -180,7 +182,8 @@ static bool add_name(const char *name, enum mr_file_kind kind, void *arg)
 
     if (kind != names->kind)
         return true;
-    if (names->pattern != NULL ? fnmatch(names->pattern, name, FNM_PERIOD) != 0 : name[0] == '.' || name[0] == '_')
+    if (names->pattern != NULL ? fnmatch(names->pattern, name, FNM_PERIOD) != 0
+                               : name[0] == '.' || name[0] == '_')
         return true;
     mr_buf_add(&names->text, name, strlen(name) + 1);
     return true;
@@ -201,11 +204,14 @@ static enum mr_status consider_file(struct search *search, const char *path, str
     struct mr_file_info info;
     int64_t mtime_ms;
 
-    if (!mr_utf8_valid(path, strlen(path))) { /* the offset is text: it could not name the file again */
-        mr_log(MR_LOG_WARNING, "dstream", search->source->name, -1, "a file is left out: its name is not UTF-8");
+    if (!mr_utf8_valid(path,
+                       strlen(path))) { /* the offset is text: it could not name the file again */
+        mr_log(MR_LOG_WARNING, "dstream", search->source->name, -1,
+               "a file is left out: its name is not UTF-8");
         return MR_OK;
     }
-    if (mr_env_path_info(search->source->env, path, true, &info, NULL) != MR_OK || info.kind != MR_KIND_FILE)
+    if (mr_env_path_info(search->source->env, path, true, &info, NULL) != MR_OK ||
+        info.kind != MR_KIND_FILE)
         return MR_OK; /* gone again, or not a file: as if it had not been listed */
     mtime_ms = info.mtime_ns / 1000000;
     if (mtime_ms <= search->threshold_ms || mtime_ms > search->time_ms)
@@ -219,7 +225,8 @@ static enum mr_status consider_file(struct search *search, const char *path, str
     return files_add(search->files, path, info.size_bytes) ? MR_OK : no_memory(err);
 }
 
-static enum mr_status list_into(struct search *search, const char *dir, struct names *names, struct mr_error *err)
+static enum mr_status list_into(struct search *search, const char *dir, struct names *names,
+                                struct mr_error *err)
 {
     struct mr_error local;
     enum mr_status status;
@@ -237,7 +244,8 @@ static enum mr_status search_directory(struct search *search, const char *dir, s
     struct names names = {.kind = MR_KIND_FILE};
     enum mr_status status = list_into(search, dir, &names, err);
 
-    for (size_t at = 0; at < names.text.size && status == MR_OK; at += strlen(names.text.data + at) + 1) {
+    for (size_t at = 0; at < names.text.size && status == MR_OK;
+         at += strlen(names.text.data + at) + 1) {
         char *path = mr_asprintf("%s/%s", dir, names.text.data + at);
 
         status = path != NULL ? consider_file(search, path, err) : no_memory(err);
@@ -248,7 +256,8 @@ static enum mr_status search_directory(struct search *search, const char *dir, s
 }
 
 /* Walks the glob component by component; what is left of it is in `rest`. */
-static enum mr_status search_glob(struct search *search, const char *dir, const char *path, struct mr_error *err)
+static enum mr_status search_glob(struct search *search, const char *dir, const char *path,
+                                  struct mr_error *err)
 {
     const char *rest = path + strspn(path, "/");
     size_t size = strcspn(rest, "/");
@@ -261,14 +270,17 @@ static enum mr_status search_glob(struct search *search, const char *dir, const 
     if (status == MR_OK && rest[0] == '\0') {
         status = search_directory(search, dir, err);
     } else if (status == MR_OK && is_plain) {
-        char *next = mr_asprintf("%s%s%s", dir, dir[0] != '\0' && strcmp(dir, "/") != 0 ? "/" : "", component);
+        char *next = mr_asprintf("%s%s%s", dir, dir[0] != '\0' && strcmp(dir, "/") != 0 ? "/" : "",
+                                 component);
         status = next != NULL ? search_glob(search, next, after, err) : no_memory(err);
         mr_free(next);
     } else if (status == MR_OK) {
         status = list_into(search, dir, &names, err);
-        for (size_t at = 0; at < names.text.size && status == MR_OK; at += strlen(names.text.data + at) + 1) {
-            char *next = mr_asprintf("%s%s%s", dir, dir[0] != '\0' && strcmp(dir, "/") != 0 ? "/" : "",
-                                     names.text.data + at);
+        for (size_t at = 0; at < names.text.size && status == MR_OK;
+             at += strlen(names.text.data + at) + 1) {
+            char *next =
+                mr_asprintf("%s%s%s", dir, dir[0] != '\0' && strcmp(dir, "/") != 0 ? "/" : "",
+                            names.text.data + at);
             status = next != NULL ? search_glob(search, next, after, err) : no_memory(err);
             mr_free(next);
         }
@@ -285,11 +297,13 @@ static int compare_files(const void *a, const void *b)
 
 /* ---- planning --------------------------------------------------------------------------------------------------------------- */
 
-static enum mr_status files_plan(struct mr_source *source, const char *start, const struct mr_plan_limits *limits,
-                                 char **ret_end, struct mr_error *err)
+static enum mr_status files_plan(struct mr_source *source, const char *start,
+                                 const struct mr_plan_limits *limits, char **ret_end,
+                                 struct mr_error *err)
 {
     struct files files = {.start_ms = source->start_ms};
-    struct search search = {.source = source, .files = &files, .time_ms = limits->batch_time_us / 1000};
+    struct search search = {
+        .source = source, .files = &files, .time_ms = limits->batch_time_us / 1000};
     enum mr_status status = MR_OK;
 
     *ret_end = NULL;
@@ -306,7 +320,8 @@ static enum mr_status files_plan(struct mr_source *source, const char *start, co
     MR_TRY_GOTO(search_glob(&search, source->path[0] == '/' ? "/" : "", source->path, err));
     if (search.was_cut)
         mr_log(MR_LOG_WARNING, "dstream", source->name, -1,
-               "more than %d new files: the others wait for the next batch, and are read only within file_remember",
+               "more than %d new files: the others wait for the next batch, and are read only "
+               "within file_remember",
                BATCH_FILES_MAX);
     if (files.count > 0)
         qsort(files.items, files.count, sizeof(*files.items), compare_files);
@@ -325,8 +340,9 @@ static uint32_t partitions_of(const struct files *files)
     return (uint32_t)MR_MIN(files->count, (size_t)PARTITIONS_MAX);
 }
 
-static enum mr_status files_split(struct mr_source *source, const char *start, const char *end, uint32_t *ret_partitions,
-                                  uint64_t *ret_bytes, struct mr_error *err)
+static enum mr_status files_split(struct mr_source *source, const char *start, const char *end,
+                                  uint32_t *ret_partitions, uint64_t *ret_bytes,
+                                  struct mr_error *err)
 {
     struct files files;
     int64_t time_ms;
@@ -358,7 +374,8 @@ static bool collect_old(struct mr_slice key, struct mr_slice value, void *arg)
     return true;
 }
 
-static enum mr_status forget_old(struct mr_source *source, struct mr_kv *kv, int64_t time_ms, struct mr_error *err)
+static enum mr_status forget_old(struct mr_source *source, struct mr_kv *kv, int64_t time_ms,
+                                 struct mr_error *err)
 {
     struct old_paths old = {time_ms - source->remember_ms, MR_BUF_INIT};
     struct mr_bytes bytes;
@@ -377,8 +394,8 @@ static enum mr_status forget_old(struct mr_source *source, struct mr_kv *kv, int
     return status;
 }
 
-static enum mr_status files_remember(struct mr_source *source, const char *start, const char *end, struct mr_kv *kv,
-                                     struct mr_error *err)
+static enum mr_status files_remember(struct mr_source *source, const char *start, const char *end,
+                                     struct mr_kv *kv, struct mr_error *err)
 {
     struct mr_buf value = MR_BUF_INIT;
     struct files files;
@@ -416,10 +433,12 @@ static void files_close(struct mr_reader *reader)
     mr_free(reader);
 }
 
-static enum mr_status files_read(struct mr_source *source, const char *start, const char *end, uint32_t partition,
-                                 struct mr_reader **ret_reader, struct mr_error *err)
+static enum mr_status files_read(struct mr_source *source, const char *start, const char *end,
+                                 uint32_t partition, struct mr_reader **ret_reader,
+                                 struct mr_error *err)
 {
-    struct mr_decoder_args args = {source->schema, source->schema, source->options, source->on_error};
+    struct mr_decoder_args args = {source->schema, source->schema, source->options,
+                                   source->on_error};
     struct mr_reader *reader = mr_alloc_zero(NULL, sizeof(*reader));
     int64_t time_ms;
     size_t count;
@@ -451,14 +470,17 @@ static enum mr_status open_next(struct mr_reader *reader, struct mr_error *err)
     enum mr_status status = mr_env_open(env, file->path, MR_FILE_READ, &reader->file, err);
 
     if (status == MR_NOT_FOUND)
-        return MR_FAIL(err, MR_DATA_LOSS, "cannot read '%s': it was removed after its batch was planned; leave files in "
-                                          "place until they are %lld s old",
-                       file->path, (long long)(reader->source->remember_ms / 1000));
+        return MR_FAIL(
+            err, MR_DATA_LOSS,
+            "cannot read '%s': it was removed after its batch was planned; leave files in "
+            "place until they are %lld s old",
+            file->path, (long long)(reader->source->remember_ms / 1000));
     MR_TRY(status);
     MR_TRY(env->ops->file_info(env, reader->file, &info, err));
     if (info.size_bytes < file->size_bytes)
-        return MR_FAIL(err, MR_DATA_LOSS, "cannot read '%s': it has %" PRIu64 " bytes, and had %" PRIu64
-                                          " when its batch was planned; rename complete files in",
+        return MR_FAIL(err, MR_DATA_LOSS,
+                       "cannot read '%s': it has %" PRIu64 " bytes, and had %" PRIu64
+                       " when its batch was planned; rename complete files in",
                        file->path, info.size_bytes, file->size_bytes);
     reader->offset = 0;
     reader->line = 1;
@@ -470,18 +492,23 @@ static enum mr_status open_next(struct mr_reader *reader, struct mr_error *err)
 static enum mr_status decode_lines(struct mr_reader *reader, bool at_end, struct mr_error *err)
 {
     const struct file *file = &reader->files.items[reader->next];
-    const char *last = reader->rest.size > 0 ? memrchr(reader->rest.data, '\n', reader->rest.size) : NULL;
-    size_t whole = at_end ? reader->rest.size : last != NULL ? (size_t)(last - reader->rest.data) + 1 : 0;
+    const char *last =
+        reader->rest.size > 0 ? memrchr(reader->rest.data, '\n', reader->rest.size) : NULL;
+    size_t whole = at_end         ? reader->rest.size
+                   : last != NULL ? (size_t)(last - reader->rest.data) + 1
+                                  : 0;
     struct mr_position position = {file->path, reader->line, reader->offset - reader->rest.size};
 
     if (whole == 0 && reader->rest.size > LINE_BYTES_MAX)
-        return MR_FAIL(err, MR_LIMIT, "cannot read '%s': line %" PRIu64 " is longer than %d MiB", file->path, reader->line,
-                       LINE_BYTES_MAX >> 20);
+        return MR_FAIL(err, MR_LIMIT, "cannot read '%s': line %" PRIu64 " is longer than %d MiB",
+                       file->path, reader->line, LINE_BYTES_MAX >> 20);
     if (whole == 0)
         return MR_OK;
-    MR_TRY(reader->source->format->decode(reader->decoder, (struct mr_slice){reader->rest.data, whole}, &position,
+    MR_TRY(reader->source->format->decode(reader->decoder,
+                                          (struct mr_slice){reader->rest.data, whole}, &position,
                                           reader->builder, mr_bad_records_add, reader->bad, err));
-    for (const char *at = reader->rest.data; (at = memchr(at, '\n', whole - (size_t)(at - reader->rest.data))) != NULL; at++)
+    for (const char *at = reader->rest.data;
+         (at = memchr(at, '\n', whole - (size_t)(at - reader->rest.data))) != NULL; at++)
         reader->line++;
     memmove(reader->rest.data, reader->rest.data + whole, reader->rest.size - whole);
     reader->rest.size -= whole;
@@ -499,10 +526,11 @@ static enum mr_status read_block(struct mr_reader *reader, struct mr_error *err)
     want = (size_t)MR_MIN(file->size_bytes - reader->offset, (uint64_t)BLOCK_BYTES);
     if (!mr_buf_reserve(&reader->rest, want + 1))
         return no_memory(err);
-    MR_TRY(mr_env_pread(reader->source->env, reader->file, reader->rest.data + reader->rest.size, want, reader->offset,
-                        &got, err));
+    MR_TRY(mr_env_pread(reader->source->env, reader->file, reader->rest.data + reader->rest.size,
+                        want, reader->offset, &got, err));
     if (got < want)
-        return MR_FAIL(err, MR_DATA_LOSS, "cannot read '%s': it became shorter while it was read", file->path);
+        return MR_FAIL(err, MR_DATA_LOSS, "cannot read '%s': it became shorter while it was read",
+                       file->path);
     reader->rest.size += got;
     reader->offset += got;
     MR_TRY(decode_lines(reader, reader->offset == file->size_bytes, err));
@@ -514,7 +542,8 @@ static enum mr_status read_block(struct mr_reader *reader, struct mr_error *err)
     return MR_OK;
 }
 
-static enum mr_status files_next(struct mr_reader *reader, struct mr_batch **ret_batch, struct mr_error *err)
+static enum mr_status files_next(struct mr_reader *reader, struct mr_batch **ret_batch,
+                                 struct mr_error *err)
 {
     *ret_batch = NULL;
     while (reader->next < reader->end && mr_batch_builder_bytes(reader->builder) < BLOCK_BYTES)
@@ -524,8 +553,8 @@ static enum mr_status files_next(struct mr_reader *reader, struct mr_batch **ret
     return mr_batch_builder_finish(reader->builder, ret_batch, err);
 }
 
-static enum mr_status files_take_bad(struct mr_reader *reader, struct mr_batch **ret_bad, uint64_t *ret_count,
-                                     struct mr_error *err)
+static enum mr_status files_take_bad(struct mr_reader *reader, struct mr_batch **ret_bad,
+                                     uint64_t *ret_count, struct mr_error *err)
 {
     return mr_bad_records_take(reader->bad, ret_bad, ret_count, err);
 }
@@ -548,7 +577,8 @@ static int64_t whole_batches(int64_t remember_ms, int64_t interval_ms)
     return (remember_ms + interval_ms - 1) / interval_ms * interval_ms;
 }
 
-static enum mr_status files_open(const struct mr_source_args *args, struct mr_source **ret_source, struct mr_error *err)
+static enum mr_status files_open(const struct mr_source_args *args, struct mr_source **ret_source,
+                                 struct mr_error *err)
 {
     const struct mr_dstream *stream = args->user;
     struct mr_source *source = mr_alloc_zero(NULL, sizeof(*source));
@@ -558,7 +588,8 @@ static enum mr_status files_open(const struct mr_source_args *args, struct mr_so
     source->env = args->env;
     source->kv = args->kv;
     source->start_ms = stream->source.built_ms;
-    source->remember_ms = whole_batches(stream->ctx->remember_files_us / 1000, stream->ctx->interval_ms);
+    source->remember_ms =
+        whole_batches(stream->ctx->remember_files_us / 1000, stream->ctx->interval_ms);
     source->format = args->format;
     source->options = (struct mr_options *)(uintptr_t)args->options;
     source->on_error = args->on_error;

@@ -37,7 +37,8 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot save a batch: out of memory");
 }
 
-static enum mr_status files_open(const struct mr_sink_args *args, struct mr_sink **ret_sink, struct mr_error *err)
+static enum mr_status files_open(const struct mr_sink_args *args, struct mr_sink **ret_sink,
+                                 struct mr_error *err)
 {
     struct mr_sink *sink = mr_alloc_zero(NULL, sizeof(*sink));
 
@@ -75,14 +76,16 @@ char *mr__batch_dir(const char *prefix, const char *suffix, int64_t batch_time_m
     bool has_prefix = prefix != NULL && prefix[0] != '\0';
     bool has_suffix = suffix != NULL && suffix[0] != '\0';
 
-    return mr_asprintf("%s%s%" PRId64 "%s%s", has_prefix ? prefix : "", has_prefix ? "-" : "", batch_time_ms,
-                       has_suffix ? "." : "", has_suffix ? suffix : "");
+    return mr_asprintf("%s%s%" PRId64 "%s%s", has_prefix ? prefix : "", has_prefix ? "-" : "",
+                       batch_time_ms, has_suffix ? "." : "", has_suffix ? suffix : "");
 }
 
-static enum mr_status files_begin(struct mr_sink *sink, const struct mr_sink_batch *info, struct mr_error *err)
+static enum mr_status files_begin(struct mr_sink *sink, const struct mr_sink_batch *info,
+                                  struct mr_error *err)
 {
     files_abort(sink);
-    sink->dir = mr__batch_dir(sink->output->prefix, sink->output->suffix, info->batch_time_us / 1000);
+    sink->dir =
+        mr__batch_dir(sink->output->prefix, sink->output->suffix, info->batch_time_us / 1000);
     if (sink->dir == NULL)
         return no_memory(err);
     return mr_durable_mkdirs(sink->env, sink->dir, err);
@@ -111,7 +114,8 @@ static enum mr_status begin_part(struct mr_sink *sink, struct mr_error *err)
     char name[PART_NAME_BYTES];
 
     MR_TRY(flush_text(sink, err));
-    grown = mr_realloc(NULL, sink->parts, ((size_t)sink->part_count + 1) * sizeof(struct mr_staged *));
+    grown =
+        mr_realloc(NULL, sink->parts, ((size_t)sink->part_count + 1) * sizeof(struct mr_staged *));
     if (grown == NULL)
         return no_memory(err);
     sink->parts = grown;
@@ -121,8 +125,8 @@ static enum mr_status begin_part(struct mr_sink *sink, struct mr_error *err)
     return MR_OK;
 }
 
-static enum mr_status files_write(struct mr_sink *sink, uint32_t partition, const struct mr_batch *batch,
-                                  struct mr_error *err)
+static enum mr_status files_write(struct mr_sink *sink, uint32_t partition,
+                                  const struct mr_batch *batch, struct mr_error *err)
 {
     if (sink->part_count == 0 || partition != sink->last_partition)
         MR_TRY(begin_part(sink, err));
@@ -188,14 +192,16 @@ static enum mr_status remove_leftovers(struct mr_sink *sink, struct mr_error *er
         status = no_memory(err);
     if (status == MR_OK && left.names.size > 0)
         status = remove_file(sink, "_SUCCESS", err);
-    for (size_t at = 0; at < left.names.size && status == MR_OK; at += strlen(left.names.data + at) + 1)
+    for (size_t at = 0; at < left.names.size && status == MR_OK;
+         at += strlen(left.names.data + at) + 1)
         status = remove_file(sink, left.names.data + at, err);
 done:
     mr_buf_release(&left.names);
     return status;
 }
 
-static enum mr_status files_publish(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt, struct mr_error *err)
+static enum mr_status files_publish(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt,
+                                    struct mr_error *err)
 {
     MR_UNUSED(batch_id);
     MR_UNUSED(ret_receipt);

@@ -80,8 +80,8 @@ static enum mr_status update_open(void *pointer, struct mr_state *state, struct 
 
 /* ---- new states of one chunk ---------------------------------------------------------------------------------------- */
 
-static enum mr_status states_of_sql(struct chunk *chunk, struct mr_batch *rows, struct mr_batch **ret_states,
-                                    struct mr_error *err)
+static enum mr_status states_of_sql(struct chunk *chunk, struct mr_batch *rows,
+                                    struct mr_batch **ret_states, struct mr_error *err)
 {
     struct mr__when when = {chunk->call->info->worker, chunk->call->info->batch_time_us};
     struct mr__function *update = chunk->op->update;
@@ -96,8 +96,10 @@ static enum mr_status states_of_sql(struct chunk *chunk, struct mr_batch *rows, 
     MR_TRY_GOTO(mr_batch_builder_finish(builder, ret_states, err));
     if (mr_batch_row_count(*ret_states) != mr_batch_row_count(rows)) {
         *ret_states = mr_batch_unref(*ret_states);
-        status = MR_FAIL(err, MR_USER, "the expression must give one state per key; aggregate over \"values\" with list_sum "
-                                       "and the like");
+        status = MR_FAIL(
+            err, MR_USER,
+            "the expression must give one state per key; aggregate over \"values\" with list_sum "
+            "and the like");
     }
 done:
     mr_batch_builder_free(builder);
@@ -106,8 +108,9 @@ done:
 }
 
 /* The values of one row as a batch of their own. */
-static enum mr_status values_of(struct chunk *chunk, int64_t row, const struct mr_batch *all, const struct mr_batch *none,
-                                struct mr_batch **ret_values, struct mr_error *err)
+static enum mr_status values_of(struct chunk *chunk, int64_t row, const struct mr_batch *all,
+                                const struct mr_batch *none, struct mr_batch **ret_values,
+                                struct mr_error *err)
 {
     uint32_t group = chunk->groups[row];
     const struct mr__grouping *grouping = chunk->grouping;
@@ -117,13 +120,14 @@ static enum mr_status values_of(struct chunk *chunk, int64_t row, const struct m
         return MR_OK;
     }
     return mr_batch_take(all, grouping->order + grouping->starts[group],
-                         (int64_t)(grouping->starts[group + 1] - grouping->starts[group]), ret_values, err);
+                         (int64_t)(grouping->starts[group + 1] - grouping->starts[group]),
+                         ret_values, err);
 }
 
 /* Calls the program for one key. */
 static enum mr_status call_one(struct chunk *chunk, int64_t index, const struct mr_batch *keys,
-                               const struct mr_batch *states, const struct mr_batch *values, struct mr_emitter *out,
-                               struct mr_error *err)
+                               const struct mr_batch *states, const struct mr_batch *values,
+                               struct mr_emitter *out, struct mr_error *err)
 {
     struct mr__function *function = chunk->op->update;
     mr_update_fn call = (mr_update_fn)function->fn.call;
@@ -144,13 +148,14 @@ static enum mr_status call_one(struct chunk *chunk, int64_t index, const struct 
         return MR_OK;
     }
     if (mr__emitter_rows(out) != before + 1)
-        return MR_FAIL(err, MR_USER, "the update function '%s' must emit one state, or nothing to remove the key",
+        return MR_FAIL(err, MR_USER,
+                       "the update function '%s' must emit one state, or nothing to remove the key",
                        function->fn.name);
     return MR_OK;
 }
 
-static enum mr_status states_of_c(struct chunk *chunk, struct mr_batch *rows, struct mr_batch **ret_states,
-                                  struct mr_error *err)
+static enum mr_status states_of_c(struct chunk *chunk, struct mr_batch *rows,
+                                  struct mr_batch **ret_states, struct mr_error *err)
 {
     const uint32_t key_column = 0, value_column = 1, state_column = 2;
     struct update_op *op = chunk->op;
@@ -186,7 +191,8 @@ done:
 /* ---- from new states to output and store -------------------------------------------------------------------------------- */
 
 /* Remembers one change; the key's bytes are taken from the chunk. */
-static void note_change(struct chunk *chunk, const char *key, size_t key_bytes, const struct mr_column *state, int64_t row)
+static void note_change(struct chunk *chunk, const char *key, size_t key_bytes,
+                        const struct mr_column *state, int64_t row)
 {
     struct mr_buf value = MR_BUF_INIT;
 
@@ -201,8 +207,8 @@ static void note_change(struct chunk *chunk, const char *key, size_t key_bytes, 
 }
 
 /* Emits the keys that have a state, and notes what changed. */
-static enum mr_status take_states(struct chunk *chunk, const struct mr_batch *rows, const struct mr_batch *states,
-                                  struct mr_error *err)
+static enum mr_status take_states(struct chunk *chunk, const struct mr_batch *rows,
+                                  const struct mr_batch *states, struct mr_error *err)
 {
     const struct mr_column *state = mr_batch_column(states, 0);
     const struct mr_column *old = mr_batch_column(rows, 2);
@@ -226,15 +232,17 @@ static enum mr_status take_states(struct chunk *chunk, const struct mr_batch *ro
         mr_buf_clear(&after);
         mr__value_put(&before, old, row);
         mr__value_put(&after, state, row);
-        if (mr_column_is_null(old, row) || before.size != after.size || memcmp(before.data, after.data, after.size) != 0)
+        if (mr_column_is_null(old, row) || before.size != after.size ||
+            memcmp(before.data, after.data, after.size) != 0)
             note_change(chunk, key, key_bytes, state, row);
         mr_batch_builder_copy(builder, 0, mr_batch_column(rows, 0), row);
         mr_batch_builder_copy(builder, 1, state, row);
         mr_batch_builder_end_row(builder);
     }
     MR_TRY_GOTO(mr_batch_builder_finish(builder, &result, err));
-    status = chunk->changes.bytes.failed || before.failed || after.failed ? no_memory(err)
-                                                                           : mr_output_emit(chunk->call->out, result, err);
+    status = chunk->changes.bytes.failed || before.failed || after.failed
+                 ? no_memory(err)
+                 : mr_output_emit(chunk->call->out, result, err);
 done:
     mr_buf_release(&before);
     mr_buf_release(&after);
@@ -285,8 +293,9 @@ static enum mr_status add_values(struct chunk *chunk, uint32_t group, struct mr_
 }
 
 /* Appends one key: its values (a group, or none) and its state (bytes, or none). */
-static enum mr_status add_key(struct chunk *chunk, const char *key, size_t key_bytes, uint32_t group, const char *state,
-                              size_t state_bytes, struct mr_error *err)
+static enum mr_status add_key(struct chunk *chunk, const char *key, size_t key_bytes,
+                              uint32_t group, const char *state, size_t state_bytes,
+                              struct mr_error *err)
 {
     MR_TRY(mr__key_get(key, key_bytes, chunk->rows, 0, err));
     MR_TRY(add_values(chunk, group, err));
@@ -311,37 +320,41 @@ static int compare_bytes(const char *a, size_t a_bytes, const char *b, size_t b_
 }
 
 /* New keys of the batch that come before this one (NULL: all that are left). */
-static enum mr_status add_new_keys(struct chunk *chunk, const char *before, size_t before_bytes, struct mr_error *err)
+static enum mr_status add_new_keys(struct chunk *chunk, const char *before, size_t before_bytes,
+                                   struct mr_error *err)
 {
     const struct mr__grouping *grouping = chunk->grouping;
 
     while (chunk->next_group < grouping->count) {
         uint32_t group = chunk->next_group;
 
-        if (before != NULL &&
-            compare_bytes(grouping->keys[group], grouping->key_bytes[group], before, before_bytes) >= 0)
+        if (before != NULL && compare_bytes(grouping->keys[group], grouping->key_bytes[group],
+                                            before, before_bytes) >= 0)
             break;
         chunk->next_group++;
-        MR_TRY(add_key(chunk, grouping->keys[group], grouping->key_bytes[group], group, NULL, 0, err));
+        MR_TRY(
+            add_key(chunk, grouping->keys[group], grouping->key_bytes[group], group, NULL, 0, err));
     }
     return MR_OK;
 }
 
 /* One key of the store, in key order. */
-static enum mr_status add_old_key(struct chunk *chunk, const char *key, size_t key_bytes, const char *value,
-                                  size_t value_bytes, struct mr_error *err)
+static enum mr_status add_old_key(struct chunk *chunk, const char *key, size_t key_bytes,
+                                  const char *value, size_t value_bytes, struct mr_error *err)
 {
     const struct mr__grouping *grouping = chunk->grouping;
     uint32_t group = UINT32_MAX;
 
     MR_TRY(add_new_keys(chunk, key, key_bytes, err));
     if (chunk->next_group < grouping->count &&
-        compare_bytes(grouping->keys[chunk->next_group], grouping->key_bytes[chunk->next_group], key, key_bytes) == 0)
+        compare_bytes(grouping->keys[chunk->next_group], grouping->key_bytes[chunk->next_group],
+                      key, key_bytes) == 0)
         group = chunk->next_group++;
     return add_key(chunk, key, key_bytes, group, value, value_bytes, err);
 }
 
-static bool visit_key(const char *key, size_t key_bytes, const char *value, size_t value_bytes, void *arg)
+static bool visit_key(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                      void *arg)
 {
     struct chunk *chunk = arg;
 
@@ -349,7 +362,8 @@ static bool visit_key(const char *key, size_t key_bytes, const char *value, size
     return chunk->status == MR_OK;
 }
 
-static enum mr_status apply_changes(struct update_op *op, const struct changes *changes, struct mr_error *err)
+static enum mr_status apply_changes(struct update_op *op, const struct changes *changes,
+                                    struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(changes->bytes.data, changes->bytes.size);
 
@@ -417,10 +431,12 @@ static const struct mr_fold_ops update_ops = {
     .store = update_store,
 };
 
-enum mr_status mr__update_op(struct mr__function *update, const char *name, const struct mr_schema *pairs,
-                             const struct mr_schema *output, struct mr_fold_op *ret_op, struct mr_error *err)
+enum mr_status mr__update_op(struct mr__function *update, const char *name,
+                             const struct mr_schema *pairs, const struct mr_schema *output,
+                             struct mr_fold_op *ret_op, struct mr_error *err)
 {
-    struct mr__column_of key = {"key", mr__column_type(pairs, 0)}, value = {"value", mr__column_type(pairs, 1)};
+    struct mr__column_of key = {"key", mr__column_type(pairs, 0)},
+                         value = {"value", mr__column_type(pairs, 1)};
     struct update_op *op = mr_alloc_zero(NULL, sizeof(*op));
     enum mr_status status;
 

@@ -47,10 +47,12 @@ int64_t mr__next_firing(const struct mr_context *ctx, int64_t slide_us, int64_t 
     return ctx->zero_time_us + (since + slide_us - 1) / slide_us * slide_us;
 }
 
-static enum mr_status emit_window(struct window_op *op, int64_t time_us, struct mr_output *out, struct mr_error *err)
+static enum mr_status emit_window(struct window_op *op, int64_t time_us, struct mr_output *out,
+                                  struct mr_error *err)
 {
     struct mr__batches list = {0};
-    enum mr_status status = mr__slices_get(op->store, op->schema, time_us - op->size_us, time_us, &list, err);
+    enum mr_status status =
+        mr__slices_get(op->store, op->schema, time_us - op->size_us, time_us, &list, err);
 
     for (size_t i = 0; i < list.count && status == MR_OK; i++)
         status = mr_output_emit(out, list.items[i], err);

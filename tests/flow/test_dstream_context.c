@@ -13,7 +13,8 @@
 
 enum { FAST_MS = 5 };
 
-static enum mr_status look_away(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg, struct mr_error *err)
+static enum mr_status look_away(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                struct mr_error *err)
 {
     (void)rdd;
     (void)batch_time_ms;
@@ -188,7 +189,8 @@ TEST(V154_the_checkpoint_directory_may_come_from_a_setting)
 
 /* ---- stopping ------------------------------------------------------------------------------------------------------------ */
 
-static enum mr_status stop_inside(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg, struct mr_error *err)
+static enum mr_status stop_inside(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                  struct mr_error *err)
 {
     (void)rdd;
     (void)batch_time_ms;
@@ -231,17 +233,17 @@ TEST(several_threads_may_stop_at_once)
 /* ---- mistakes stick, with their place ----------------------------------------------------------------------------------------- */
 
 /* The error of one building call on a stream of (value BIGINT). */
-#define CHECK_MISTAKE(t, call, status, part)                                                                           \
-    do {                                                                                                               \
-        struct mr_queue *queue_ = mr_queue_new("value BIGINT");                                                        \
-        struct mr_context *ctx_ = mr_context_new("test", MR_SECONDS(1));                                               \
-        struct mr_dstream *numbers = mr_queue_stream(ctx_, queue_, true);                                              \
-        struct mr_error err_;                                                                                          \
-        CHECK_NULL(call);                                                                                              \
-        CHECK_FAILS(mr_context_error(ctx_, &err_), &err_, status, part);                                               \
-        CHECK_STATUS(mr_context_start(ctx_, NULL), status);                                                            \
-        mr_context_free(ctx_);                                                                                         \
-        mr_queue_free(queue_);                                                                                         \
+#define CHECK_MISTAKE(t, call, status, part)                                                       \
+    do {                                                                                           \
+        struct mr_queue *queue_ = mr_queue_new("value BIGINT");                                    \
+        struct mr_context *ctx_ = mr_context_new("test", MR_SECONDS(1));                           \
+        struct mr_dstream *numbers = mr_queue_stream(ctx_, queue_, true);                          \
+        struct mr_error err_;                                                                      \
+        CHECK_NULL(call);                                                                          \
+        CHECK_FAILS(mr_context_error(ctx_, &err_), &err_, status, part);                           \
+        CHECK_STATUS(mr_context_start(ctx_, NULL), status);                                        \
+        mr_context_free(ctx_);                                                                     \
+        mr_queue_free(queue_);                                                                     \
     } while (0)
 
 static void add(const struct mr_row *a, const struct mr_row *b, struct mr_emitter *out, void *arg)
@@ -256,13 +258,16 @@ TEST(an_sql_mistake_has_the_file_the_line_and_the_column)
 
     snprintf(place, sizeof(place), "test_dstream_context.c:%d: map: ", __LINE__ + 1);
     CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("value + valu")), MR_SQL_ERROR, place);
-    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("value + valu")), MR_SQL_ERROR, "column 9 of the expression");
-    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("value +\n  valu")), MR_SQL_ERROR, "line 2, column 3 of the expression");
+    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("value + valu")), MR_SQL_ERROR,
+                  "column 9 of the expression");
+    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("value +\n  valu")), MR_SQL_ERROR,
+                  "line 2, column 3 of the expression");
 }
 
 TEST(an_expression_that_cannot_be_repeated_is_refused)
 {
-    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("random()")), MR_SQL_ERROR, "gives another value when a batch runs again");
+    CHECK_MISTAKE(t, mr_map(numbers, MR_SQL("random()")), MR_SQL_ERROR,
+                  "gives another value when a batch runs again");
 }
 
 TEST(a_wrong_mix_says_what_to_use)
@@ -270,18 +275,24 @@ TEST(a_wrong_mix_says_what_to_use)
     CHECK_MISTAKE(t, mr_map(numbers, MR_SUM), MR_CONFIG, "use MR_SQL or MR_FN");
     CHECK_MISTAKE(t, mr_map(numbers, MR_FN(add)), MR_CONFIG, "cannot use a reduce function 'add'");
     CHECK_MISTAKE(t, mr_flat_map(numbers, MR_WORDS), MR_CONFIG, "MR_WORDS takes a stream of texts");
-    CHECK_MISTAKE(t, mr_filter(numbers, MR_COUNT), MR_CONFIG, "use MR_SQL or MR_FN of a test function");
-    CHECK_MISTAKE(t, mr_map_to_pair(numbers, MR_SQL("value")), MR_SQL_ERROR, "two expressions with a comma");
+    CHECK_MISTAKE(t, mr_filter(numbers, MR_COUNT), MR_CONFIG,
+                  "use MR_SQL or MR_FN of a test function");
+    CHECK_MISTAKE(t, mr_map_to_pair(numbers, MR_SQL("value")), MR_SQL_ERROR,
+                  "two expressions with a comma");
     CHECK_MISTAKE(t, mr_reduce_by_key(numbers, MR_SUM), MR_CONFIG, "use mr_map_to_pair first");
-    CHECK_MISTAKE(t, mr_update_state_by_key(numbers, "x", MR_SUM), MR_CONFIG, "use mr_map_to_pair first");
+    CHECK_MISTAKE(t, mr_update_state_by_key(numbers, "x", MR_SUM), MR_CONFIG,
+                  "use mr_map_to_pair first");
     CHECK_MISTAKE(t, mr_flat_map(numbers, MR_SQL("value")), MR_SQL_ERROR, "UNNEST");
-    CHECK_MISTAKE(t, mr_reduce_by_key(mr_map_to_pair(numbers, MR_SQL("value, 'x'")), MR_SUM), MR_CONFIG, "sum");
+    CHECK_MISTAKE(t, mr_reduce_by_key(mr_map_to_pair(numbers, MR_SQL("value, 'x'")), MR_SUM),
+                  MR_CONFIG, "sum");
     CHECK_MISTAKE(t,
-                  mr_reduce_by_key_and_window(mr_map_to_pair(numbers, MR_COUNT), MR_MIN_OF, MR_MIN_OF, MR_SECONDS(2), 0,
-                                              MR_NO_FN),
+                  mr_reduce_by_key_and_window(mr_map_to_pair(numbers, MR_COUNT), MR_MIN_OF,
+                                              MR_MIN_OF, MR_SECONDS(2), 0, MR_NO_FN),
                   MR_CONFIG, "as the inverse of 'min'");
-    CHECK_MISTAKE(t, mr_union(numbers, mr_window(numbers, MR_SECONDS(4), MR_SECONDS(2))), MR_CONFIG, "different slides");
-    CHECK_MISTAKE(t, mr_union(numbers, mr_map(numbers, MR_SQL("'x'"))), MR_CONFIG, "different columns");
+    CHECK_MISTAKE(t, mr_union(numbers, mr_window(numbers, MR_SECONDS(4), MR_SECONDS(2))), MR_CONFIG,
+                  "different slides");
+    CHECK_MISTAKE(t, mr_union(numbers, mr_map(numbers, MR_SQL("'x'"))), MR_CONFIG,
+                  "different columns");
 }
 
 TEST(a_program_without_output_has_nothing_to_execute)

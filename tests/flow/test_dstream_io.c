@@ -74,7 +74,8 @@ static void write_number(struct ds *d, const char *dir, int number)
     snprintf(name, sizeof(name), "%d", number);
     snprintf(text, sizeof(text), "%d\n", number);
     CHECK_OK(mr_durable_mkdirs(mr_sim_env(ds_sim(d)), dir, NULL), NULL);
-    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), dir, name, text, strlen(text), false, NULL), NULL);
+    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), dir, name, text, strlen(text), false, NULL),
+             NULL);
 }
 
 static void advance_ms(struct ds *d, int64_t ms)
@@ -96,7 +97,8 @@ struct arrivals {
     size_t count;
 };
 
-static enum mr_status let_files_arrive(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg, struct mr_error *err)
+static enum mr_status let_files_arrive(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                       struct mr_error *err)
 {
     struct arrivals *arrivals = arg;
 
@@ -105,7 +107,8 @@ static enum mr_status let_files_arrive(struct mr_rdd *rdd, int64_t batch_time_ms
     for (size_t i = 0; i < arrivals->count; i++) {
         if (batch_time_ms - arrivals->zero_ms != arrivals->times[i])
             continue;
-        advance_ms(arrivals->d, arrivals->zero_ms + arrivals->times[i] + 1000 - now_ms(arrivals->d));
+        advance_ms(arrivals->d,
+                   arrivals->zero_ms + arrivals->times[i] + 1000 - now_ms(arrivals->d));
         write_number(arrivals->d, "/in", arrivals->numbers[i]);
     }
     return MR_OK;
@@ -139,9 +142,15 @@ TEST(V175_directories_match_a_glob_and_hidden_names_are_left_out)
     write_number(d, "/streaming/subdir", 1);
     write_number(d, "/streaming/subdir/deeper", 2);
     write_number(d, "/streaming/other", 3);
-    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", "_hidden", "4", 1, false, NULL), NULL);
-    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", ".hidden", "5", 1, false, NULL), NULL);
-    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", "a", "six\nseven", 9, false, NULL), NULL);
+    CHECK_OK(
+        mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", "_hidden", "4", 1, false, NULL),
+        NULL);
+    CHECK_OK(
+        mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", ".hidden", "5", 1, false, NULL),
+        NULL);
+    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", "a", "six\nseven", 9, false,
+                            NULL),
+             NULL);
     ds_must_run(d, 2);
     CHECK_EQ_STR(ds_output(d, false), "1,six,seven | ");
     ds_free(d);
@@ -163,7 +172,8 @@ static void build_sums(struct ds *d, struct arrivals *arrivals)
     struct mr_dstream *lines = mr_text_file_stream(ds_begin(d, MR_SECONDS(2), "/cp"), "/in");
     struct mr_dstream *pairs = mr_map_to_pair(lines, MR_SQL("'sum', CAST(value AS BIGINT)"));
 
-    ds_collect(d, mr_reduce_by_key_and_window(pairs, MR_SUM, MR_NO_FN, MR_SECONDS(60), MR_SECONDS(2), MR_NO_FN));
+    ds_collect(d, mr_reduce_by_key_and_window(pairs, MR_SUM, MR_NO_FN, MR_SECONDS(60),
+                                              MR_SECONDS(2), MR_NO_FN));
     mr_foreach_rdd(lines, let_files_arrive, arrivals);
 }
 
@@ -188,8 +198,9 @@ TEST(V170_files_that_came_while_the_program_was_down_belong_to_the_batches_of_th
     }
     build_sums(d, &arrivals); /* at 15000 */
     ds_must_run(d, 8);
-    CHECK_EQ_STR(ds_output(d, false),
-                 "sum:1 | sum:3 | sum:6 | sum:6 | sum:10 | sum:15 | sum:21 | sum:28 | sum:36 | sum:45");
+    CHECK_EQ_STR(
+        ds_output(d, false),
+        "sum:1 | sum:3 | sum:6 | sum:6 | sum:10 | sum:15 | sum:21 | sum:28 | sum:36 | sum:45");
     ds_free(d);
 }
 
@@ -252,8 +263,8 @@ static const char *batch_path(struct ds *d, int64_t after_ms, const char *name)
 
     if (after_ms == 0)
         zero_ms = now_ms(d);
-    snprintf(path, sizeof(path), "/out/counts-%lld.txt%s%s", (long long)(zero_ms + after_ms), name[0] != '\0' ? "/" : "",
-             name);
+    snprintf(path, sizeof(path), "/out/counts-%lld.txt%s%s", (long long)(zero_ms + after_ms),
+             name[0] != '\0' ? "/" : "", name);
     return path;
 }
 
@@ -309,7 +320,8 @@ TEST(parts_of_another_run_under_the_same_time_are_removed)
 
     batch_path(d, 0, "");
     CHECK_OK(mr_durable_mkdirs(env, batch_path(d, 1000, ""), NULL), NULL);
-    CHECK_OK(mr_durable_put(env, batch_path(d, 1000, ""), "part-00007", "old\n", 4, false, NULL), NULL);
+    CHECK_OK(mr_durable_put(env, batch_path(d, 1000, ""), "part-00007", "old\n", 4, false, NULL),
+             NULL);
     ds_input(d, "a:1");
     build_saved(d);
     ds_must_run(d, 1);
@@ -350,7 +362,8 @@ static const char *printed(struct test *t, const int64_t *values, size_t count, 
     size_t size;
 
     mr_queue_push_ints(queue, values, count);
-    mr_print(mr_map_to_pair(mr_queue_stream(ctx, queue, true), MR_SQL("'k' || value, value")), rows);
+    mr_print(mr_map_to_pair(mr_queue_stream(ctx, queue, true), MR_SQL("'k' || value, value")),
+             rows);
     mr_context_set(ctx, "batches_max", "1");
     fflush(stdout);
     saved = dup(1);
@@ -386,8 +399,10 @@ TEST(V331_print_shows_the_first_rows_and_says_when_there_are_more)
 {
     const int64_t values[] = {1, 2, 3, 4};
 
-    CHECK_EQ_STR(without_time(printed(t, values, 4, 3)), RULE "Time:  ms\n" RULE "(k1,1)\n(k2,2)\n(k3,3)\n...\n\n");
-    CHECK_EQ_STR(without_time(printed(t, values, 3, 3)), RULE "Time:  ms\n" RULE "(k1,1)\n(k2,2)\n(k3,3)\n\n");
+    CHECK_EQ_STR(without_time(printed(t, values, 4, 3)),
+                 RULE "Time:  ms\n" RULE "(k1,1)\n(k2,2)\n(k3,3)\n...\n\n");
+    CHECK_EQ_STR(without_time(printed(t, values, 3, 3)),
+                 RULE "Time:  ms\n" RULE "(k1,1)\n(k2,2)\n(k3,3)\n\n");
     CHECK_EQ_STR(without_time(printed(t, values, 0, 10)), RULE "Time:  ms\n" RULE "\n");
 }
 
@@ -400,7 +415,8 @@ struct seen {
     int fail_left;
 };
 
-static enum mr_status watch(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg, struct mr_error *err)
+static enum mr_status watch(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                            struct mr_error *err)
 {
     struct seen *seen = arg;
 

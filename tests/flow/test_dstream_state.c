@@ -13,12 +13,17 @@ static void sum_values(const struct mr_update *update, struct mr_emitter *out, v
     mr_emit_int(out, sum);
 }
 
-static const struct mr_fn sums[] = {
-    MR_SQL("coalesce(state, 0) + coalesce(list_sum(\"values\"), 0)"),
-    MR_FN(sum_values),
-    MR_SUM,
-};
-enum { SUMS = sizeof(sums) / sizeof(sums[0]) };
+/* The same function in its forms. */
+enum { SUMS = 3 };
+static struct mr_fn sum_at(size_t form)
+{
+    const struct mr_fn sums[SUMS] = {
+        MR_SQL("coalesce(state, 0) + coalesce(list_sum(\"values\"), 0)"),
+        MR_FN(sum_values),
+        MR_SUM,
+    };
+    return sums[form];
+}
 
 static struct mr_dstream *ones(struct mr_dstream *texts)
 {
@@ -36,7 +41,7 @@ TEST(V82_update_state_by_key_sums_into_the_state)
 
         ds_input(d, vector->input);
         ds_begin(d, MR_SECONDS(1), NULL);
-        ds_collect(d, mr_update_state_by_key(ones(ds_stream(d)), "counts", sums[form]));
+        ds_collect(d, mr_update_state_by_key(ones(ds_stream(d)), "counts", sum_at(form)));
         ds_must_run(d, 6);
         CHECK_EQ_STR(ds_output(d, false), ds_tidy(d, vector->expected, true));
         ds_free(d);
@@ -52,7 +57,7 @@ TEST(V86_update_state_by_key_of_pairs)
 
         ds_input(d, vector->input);
         ds_begin(d, MR_SECONDS(1), NULL);
-        ds_collect(d, mr_update_state_by_key(ds_stream(d), NULL, sums[form]));
+        ds_collect(d, mr_update_state_by_key(ds_stream(d), NULL, sum_at(form)));
         ds_must_run(d, 3);
         CHECK_EQ_STR(ds_output(d, false), ds_tidy(d, vector->expected, true));
         ds_free(d);
@@ -71,11 +76,16 @@ static void counter_and_idle(const struct mr_update *update, struct mr_emitter *
         mr_emit_int(out, state + 1);
 }
 
-static const struct mr_fn life_cycles[] = {
-    MR_FN(counter_and_idle),
-    MR_SQL("CASE WHEN len(\"values\") > 0 THEN (coalesce(state, 0) // 100 + len(\"values\")) * 100\n"
-           "     WHEN state % 100 + 1 < 2 THEN state + 1 END"),
-};
+static struct mr_fn life_cycle_at(size_t form)
+{
+    const struct mr_fn forms[] = {
+        MR_FN(counter_and_idle),
+        MR_SQL("CASE WHEN len(\"values\") > 0 THEN (coalesce(state, 0) // 100 + len(\"values\")) * "
+               "100\n"
+               "     WHEN state % 100 + 1 < 2 THEN state + 1 END"),
+    };
+    return forms[form];
+}
 
 TEST(V85_a_key_without_values_is_updated_and_may_go)
 {
@@ -87,7 +97,7 @@ TEST(V85_a_key_without_values_is_updated_and_may_go)
 
         ds_input(d, vector->input);
         ds_begin(d, MR_SECONDS(1), NULL);
-        states = mr_update_state_by_key(ones(ds_stream(d)), "life", life_cycles[form]);
+        states = mr_update_state_by_key(ones(ds_stream(d)), "life", life_cycle_at(form));
         ds_collect(d, mr_map_to_pair(states, MR_SQL("key, value // 100")));
         ds_must_run(d, 6);
         CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, vector->expected, true));
@@ -121,9 +131,9 @@ TEST(the_state_may_be_of_another_type_than_the_values)
 
     ds_input(d, "a:1,b:5 | a:2 | b:6,a:3");
     ds_begin(d, MR_SECONDS(1), NULL);
-    ds_collect(d, mr_update_state_by_key(
-                      ds_stream(d), NULL,
-                      MR_SQL("coalesce(CAST(state AS VARCHAR), '') || coalesce(array_to_string(\"values\", '+'), '')")));
+    ds_collect(d, mr_update_state_by_key(ds_stream(d), NULL,
+                                         MR_SQL("coalesce(CAST(state AS VARCHAR), '') || "
+                                                "coalesce(array_to_string(\"values\", '+'), '')")));
     ds_must_run(d, 3);
     CHECK_EQ_STR(ds_output(d, false), "a:1,b:5 | a:12,b:5 | a:123,b:56");
     ds_free(d);
@@ -135,7 +145,8 @@ TEST(keys_of_many_chunks_keep_their_order)
     char input[16384] = "";
 
     for (int i = 0; i < 900; i++)
-        snprintf(input + strlen(input), sizeof(input) - strlen(input), "%sk%03d:%d", i > 0 ? "," : "", (i * 37) % 900, i);
+        snprintf(input + strlen(input), sizeof(input) - strlen(input), "%sk%03d:%d",
+                 i > 0 ? "," : "", (i * 37) % 900, i);
     ds_input(d, input);
     ds_input(d, "k000:1,zz:1");
     ds_begin(d, MR_SECONDS(1), NULL);
@@ -160,13 +171,13 @@ TEST(V157_state_goes_on_after_a_crash_at_any_point)
 
             ds_input(d, vector->input);
             ds_begin(d, MR_MILLISECONDS(500), "/cp");
-            ds_collect(d, mr_update_state_by_key(ones(ds_stream(d)), "counts", sums[form]));
+            ds_collect(d, mr_update_state_by_key(ones(ds_stream(d)), "counts", sum_at(form)));
             ds_fail_at(d, points[point], 6); /* the seventh */
             CHECK_FAILS(ds_run(d, 10, &err), &err, MR_INTERNAL, "killed at");
             /* Another program text, the same name: another form of the function, and operators in between. */
             ds_begin(d, MR_MILLISECONDS(500), "/cp");
-            ds_collect(d, mr_update_state_by_key(mr_filter(ones(ds_stream(d)), MR_SQL("true")), "counts",
-                                                 sums[(form + 1) % SUMS]));
+            ds_collect(d, mr_update_state_by_key(mr_filter(ones(ds_stream(d)), MR_SQL("true")),
+                                                 "counts", sum_at((form + 1) % SUMS)));
             ds_must_run(d, point == 4 ? 3 : 4);
             CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, vector->expected, true));
             ds_free(d);
@@ -229,7 +240,8 @@ TEST(state_of_other_columns_under_the_same_name_is_refused)
     ds_collect(d, mr_update_state_by_key(ds_stream(d), "counts", MR_SUM));
     ds_must_run(d, 1);
     ds_begin(d, MR_SECONDS(1), "/cp");
-    ds_collect(d, mr_update_state_by_key(mr_map_to_pair(ds_stream(d), MR_SQL("value, value")), "counts", MR_SUM));
+    ds_collect(d, mr_update_state_by_key(mr_map_to_pair(ds_stream(d), MR_SQL("value, value")),
+                                         "counts", MR_SUM));
     CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG, "counts");
     ds_free(d);
 }

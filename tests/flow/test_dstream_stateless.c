@@ -16,8 +16,8 @@ static void one_and_double(const struct mr_row *row, struct mr_emitter *out, voi
     mr_emit_int(out, 2 * mr_row_int(row, 0));
 }
 
-static enum mr_status one_and_double_batch(const struct mr_batch *in, struct mr_batch_builder *out, void *arg,
-                                           struct mr_error *err)
+static enum mr_status one_and_double_batch(const struct mr_batch *in, struct mr_batch_builder *out,
+                                           void *arg, struct mr_error *err)
 {
     (void)arg;
     (void)err;
@@ -67,7 +67,8 @@ static void length_of(const struct mr_row *row, struct mr_emitter *out, void *ar
 typedef struct mr_dstream *(*build_fn)(struct mr_dstream *input, unsigned form);
 
 /* Runs a vector with the forms 0 .. forms - 1 of its operation. */
-static void run_vector(struct test *t, const char *id, unsigned forms, uint64_t batches, build_fn build)
+static void run_vector(struct test *t, const char *id, unsigned forms, uint64_t batches,
+                       build_fn build)
 {
     const struct ds_vector *vector = ds_vector(id);
 
@@ -78,14 +79,16 @@ static void run_vector(struct test *t, const char *id, unsigned forms, uint64_t 
         ds_begin(d, MR_SECONDS(1), NULL);
         ds_collect(d, build(ds_stream(d), form));
         ds_must_run(d, batches);
-        CHECK_EQ_STR(ds_output(d, !vector->ordered), ds_tidy(d, vector->expected, !vector->ordered));
+        CHECK_EQ_STR(ds_output(d, !vector->ordered),
+                     ds_tidy(d, vector->expected, !vector->ordered));
         ds_free(d);
     }
 }
 
 static struct mr_dstream *flat_mapped(struct mr_dstream *input, unsigned form)
 {
-    const struct mr_fn forms[] = {MR_SQL("[value, 2 * value]"), MR_FN(one_and_double), MR_FN(one_and_double_batch)};
+    const struct mr_fn forms[] = {MR_SQL("[value, 2 * value]"), MR_FN(one_and_double),
+                                  MR_FN(one_and_double_batch)};
     return mr_flat_map(input, forms[form]);
 }
 
@@ -107,7 +110,8 @@ TEST(V11_filter_keeps_what_passes)
 
 static struct mr_dstream *counted(struct mr_dstream *input, unsigned form)
 {
-    const struct mr_fn pairs[] = {MR_SQL("value, 1"), MR_FN(with_one), MR_COUNT, MR_SQL("value, 1"), MR_COUNT};
+    const struct mr_fn pairs[] = {MR_SQL("value, 1"), MR_FN(with_one), MR_COUNT, MR_SQL("value, 1"),
+                                  MR_COUNT};
     const struct mr_fn sums[] = {MR_SQL("a + b"), MR_FN(add), MR_SUM, MR_COUNT, MR_FN(add)};
 
     return mr_reduce_by_key(mr_map_to_pair(input, pairs[form]), sums[form]);
@@ -165,8 +169,8 @@ TEST(V43_reduce_by_key_of_pairs)
 
 /* ---- rules --------------------------------------------------------------------------------------------------------------- */
 
-static void expect(struct test *t, const char *columns, const char *input, const char *expected, build_fn build,
-                   unsigned form)
+static void expect(struct test *t, const char *columns, const char *input, const char *expected,
+                   build_fn build, unsigned form)
 {
     struct ds *d = ds_new(t, columns);
 
@@ -195,7 +199,8 @@ TEST(reduce_by_key_takes_minima_and_maxima_of_any_type)
     for (unsigned form = 0; form < 2; form++) {
         expect(t, "key VARCHAR, value BIGINT", "b:3,a:-5,b:-7,a:2,b:0", "a:-5,b:-7", least, form);
         expect(t, "key VARCHAR, value BIGINT", "b:3,a:-5,b:-7,a:2,b:0", "a:2,b:3", greatest, form);
-        expect(t, "key BIGINT, value VARCHAR", "2:pear,1:fig,2:apple,1:kiwi", "1:fig,2:apple", least, form);
+        expect(t, "key BIGINT, value VARCHAR", "2:pear,1:fig,2:apple,1:kiwi", "1:fig,2:apple",
+               least, form);
     }
 }
 
@@ -207,8 +212,8 @@ static struct mr_dstream *letters_to_pairs(struct mr_dstream *input, unsigned fo
 
 TEST(pairs_come_out_in_the_order_of_their_keys)
 {
-    expect(t, "value VARCHAR", "the quick fox, jumps over the, lazy the dog", "dog:1,fox:1,jumps:1,lazy:1,over:1,quick:1,the:3",
-           letters_to_pairs, 0);
+    expect(t, "value VARCHAR", "the quick fox, jumps over the, lazy the dog",
+           "dog:1,fox:1,jumps:1,lazy:1,over:1,quick:1,the:3", letters_to_pairs, 0);
 }
 
 static struct mr_dstream *concatenated(struct mr_dstream *input, unsigned form)
@@ -220,7 +225,8 @@ static struct mr_dstream *concatenated(struct mr_dstream *input, unsigned form)
 TEST(an_associative_function_sees_neighbours_in_order)
 {
     /* Not commutative, so only a single partition promises this order. */
-    expect(t, "key VARCHAR, value VARCHAR", "x:1,y:a,x:2,x:3,y:b,x:4,x:5", "x:12345,y:ab", concatenated, 0);
+    expect(t, "key VARCHAR, value VARCHAR", "x:1,y:a,x:2,x:3,y:b,x:4,x:5", "x:12345,y:ab",
+           concatenated, 0);
 }
 
 static struct mr_dstream *timed(struct mr_dstream *input, unsigned form)
@@ -238,7 +244,8 @@ TEST(batch_time_is_known_in_every_expression)
 static struct mr_dstream *columns_by_name(struct mr_dstream *input, unsigned form)
 {
     (void)form;
-    return mr_map_to_pair(mr_map(input, MR_SQL("city, n * 2 AS doubled, n")), MR_SQL("city, doubled - n"));
+    return mr_map_to_pair(mr_map(input, MR_SQL("city, n * 2 AS doubled, n")),
+                          MR_SQL("city, doubled - n"));
 }
 
 TEST(elements_may_have_any_named_columns)
@@ -252,7 +259,8 @@ TEST(a_stream_with_many_keys_is_reduced_the_same_by_every_form)
     struct ds *d;
 
     for (int i = 0; i < 600; i++)
-        snprintf(input + strlen(input), sizeof(input) - strlen(input), "%sk%d:%d", i > 0 ? "," : "", i * 7 % 41, i);
+        snprintf(input + strlen(input), sizeof(input) - strlen(input), "%sk%d:%d", i > 0 ? "," : "",
+                 i * 7 % 41, i);
     for (unsigned form = 0; form < 3; form++) {
         d = ds_new(t, "key VARCHAR, value BIGINT");
         ds_input(d, input);

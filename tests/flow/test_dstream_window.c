@@ -14,7 +14,8 @@ static void add(const struct mr_row *a, const struct mr_row *b, struct mr_emitte
     mr_emit_int(out, mr_row_int(a, 0) + mr_row_int(b, 0));
 }
 
-static void subtract(const struct mr_row *a, const struct mr_row *b, struct mr_emitter *out, void *arg)
+static void subtract(const struct mr_row *a, const struct mr_row *b, struct mr_emitter *out,
+                     void *arg)
 {
     (void)arg;
     mr_emit_int(out, mr_row_int(a, 0) - mr_row_int(b, 0));
@@ -26,27 +27,36 @@ static bool is_not_zero(const struct mr_row *row, void *arg)
     return mr_row_int(row, 1) != 0;
 }
 
-/* How the reduction of a window is said: rows of this table are the forms. */
-static const struct form {
+/* How the reduction of a window is said. */
+struct form {
     struct mr_fn reduce;
     struct mr_fn inverse;
     struct mr_fn filter;
-} forms[] = {
-    {MR_SQL("a + b"), MR_NO_FN, MR_NO_FN},
-    {MR_FN(add), MR_NO_FN, MR_NO_FN},
-    {MR_SUM, MR_NO_FN, MR_NO_FN},
-    {MR_SQL("a + b"), MR_SQL("a - b"), MR_NO_FN},
-    {MR_FN(add), MR_FN(subtract), MR_NO_FN},
-    {MR_SUM, MR_SUM, MR_NO_FN},
-    {MR_SQL("a + b"), MR_SQL("a - b"), MR_SQL("value <> 0")},
-    {MR_FN(add), MR_FN(subtract), MR_FN(is_not_zero)},
-    {MR_SUM, MR_SQL("a - b"), MR_SQL("value <> 0")},
 };
 enum { PLAIN = 0, INVERSE = 3, FILTERED = 6, FORMS_END = 9 };
 
-static struct mr_dstream *reduced(struct mr_dstream *pairs, const struct form *form, struct window window)
+static struct form form_at(int index)
 {
-    return mr_reduce_by_key_and_window(pairs, form->reduce, form->inverse, window.size_ms, window.slide_ms, form->filter);
+    const struct form forms[FORMS_END] = {
+        {MR_SQL("a + b"), MR_NO_FN, MR_NO_FN},
+        {MR_FN(add), MR_NO_FN, MR_NO_FN},
+        {MR_SUM, MR_NO_FN, MR_NO_FN},
+        {MR_SQL("a + b"), MR_SQL("a - b"), MR_NO_FN},
+        {MR_FN(add), MR_FN(subtract), MR_NO_FN},
+        {MR_SUM, MR_SUM, MR_NO_FN},
+        {MR_SQL("a + b"), MR_SQL("a - b"), MR_SQL("value <> 0")},
+        {MR_FN(add), MR_FN(subtract), MR_FN(is_not_zero)},
+        {MR_SUM, MR_SQL("a - b"), MR_SQL("value <> 0")},
+    };
+    return forms[index];
+}
+
+static struct mr_dstream *reduced(struct mr_dstream *pairs, int index, struct window window)
+{
+    struct form form = form_at(index);
+
+    return mr_reduce_by_key_and_window(pairs, form.reduce, form.inverse, window.size_ms,
+                                       window.slide_ms, form.filter);
 }
 
 static const char *expected_of(struct ds *d, const struct ds_vector *vector)
@@ -55,7 +65,8 @@ static const char *expected_of(struct ds *d, const struct ds_vector *vector)
 }
 
 /* One vector with forms [from, to). */
-static void run_reduced(struct test *t, const char *id, int from, int to, struct window window, uint64_t batches)
+static void run_reduced(struct test *t, const char *id, int from, int to, struct window window,
+                        uint64_t batches)
 {
     const struct ds_vector *vector = ds_vector(id);
 
@@ -64,7 +75,7 @@ static void run_reduced(struct test *t, const char *id, int from, int to, struct
 
         ds_input(d, vector->input);
         ds_begin(d, MR_SECONDS(1), NULL);
-        ds_collect(d, reduced(ds_stream(d), &forms[form], window));
+        ds_collect(d, reduced(ds_stream(d), form, window));
         ds_must_run(d, batches);
         CHECK_EQ_STR(ds_output(d, true), expected_of(d, vector));
         ds_free(d);
@@ -168,7 +179,8 @@ TEST(counts_of_a_window_are_sums_of_counts)
 
     ds_input(d, "a:7,a:9,b:1 | a:5 | |");
     ds_begin(d, MR_SECONDS(1), NULL);
-    ds_collect(d, mr_reduce_by_key_and_window(ds_stream(d), MR_COUNT, MR_COUNT, MR_SECONDS(2), 0, MR_SQL("value > 0")));
+    ds_collect(d, mr_reduce_by_key_and_window(ds_stream(d), MR_COUNT, MR_COUNT, MR_SECONDS(2), 0,
+                                              MR_SQL("value > 0")));
     ds_must_run(d, 4);
     CHECK_EQ_STR(ds_output(d, true), "a:2,b:1 | a:3,b:1 | a:1 | ");
     ds_free(d);
@@ -180,7 +192,8 @@ TEST(minima_of_a_window_need_no_inverse)
 
     ds_input(d, "a:7 | a:9 | a:8 |");
     ds_begin(d, MR_SECONDS(1), NULL);
-    ds_collect(d, mr_reduce_by_key_and_window(ds_stream(d), MR_MIN_OF, MR_NO_FN, MR_SECONDS(2), 0, MR_NO_FN));
+    ds_collect(d, mr_reduce_by_key_and_window(ds_stream(d), MR_MIN_OF, MR_NO_FN, MR_SECONDS(2), 0,
+                                              MR_NO_FN));
     ds_must_run(d, 4);
     CHECK_EQ_STR(ds_output(d, true), "a:7 | a:7 | a:8 | a:8");
     ds_free(d);
@@ -192,7 +205,8 @@ TEST(windows_of_windows_fire_with_the_longer_slide)
 
     ds_input(d, "1|2|3|4|5|6");
     ds_begin(d, MR_SECONDS(1), NULL);
-    ds_collect(d, mr_window(mr_window(ds_stream(d), MR_SECONDS(2), MR_SECONDS(2)), MR_SECONDS(4), MR_SECONDS(2)));
+    ds_collect(d, mr_window(mr_window(ds_stream(d), MR_SECONDS(2), MR_SECONDS(2)), MR_SECONDS(4),
+                            MR_SECONDS(2)));
     ds_must_run(d, 6);
     CHECK_EQ_STR(ds_output(d, false), "1,2 | 1,2,3,4 | 3,4,5,6");
     ds_free(d);
@@ -210,14 +224,14 @@ static void build_windows(struct ds *d, bool other_order)
     struct mr_dstream *plain, *inverse;
 
     if (other_order) {
-        inverse = reduced(mr_filter(pairs, MR_SQL("true")), &forms[INVERSE], window);
+        inverse = reduced(mr_filter(pairs, MR_SQL("true")), INVERSE, window);
         mr_dstream_set_name(inverse, "inverse");
-        plain = reduced(pairs, &forms[PLAIN], window);
+        plain = reduced(pairs, PLAIN, window);
         mr_dstream_set_name(plain, "plain");
     } else {
-        plain = reduced(pairs, &forms[PLAIN], window);
+        plain = reduced(pairs, PLAIN, window);
         mr_dstream_set_name(plain, "plain");
-        inverse = reduced(pairs, &forms[INVERSE], window);
+        inverse = reduced(pairs, INVERSE, window);
         mr_dstream_set_name(inverse, "inverse");
     }
     ds_collect(d, mr_union(plain, inverse));
@@ -225,7 +239,8 @@ static void build_windows(struct ds *d, bool other_order)
 
 TEST(windows_go_on_after_a_crash_at_any_point)
 {
-    const char *expected = "a:1,a:1 | a:3,a:3,b:1,b:1 | a:6,a:6,b:1,b:1 | a:9,a:9,b:1,b:1 | a:12,a:12,b:0 | a:15,a:15,b:0";
+    const char *expected = "a:1,a:1 | a:3,a:3,b:1,b:1 | a:6,a:6,b:1,b:1 | a:9,a:9,b:1,b:1 | "
+                           "a:12,a:12,b:0 | a:15,a:15,b:0";
 
     for (size_t point = 0; point < sizeof(points) / sizeof(points[0]); point++) {
         for (uint64_t batch = 0; batch < 6; batch++) {

@@ -153,7 +153,8 @@ void ds_input(struct ds *d, const char *text)
 
 /* ---- running --------------------------------------------------------------------------------------------------------- */
 
-static enum mr_status fail_there(void *arg, const char *point, uint64_t batch_id, struct mr_error *err)
+static enum mr_status fail_there(void *arg, const char *point, uint64_t batch_id,
+                                 struct mr_error *err)
 {
     struct ds *d = arg;
 
@@ -255,7 +256,8 @@ static void keep_batch(struct ds *d, int64_t time_ms, const char *text)
     d->batch_count++;
 }
 
-static enum mr_status collect(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg, struct mr_error *err)
+static enum mr_status collect(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                              struct mr_error *err)
 {
     static char text[TEXT_BYTES];
 
@@ -344,7 +346,8 @@ const char *ds_output(struct ds *d, bool sorted)
 /* ---- vectors -------------------------------------------------------------------------------------------------------------- */
 
 static const struct ds_vector vectors[] = {
-#define VECTOR(id, operation, columns, input, expected, order) {id, operation, columns, input, expected, order},
+#define VECTOR(id, operation, columns, input, expected, order)                                     \
+    {id, operation, columns, input, expected, order},
 #define ORDERED true
 #define AS_SETS false
 #include "flow/vectors_dstream.inc"
