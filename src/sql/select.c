@@ -424,6 +424,43 @@ void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json 
 
 /* Blocks ----------------------------------------------------------------------------------------------------------- */
 
+/* Functions of Spark and Flink that have a meaning there and none here. */
+static bool is_foreign(const struct mr_json *node)
+{
+    static const char *const names[] = {"session_window",
+                                        "session",
+                                        "session_start",
+                                        "session_end",
+                                        "cumulate",
+                                        "window_time",
+                                        "monotonically_increasing_id"};
+    const char *name = mr_sql__function(node);
+
+    for (size_t i = 0; name != NULL && i < MR_ARRAY_SIZE(names); i++) {
+        if (mr_sql__same_name(names[i], name))
+            return true;
+    }
+    return false;
+}
+
+static enum mr_status check_foreign(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                    struct mr_json *node)
+{
+    static const char *const parts[] = {"select_list", "where_clause", "group_expressions",
+                                        "having"};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(parts); i++) {
+        struct mr_json *found = mr_sql__find(mr_json_get(node, parts[i]), is_foreign);
+
+        if (found != NULL)
+            return mr_sql__fail(
+                p, query, found,
+                "'%s' is not supported over a stream (supported: window, tumble, hop)",
+                mr_sql__function(found));
+    }
+    return MR_OK;
+}
+
 enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                    struct mr_json *node, bool may_sort)
 {
@@ -432,6 +469,7 @@ enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql
     const struct mr_json *sample = mr_json_get(node, "sample");
     const struct mr_json *qualify = mr_json_get(node, "qualify");
 
+    MR_TRY(check_foreign(p, query, node));
     for (struct mr_json *one = modifiers != NULL ? modifiers->first : NULL; one != NULL;
          one = one->next) {
         if (mr_sql__type_is(one, "DISTINCT_MODIFIER"))

@@ -94,7 +94,9 @@ static enum mr_status visit_window(struct pass *pass)
 
 static bool is_window_function(const struct pass *pass, const struct mr_token *token)
 {
-    return mr_token_is(&pass->lexer, token, "tumble") || mr_token_is(&pass->lexer, token, "hop");
+    return mr_token_is(&pass->lexer, token, "tumble") || mr_token_is(&pass->lexer, token, "hop") ||
+           mr_token_is(&pass->lexer, token, "cumulate") ||
+           mr_token_is(&pass->lexer, token, "session");
 }
 
 /* TABLE at hand: TABLE(TUMBLE(...)), or TABLE t as an argument of TUMBLE. */

@@ -4,6 +4,8 @@
  */
 #include "support/sql_flow.h"
 
+#include <millrace/ext/env.h>
+
 enum { STEPS_MAX = 8 };
 
 struct step {
@@ -105,6 +107,30 @@ static void run_vector(struct test *t, const struct vector *vector)
     }
 #include "vectors_structured.inc"
 #undef VECTOR
+
+TEST(AGG_10_a_batch_that_runs_again_keeps_its_time)
+{
+    static const char *const points[] = {"planned", "ran", "staged", "published"};
+    struct sql_flow *flow = sql_flow_new(t);
+
+    add_source(flow, "a", -1);
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(flow, "INSERT INTO out SELECT v, epoch_us(now()) AS t FROM a;");
+    for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+        int64_t before;
+        long long value;
+        long long time_us;
+
+        add_times(flow, "a", "7");
+        sql_flow_run_until(flow, points[i]);
+        before = mr_env_wall_us(mr_env_posix());
+        CHECK_EQ_INT(sscanf(sql_flow_run(flow, "out"), "%lld|%lld", &value, &time_us), 2);
+        CHECK_EQ_INT(value, 7);
+        CHECK(time_us > 0 && time_us <= before);
+    }
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    sql_flow_free(flow);
+}
 
 TEST(AGG_11_an_aggregate_of_a_static_table_does_not_accumulate)
 {

@@ -233,7 +233,7 @@ static enum mr_status plan(struct sql_flow *flow, bool check_only,
     return status;
 }
 
-static void note_late(void *arg, const struct mr_progress *progress)
+static void note_progress(void *arg, const struct mr_progress *progress)
 {
     struct sql_flow *flow = arg;
 
@@ -245,24 +245,52 @@ static void note_late(void *arg, const struct mr_progress *progress)
             progress->watermark_us < 0 ? 0 : progress->watermark_us / 1000;
 }
 
-static void run(struct sql_flow *flow)
+static enum mr_status stop_at(void *arg, const char *point, uint64_t batch_id, struct mr_error *err)
+{
+    const char *wanted = arg;
+
+    (void)batch_id;
+    return strcmp(point, wanted) == 0 ? MR_FAIL(err, MR_USER, "the test ends here") : MR_OK;
+}
+
+/* One life of the query; point: where it ends early, or NULL. */
+static enum mr_status live(struct sql_flow *flow, const char *point, struct mr_error *err)
 {
     struct mr_sql_script *script;
     struct mr_sql_plan *made;
     struct mr_query *query;
-    struct mr_error err = {0};
+    enum mr_status status;
 
-    CHECK_OK(plan(flow, false, &script, &made, &err), &err);
+    CHECK_OK(plan(flow, false, &script, &made, err), err);
     flow->late_rows = 0;
     flow->watermark_count = 0;
-    made->config.on_progress = note_late;
+    made->config.on_progress = note_progress;
     made->config.on_progress_arg = flow;
-    CHECK_OK(mr_query_new(mr_env_posix(), made->graph, &made->config, &query, &err), &err);
+    if (point != NULL) {
+        made->config.failpoint = stop_at;
+        made->config.failpoint_arg = (void *)(uintptr_t)point;
+    }
+    CHECK_OK(mr_query_new(mr_env_posix(), made->graph, &made->config, &query, err), err);
     made->graph = NULL;
-    CHECK_OK(mr_query_run(query, &err), &err);
+    status = mr_query_run(query, err);
     mr_query_free(query);
     mr_sql_plan_free(made);
     mr_sql_script_free(script);
+    return status;
+}
+
+static void run(struct sql_flow *flow)
+{
+    struct mr_error err = {0};
+
+    CHECK_OK(live(flow, NULL, &err), &err);
+}
+
+void sql_flow_run_until(struct sql_flow *flow, const char *point)
+{
+    struct mr_error err = {0};
+
+    CHECK_FAILS(live(flow, point, &err), &err, MR_USER, "the test ends here");
 }
 
 /* Output --------------------------------------------------------------------------------------- */

@@ -46,6 +46,8 @@ struct mr_batch *sql_flow_batch(struct sql_flow *flow,
 
 /* Runs to the end of the input; rows that came out since the last call, sorted. Lives until the next call. */
 const char *sql_flow_run(struct sql_flow *flow, const char *sink);
+/* Runs until the batch loop comes to that point ("planned", "ran", "staged", "published"), where it ends as a crash would. */
+void sql_flow_run_until(struct sql_flow *flow, const char *point);
 /* Only the rows of the newest batch that wrote anything, in the order they were written. */
 const char *sql_flow_last(struct sql_flow *flow, const char *sink);
 /* All rows there are, as if each replaced the earlier one with the same first key_columns. Sorted. */

@@ -297,6 +297,11 @@ TEST(aggregations_are_refused_with_their_place)
         {"SELECT count(*) FROM t GROUP BY window(ts, '5 seconds', '6 seconds')", 33, "slide"},
         {"SELECT count(*) FROM t GROUP BY window(ts, '5 seconds', '5 seconds', '5 seconds')", 33,
          "start"},
+        {"SELECT count(*) FROM t GROUP BY session_window(ts, '5 minutes')", 33,
+         "'session_window' is not supported"},
+        {"SELECT count(*) FROM CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1 minute', INTERVAL '1 "
+         "hour')",
+         22, "table function 'cumulate'"},
         {"SELECT count(*) FROM t GROUP BY window(a, '5 seconds')", 0, "needs a TIMESTAMP"},
         {"SELECT count(*) FROM t GROUP BY window(ts, '5 seconds'), window(ts, '6 seconds')", 58,
          "two different windows"},
