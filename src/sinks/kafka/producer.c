@@ -312,7 +312,7 @@ static enum mr_status ask_topic(struct mr_ksink_producer *producer, const char *
                                 struct mr_error *err)
 {
     rd_kafka_topic_t *handle = rd_kafka_topic_new(producer->rk, topic, NULL);
-    const struct rd_kafka_metadata *metadata;
+    const struct rd_kafka_metadata *metadata = NULL;
     rd_kafka_resp_err_t code;
     enum mr_status status = MR_OK;
 
@@ -365,6 +365,27 @@ static enum mr_status check_topic(struct mr_ksink_producer *producer, const char
 
 /* --- records -------------------------------------------------------------------------------------- */
 
+static rd_kafka_resp_err_t queue_record(struct mr_ksink_producer *producer,
+                                        const struct mr_ksink_record *record)
+{
+    rd_kafka_vu_t parts[] = {
+        {.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = record->topic},
+        {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = record->partition},
+        {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
+        {.vtype = RD_KAFKA_VTYPE_KEY,
+         .u.mem = {(void *)(uintptr_t)record->key.data, record->key.size_bytes}},
+        {.vtype = RD_KAFKA_VTYPE_VALUE,
+         .u.mem = {(void *)(uintptr_t)record->value.data, record->value.size_bytes}},
+        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = (void *)atomic_load(&producer->attempt)},
+    };
+    rd_kafka_error_t *error = rd_kafka_produceva(producer->rk, parts, MR_ARRAY_SIZE(parts));
+    rd_kafka_resp_err_t code =
+        error != NULL ? rd_kafka_error_code(error) : RD_KAFKA_RESP_ERR_NO_ERROR;
+
+    rd_kafka_error_destroy(error);
+    return code;
+}
+
 enum mr_status mr_ksink_producer_send(struct mr_ksink_producer *producer,
                                       const struct mr_ksink_record *record, struct mr_error *err)
 {
@@ -372,12 +393,7 @@ enum mr_status mr_ksink_producer_send(struct mr_ksink_producer *producer,
 
     MR_TRY(check_topic(producer, record->topic, err));
     for (;;) {
-        rd_kafka_resp_err_t code = rd_kafka_producev(
-            producer->rk, RD_KAFKA_V_TOPIC(record->topic), RD_KAFKA_V_PARTITION(record->partition),
-            RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-            RD_KAFKA_V_KEY(record->key.data, record->key.size_bytes),
-            RD_KAFKA_V_VALUE((void *)(uintptr_t)record->value.data, record->value.size_bytes),
-            RD_KAFKA_V_OPAQUE((void *)atomic_load(&producer->attempt)), RD_KAFKA_V_END);
+        rd_kafka_resp_err_t code = queue_record(producer, record);
 
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
             return MR_OK;

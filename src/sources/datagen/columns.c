@@ -326,13 +326,14 @@ static int64_t sequence_value(const struct mr_dgen_column *column, int64_t row)
     uint64_t value = (uint64_t)start + (uint64_t)row * (uint64_t)column->step;
     int64_t min;
     int64_t max;
+    uint64_t width;
 
-    if (!is_integer(column->type.id) || column->type.id == MR_TYPE_INT64 ||
-        column->type.id == MR_TYPE_UINT64)
+    if (!is_integer(column->type.id))
         return (int64_t)value;
     integer_limits(column->type.id, &min, &max);
-    /* A narrow sequence starts again at its smallest value. */
-    return min + (int64_t)((value - (uint64_t)min) % ((uint64_t)max - (uint64_t)min + 1));
+    width = (uint64_t)max - (uint64_t)min + 1;
+    /* A narrow sequence starts again at its smallest value; 0 is all of 64 bits. */
+    return width == 0 ? (int64_t)value : min + (int64_t)((value - (uint64_t)min) % width);
 }
 
 static void append_letters(const struct mr_dgen_column *column, uint64_t random,

@@ -166,7 +166,7 @@ static enum mr_status datagen_plan(struct mr_source *source, const char *start,
                                    const struct mr_plan_limits *limits, char **ret_end,
                                    struct mr_error *err)
 {
-    struct point from;
+    struct point from = {0, 0};
     int64_t end;
 
     *ret_end = NULL;
@@ -202,8 +202,8 @@ static enum mr_status datagen_split(struct mr_source *source, const char *start,
                                     uint32_t *ret_partitions, uint64_t *ret_bytes,
                                     struct mr_error *err)
 {
-    struct point from;
-    struct point to;
+    struct point from = {0, 0};
+    struct point to = {0, 0};
 
     MR_TRY(parse_range(source, start, end, &from, &to, err));
     *ret_partitions = partition_count(to.rows - from.rows);
@@ -224,8 +224,8 @@ static enum mr_status datagen_read(struct mr_source *source, const char *start, 
                                    struct mr_error *err)
 {
     struct mr_reader *reader;
-    struct point from;
-    struct point to;
+    struct point from = {0, 0};
+    struct point to = {0, 0};
     int64_t rows;
     int64_t each;
     enum mr_status status;
@@ -274,7 +274,7 @@ static enum mr_status datagen_next(struct mr_reader *reader, struct mr_batch **r
 
 static bool datagen_exhausted(struct mr_source *source, const char *end)
 {
-    struct point point;
+    struct point point = {0, 0};
 
     if (parse_offset(source, end, &point, NULL) != MR_OK)
         return false;

@@ -345,7 +345,7 @@ static enum mr_status add_matching(struct mr_ksrc_client *client,
                                    const struct mr_ksrc_topics *topics,
                                    struct mr_ksrc_offsets *partitions, struct mr_error *err)
 {
-    const struct rd_kafka_metadata *metadata;
+    const struct rd_kafka_metadata *metadata = NULL;
     enum mr_status status;
 
     MR_TRY(ask_metadata(client, NULL, &metadata, err));
@@ -374,11 +374,12 @@ static enum mr_status add_named(struct mr_ksrc_client *client, const char *name,
     for (int attempt = 0;
          attempt < TOPIC_RETRIES && (status == MR_NOT_FOUND || status == MR_UNAVAILABLE);
          attempt++) {
-        const struct rd_kafka_metadata *metadata;
+        const struct rd_kafka_metadata *metadata = NULL;
 
         if (attempt > 0)
             mr_env_sleep_ns(client->env, (int64_t)TOPIC_RETRY_MS * 1000000);
         MR_TRY(ask_metadata(client, name, &metadata, err));
+        MR_ASSERT(metadata != NULL);
         status = MR_UNAVAILABLE;
         for (int i = 0; i < metadata->topic_cnt; i++)
             if (strcmp(metadata->topics[i].topic, name) == 0)

@@ -140,7 +140,7 @@ static enum mr_status subset(const struct mr_source_args *args, const struct mr_
     if (fields == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot open Kafka source '%s': out of memory", args->name);
     for (uint32_t i = 0; i < count; i++) {
-        enum mr_ksrc_from from;
+        enum mr_ksrc_from from = KSRC_FROM_FORMAT;
 
         MR_TRY_GOTO(judge(args, mr_schema_field(schema, i), false, &from, err));
         if ((from == KSRC_FROM_FORMAT) == decoded)

@@ -166,40 +166,54 @@ static enum mr_status parse_pattern(struct mr_source *source, const char *patter
     return status;
 }
 
+static enum mr_status wrong_assign(const struct mr_source *source, struct mr_error *err)
+{
+    return MR_FAIL(err, MR_CONFIG,
+                   "wrong option 'assign' of source '%s': expected JSON like {\"topic\":[0,1]}",
+                   source->name);
+}
+
+static enum mr_status assign_topic(struct mr_source *source, const struct mr_json *topic,
+                                   struct mr_error *err)
+{
+    char *name;
+
+    if (topic->kind != MR_JSON_ARRAY || topic->count == 0)
+        return wrong_assign(source, err);
+    name = mr_strdup(topic->key);
+    if (name == NULL)
+        return no_memory(source->name, err);
+    MR_ASSERT(source->topics.names != NULL);
+    source->topics.names[source->topics.name_count++] = name;
+    for (const struct mr_json *item = topic->first; item != NULL; item = item->next) {
+        int64_t partition;
+
+        if (!mr_json_int(item, &partition) || partition < 0 || partition > INT32_MAX)
+            return wrong_assign(source, err);
+        MR_TRY(mr_ksrc_offsets_put(&source->topics.assigned, name, (int32_t)partition, 0, -1, err));
+    }
+    return MR_OK;
+}
+
 static enum mr_status parse_assign(struct mr_source *source, const char *text, struct mr_error *err)
 {
     struct mr_arena arena = MR_ARENA_INIT;
     struct mr_json *json = NULL;
-    bool good = mr_json_parse(text, strlen(text), &arena, &json, NULL) == MR_OK &&
-                json->kind == MR_JSON_OBJECT && json->count > 0 && json->count <= TOPICS_MAX;
-    enum mr_status status = MR_OK;
+    enum mr_status status;
 
-    if (good)
-        source->topics.names = mr_alloc_zero(NULL, json->count * sizeof(*source->topics.names));
-    if (good && source->topics.names == NULL)
-        status = no_memory(source->name, err);
-    for (const struct mr_json *topic = good ? json->first : NULL; topic != NULL && status == MR_OK;
-         topic = topic->next) {
-        good = good && topic->kind == MR_JSON_ARRAY && topic->count > 0;
-        source->topics.names[source->topics.name_count] = mr_strdup(topic->key);
-        if (source->topics.names[source->topics.name_count++] == NULL)
-            status = no_memory(source->name, err);
-        for (const struct mr_json *item = good ? topic->first : NULL;
-             item != NULL && status == MR_OK; item = item->next) {
-            int64_t partition = -1;
-
-            good =
-                good && mr_json_int(item, &partition) && partition >= 0 && partition <= INT32_MAX;
-            if (good)
-                status = mr_ksrc_offsets_put(&source->topics.assigned, topic->key,
-                                             (int32_t)partition, 0, -1, err);
-        }
+    if (mr_json_parse(text, strlen(text), &arena, &json, NULL) != MR_OK ||
+        json->kind != MR_JSON_OBJECT || json->count == 0 || json->count > TOPICS_MAX) {
+        status = wrong_assign(source, err);
+        goto done;
     }
-    if (status == MR_OK && !good)
-        status =
-            MR_FAIL(err, MR_CONFIG,
-                    "wrong option 'assign' of source '%s': expected JSON like {\"topic\":[0,1]}",
-                    source->name);
+    status = MR_OK;
+    source->topics.names = mr_alloc_zero(NULL, json->count * sizeof(*source->topics.names));
+    if (source->topics.names == NULL)
+        status = no_memory(source->name, err);
+    for (const struct mr_json *topic = json->first; topic != NULL && status == MR_OK;
+         topic = topic->next)
+        status = assign_topic(source, topic, err);
+done:
     mr_arena_release(&arena);
     return status;
 }

@@ -166,6 +166,7 @@ static enum mr_status stream_take(struct mr_ksrc_reading *reading,
                        range->topic, range->partition);
     if (stream == NULL) {
         MR_TRY(stream_new(reading, range, &stream, err));
+        MR_ASSERT(stream != NULL);
         lock(reading);
         stream->next = reading->streams;
         reading->streams = stream;

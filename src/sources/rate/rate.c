@@ -135,7 +135,7 @@ static enum mr_status parse_offset(const char *text, struct span *ret_span, stru
     struct mr_json *json = NULL;
     const struct mr_json *start;
     const struct mr_json *seconds;
-    struct span span;
+    struct span span = {0, 0};
     enum mr_status status;
 
     MR_TRY_GOTO(mr_json_parse(text, strlen(text), &arena, &json, err));
@@ -206,7 +206,7 @@ struct rows {
 static enum mr_status rows_of(const struct mr_source *source, const char *start, const char *end,
                               struct rows *ret_rows, struct mr_error *err)
 {
-    int64_t last;
+    int64_t last = 0;
 
     MR_TRY(parse_offset(end, &ret_rows->to, err));
     ret_rows->from = (struct span){ret_rows->to.start_us, 0};
@@ -230,7 +230,7 @@ static enum mr_status rate_split(struct mr_source *source, const char *start, co
                                  uint32_t *ret_partitions, uint64_t *ret_bytes,
                                  struct mr_error *err)
 {
-    struct rows rows;
+    struct rows rows = {{0, 0}, {0, 0}, 0, 0};
 
     MR_TRY(rows_of(source, start, end, &rows, err));
     *ret_partitions = partition_count(source, &rows);
@@ -250,7 +250,7 @@ static enum mr_status rate_read(struct mr_source *source, const char *start, con
                                 uint32_t partition, struct mr_reader **ret_reader,
                                 struct mr_error *err)
 {
-    struct rows rows;
+    struct rows rows = {{0, 0}, {0, 0}, 0, 0};
     struct mr_reader *reader;
     enum mr_status status;
 

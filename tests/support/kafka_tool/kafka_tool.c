@@ -37,6 +37,16 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *form
     _exit(1);
 }
 
+static long long number(const char *text)
+{
+    char *end;
+    long long value = strtoll(text, &end, 10);
+
+    if (*text == '\0' || *end != '\0')
+        die("'%s' is not a number", text);
+    return value;
+}
+
 static void set(rd_kafka_conf_t *conf, const char *key, const char *value)
 {
     char text[TEXT_BYTES];
@@ -152,7 +162,7 @@ static void administer(int argc, char **argv)
 
     if (strcmp(action, "create") == 0 && argc >= 3) {
         rd_kafka_NewTopic_t *one =
-            rd_kafka_NewTopic_new(topic, atoi(argv[2]), 1, text, sizeof(text));
+            rd_kafka_NewTopic_new(topic, (int)number(argv[2]), 1, text, sizeof(text));
 
         for (int i = 3; i < argc; i++) {
             char *value = strchr(argv[i], '=');
@@ -164,7 +174,7 @@ static void administer(int argc, char **argv)
         rd_kafka_NewTopic_destroy(one);
     } else if (strcmp(action, "grow") == 0 && argc == 3) {
         rd_kafka_NewPartitions_t *one =
-            rd_kafka_NewPartitions_new(topic, (size_t)atoi(argv[2]), text, sizeof(text));
+            rd_kafka_NewPartitions_new(topic, (size_t)number(argv[2]), text, sizeof(text));
 
         rd_kafka_CreatePartitions(rk, &one, 1, NULL, queue);
         rd_kafka_NewPartitions_destroy(one);
@@ -177,7 +187,8 @@ static void administer(int argc, char **argv)
         rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
         rd_kafka_DeleteRecords_t *one;
 
-        rd_kafka_topic_partition_list_add(list, topic, atoi(argv[2]))->offset = atoll(argv[3]);
+        rd_kafka_topic_partition_list_add(list, topic, (int)number(argv[2]))->offset =
+            number(argv[3]);
         one = rd_kafka_DeleteRecords_new(list);
         rd_kafka_DeleteRecords(rk, &one, 1, NULL, queue);
         rd_kafka_DeleteRecords_destroy(one);
@@ -303,10 +314,10 @@ int main(int argc, char **argv)
     if (strcmp(action, "produce") == 0 && argc == 5) {
         rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, NULL);
 
-        send_lines(rk, argv[3], atoi(argv[4]));
+        send_lines(rk, argv[3], (int)number(argv[4]));
         rd_kafka_destroy(rk);
     } else if (strcmp(action, "transact") == 0 && argc == 6) {
-        transact(argv[3], atoi(argv[4]), argv[5]);
+        transact(argv[3], (int)number(argv[4]), argv[5]);
     } else if (strcmp(action, "dump") == 0) {
         dump(argv[3]);
     } else {
