@@ -4,11 +4,12 @@
  * Called by state.c for each changed store of a batch.  A part is a run of framed records
  * (wal/record.h):
  *
- *     FILE_HEAD { u8 is_snapshot, 16 query id, u64 version, u32 epoch, u32 attempt, u64 seed of the hash,
- *                 blocks: store, kind, key schema, value schema }
+ *     FILE_HEAD { u8 is_snapshot, 16 query id, u64 version, u32 epoch, u32 attempt,
+ *                 u64 seed of the hash, blocks: store, kind, key schema, value schema }
  *     GROUP     { sections, one for each of some key groups, ascending:
  *                     u8 key group, u32 bytes of the entries that follow,
- *                     entries: varint key size * 2 + is_delete | key | value block unless it is a delete }   any number of times
+ *                     entries: varint key size * 2 + is_delete, key, value block unless
+ *                     it is a delete }   any number of times
  *     FILE_FOOT { u64 entries, u32 GROUP records, u64 keys in the store afterwards }
  *
  * Each record's chain is the sum of the one before it (0 for the first), so a record that is

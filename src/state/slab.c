@@ -3,7 +3,7 @@
  *
  *     ref = chunk number * 8192 + unit of 8 bytes in the chunk; ref 0 is nobody's
  *
- *     chunk 0 (1 KiB)   chunk 1 (4 KiB)   chunk 2 (16 KiB)   chunk 3 ... (64 KiB)   chunk n (one block above 16 KiB)
+ *     chunk 0 (1 KiB)   1 (4 KiB)   2 (16 KiB)   3 ... (64 KiB)   n (one block above 16 KiB)
  *
  * Classes: up to 512 bytes in steps of 8, above it eight steps to each doubling.  Small blocks are
  * cut from the current chunk one after the other; freed ones wait in a list of their class, the

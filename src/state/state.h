@@ -2,7 +2,7 @@
  * Versioned state: the stores of one query (architecture section 3).
  *
  *     struct mr_state      all stores of a query, one version per batch
- *     struct mr_store      one named store: key bytes -> value bytes, in 256 groups by hash of the key
+ *     struct mr_store      one named store: key bytes -> value bytes, in 256 key groups
  *
  * During batch N the driver changes stores; mr_state_prepare(N) writes the changes as deltas (small
  * ones into the batch log, large ones as files) and fills the parts of COMMIT(N);

@@ -9,7 +9,8 @@
  * is.
  *
  *     slots   | . | 03a1 | 03f7 | . | 1c20 | 1c20 | 1d00 | . | ... | slack | end mark |
- *               home of a fragment = its top capacity_bits; an entry is at its home or right of it, with no gap between
+ *               home of a fragment = its top capacity_bits; an entry is at its home or right of
+ *               it, with no gap between
  *
  * The slots are kept sorted by fragment (linear probing that shifts instead of skipping), so that
  *   - the 256 key groups (top 8 bits) are contiguous runs of slots;
@@ -29,8 +30,10 @@
  * later ones cost nothing:
  *
  *     NEW        the key was not there              undo: take it out
- *     INPLACE    old value copied to `undo`         undo: copy it back          (also a delete, which only marks the entry DELETED)
- *     REPLACED   the value outgrew its entry: a new entry took over the slot, the old one is SUPERSEDED       undo: put it back
+ *     INPLACE    old value copied to `undo` (also for a delete, which only marks the entry
+ *                DELETED)                           undo: copy it back
+ *     REPLACED   the value outgrew its entry: a new entry took over the slot, the old one is
+ *                SUPERSEDED                         undo: put it back
  *
  * An entry that is SUPERSEDED is freed when the batch is accepted: by its own change when it has
  * one (it was DIRTY), else by the REPLACED change.  Each changed key has exactly one change whose

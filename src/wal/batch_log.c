@@ -2,7 +2,8 @@
  * The batch log: writing it.  batch_log.h says what it promises, segment.c how it lies on the disk,
  * batch_log_codec.c what is in a record, batch_log_recover.c how it is read back.
  *
- * Called by the driver: open, then per batch plan | sync | delta* commit [plan of the next] | sync, now and then purge, close.
+ * Called by the driver: open; per batch plan | sync | delta* commit [plan of the next] | sync; now
+ * and then purge; close.
  *
  * Everything between two syncs is one group: one write, one fdatasync.
  *
@@ -16,13 +17,14 @@
  *
  * Rotation, when the next group and a NEXT do not fit:
  *     1. make segment k+1 under a temporary name: zeros, head; sync; rename; sync directory
- *     2. append NEXT to segment k; sync                           crash before: k+1 is unused and removed at the next open
- *     3. append the group to segment k+1; sync                    crash before: k+1 is the tail, empty
+ *     2. append NEXT to segment k; sync           crash before: the next open removes k+1
+ *     3. append the group to segment k+1; sync    crash before: k+1 is the tail, empty
  *
  * Open, after reading:
  *     1. remove an unused next segment
- *     2. zero what is behind the tail; sync file and directory    the bytes relied on may be in the cache of a dead process only (A3, A5)
- *     3. append EPOCH; sync                                       only now can a later group be written: the rule of segment.c holds
+ *     2. zero what is behind the tail; sync file and directory: the bytes relied on may be in the
+ *        cache of a dead process only (A3, A5)
+ *     3. append EPOCH; sync: only after 2, so that the rule of segment.c holds
  *
  * `position` and `chain` include what is buffered; `synced` and `synced_chain` do not: a new
  * segment's head tells the latter. After a failed write or sync the log refuses everything but

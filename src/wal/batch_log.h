@@ -3,22 +3,22 @@
  * (architecture section 2).
  *
  *     <checkpoint>/log/00000000000000000001.log, 2, 3 ...
- *     segment:  SEGMENT{number, query id, first batch} record record ... zeros
+ *     segment:  SEGMENT{number, size, query id, where the log stood} group group ... NEXT zeros
  *
  * PLAN(N) is durable before N runs; COMMIT(N) alone decides what of N is real.  Small state deltas
  * travel inside the log, so that a steady stream needs one flush a batch: DELTA(N) COMMIT(N)
  * PLAN(N+1) share it.
  *
  * Validity: records are chained (each one's `chain` is the checksum of the one before, across
- * segments), so a stale, lost or misplaced
- * record breaks the chain (B6, B7).  Everything between two syncs is one group of tagged sectors (segment.c draws it).  At open, a group
- * that did not arrive whole is a torn tail if and only if nothing later exists: a group is written
- * only after the one before it was synced, so any later sector or segment proves that it had been
- * relied on, and then it is MR_CORRUPT naming file, byte and reason. A group whose sectors all
- * arrived and whose records do not check was damaged: MR_CORRUPT as well.  The head of a segment
- * says where the log stood when it was made (last PLAN and COMMIT, live state parts), so older
- * segments can go; its last record, NEXT, says that there must be a next segment.  A clean close
- * adds a CLOSE group: then no damage at rest can look like a torn tail.
+ * segments), so a stale, lost or misplaced record breaks the chain (B6, B7).  Everything between
+ * two syncs is one group of tagged sectors (segment.c draws it).  At open, a group that did not arrive
+ * whole is a torn tail if and only if nothing later exists: a group is written only after the one
+ * before it was synced, so any later sector or segment proves that it had been relied on, and then
+ * it is MR_CORRUPT naming file, byte and reason.  A group whose sectors all arrived and whose
+ * records do not check was damaged: MR_CORRUPT as well.  The head of a segment says where the log
+ * stood when it was made (last PLAN and COMMIT, live state parts), so older segments can go; its
+ * last record, NEXT, says that there must be a next segment.  A clean close adds a CLOSE group:
+ * then no damage at rest can look like a torn tail.
  *
  * Thread: driver.
  */
@@ -63,8 +63,7 @@ struct mr_state_part {
     uint64_t size_bytes;
     uint64_t sum;       /* checksum of the whole part */
     uint64_t key_count; /* keys in the store after this part */
-    char *
-        data; /* in parts of mr_recovered that are in_log: the bytes, size_bytes of them; NULL elsewhere */
+    char *data;         /* in_log parts of mr_recovered: their size_bytes bytes; NULL elsewhere */
 };
 void mr_state_part_release(struct mr_state_part *part);
 

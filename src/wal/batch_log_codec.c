@@ -4,15 +4,20 @@
  * Called by batch_log.c (encode) and batch_log_recover.c (decode).  v = varint, u8 u32 u64
  * little-endian, block = v length + bytes, opt = u8 0 | u8 1 block:
  *
- *     PLAN    v batch, u32 epoch, u32 attempt, u64 batch time, u64 watermark, u64 late watermark, u64 graph fingerprint,
- *             opt settings, v sources { block name, opt start, opt end }
- *     DELTA   v batch, u8 is_snapshot, block store, the rest: the part's bytes (state_file.c draws them)
- *     COMMIT  v batch, u32 epoch, u32 attempt, u64 sum of PLAN, u64 sum of COMMIT before, u64 next watermark,
- *             v parts { part }, v receipts { block }
- *     part    block store, v version, u32 epoch, u32 attempt, u8 flags (1 snapshot, 2 in log), opt file, v size, u64 sum, v keys
- *     SEGMENT u64 number, u64 file size, 16 query id, then where the log stood when the segment was made:
- *             u8 flags (1 has plan, 2 has commit), v plan batch, u64 plan sum, v commit batch, u64 commit sum, u32 epoch, v parts { part }
- *     EPOCH   u32 epoch        NEXT   u64 number of the next segment, u64 sum of its head        CLOSE   u8 0
+ *     PLAN    v batch, u32 epoch, u32 attempt, u64 batch time, u64 watermark,
+ *             u64 late watermark, u64 graph fingerprint, opt settings,
+ *             v sources { block name, opt start, opt end }
+ *     DELTA   v batch, u8 is_snapshot, block store, the rest: a part (state/part_write.c)
+ *     COMMIT  v batch, u32 epoch, u32 attempt, u64 sum of PLAN, u64 sum of COMMIT before,
+ *             u64 next watermark, v parts { part }, v receipts { block }
+ *     part    block store, v version, u32 epoch, u32 attempt, u8 flags (1 snapshot,
+ *             2 in log), opt file, v size, u64 sum, v keys
+ *     SEGMENT u64 number, u64 file size, 16 query id; where the log stood when it was made:
+ *             u8 flags (1 has plan, 2 has commit), v plan batch, u64 plan sum,
+ *             v commit batch, u64 commit sum, u32 epoch, v parts { part }
+ *     EPOCH   u32 epoch
+ *     NEXT    u64 number of the next segment, u64 sum of its head
+ *     CLOSE   u8 0
  *
  * A decoder wants every byte: one left over or missing is an error.  It allocates no more than the
  * payload can hold.

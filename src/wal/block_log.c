@@ -6,7 +6,8 @@
  * Called by the kernel's receiver host: a receiver's thread appends and syncs, tasks read what a
  * PLAN named, the driver purges.
  *
- *     append -> pending (framed, in order) -> sync: one write, one fdatasync -> index, visible to last and read -> purge: whole segments
+ *     append -> pending (framed, in order) -> sync: one write, one fdatasync -> index, visible to
+ *     last and read -> purge: whole segments
  *
  * Rotation is that of the batch log: next segment durable under its name, NEXT synced at the end of
  * the old one, then the group. A crash leaves: before NEXT, an unused segment that the next open

@@ -4,9 +4,11 @@
  * Called by mr_block_log_open and mr_block_log_verify.  The rules are those of segment.c; the
  * records of a group are
  *
- *     SEGMENT  u64 number of its first block, u64 file size, 16 zeros, u64 number of the segment before (0 = first)
- *     BLOCK    u64 number, u64 received at (us), u64 records, bytes      numbers grow by one, through all segments
- *     NEXT     u64 number of the next segment, u64 sum of its head       nothing after it in its segment
+ *     SEGMENT  u64 number of its first block, u64 file size, 16 zeros, u64 number of the
+ *              segment before (0 = first)
+ *     BLOCK    u64 number, u64 received at (us), u64 records, bytes; numbers grow by one,
+ *              through all segments
+ *     NEXT     u64 number of the next segment, u64 sum of its head; nothing follows it
  *     CLOSE    u8 0                                                      clean end; anywhere
  *
  * A segment that was made and not used yet has no NEXT naming it, and holds nothing.

@@ -5,11 +5,11 @@
  *  Steps of open, in order:
  *
  *     1. make the directory, durably                 crash: an empty directory
- *     2. take the lock                               it is the kernel's: it ends with the process (D9, D11)
+ *     2. take the lock; it is the kernel's and ends with the process (D9, D11)
  *     3. look: no entry may be a link, FIFO, device  (B18)
  *     4. read `query`; when there is none:
  *          logs, state or blocks without it: MR_CORRUPT, no new identity is made (B12)
- *          else make one, atomically                 crash: none, or the one that is used from then on (A14)
+ *          else make one, atomically; crash: none, or the one used from then on (A14)
  *        when there is one: state or blocks without any log: MR_CORRUPT (B13)
  *     5. make log/, state/, received/                crash: the next start makes what is missing
  *     6. remove the temporaries of dead processes    (A2, B24)

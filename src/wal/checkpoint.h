@@ -1,7 +1,8 @@
 /*
  * The checkpoint directory: identity, lock, layout.
  *
- *     <checkpoint>/query       QUERY record: query id (16 bytes), format version, created at, hash seed      (atomic, never rewritten)
+ *     <checkpoint>/query       QUERY record: query id (16 bytes), format version, created at,
+ *                              seed; atomic, never rewritten
  *     <checkpoint>/lock        OS lock of the running process; text: pid and host
  *     <checkpoint>/log/        batch log           <checkpoint>/state/      state stores
  *     <checkpoint>/received/   received blocks

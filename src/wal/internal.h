@@ -83,8 +83,8 @@ void mr__replay_release(struct mr_replay *replay);
 struct mr_replay_options {
     const uint8_t *query_id; /* must match; NULL = any */
     bool keep_data;          /* keep the bytes of in-log parts */
-    bool
-        beside_writer; /* somebody may be appending and purging: look again before calling anything damage */
+    /* somebody may be appending and purging: look again before calling anything damage */
+    bool beside_writer;
     bool (*visit)(const struct mr_log_entry *entry,
                   void *arg); /* may be NULL; false stops (replay is then partial) */
     void *arg;

@@ -4,10 +4,10 @@
  * The life of one store's parts, d = delta, S = snapshot, oldest left (a batch that makes both has
  * its delta first):
  *
- *     d d d d d S d d d          after the first snapshot: the deltas before it are the way round it
- *     d d d d d S d d d d S d    after the second: what is before the first one goes at the next prune
+ *     d d d d d S d d d          the deltas before the first snapshot are the way round it
+ *     d d d d d S d d d d S d    what is before the first one goes at the next prune
  *               S d d d d S d
- *                         S d d d d d ...      the second one has left retention: the first goes too
+ *                         S d d d d d ...      it has left retention: the first goes too
  *
  * Called by batch_log.c (each COMMIT), batch_log_recover.c (replay) and state.c.  The rule depends
  * only on the parts and the batch, so every reader comes to the same list.  Threads: the owner's.

@@ -6,10 +6,10 @@
  *     | len  | magic | kind| ver | chain  | sum    | payload (len) |   little-endian
  *     +------+-------+-----+-----+--------+--------+---------------+
  *
- *   len    payload bytes, 1 .. limit; checked against the limit and the room before anything is allocated
+ *   len    payload bytes, 1 .. limit; checked against both before anything is allocated
  *   magic  0x4d52 ("MR"); a byte-swapped magic means a file of another endianness (MR_VERSION, B20)
  *   kind   what the payload is: a record of one kind never reads as another (B6)
- *   chain  depends on the log: binds the record to its place (segment number and position, previous record)
+ *   chain  binds the record to its place: the sum of the record before it
  *   sum    XXH3-64 of the payload, seeded with the XXH3-64 of bytes 0..16
  *
  * Readers say why a record is bad.

@@ -19,17 +19,18 @@
  *     |                                         | of group | + last   | ends with 0x5a |
  *     +-----------------------------------------+----------+----------+----------------+
  *
- *     check   XXH3-64 of the 8 bytes before, seeded with (log, segment number); its last byte is 0x5a
+ *     check   XXH3-64 of the 8 bytes before, seeded with (log, segment number); its last byte is
+ *             0x5a
  *     last    1 in the group's last sector: nothing else says how long a group is
  *
  * A sector is the unit a disk writes whole or not at all; what was there before is zeros.  So the
  * tags alone say which sectors of a group have arrived.  The rule of the reader, group by group:
  *
- *   1. every sector up to a `last` one has the tag it should have: the group arrived. Its records must
- *      check (chain, sums, zeros behind them); anything wrong in them is damage.
- *   2. the same, but some tags differ from what they should be in at most 3 bits: it arrived and was
- *      damaged. (A sector that did not arrive differs in far more: zeros by at least the 4 bits of 0x5a,
- *      and by about 32 of the hash.)
+ *   1. every sector up to a `last` one has the tag it should have: the group arrived. Its records
+ *      must check (chain, sums, zeros behind them); anything wrong in them is damage.
+ *   2. the same, but some tags differ from what they should be in at most 3 bits: it arrived and
+ *      was damaged. (A sector that did not arrive differs in far more: zeros by at least the 4 bits
+ *      of 0x5a, and by about 32 of the hash.)
  *   3. a sector is missing: the group is torn, if and only if nothing later exists. A group is
  *      written only after the one before it was synced, so any tagged sector of a later group, or a
  *      later segment, proves that this one had been synced: then it is damage.

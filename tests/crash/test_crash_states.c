@@ -2,12 +2,12 @@
  * Power loss under the batch log and the state alone, with a model of what must be there (faults.md
  * 5.4; rows A1-A17, A21, A22).
  *
- * A random workload of batches runs on the simulated disk: puts and deletes in two stores, small
- * deltas in the log, larger ones in
- * files, snapshots, rotations, purges, one failed attempt.  The model keeps the content after every batch.  Then every state that a
- * power loss can leave after any operation is recovered and must be the model's content of some
- * batch: not older than what was synced, not newer than what was begun.  Recovery goes on with a
- * batch, and is itself crashed in the middle, twice.
+ * A workload of batches runs on the simulated disk: puts and deletes in two stores, small deltas in
+ * the log, larger ones in files, snapshots, rotations, purges, one failed attempt.  The model keeps
+ * the content after every batch.  Then every state that a power loss can leave after any operation
+ * is recovered and must be the model's content of some batch: not older than what was synced, not
+ * newer than what was begun.  Recovery goes on with a batch, and is itself crashed in the middle,
+ * twice.  Leaving out any flush of the workload must be noticed by this.
  */
 #include "base/alloc.h"
 #include "env/sim.h"
