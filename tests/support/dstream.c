@@ -216,7 +216,7 @@ void ds_must_run(struct ds *d, uint64_t batches)
 
 /* ---- output ------------------------------------------------------------------------------------------------------------ */
 
-static void append(char *text, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void append(char *text, const char *format, ...)
 {
     size_t used = strlen(text);
     va_list args;

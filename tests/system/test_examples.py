@@ -1,0 +1,209 @@
+"""The programs of examples/ against a real TCP server, killed with SIGKILL in the middle and started again."""
+import collections
+import glob
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+EXAMPLES = os.path.join(os.environ["MILLRACE_BUILD_DIR"], "examples")
+WAIT = 60  # seconds until something counts as hung
+RULE = "-------------------------------------------\n"
+
+
+class Example(unittest.TestCase):
+    def setUp(self):
+        if not os.path.isdir(EXAMPLES):
+            self.skipTest("the examples were not built")
+        self.dir = tempfile.mkdtemp(prefix="millrace-examples-")
+        self.addCleanup(shutil.rmtree, self.dir, True)
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.server.settimeout(WAIT)
+        self.addCleanup(self.server.close)
+        self.port = str(self.server.getsockname()[1])
+        self.process = None
+        self.addCleanup(self.kill)
+
+    def start(self, name, *args):
+        # pylint: disable=consider-using-with
+        with open(self.path("stdout"), "a", encoding="utf-8") as out, \
+                open(self.path("stderr"), "a", encoding="utf-8") as err:
+            self.process = subprocess.Popen([os.path.join(EXAMPLES, name), *args], cwd=self.dir, stdout=out, stderr=err)
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def text(self, name):
+        with open(self.path(name), encoding="utf-8") as file:
+            return file.read()
+
+    def kill(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=WAIT)
+        self.process = None
+        self.assertEqual(code, 0, self.text("stderr"))
+
+    def wait_until(self, what, test):
+        deadline = time.monotonic() + WAIT
+        while not test():
+            self.assertLess(time.monotonic(), deadline, f"waited for {what}; " + self.text("stderr")[-500:])
+            if self.process is not None:
+                self.assertIsNone(self.process.poll(), self.text("stderr"))
+            time.sleep(0.005)
+
+    def batches(self):
+        """What was printed: a list of (time, elements). Checks the layout."""
+        text = self.text("stdout")
+        found = re.findall(RULE + r"Time: (\d+) ms\n" + RULE + r"((?:\([^\n]*\)\n)*)(?:\.\.\.\n)?\n", text)
+        return [(int(when), rows.splitlines()) for when, rows in found]
+
+    def printed(self):
+        total = collections.Counter()
+        for _, rows in self.batches():
+            for row in rows:
+                word, count = row[1:-1].rsplit(",", 1)
+                total[word] += int(count)
+        return total
+
+
+class NetworkWordCount(Example):
+    def test_words_of_a_real_server_are_counted_and_printed(self):
+        self.start("network_word_count", "127.0.0.1", self.port)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"to be or not\nto be\n")
+            self.wait_until("the first words", lambda: self.printed()["be"] == 2)
+            peer.sendall(b"that is the question\n")
+            self.wait_until("more words", lambda: self.printed()["question"] == 1)
+            self.stop()
+        self.assertEqual(self.printed(), collections.Counter("to be or not to be that is the question".split()))
+        times = [when for when, _ in self.batches()]
+        self.assertEqual([when % 1000 for when in times], [0] * len(times))
+        self.assertEqual(times, sorted(set(times)))
+
+    def test_a_graceful_stop_counts_what_was_received(self):
+        self.start("network_word_count", "127.0.0.1", self.port)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"x\n" * 1000)
+            time.sleep(0.3)  # received, and still waiting for its batch
+            self.stop(signal.SIGTERM)
+        self.assertEqual(self.printed()["x"], 1000)
+
+    def test_a_server_that_is_away_is_tried_again(self):
+        self.server.close()
+        self.start("network_word_count", "127.0.0.1", self.port)
+        self.wait_until("a refused connection", lambda: "starting again" in self.text("stderr"))
+        self.server = socket.create_server(("127.0.0.1", int(self.port)))
+        self.server.settimeout(WAIT)
+        self.addCleanup(self.server.close)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"late\n")
+            self.wait_until("the word", lambda: self.printed()["late"] == 1)
+        self.stop()
+
+    def test_wrong_usage(self):
+        self.start("network_word_count")
+        self.assertEqual(self.process.wait(timeout=WAIT), 64)
+        self.process = None
+
+
+class StatefulNetworkWordCount(Example):
+    def begin(self):
+        self.start("stateful_network_word_count", "127.0.0.1", self.port, "checkpoint", "out/counts")
+        peer, _ = self.server.accept()
+        return peer
+
+    def newest_counts(self):
+        """Counts of the newest batch that is whole."""
+        done = sorted(os.path.dirname(name) for name in glob.glob(self.path("out/counts-*/_SUCCESS")))
+        counts = {}
+        for name in glob.glob(os.path.join(done[-1], "part-*")) if done else []:
+            with open(name, encoding="utf-8") as file:
+                for line in file:
+                    word, count = line.strip()[1:-1].rsplit(",", 1)
+                    counts[word] = int(count)
+        return counts
+
+    def is_received(self, marker):
+        for name in glob.glob(self.path("checkpoint/received/*/*.blk")):
+            with open(name, "rb") as file:
+                if marker in file.read():
+                    return True
+        return False
+
+    def test_counts_are_exact_however_often_the_program_is_killed(self):
+        wanted = collections.Counter()
+        for number in range(6):
+            with self.begin() as peer:
+                for line in range(20):
+                    words = [f"round{number}", "word", f"line{line}"]
+                    wanted.update(words)
+                    peer.sendall((" ".join(words) + "\n").encode())
+                marker = f"end-of-round-{number}"
+                wanted.update([marker])
+                peer.sendall(marker.encode() + b"\n")
+                # From the moment they are in the write-ahead log, the lines count.
+                self.wait_until("the write-ahead log", lambda m=marker.encode(): self.is_received(m))
+                if number % 2 == 1:  # now and then also in the middle of the batch after it
+                    self.wait_until("a batch", lambda w=dict(wanted): self.newest_counts() == w)
+                self.kill()
+        with self.begin() as peer:
+            wanted.update(["last"])
+            peer.sendall(b"last\n")
+            self.wait_until("the last word", lambda: self.newest_counts().get("last") == 1)
+            self.stop()
+        self.assertEqual(self.newest_counts(), dict(wanted))
+
+    def test_a_second_program_on_the_same_checkpoint_is_refused(self):
+        with self.begin():
+            other = subprocess.run([os.path.join(EXAMPLES, "stateful_network_word_count"), "127.0.0.1", self.port,
+                                    "checkpoint"], cwd=self.dir, capture_output=True, text=True, timeout=WAIT, check=False)
+            self.assertEqual(other.returncode, 75, other.stderr)
+            self.assertIn("checkpoint", other.stderr)
+            self.stop()
+
+
+class Others(Example):
+    def test_queue_stream_ends_by_itself(self):
+        self.start("queue_stream")
+        self.assertEqual(self.process.wait(timeout=WAIT), 0, self.text("stderr"))
+        self.process = None
+        batches = self.batches()
+        self.assertEqual(len(batches), 5)
+        for _, rows in batches:
+            self.assertEqual(rows, [f"({digit},100)" for digit in range(10)])
+
+    def test_foreach_rdd_sees_every_line(self):
+        self.start("foreach_rdd", "127.0.0.1", self.port)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"short\na longer line\nx\n")
+            self.wait_until("the lines", lambda: "longest so far: a longer line" in self.text("stdout"))
+            self.stop()
+        self.assertEqual(sum(int(n) for n in re.findall(r": (\d+) lines", self.text("stdout"))), 3)
+
+    def test_windowed_word_count_fires_with_its_slide(self):
+        self.start("windowed_word_count", "127.0.0.1", self.port)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"a b a\n")
+            self.wait_until("a window", lambda: self.printed()["a"] >= 2)
+            self.stop()
+        self.assertEqual(self.batches()[0][1], ["(a,2)", "(b,1)"])
+
+
+if __name__ == "__main__":
+    unittest.main()
