@@ -10,14 +10,14 @@
  * PLAN(N+1) share it.
  *
  * Validity: records are chained (each one's `chain` is the checksum of the one before, across
- * segments), so a stale, lost or misplaced record breaks the chain (B6, B7).  Everything between
- * two syncs is one group of tagged sectors (segment.c draws it).  At open, a group that did not arrive
- * whole is a torn tail if and only if nothing later exists: a group is written only after the one
- * before it was synced, so any later sector or segment proves that it had been relied on, and then
- * it is MR_CORRUPT naming file, byte and reason.  A group whose sectors all arrived and whose
- * records do not check was damaged: MR_CORRUPT as well.  The head of a segment says where the log
- * stood when it was made (last PLAN and COMMIT, live state parts), so older segments can go; its
- * last record, NEXT, says that there must be a next segment.  A clean close adds a CLOSE group:
+ * segments), so a stale, lost or misplaced record breaks the chain (B6, B7). Everything between
+ * two syncs is one group of tagged sectors (segment.c draws it). At open, a group that did not
+ * arrive whole is a torn tail if and only if nothing later exists: a group is written only after
+ * the one before it was synced, so any later sector or segment proves that it had been relied on,
+ * and then it is MR_CORRUPT naming file, byte and reason. A group whose sectors all arrived and
+ * whose records do not check was damaged: MR_CORRUPT as well. The head of a segment says where the
+ * log stood when it was made (last PLAN and COMMIT, live state parts), so older segments can go;
+ * its last record, NEXT, says that there must be a next segment. A clean close adds a CLOSE group:
  * then no damage at rest can look like a torn tail.
  *
  * Thread: driver.

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "env/sim.h"
+#include "env/thread.h"
 #include "support/test.h"
 #include "wal/block_replay.h"
 
@@ -364,6 +365,38 @@ TEST(a_damaged_block_is_noticed_when_it_is_read)
     mr_env_close(env, file);
     CHECK_FAILS(mr_block_log_read(log, 1, &data, &err), &err, MR_CORRUPT, "block 1");
     mr_buf_release(&data);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
+/* ---------------------------------------------------------------- threads */
+
+enum { THREAD_BLOCKS = 400 };
+
+static void append_in_thread(void *arg)
+{
+    append_blocks(arg, 1, THREAD_BLOCKS, 3);
+}
+
+TEST(readers_and_a_purge_run_beside_the_appender)
+{
+    struct mr_sim *sim = new_disk();
+    struct mr_block_log *log = open_blocks(mr_sim_env(sim), 8192, 4000, 0);
+    struct mr_thread *thread = NULL;
+    struct mr_error err = {0};
+    uint64_t next = 1;
+
+    CHECK_OK(mr_thread_start("appender", append_in_thread, log, &thread, &err), &err);
+    while (next <= THREAD_BLOCKS) {
+        uint64_t last = mr_block_log_last(log);
+
+        for (; next <= last; next++)
+            check_block(log, next);
+        CHECK(mr_block_log_first(log) <= next);
+        CHECK_OK(mr_block_log_purge(log, next > 20 ? next - 20 : 1, &err), &err);
+    }
+    mr_thread_join(thread);
+    CHECK_EQ_UINT(mr_block_log_last(log), THREAD_BLOCKS);
     mr_block_log_close(log);
     mr_sim_free(sim);
 }
