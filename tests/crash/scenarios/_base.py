@@ -12,7 +12,7 @@ class Scenario:
     timeout_s = 20        # a run that takes longer is a failure
     restarts_max = 5      # runs without a kill until finished() must be true
     phases = ("entry", "torn", "exit")
-    error_codes = (69, 73, 74)  # how a run may end in which a call was made to fail
+    error_codes = (69, 71, 73, 74)  # how a run may end in which a call was made to fail
     second = 1            # kills tried during the recovery from each point in full mode
     net = False           # also stop at sends to sockets
     canary = False        # a program known to be broken: the harness must find it
@@ -81,8 +81,8 @@ def lines_of(paths):
     return rows
 
 
-def stray_files(directory, suffixes=(".tmp",)):
-    """Complaints about files that a clean stop must not leave behind."""
+def stray_files(directory):
+    """Complaints about temporary files, which a clean stop must not leave behind."""
     return [f"stray file '{path.relative_to(directory)}'"
             for path in sorted(directory.rglob("*"))
-            if path.name.endswith(tuple(suffixes))]
+            if path.name.endswith(".tmp") or path.name.startswith(".tmp-")]
