@@ -25,7 +25,11 @@ enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct m
 {
     if (query->config.failpoint == NULL)
         return MR_OK;
-    return query->config.failpoint(query->config.failpoint_arg, point, query->plan.batch_id, err);
+    /* after a commit the plan may be that of the next batch already */
+    return query->config.failpoint(query->config.failpoint_arg, point,
+                                   strcmp(point, "committed") == 0 ? query->next_batch - 1
+                                                                   : query->plan.batch_id,
+                                   err);
 }
 
 static bool same_offset(const char *a, const char *b)
@@ -557,7 +561,8 @@ static enum mr_status advance_sources(struct mr_query *query, struct mr_error *e
         start = mr_strdup(run->end);
         if (start == NULL)
             return MR_FAIL(err, MR_NOMEM, "cannot go on to the next batch: out of memory");
-        mr_free(run->start);
+        mr_free(run->previous);
+        run->previous = run->start;
         run->start = start;
     }
     return MR_OK;

@@ -26,6 +26,7 @@ static void source_run_free(struct mr_source_run *run)
     mr_schema_unref(run->schema);
     mr_free(run->start);
     mr_free(run->end);
+    mr_free(run->previous);
     mr_free(run);
 }
 

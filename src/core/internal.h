@@ -45,6 +45,7 @@ struct mr_source_run {
     struct mr_node *bad; /* where bad records go, NULL = nowhere */
     char *start;         /* offsets of the batch being run; end becomes start at the commit */
     char *end;
+    char *previous; /* start of the batch committed last, for progress */
     uint32_t partition_count;
     uint64_t work_bytes;
     uint64_t rows; /* of this batch: driver, after the tasks */
@@ -159,6 +160,51 @@ void mr__workers_free(struct mr_workers *workers);
 enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count,
                                bool wake, struct mr_error *err);
 
+/* The numbers behind a progress document: taken after each batch, made into text when somebody asks. */
+struct mr_report_source {
+    char *start;
+    char *end;
+    char *latest;
+    int64_t rows_behind;
+    uint64_t rows;
+    uint64_t bad_rows;
+};
+struct mr_report_fold {
+    bool has_store;
+    uint64_t keys;
+    uint64_t updated;
+    uint64_t removed;
+    uint64_t bytes;
+    uint64_t late_rows;
+};
+struct mr_report_sink {
+    char *receipt;
+    uint64_t rows;
+};
+union mr_report_node {
+    struct mr_report_source source;
+    struct mr_report_fold fold;
+    struct mr_report_sink sink;
+};
+struct mr_report {
+    uint64_t batch_id;
+    int64_t timestamp_us;
+    int64_t since_us; /* from the trigger before to this one; 0 = there was none */
+    int64_t duration_us;
+    int64_t plan_us;
+    int64_t log_us;
+    int64_t run_us;
+    int64_t commit_us;
+    uint64_t input_rows;
+    bool has_watermark;
+    int64_t watermark_us;
+    bool has_events;
+    int64_t event_avg_us;
+    int64_t event_min_us;
+    int64_t event_max_us;
+    union mr_report_node *nodes; /* per node id; NULL: nothing to report yet, or no memory for it */
+};
+
 enum mr_stop { MR_STOP_NONE, MR_STOP_GRACEFUL, MR_STOP_NOW };
 
 struct mr_query {
@@ -191,6 +237,7 @@ struct mr_query {
     bool any_batch_ran;
     /* graceful stop: receivers have stopped, what they stored is still being run */
     bool draining;
+    int64_t draining_since_us; /* monotonic */
     bool frozen_done;      /* CAUGHT_UP, ONCE: nothing more to do */
     int64_t down_since_us; /* monotonic; when a peer became unavailable, 0 = all there */
     uint32_t attempt;
@@ -198,6 +245,7 @@ struct mr_query {
     /* For progress. */
     int64_t trigger_start_us;
     int64_t previous_trigger_start_us;
+    int64_t trigger_mono_us; /* the same moment as trigger_start_us by the monotonic clock; 0 = none */
     int64_t last_progress_us;
     int64_t duration_plan_us;
     int64_t duration_log_us;
@@ -213,7 +261,7 @@ struct mr_query {
     struct mr_cond wake;
     bool woken;
     enum mr_stop stop;
-    char *last_progress;
+    struct mr_report report; /* numbers of the newest progress document */
 };
 
 /* open.c */
@@ -232,6 +280,7 @@ enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct m
 
 /* progress.c */
 void mr__progress_report(struct mr_query *query, bool idle);
+void mr__progress_release(struct mr_query *query);
 
 /* receiver.c: a receiver as a source. min_last: newest block that a PLAN names. */
 enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run,

@@ -117,6 +117,8 @@ static enum mr_status adopt_settings(struct mr_query *query, const char *pinned,
     int64_t wanted_us = query->config.trigger == MR_TRIGGER_TICK ? query->config.interval_us : 0;
     enum mr_status status = mr_json_parse(pinned, strlen(pinned), &arena, &json, err);
 
+    if (status == MR_NOMEM)
+        goto done;
     if (status != MR_OK || !mr_json_int(mr_json_get(json, "zero_time_us"), &zero_us) ||
         !mr_json_int(mr_json_get(json, "tick_us"), &tick_us)) {
         status = MR_FAIL(err, MR_CORRUPT, "cannot read the pinned settings of checkpoint '%s'",
@@ -268,9 +270,11 @@ static enum mr_status open_sink(struct mr_query *query, struct mr_node *node, st
         return MR_OK;
     if (run->spec.connector->ops->last_published(run->object, &run->last_published, err) != MR_OK)
         return mr_error_prefix(err, "sink '%s'", node->name);
-    if (run->last_published > (int64_t)query->next_batch)
+    /* A batch is published only after its PLAN is on the disk: one that the log does not know means
+     * that the log is older than the output, and its rows would be taken for published ones. */
+    if (run->last_published > (int64_t)query->next_batch - (query->has_plan ? 0 : 1))
         return MR_FAIL(err, MR_CONFIG,
-                       "sink '%s' has batch %lld of this query, but checkpoint '%s' is only at "
+                       "sink '%s' has batch %lld of this query, but the next of checkpoint '%s' is "
                        "batch %llu: it was "
                        "restored from an older copy; use the newer checkpoint or a new output",
                        node->name, (long long)run->last_published, query->checkpoint.dir,

@@ -2,7 +2,10 @@
  * The progress document of a batch: field names and order of structured.md 22.1, so that what reads
  * Spark's reads ours.
  *
- * Thread: driver; the copy in query->last_progress is guarded by query->lock.
+ * After each batch the driver notes its numbers (struct mr_report, a few dozen words and the offsets);
+ * the document is made from them when somebody listens or asks.
+ *
+ * Thread: mr__progress_report: driver. The report is guarded by query->lock, which its readers take.
  */
 #include "core/internal.h"
 
@@ -24,53 +27,37 @@ static double per_second(uint64_t rows, int64_t duration_us)
     return duration_us > 0 ? (double)rows * 1e6 / (double)duration_us : 0.0;
 }
 
-static void add_event_time(struct mr_json_out *out, const struct mr_query *query)
+static void add_event_time(struct mr_json_out *out, const struct mr_report *report)
 {
-    const struct mr_graph *graph = query->graph;
-    const struct mr_node *seen = NULL;
-    bool any = false;
-
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        const struct mr_node *node = graph->nodes[i];
-        any |= node->is_watermark;
-        if (node->is_watermark && node->event_count > 0 && seen == NULL)
-            seen = node;
-    }
-    if (!any)
+    if (!report->has_watermark)
         return;
     mr_json_begin_object(out, "eventTime");
-    if (seen != NULL) {
-        add_time(out, "avg", (int64_t)(seen->event_sum_us / (double)seen->event_count));
-        add_time(out, "max", seen->event_max_us);
-        add_time(out, "min", seen->event_min_us);
+    if (report->has_events) {
+        add_time(out, "avg", report->event_avg_us);
+        add_time(out, "max", report->event_max_us);
+        add_time(out, "min", report->event_min_us);
     }
-    add_time(out, "watermark",
-             query->plan.watermark_us == INT64_MIN ? 0 : query->plan.watermark_us);
+    add_time(out, "watermark", report->watermark_us == INT64_MIN ? 0 : report->watermark_us);
     mr_json_end_object(out);
 }
 
-static void add_state(struct mr_json_out *out, const struct mr_query *query, bool is_idle)
+static void add_state(struct mr_json_out *out, const struct mr_query *query)
 {
     const struct mr_graph *graph = query->graph;
 
     mr_json_begin_array(out, "stateOperators");
     for (uint32_t i = 0; i < graph->node_count; i++) {
-        const struct mr_node *node = graph->nodes[i];
-        struct mr_store *store = node->kind == MR_NODE_FOLD && node->fold->store != NULL
-                                     ? node->fold->store(node->op)
-                                     : NULL;
-        struct mr_store_stats stats = {0};
+        const struct mr_report_fold *fold = &query->report.nodes[i].fold;
 
-        if (store == NULL)
+        if (graph->nodes[i]->kind != MR_NODE_FOLD || !fold->has_store)
             continue;
-        mr_store_stats(store, &stats);
         mr_json_begin_object(out, NULL);
-        mr_json_add_string(out, "operatorName", node->name);
-        mr_json_add_int(out, "numRowsTotal", (int64_t)mr_store_count(store));
-        mr_json_add_int(out, "numRowsUpdated", is_idle ? 0 : (int64_t)stats.updated);
-        mr_json_add_int(out, "numRowsRemoved", is_idle ? 0 : (int64_t)stats.removed);
-        mr_json_add_int(out, "memoryUsedBytes", (int64_t)mr_store_bytes(store));
-        mr_json_add_int(out, "numRowsDroppedByWatermark", is_idle ? 0 : (int64_t)node->late_rows);
+        mr_json_add_string(out, "operatorName", graph->nodes[i]->name);
+        mr_json_add_int(out, "numRowsTotal", (int64_t)fold->keys);
+        mr_json_add_int(out, "numRowsUpdated", (int64_t)fold->updated);
+        mr_json_add_int(out, "numRowsRemoved", (int64_t)fold->removed);
+        mr_json_add_int(out, "memoryUsedBytes", (int64_t)fold->bytes);
+        mr_json_add_int(out, "numRowsDroppedByWatermark", (int64_t)fold->late_rows);
         mr_json_add_int(out, "numShufflePartitions", MR_KEY_GROUPS);
         mr_json_end_object(out);
     }
@@ -90,74 +77,52 @@ static void add_offset(struct mr_json_out *out, const char *key, const char *off
     mr_arena_release(&arena);
 }
 
-static const char *planned_start(const struct mr_query *query, const char *name)
+static void add_sources(struct mr_json_out *out, const struct mr_query *query)
 {
-    for (uint32_t i = 0; i < query->plan.source_count; i++) {
-        if (strcmp(query->plan.sources[i].name, name) == 0)
-            return query->plan.sources[i].start;
-    }
-    return NULL;
-}
-
-static void add_sources(struct mr_json_out *out, const struct mr_query *query, bool is_idle)
-{
-    const struct mr_graph *graph = query->graph;
-    int64_t since_us = query->trigger_start_us - query->previous_trigger_start_us;
+    const struct mr_report *report = &query->report;
 
     mr_json_begin_array(out, "sources");
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        const struct mr_node *node = graph->nodes[i];
-        struct mr_source_stats stats = {.rows_behind = -1};
-        uint64_t rows;
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        const struct mr_report_source *source = &report->nodes[i].source;
 
-        if (node->kind != MR_NODE_SOURCE)
+        if (query->graph->nodes[i]->kind != MR_NODE_SOURCE)
             continue;
-        rows = is_idle ? 0 : node->source->rows;
-        if (node->source->ops->stats != NULL)
-            node->source->ops->stats(node->source->object, node->source->start, &stats);
         mr_json_begin_object(out, NULL);
-        mr_json_add_string(out, "description", node->name);
-        add_offset(out, "startOffset",
-                   is_idle ? node->source->start : planned_start(query, node->name));
-        add_offset(out, "endOffset", node->source->start);
-        add_offset(out, "latestOffset",
-                   stats.latest_offset != NULL ? stats.latest_offset : node->source->start);
-        mr_json_add_int(out, "numInputRows", (int64_t)rows);
-        mr_json_add_double(out, "inputRowsPerSecond",
-                           query->previous_trigger_start_us == 0 ? 0.0 : per_second(rows, since_us),
+        mr_json_add_string(out, "description", query->graph->nodes[i]->name);
+        add_offset(out, "startOffset", source->start);
+        add_offset(out, "endOffset", source->end);
+        add_offset(out, "latestOffset", source->latest);
+        mr_json_add_int(out, "numInputRows", (int64_t)source->rows);
+        mr_json_add_double(out, "inputRowsPerSecond", per_second(source->rows, report->since_us),
                            1);
         mr_json_add_double(out, "processedRowsPerSecond",
-                           per_second(rows, MR_MAX(query->duration_run_us, 1000)), 1);
+                           per_second(source->rows, MR_MAX(report->run_us, 1000)), 1);
         mr_json_begin_object(out, "metrics");
-        if (stats.rows_behind >= 0)
-            mr_json_add_int(out, "rowsBehind", stats.rows_behind);
-        mr_json_add_int(out, "badRows", is_idle ? 0 : (int64_t)node->source->bad_rows);
+        if (source->rows_behind >= 0)
+            mr_json_add_int(out, "rowsBehind", source->rows_behind);
+        mr_json_add_int(out, "badRows", (int64_t)source->bad_rows);
         mr_json_end_object(out);
         mr_json_end_object(out);
-        mr_text_free(stats.latest_offset);
     }
     mr_json_end_array(out);
 }
 
-static void add_sinks(struct mr_json_out *out, const struct mr_query *query, bool is_idle)
+static void add_sinks(struct mr_json_out *out, const struct mr_query *query)
 {
     const struct mr_graph *graph = query->graph;
     bool first = true;
 
     /* One sink: "sink", as Spark has it; further ones in "sinks". */
     for (uint32_t i = 0; i < graph->node_count; i++) {
-        const struct mr_node *node = graph->nodes[i];
-        if (node->kind != MR_NODE_SINK)
+        const struct mr_report_sink *sink = &query->report.nodes[i].sink;
+
+        if (graph->nodes[i]->kind != MR_NODE_SINK)
             continue;
-        if (first) {
-            mr_json_begin_object(out, "sink");
-        } else {
-            mr_json_begin_object(out, NULL);
-        }
-        mr_json_add_string(out, "description", node->name);
-        mr_json_add_int(out, "numOutputRows", is_idle ? 0 : (int64_t)node->sink->rows);
-        if (node->sink->receipt != NULL)
-            mr_json_add_string(out, "receipt", node->sink->receipt);
+        mr_json_begin_object(out, first ? "sink" : NULL);
+        mr_json_add_string(out, "description", graph->nodes[i]->name);
+        mr_json_add_int(out, "numOutputRows", (int64_t)sink->rows);
+        if (sink->receipt != NULL)
+            mr_json_add_string(out, "receipt", sink->receipt);
         mr_json_end_object(out);
         if (first)
             mr_json_begin_array(out, "sinks");
@@ -167,38 +132,143 @@ static void add_sinks(struct mr_json_out *out, const struct mr_query *query, boo
         mr_json_end_array(out);
 }
 
-static void write_document(struct mr_buf *text, const struct mr_query *query, bool is_idle,
-                           int64_t duration_us)
+/* The caller holds query->lock, or is the driver, who alone changes the report. */
+static void write_document(struct mr_buf *text, const struct mr_query *query)
 {
+    const struct mr_report *report = &query->report;
     struct mr_json_out out = {text, false};
-    uint64_t rows = is_idle ? 0 : query->batch_input_rows;
-    int64_t since_us = query->trigger_start_us - query->previous_trigger_start_us;
 
     mr_json_begin_object(&out, NULL);
     mr_json_add_string(&out, "id", query->checkpoint.query_id_text);
     mr_json_add_string(&out, "runId", query->run_id);
     mr_json_add_string(&out, "name", query->name);
-    add_time(&out, "timestamp", query->trigger_start_us);
-    mr_json_add_int(&out, "batchId",
-                    (int64_t)(is_idle ? query->next_batch : query->next_batch - 1));
-    mr_json_add_int(&out, "batchDuration", duration_us / 1000);
-    mr_json_add_int(&out, "numInputRows", (int64_t)rows);
-    mr_json_add_double(&out, "inputRowsPerSecond",
-                       query->previous_trigger_start_us == 0 ? 0.0 : per_second(rows, since_us), 1);
-    mr_json_add_double(&out, "processedRowsPerSecond", per_second(rows, MR_MAX(duration_us, 1000)),
+    add_time(&out, "timestamp", report->timestamp_us);
+    mr_json_add_int(&out, "batchId", (int64_t)report->batch_id);
+    mr_json_add_int(&out, "batchDuration", report->duration_us / 1000);
+    mr_json_add_int(&out, "numInputRows", (int64_t)report->input_rows);
+    mr_json_add_double(&out, "inputRowsPerSecond", per_second(report->input_rows, report->since_us),
                        1);
+    mr_json_add_double(&out, "processedRowsPerSecond",
+                       per_second(report->input_rows, MR_MAX(report->duration_us, 1000)), 1);
     mr_json_begin_object(&out, "durationMs");
-    mr_json_add_int(&out, "addBatch", is_idle ? 0 : query->duration_run_us / 1000);
-    mr_json_add_int(&out, "commitOffsets", is_idle ? 0 : query->duration_commit_us / 1000);
-    mr_json_add_int(&out, "latestOffset", query->duration_plan_us / 1000);
-    mr_json_add_int(&out, "triggerExecution", duration_us / 1000);
-    mr_json_add_int(&out, "walCommit", is_idle ? 0 : query->duration_log_us / 1000);
+    mr_json_add_int(&out, "addBatch", report->run_us / 1000);
+    mr_json_add_int(&out, "commitOffsets", report->commit_us / 1000);
+    mr_json_add_int(&out, "latestOffset", report->plan_us / 1000);
+    mr_json_add_int(&out, "triggerExecution", report->duration_us / 1000);
+    mr_json_add_int(&out, "walCommit", report->log_us / 1000);
     mr_json_end_object(&out);
-    add_event_time(&out, query);
-    add_state(&out, query, is_idle);
-    add_sources(&out, query, is_idle);
-    add_sinks(&out, query, is_idle);
+    add_event_time(&out, report);
+    add_state(&out, query);
+    add_sources(&out, query);
+    add_sinks(&out, query);
     mr_json_end_object(&out);
+}
+
+/* Taking the numbers: driver, without query->lock, which a source may take to wake the driver. */
+
+static void report_release(const struct mr_query *query, struct mr_report *report)
+{
+    for (uint32_t i = 0; report->nodes != NULL && i < query->graph->node_count; i++) {
+        union mr_report_node *node = &report->nodes[i];
+
+        if (query->graph->nodes[i]->kind == MR_NODE_SOURCE) {
+            mr_free(node->source.start);
+            mr_free(node->source.end);
+            mr_text_free(node->source.latest);
+        } else if (query->graph->nodes[i]->kind == MR_NODE_SINK) {
+            mr_free(node->sink.receipt);
+        }
+    }
+    mr_free(report->nodes);
+    *report = (struct mr_report){0};
+}
+
+/* A copy of an offset; without memory it is left out of the report. */
+static char *copy_of(const char *text)
+{
+    return text != NULL ? mr_strdup(text) : NULL;
+}
+
+static void take_source(const struct mr_source_run *run, bool is_idle,
+                        struct mr_report_source *ret_source)
+{
+    struct mr_source_stats stats = {.rows_behind = -1};
+
+    if (run->ops->stats != NULL)
+        run->ops->stats(run->object, run->start, &stats);
+    ret_source->start = copy_of(is_idle ? run->start : run->previous);
+    ret_source->end = copy_of(run->start);
+    ret_source->latest =
+        stats.latest_offset != NULL ? stats.latest_offset : copy_of(run->start);
+    ret_source->rows_behind = stats.rows_behind;
+    ret_source->rows = is_idle ? 0 : run->rows;
+    ret_source->bad_rows = is_idle ? 0 : run->bad_rows;
+}
+
+static void take_fold(const struct mr_node *node, bool is_idle, struct mr_report_fold *ret_fold)
+{
+    struct mr_store *store = node->fold->store != NULL ? node->fold->store(node->op) : NULL;
+    struct mr_store_stats stats = {0};
+
+    ret_fold->has_store = store != NULL;
+    if (store == NULL)
+        return;
+    if (!is_idle)
+        mr_store_stats(store, &stats);
+    ret_fold->keys = mr_store_count(store);
+    ret_fold->updated = stats.updated;
+    ret_fold->removed = stats.removed;
+    ret_fold->bytes = mr_store_bytes(store);
+    ret_fold->late_rows = is_idle ? 0 : node->late_rows;
+}
+
+static void take_watermark(const struct mr_node *node, struct mr_report *report)
+{
+    report->has_watermark = true;
+    if (node->event_count == 0 || report->has_events)
+        return;
+    report->has_events = true;
+    report->event_avg_us = (int64_t)(node->event_sum_us / (double)node->event_count);
+    report->event_min_us = node->event_min_us;
+    report->event_max_us = node->event_max_us;
+}
+
+static void take_report(const struct mr_query *query, bool is_idle, int64_t duration_us,
+                        struct mr_report *ret_report)
+{
+    const struct mr_graph *graph = query->graph;
+    union mr_report_node *nodes = mr_alloc_zero(NULL, (graph->node_count + 1) * sizeof(*nodes));
+
+    *ret_report = (struct mr_report){
+        .batch_id = is_idle ? query->next_batch : query->next_batch - 1,
+        .timestamp_us = query->trigger_start_us,
+        .since_us = query->previous_trigger_start_us == 0
+                        ? 0
+                        : query->trigger_start_us - query->previous_trigger_start_us,
+        .duration_us = duration_us,
+        .plan_us = query->duration_plan_us,
+        .log_us = is_idle ? 0 : query->duration_log_us,
+        .run_us = is_idle ? 0 : query->duration_run_us,
+        .commit_us = is_idle ? 0 : query->duration_commit_us,
+        .input_rows = is_idle ? 0 : query->batch_input_rows,
+        /* of the batch just done: the plan may be the next one's already */
+        .watermark_us = query->last_watermark_us,
+        .nodes = nodes,
+    };
+    for (uint32_t i = 0; nodes != NULL && i < graph->node_count; i++) {
+        const struct mr_node *node = graph->nodes[i];
+
+        if (node->kind == MR_NODE_SOURCE)
+            take_source(node->source, is_idle, &nodes[i].source);
+        if (node->kind == MR_NODE_FOLD)
+            take_fold(node, is_idle, &nodes[i].fold);
+        if (node->kind == MR_NODE_SINK) {
+            nodes[i].sink.rows = is_idle ? 0 : node->sink->rows;
+            nodes[i].sink.receipt = copy_of(node->sink->receipt);
+        }
+        if (node->is_watermark)
+            take_watermark(node, ret_report);
+    }
 }
 
 static void update_gauges(struct mr_query *query)
@@ -212,27 +282,19 @@ static void update_gauges(struct mr_query *query)
     mr_metric_set(&query->metrics, MR_METRIC_WATERMARK_US, query->watermark_us);
 }
 
-/* Nobody listens and nobody asked for the last document: then it is not made (a batch can be
- * cheaper than its report). */
-void mr__progress_report(struct mr_query *query, bool is_idle)
+static void tell_listener(struct mr_query *query, bool is_idle, int64_t duration_us)
 {
-    int64_t now_us = mr_env_wall_us(query->env);
-    int64_t duration_us = is_idle ? 0 : MR_MAX(now_us - query->trigger_start_us, (int64_t)0);
     struct mr_buf text = MR_BUF_INIT;
     char *json;
 
-    update_gauges(query);
-    query->last_progress_us = now_us;
-    if (query->config.on_progress == NULL)
-        return;
-    write_document(&text, query, is_idle, duration_us);
+    write_document(&text, query);
     json = mr_buf_take(&text);
     if (json == NULL)
         /* a report that does not fit into memory is no reason to stop a batch that is committed */
         return;
     struct mr_progress progress = {
         .json = json,
-        .batch_id = is_idle ? query->next_batch : query->next_batch - 1,
+        .batch_id = query->report.batch_id,
         .batch_time_us = query->last_batch_time_us,
         .input_rows = is_idle ? 0 : query->batch_input_rows,
         .output_rows = is_idle ? 0 : query->batch_output_rows,
@@ -244,8 +306,41 @@ void mr__progress_report(struct mr_query *query, bool is_idle)
         .idle = is_idle,
     };
     query->config.on_progress(query->config.on_progress_arg, &progress);
+    mr_free(json);
+}
+
+void mr__progress_report(struct mr_query *query, bool is_idle)
+{
+    int64_t now_us = mr_env_wall_us(query->env);
+    int64_t duration_us = is_idle ? 0 : MR_MAX(now_us - query->trigger_start_us, (int64_t)0);
+    struct mr_report report, old;
+
+    update_gauges(query);
+    query->last_progress_us = now_us;
+    take_report(query, is_idle, duration_us, &report);
     mr_mutex_lock(&query->lock);
-    mr_free(query->last_progress);
-    query->last_progress = json;
+    old = query->report;
+    query->report = report;
     mr_mutex_unlock(&query->lock);
+    report_release(query, &old);
+    if (query->config.on_progress != NULL && query->report.nodes != NULL)
+        tell_listener(query, is_idle, duration_us);
+}
+
+void mr__progress_release(struct mr_query *query)
+{
+    report_release(query, &query->report);
+}
+
+char *mr_query_last_progress(struct mr_query *query)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    bool any;
+
+    mr_mutex_lock(&query->lock);
+    any = query->report.nodes != NULL;
+    if (any)
+        write_document(&text, query);
+    mr_mutex_unlock(&query->lock);
+    return any ? mr_buf_take(&text) : NULL;
 }

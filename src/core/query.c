@@ -19,6 +19,8 @@
 enum {
     POLL_US = 10 * 1000,             /* idle: how often sources without wake-ups are asked */
     IDLE_PROGRESS_US = 10 * 1000000, /* structured.md 22.2 */
+    IDLE_SHARE = 20, /* of its time, an idle query asks its sources for one part in so many */
+    IDLE_POLL_MAX_US = 1000000,
     BACKOFF_FIRST_US = 100 * 1000,
     BACKOFF_MAX_US = 5 * 1000000,
 };
@@ -73,8 +75,11 @@ static enum mr_stop stop_asked(struct mr_query *query)
     return stop;
 }
 
-/* Waits until somebody wakes the driver or the time is over. until_stop: only a stop ends it early. */
-static void wait_us(struct mr_query *query, int64_t duration_us, bool until_stop)
+/*
+ * Waits until somebody wakes the driver or the time is over. until_stop: only a stop ends it early.
+ * seen: what the caller knows of stop; a stop that came after it looked must not be slept through.
+ */
+static void wait_us(struct mr_query *query, int64_t duration_us, bool until_stop, enum mr_stop seen)
 {
     int64_t deadline_ns = mr_env_monotonic_ns(query->env) + duration_us * 1000;
 
@@ -85,11 +90,10 @@ static void wait_us(struct mr_query *query, int64_t duration_us, bool until_stop
         return;
     }
     mr_mutex_lock(&query->lock);
-    enum mr_stop stop_before = query->stop;
     for (;;) {
         int64_t left_ns = deadline_ns - mr_env_monotonic_ns(query->env);
 
-        if (left_ns <= 0 || query->stop != stop_before || (query->woken && !until_stop))
+        if (left_ns <= 0 || query->stop != seen || (query->woken && !until_stop))
             break;
         mr_cond_wait_for(&query->wake, &query->lock, left_ns);
     }
@@ -107,11 +111,14 @@ static bool is_receiver(const struct mr_node *node)
 /* Graceful stop: what receivers have taken in is made durable and still run. */
 static void start_draining(struct mr_query *query)
 {
+    int64_t since_us = mr_env_monotonic_ns(query->env) / 1000;
+
     for (uint32_t i = 0; i < query->graph->node_count; i++) {
         if (is_receiver(query->graph->nodes[i]))
             mr__receiver_source_drain(query->graph->nodes[i]->source->object);
     }
     query->draining = true;
+    query->draining_since_us = since_us;
 }
 
 static bool has_receivers(const struct mr_query *query)
@@ -183,16 +190,38 @@ static void count_missed(struct mr_query *query, int64_t due_us)
            "falling behind: a batch took longer than the trigger interval");
 }
 
+/*
+ * The grid is the wall clock's, but a wall clock that is set back must not stop the triggers: by the
+ * monotonic clock none is further away than an interval from the one before (D5). An interval
+ * trigger, whose grid moves with the clock, gets a second one, so that a clock that is only adjusted
+ * a little does not fire it twice.
+ */
+static int64_t longest_wait_us(const struct mr_query *query, int64_t began_us)
+{
+    const struct mr_query_config *config = &query->config;
+    int64_t from_us = query->trigger_mono_us != 0 ? query->trigger_mono_us : began_us;
+    int64_t longest_us = config->interval_us;
+
+    if (config->trigger != MR_TRIGGER_TICK)
+        longest_us = MR_MIN(longest_us, INT64_MAX / 4) * 2;
+    return from_us + longest_us - mr_env_monotonic_ns(query->env) / 1000;
+}
+
 static void wait_for_trigger(struct mr_query *query)
 {
+    int64_t began_us = mr_env_monotonic_ns(query->env) / 1000;
+
     for (;;) {
+        enum mr_stop stop = stop_asked(query);
         int64_t left_us = next_trigger_us(query) - mr_env_wall_us(query->env);
 
-        if (left_us <= 0 || stop_asked(query) == MR_STOP_NOW)
+        left_us = MR_MIN(left_us, longest_wait_us(query, began_us));
+        if (query->draining && query->config.stop_timeout_us > 0)
+            left_us = MR_MIN(left_us, query->draining_since_us + query->config.stop_timeout_us -
+                                          mr_env_monotonic_ns(query->env) / 1000);
+        if (left_us <= 0 || stop == MR_STOP_NOW || (stop == MR_STOP_GRACEFUL && !query->draining))
             return;
-        if (stop_asked(query) == MR_STOP_GRACEFUL && !query->draining)
-            return;
-        wait_us(query, left_us, true);
+        wait_us(query, left_us, true, stop);
     }
 }
 
@@ -233,12 +262,13 @@ static bool may_try_again(struct mr_query *query, enum mr_status status, uint32_
     }
     mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->next_batch,
            "%s; trying again in %lld ms", err->text, (long long)(pause_us / 1000));
-    wait_us(query, pause_us, true);
+    wait_us(query, pause_us, true, MR_STOP_NONE);
     return stop_asked(query) == MR_STOP_NONE;
 }
 
-/* Runs the planned batch, again after failures that may pass. */
-static enum mr_status run_with_retries(struct mr_query *query, struct mr_error *err)
+/* Runs the planned batch, again after failures that may pass. *ret_left: a peer is away and a stop
+ * was asked: the batch is left to the next start. */
+static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, struct mr_error *err)
 {
     struct mr_error local;
 
@@ -252,6 +282,12 @@ static enum mr_status run_with_retries(struct mr_query *query, struct mr_error *
         }
         mr__batch_abort(query);
         if (!may_try_again(query, status, tries, &local)) {
+            if (status == MR_UNAVAILABLE && stop_asked(query) != MR_STOP_NONE) {
+                mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->plan.batch_id,
+                       "stopping without this batch: %s; the next start runs it", local.text);
+                *ret_left = true;
+                return MR_OK;
+            }
             if (err != NULL)
                 *err = local;
             return status;
@@ -299,6 +335,7 @@ static void begin_trigger(struct mr_query *query)
 {
     query->previous_trigger_start_us = query->trigger_start_us;
     query->trigger_start_us = mr_env_wall_us(query->env);
+    query->trigger_mono_us = mr_env_monotonic_ns(query->env) / 1000;
 }
 
 /* May the next batch be planned right behind this one, to share its flush? */
@@ -308,13 +345,17 @@ static bool may_plan_ahead(struct mr_query *query)
            stop_asked(query) == MR_STOP_NONE && !enough_batches(query) && trigger_is_due(query);
 }
 
-/* One planned batch to its durable commit, with the next one planned ahead when it is due. */
-static enum mr_status run_planned(struct mr_query *query, struct mr_error *err)
+/* One planned batch to its durable commit, with the next one planned ahead when it is due. *ret_left:
+ * it was left to the next start. */
+static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct mr_error *err)
 {
     bool ahead = false;
     int64_t next_start_us = 0;
 
-    MR_TRY(run_with_retries(query, err));
+    *ret_left = false;
+    MR_TRY(run_with_retries(query, ret_left, err));
+    if (*ret_left)
+        return MR_OK;
     if (may_plan_ahead(query)) {
         struct mr_error plan_error;
         bool always = query->config.trigger == MR_TRIGGER_TICK;
@@ -334,6 +375,7 @@ static enum mr_status run_planned(struct mr_query *query, struct mr_error *err)
         count_missed(query, next_trigger_us(query));
         query->previous_trigger_start_us = query->trigger_start_us;
         query->trigger_start_us = next_start_us;
+        query->trigger_mono_us = mr_env_monotonic_ns(query->env) / 1000;
     }
     return MR_OK;
 }
@@ -349,8 +391,27 @@ static void idle(struct mr_query *query, bool *ret_finished)
         return;
     if (now_us - query->last_progress_us >= IDLE_PROGRESS_US)
         mr__progress_report(query, true);
+    /* Asking may be dear, a directory with many files say: an idle query spends little of its time on it. */
     if (query->config.trigger == MR_TRIGGER_ASAP)
-        wait_us(query, POLL_US, false);
+        wait_us(query,
+                MR_MAX((int64_t)POLL_US, MR_MIN(query->duration_plan_us * IDLE_SHARE,
+                                                (int64_t)IDLE_POLL_MAX_US)),
+                false, MR_STOP_NONE);
+}
+
+/* What receivers took in is still run after a graceful stop, but not for ever (D2). */
+static bool drained_long_enough(const struct mr_query *query)
+{
+    int64_t now_us = mr_env_monotonic_ns(query->env) / 1000;
+
+    if (!query->draining || query->config.stop_timeout_us <= 0 ||
+        now_us - query->draining_since_us < query->config.stop_timeout_us)
+        return false;
+    mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->next_batch,
+           "stopping after %lld ms with received data that is not processed; %s",
+           (long long)(query->config.stop_timeout_us / 1000),
+           query->durable ? "the next start goes on with it" : "it is lost without a checkpoint");
+    return true;
 }
 
 /* One turn: wait for the trigger, plan, flush the plan, run. *ret_finished ends the loop. */
@@ -368,6 +429,10 @@ static enum mr_status turn(struct mr_query *query, bool *ret_finished, struct mr
     wait_for_trigger(query);
     if (stop_asked(query) == MR_STOP_NOW || (stop_asked(query) != MR_STOP_NONE && !query->draining))
         return MR_OK; /* the loop looks at stop */
+    if (drained_long_enough(query)) {
+        *ret_finished = true;
+        return MR_OK;
+    }
     count_missed(query, next_trigger_us(query));
     begin_trigger(query);
     MR_TRY(plan_with_retries(query, choose_batch_time(query), &planned, err));
@@ -380,7 +445,7 @@ static enum mr_status turn(struct mr_query *query, bool *ret_finished, struct mr
 
 enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
 {
-    bool finished = false;
+    bool finished = false, left = false;
     bool replayed_once = query->has_plan && query->config.trigger == MR_TRIGGER_ONCE;
 
     while (!finished) {
@@ -392,8 +457,8 @@ enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
             continue;
         if (query->trigger_start_us == 0)
             begin_trigger(query);
-        MR_TRY(run_planned(query, err));
-        if (query->config.trigger == MR_TRIGGER_ONCE || replayed_once)
+        MR_TRY(run_planned(query, &left, err));
+        if (left || query->config.trigger == MR_TRIGGER_ONCE || replayed_once)
             finished = true;
     }
     return MR_OK;
@@ -440,10 +505,10 @@ void mr_query_free(struct mr_query *query)
     if (query == NULL)
         return;
     mr__query_close_parts(query);
+    mr__progress_release(query); /* goes by the graph */
     mr_graph_free(query->graph);
     mr_cond_release(&query->wake);
     mr_mutex_release(&query->lock);
-    mr_free(query->last_progress);
     mr_free(query->settings);
     mr_free(query->name);
     mr_free(query);
@@ -462,16 +527,6 @@ const char *mr_query_id(const struct mr_query *query)
 const char *mr_query_run_id(const struct mr_query *query)
 {
     return query->run_id;
-}
-
-char *mr_query_last_progress(struct mr_query *query)
-{
-    char *copy;
-
-    mr_mutex_lock(&query->lock);
-    copy = query->last_progress != NULL ? mr_strdup(query->last_progress) : NULL;
-    mr_mutex_unlock(&query->lock);
-    return copy;
 }
 
 int64_t mr_query_zero_time_us(const struct mr_query *query)

@@ -208,8 +208,9 @@ static enum mr_status store(struct mr_receiver_host *host, const char *data, siz
     }
     stopping = host->stopping; /* what was received is still kept: only then the receiver leaves */
     mr_buf_add(&host->current, data, size_bytes);
-    host->current_records += records;
+    host->current_records += host->current.failed ? 0 : records;
     out_of_memory = host->current.failed;
+    host->current.failed = false; /* what is in it stays good */
     full = durably || host->block_interval_us == 0 || host->current.size >= BLOCK_BYTES_MAX;
     mr_cond_broadcast(&host->changed);
     mr_mutex_unlock(&host->lock);
@@ -307,6 +308,29 @@ static void run_main(void *arg)
 
 /* Source operations: driver. */
 
+static uint64_t block_of(const char *offset)
+{
+    int64_t block = 0;
+
+    if (offset == NULL)
+        return 0;
+    return mr_int_parse(offset, strlen(offset), &block) && block > 0 ? (uint64_t)block : 0;
+}
+
+/* Bytes of the blocks (after, last] that the log still has. */
+static uint64_t bytes_of_blocks(struct mr_source *source, uint64_t after, uint64_t last)
+{
+    struct mr_block_log *log = source->host.log;
+    uint64_t bytes = 0;
+
+    for (uint64_t block = MR_MAX(after + 1, mr_block_log_first(log)); block <= last; block++) {
+        struct mr_block_info info;
+        if (mr_block_log_info(log, block, &info, NULL) == MR_OK)
+            bytes += info.size_bytes;
+    }
+    return bytes;
+}
+
 enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run,
                                         uint64_t min_last, struct mr_source **ret_source,
                                         struct mr_error *err)
@@ -341,6 +365,9 @@ enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source
         MR_TRY_GOTO(mr_durable_mkdirs(query->env, dir, err));
     }
     MR_TRY_GOTO(mr_block_log_open(query->env, dir, &config, &source->host.log, err));
+    source->committed_block = block_of(run->start);
+    source->host.backlog_bytes =
+        bytes_of_blocks(source, source->committed_block, mr_block_log_last(source->host.log));
     status = run->spec.connector->receiver_open(&args, &source->host.receiver, err);
 done:
     mr_free(dir);
@@ -358,18 +385,9 @@ static enum mr_status start_threads(struct mr_receiver_host *host, struct mr_err
 {
     if (host->run_thread != NULL || host->run_ended)
         return MR_OK;
-    if (host->block_interval_us > 0)
+    if (host->block_interval_us > 0 && host->timer_thread == NULL)
         MR_TRY(mr_thread_start("mr-blocks", timer_main, host, &host->timer_thread, err));
     return mr_thread_start("mr-receiver", run_main, host, &host->run_thread, err);
-}
-
-static uint64_t block_of(const char *offset)
-{
-    int64_t block = 0;
-
-    if (offset == NULL)
-        return 0;
-    return mr_int_parse(offset, strlen(offset), &block) && block > 0 ? (uint64_t)block : 0;
 }
 
 static enum mr_status receiver_plan(struct mr_source *source, const char *start,
@@ -556,15 +574,10 @@ static enum mr_status receiver_take_bad(struct mr_reader *reader, struct mr_batc
 static void receiver_committed(struct mr_source *source, const char *end)
 {
     struct mr_receiver_host *host = &source->host;
-    uint64_t last = block_of(end), bytes = 0;
+    uint64_t last = block_of(end);
+    uint64_t bytes = bytes_of_blocks(source, source->committed_block, last);
     struct mr_error err;
 
-    for (uint64_t block = MR_MAX(source->committed_block + 1, mr_block_log_first(host->log));
-         block <= last; block++) {
-        struct mr_block_info info;
-        if (mr_block_log_info(host->log, block, &info, NULL) == MR_OK)
-            bytes += info.size_bytes;
-    }
     source->committed_block = MR_MAX(source->committed_block, last);
     mr_mutex_lock(&host->lock);
     host->backlog_bytes -= MR_MIN(bytes, host->backlog_bytes);

@@ -14,11 +14,13 @@
 #include <string.h>
 
 struct mr_workers {
-    unsigned count; /* threads besides the driver */
+    unsigned count;   /* threads besides the driver */
+    unsigned started; /* of them: that many there are */
     struct mr_thread **threads;
     struct worker_arg {
         struct mr_workers *workers;
         unsigned index;
+        uint64_t seen; /* generation when it was started */
     } * args;
 
     struct mr_task *tasks; /* of the run in progress: set before generation moves */
@@ -55,7 +57,7 @@ static void worker_main(void *arg)
 {
     struct worker_arg *self = arg;
     struct mr_workers *workers = self->workers;
-    uint64_t seen = 0;
+    uint64_t seen = self->seen;
 
     mr_mutex_lock(&workers->lock);
     for (;;) {
@@ -89,17 +91,20 @@ enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers,
     return MR_OK;
 }
 
-/* Threads are started when the first batch needs them: most small pipelines never do. */
+/* Threads are started when the first batch needs them: most small pipelines never do. A batch that
+ * failed here may be run again, so what there is already is kept. */
 static enum mr_status start_threads(struct mr_workers *workers, struct mr_error *err)
 {
-    if (workers->threads != NULL || workers->count == 0)
-        return MR_OK;
-    workers->threads = mr_alloc_zero(NULL, workers->count * sizeof(*workers->threads));
-    workers->args = mr_alloc_zero(NULL, workers->count * sizeof(*workers->args));
+    if (workers->threads == NULL)
+        workers->threads = mr_alloc_zero(NULL, workers->count * sizeof(*workers->threads));
+    if (workers->args == NULL)
+        workers->args = mr_alloc_zero(NULL, workers->count * sizeof(*workers->args));
     if (workers->threads == NULL || workers->args == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot start workers: out of memory");
-    for (unsigned i = 0; i < workers->count; i++) {
-        workers->args[i] = (struct worker_arg){workers, i + 1};
+    for (; workers->started < workers->count; workers->started++) {
+        unsigned i = workers->started;
+
+        workers->args[i] = (struct worker_arg){workers, i + 1, workers->generation};
         MR_TRY(mr_thread_start("mr-worker", worker_main, &workers->args[i], &workers->threads[i],
                                err));
     }
@@ -114,7 +119,7 @@ void mr__workers_free(struct mr_workers *workers)
     workers->stopping = true;
     mr_cond_broadcast(&workers->start);
     mr_mutex_unlock(&workers->lock);
-    for (unsigned i = 0; workers->threads != NULL && i < workers->count; i++)
+    for (unsigned i = 0; i < workers->started; i++)
         mr_thread_join(workers->threads[i]);
     mr_cond_release(&workers->start);
     mr_cond_release(&workers->done);
