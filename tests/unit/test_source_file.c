@@ -375,6 +375,24 @@ TEST(files_older_than_max_file_age_are_left_out_and_forgotten)
     plug_source_stop(&src);
 }
 
+TEST(files_that_may_still_be_written_to_are_left_for_later)
+{
+    struct plug_source src;
+    char *options = in_dir(t, "\nsettle_time=1 hour");
+    char *start = NULL;
+
+    put(t, "old", "1\n", 1000);
+    plug_write_file(test_path(t, "fresh"), "2\n");
+    open_text(&src, options);
+    CHECK_EQ_STR(step(&src, &start), "1");
+    CHECK_NULL(step(&src, &start));
+    put(t, "fresh", "2\n3\n", 2000);
+    CHECK_EQ_STR(step(&src, &start), "2;3");
+    mr_text_free(start);
+    mr_free(options);
+    plug_source_stop(&src);
+}
+
 /* A file larger than one piece: every line must come exactly once, in order, whatever the cuts hit. */
 TEST(pieces_of_a_large_file_have_every_record_once)
 {

@@ -37,6 +37,7 @@ struct mr_source {
     int64_t files_max; /* per batch, 0 = no limit */
     int64_t bytes_max;
     int64_t age_max_ns; /* 0 = none */
+    int64_t settle_us;  /* files written to more recently are left for a later plan */
     int64_t newest_ns;  /* of all files planned so far */
     bool frozen;        /* until caught up: only what the first listing found */
     bool listed;
@@ -65,6 +66,9 @@ static const struct mr_option file_options[] = {
     {"max_file_age", "maxFileAge", MR_OPTION_DURATION, 0, NULL, "0", NULL,
      "Files older than the newest one by more than this are left out, and forgotten; unset keeps "
      "all."},
+    {"settle_time", NULL, MR_OPTION_DURATION, 0, "0s", "0s", "24 hours",
+     "Files written to more recently than this are left for later: for writers that do not "
+     "rename."},
     {"file_name_only", "fileNameOnly", MR_OPTION_BOOL, 0, "false", NULL, NULL,
      "A file is recognised by its name alone, without its directory."},
     {"recursive", "recursiveFileLookup", MR_OPTION_BOOL, 0, "false", NULL, NULL,
@@ -119,8 +123,7 @@ static bool is_seen(const struct mr_source *source, const char *path)
     if (source->start_key_count > 0 && bsearch(&key, source->start_keys, source->start_key_count,
                                                sizeof(key), compare_keys) != NULL)
         return true;
-    return source->kv != NULL &&
-           mr_kv_get(source->kv, (struct mr_slice){key, strlen(key)}, &value);
+    return source->kv != NULL && mr_kv_get(source->kv, (struct mr_slice){key, strlen(key)}, &value);
 }
 
 /* The time in a stored value, or INT64_MIN. */
@@ -149,6 +152,12 @@ static bool is_too_old(const struct mr_source *source, int64_t mtime_ns)
 {
     return source->age_max_ns > 0 && source->newest_ns > INT64_MIN + source->age_max_ns &&
            mtime_ns < source->newest_ns - source->age_max_ns;
+}
+
+static bool is_unsettled(const struct mr_source *source, int64_t mtime_ns)
+{
+    return source->settle_us > 0 &&
+           mtime_ns / 1000 > mr_env_wall_us(source->reading.env) - source->settle_us;
 }
 
 /* --- opening ----------------------------------------------------------------------------------- */
@@ -218,6 +227,7 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     if (mr_options_has(options, "max_file_age") && !(source->latest_first && limited))
         source->age_max_ns =
             MR_MIN(mr_options_int(options, "max_file_age"), INT64_MAX / 2000) * 1000;
+    source->settle_us = mr_options_int(options, "settle_time");
     source->newest_ns = INT64_MIN;
     source->frozen = args->until_caught_up;
     source->last_number = -1;
@@ -267,7 +277,7 @@ static enum mr_status found_candidate(void *arg, const char *path, struct mr_err
     if (status == MR_NOT_FOUND)
         return MR_OK; /* removed since it was listed */
     MR_TRY(status);
-    if (info.kind != MR_KIND_FILE)
+    if (info.kind != MR_KIND_FILE || is_unsettled(source, info.mtime_ns))
         return MR_OK;
     if (is_too_old(source, info.mtime_ns)) {
         if (!source->warned_age)

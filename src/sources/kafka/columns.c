@@ -155,8 +155,6 @@ done:
 static enum mr_status init_decoded(struct mr_ksrc_columns *columns,
                                    const struct mr_source_args *args, struct mr_error *err)
 {
-    uint32_t others;
-
     if (args->declared == NULL)
         return MR_FAIL(err, MR_CONFIG,
                        "cannot open Kafka source '%s': format '%s' needs the columns of its "
@@ -167,8 +165,12 @@ static enum mr_status init_decoded(struct mr_ksrc_columns *columns,
     MR_TRY(subset(args, args->schema, false, &columns->metadata, err));
     if (args->format->check != NULL)
         MR_TRY(args->format->check(columns->decoded_declared, args->options, false, err));
-    others = mr_schema_field_count(columns->metadata);
-    columns->mixed = others > 0;
+    columns->mixed = mr_schema_field_count(columns->metadata) > 0;
+    for (uint32_t i = 0; i < mr_schema_field_count(columns->metadata); i++)
+        mr_ext_log('I', args->name,
+                   "column '%s' comes from the records' metadata, not from their values "
+                   "(metadata_columns)",
+                   mr_schema_field(columns->metadata, i)->name);
     return MR_OK;
 }
 

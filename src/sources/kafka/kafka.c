@@ -36,6 +36,8 @@ struct mr_source {
     int64_t offsets_max;               /* per batch, 0 = no limit */
     struct mr_ksrc_offsets partitions; /* as last discovered */
     int64_t discovered_ns;             /* 0 = never */
+    struct mr_ksrc_topic_ids ids;      /* of their topics */
+    struct mr_kv *kv;                  /* NULL: a static table */
     struct mr_ksrc_offsets latest;     /* end of every partition, as last seen */
     bool frozen;
     bool have_frozen;
@@ -96,6 +98,7 @@ static void kafka_stop(struct mr_source *source)
     mr_ksrc_columns_release(&source->reading.columns);
     topics_release(&source->topics);
     mr_ksrc_offsets_release(&source->start_offsets);
+    mr_ksrc_topic_ids_release(&source->ids);
     mr_ksrc_offsets_release(&source->partitions);
     mr_ksrc_offsets_release(&source->latest);
     mr_ksrc_offsets_release(&source->frozen_end);
@@ -280,6 +283,7 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     source->reading.stall_timeout_us = mr_options_int(options, "poll_timeout");
     source->offsets_max = mr_options_int(options, "max_offsets_per_trigger");
     source->frozen = args->until_caught_up;
+    source->kv = args->kv;
     MR_TRY(parse_topics(source, options, err));
     MR_TRY(parse_start(source, mr_options_text(options, "start"), err));
     MR_TRY(mr_ksrc_columns_init(&source->reading.columns, &named, err));
@@ -328,6 +332,27 @@ static enum mr_status lost(struct mr_source *source, const char *topic, int32_t 
     return MR_OK;
 }
 
+/* A topic of the same name is another topic when its id changed, also when it has grown past our offsets. */
+static enum mr_status check_ids(struct mr_source *source, struct mr_error *err)
+{
+    const char *topic =
+        source->kv != NULL ? mr_ksrc_topic_ids_changed(&source->ids, source->kv) : NULL;
+
+    if (topic == NULL)
+        return MR_OK;
+    if (source->reading.fail_on_data_loss)
+        return MR_FAIL(err, MR_DATA_LOSS,
+                       "topic '%s' of source '%s' was deleted and made again: what the old one "
+                       "still had is gone, and "
+                       "offsets of the old one mean nothing in the new one; start with a new "
+                       "checkpoint, or set "
+                       "fail_on_data_loss = false to go on at the old offsets",
+                       topic, source->name);
+    mr_ext_log('W', source->name,
+               "topic '%s' was deleted and made again; going on at the old offsets", topic);
+    return MR_OK;
+}
+
 static enum mr_status discover(struct mr_source *source, bool first, struct mr_error *err)
 {
     struct mr_ksrc_client *client = &source->reading.planner;
@@ -353,6 +378,9 @@ static enum mr_status discover(struct mr_source *source, bool first, struct mr_e
     MR_TRY(status);
     mr_ksrc_offsets_release(&source->partitions);
     source->partitions = partitions;
+    mr_ksrc_topic_ids_release(&source->ids);
+    MR_TRY(mr_ksrc_topic_ids_ask(client, &source->partitions, &source->ids, err));
+    MR_TRY(check_ids(source, err));
     source->discovered_ns = now_ns;
     return MR_OK;
 }
@@ -616,6 +644,20 @@ done:
     return status;
 }
 
+static enum mr_status kafka_remember(struct mr_source *source, const char *start, const char *end,
+                                     struct mr_kv *kv, struct mr_error *err)
+{
+    struct mr_ksrc_offsets to = {0};
+    enum mr_status status;
+
+    MR_UNUSED(start);
+    MR_TRY(mr_ksrc_offsets_parse(end, &to, err));
+    status =
+        mr_ksrc_topic_ids_remember(&source->ids, &to, !source->reading.fail_on_data_loss, kv, err);
+    mr_ksrc_offsets_release(&to);
+    return status;
+}
+
 /* --- progress ------------------------------------------------------------------------------------ */
 
 static int64_t behind(const struct mr_source *source, const struct mr_ksrc_offsets *end)
@@ -673,6 +715,7 @@ static const struct mr_source_ops kafka_ops = {
     .next = mr_ksrc_reader_next,
     .take_bad = mr_ksrc_reader_take_bad,
     .close = mr_ksrc_reader_close,
+    .remember = kafka_remember,
     .stats = kafka_stats,
     .exhausted = kafka_exhausted,
     .stop = kafka_stop,

@@ -4,6 +4,7 @@
  *     kafka.c     options, planning: which offsets belong to the next batch       offsets.c   offset text <-> sorted table
  *     client.c    one librdkafka client: configuration, metadata, watermarks, causes of failures
  *     reader.c    one range of one partition -> batches
+ *     topic_ids.c a topic that was made again under the same name
  *     columns.c   which column comes from the record's value and which from its metadata
  */
 #ifndef MR_SOURCES_KAFKA_KAFKA_SOURCE_H
@@ -109,6 +110,30 @@ enum mr_status mr_ksrc_client_partitions(struct mr_ksrc_client *client,
 enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const char *topic,
                                          int32_t partition, int64_t *ret_low, int64_t *ret_high,
                                          struct mr_error *err);
+
+/* --- topic ids ---------------------------------------------------------------------------------- */
+
+struct mr_ksrc_topic_id {
+    char *topic;
+    char *id;
+};
+
+struct mr_ksrc_topic_ids {
+    struct mr_ksrc_topic_id *items;
+    size_t count;
+};
+
+void mr_ksrc_topic_ids_release(struct mr_ksrc_topic_ids *ids);
+/* The ids of the topics of these partitions now; those that the broker does not tell are left out. */
+enum mr_status mr_ksrc_topic_ids_ask(struct mr_ksrc_client *client,
+                                     const struct mr_ksrc_offsets *partitions,
+                                     struct mr_ksrc_topic_ids *ret_ids, struct mr_error *err);
+/* A topic whose id is not the one in the store (it was made again), or NULL. */
+const char *mr_ksrc_topic_ids_changed(const struct mr_ksrc_topic_ids *ids, struct mr_kv *kv);
+/* Puts the ids of the topics that end has into the store; a known one is only changed with replace. */
+enum mr_status mr_ksrc_topic_ids_remember(const struct mr_ksrc_topic_ids *ids,
+                                          const struct mr_ksrc_offsets *end, bool replace,
+                                          struct mr_kv *kv, struct mr_error *err);
 
 /* --- columns ------------------------------------------------------------------------------------ */
 
