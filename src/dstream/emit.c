@@ -157,6 +157,17 @@ enum mr_status mr__emitter_check(struct mr_emitter *emitter, struct mr_error *er
     return MR_OK;
 }
 
+enum mr_status mr__emitter_count_is_wrong(struct mr_emitter *emitter, const char *name,
+                                          const char *wants, struct mr_error *err)
+{
+    struct mr_batch *batch = NULL;
+
+    /* A value that could not be appended is the reason, and has a better text. */
+    MR_TRY(mr_batch_builder_finish(emitter->builder, &batch, err));
+    mr_batch_unref(batch);
+    return MR_FAIL(err, MR_USER, "'%s' must emit %s", name, wants);
+}
+
 enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch,
                                   struct mr_error *err)
 {

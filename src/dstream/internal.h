@@ -144,6 +144,9 @@ int64_t mr__emitter_rows(const struct mr_emitter *emitter);
 void mr__emitter_null(struct mr_emitter *emitter);
 /* MR_USER when the function said so, or left half a row. */
 enum mr_status mr__emitter_check(struct mr_emitter *emitter, struct mr_error *err);
+/* The function emitted too little or too much: its own failure to emit, or MR_USER "'name' must emit <wants>". */
+enum mr_status mr__emitter_count_is_wrong(struct mr_emitter *emitter, const char *name,
+                                          const char *wants, struct mr_error *err);
 enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch,
                                   struct mr_error *err);
 

@@ -147,6 +147,10 @@ static enum mr_status apply_step(struct inverse_op *op, struct mr__function *fun
     struct mr_bytes keys = mr_bytes_of(step->keys.data, step->keys.size);
     enum mr_status status;
 
+    if (step->keys.failed) {
+        status = MR_FAIL(err, MR_NOMEM, "out of memory");
+        goto done;
+    }
     MR_TRY_GOTO(mr_batch_builder_finish(step->base, &base, err));
     MR_TRY_GOTO(mr_batch_builder_finish(step->change, &change, err));
     if (mr_batch_row_count(base) == 0)

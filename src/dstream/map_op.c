@@ -52,11 +52,9 @@ static enum mr_status call_rows(struct map_op *map, const struct mr_batch *batch
         call(&row, out, map->function->fn.arg);
         MR_TRY(mr__emitter_check(out, err));
         if (!map->is_flat && mr__emitter_rows(out) != before + 1)
-            return MR_FAIL(
-                err, MR_USER,
-                "'%s' must emit exactly one result per element, and emitted %lld; flat_map takes "
-                "any number",
-                map->function->fn.name, (long long)(mr__emitter_rows(out) - before));
+            return mr__emitter_count_is_wrong(
+                out, map->function->fn.name,
+                "exactly one result per element; flat_map takes any number", err);
     }
     return MR_OK;
 }

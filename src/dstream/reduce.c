@@ -105,8 +105,7 @@ static enum mr_status c_pairs(struct mr__function *reduce, const struct mr_batch
         call(&left, &right, &out, reduce->fn.arg);
         MR_TRY_GOTO(mr__emitter_check(&out, err));
         if (mr__emitter_rows(&out) != row + 1) {
-            status = MR_FAIL(err, MR_USER, "the reduce function '%s' must emit exactly one value",
-                             reduce->fn.name);
+            status = mr__emitter_count_is_wrong(&out, reduce->fn.name, "exactly one value", err);
             goto done;
         }
     }

@@ -55,45 +55,59 @@ void mr__streams_free(struct mr_context *ctx)
     ctx->stream_count = 0;
 }
 
-static bool keep_stream(struct mr_context *ctx, struct mr_dstream *stream)
+static enum mr_status keep_stream(struct mr_context *ctx, struct mr_dstream *stream,
+                                  struct mr_error *err)
 {
     struct mr_dstream **grown;
 
     if (ctx->stream_count >= MR_DSTREAM_STREAMS_MAX)
-        return false;
+        return MR_FAIL(err, MR_LIMIT, "a context has at most %d streams", MR_DSTREAM_STREAMS_MAX);
     grown = mr_realloc(NULL, ctx->streams, (ctx->stream_count + 1) * sizeof(struct mr_dstream *));
     if (grown == NULL)
-        return false;
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
     ctx->streams = grown;
     ctx->streams[ctx->stream_count++] = stream;
-    return true;
+    return MR_OK;
+}
+
+static enum mr_status add_stream(struct mr_context *ctx, enum mr__stream_kind kind,
+                                 const char *operation, struct mr_dstream *a, struct mr_dstream *b,
+                                 struct mr_dstream **ret_stream, struct mr_error *err)
+{
+    struct mr_dstream *stream = mr_alloc_zero(NULL, sizeof(*stream));
+    enum mr_status status;
+
+    if (stream == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    stream->ctx = ctx;
+    stream->kind = kind;
+    stream->operation = mr_strdup(operation);
+    stream->name = mr_asprintf("%s-%zu", operation, mr__ordinal(ctx, operation));
+    stream->slide_ms = a != NULL ? a->slide_ms : ctx->interval_ms;
+    stream->inputs[0] = a;
+    stream->inputs[1] = b;
+    stream->input_count = (size_t)(a != NULL) + (size_t)(b != NULL);
+    stream->named = stream;
+    if (stream->operation == NULL || stream->name == NULL)
+        status = MR_FAIL(err, MR_NOMEM, "out of memory");
+    else
+        status = keep_stream(ctx, stream, err);
+    if (status == MR_OK)
+        *ret_stream = stream;
+    else
+        stream_free(stream);
+    return status;
 }
 
 struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind,
                                   const char *operation, struct mr_dstream *a, struct mr_dstream *b)
 {
-    struct mr_dstream *stream;
+    struct mr_dstream *stream = NULL;
     struct mr_error err;
 
     if (!mr__context_is_open(ctx, operation))
         return NULL;
-    stream = mr_alloc_zero(NULL, sizeof(*stream));
-    if (stream != NULL) {
-        stream->ctx = ctx;
-        stream->kind = kind;
-        stream->operation = mr_strdup(operation);
-        stream->name = mr_asprintf("%s-%zu", operation, mr__ordinal(ctx, operation));
-        stream->slide_ms = a != NULL ? a->slide_ms : ctx->interval_ms;
-        stream->inputs[0] = a;
-        stream->inputs[1] = b;
-        stream->input_count = (size_t)(a != NULL) + (size_t)(b != NULL);
-        stream->named = stream;
-    }
-    if (stream == NULL || stream->operation == NULL || stream->name == NULL ||
-        !keep_stream(ctx, stream)) {
-        stream_free(stream);
-        MR_FAIL(&err, MR_LIMIT, "cannot add a stream: out of memory, or more than %d streams",
-                MR_DSTREAM_STREAMS_MAX);
+    if (add_stream(ctx, kind, operation, a, b, &stream, &err) != MR_OK) {
         mr__context_blame(ctx, operation, &err);
         return NULL;
     }

@@ -148,9 +148,8 @@ static enum mr_status call_one(struct chunk *chunk, int64_t index, const struct 
         return MR_OK;
     }
     if (mr__emitter_rows(out) != before + 1)
-        return MR_FAIL(err, MR_USER,
-                       "the update function '%s' must emit one state, or nothing to remove the key",
-                       function->fn.name);
+        return mr__emitter_count_is_wrong(out, function->fn.name,
+                                          "one state, or nothing to remove the key", err);
     return MR_OK;
 }
 

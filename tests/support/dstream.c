@@ -70,6 +70,11 @@ struct mr_sim *ds_sim(struct ds *d)
     return d->sim;
 }
 
+struct mr_context *ds_context(struct ds *d)
+{
+    return d->ctx;
+}
+
 /* ---- input --------------------------------------------------------------------------------------------------------- */
 
 static void trim(const char **text, size_t *size)

@@ -45,7 +45,7 @@ const char *ds_output(struct ds *d, bool sorted);
 const char *ds_tidy(struct ds *d, const char *text, bool sorted);
 void ds_forget_output(struct ds *d);
 struct mr_sim *ds_sim(struct ds *d);
-const char *ds_dir(struct ds *d);
+struct mr_context *ds_context(struct ds *d); /* between ds_begin and ds_run */
 
 /* A row of tests/flow/vectors_dstream.inc. */
 struct ds_vector {
