@@ -142,7 +142,7 @@ enum mr_status mr_duck_exec(struct mr_duck *duck, const char *sql, mr_duck_emit_
     struct mr_arena arena = MR_ARENA_INIT;
     struct mr_batch_builder *builder = NULL;
     struct mr_schema *schema = NULL;
-    struct mr_duck_reader *readers;
+    struct mr_duck_reader *readers = NULL;
     duckdb_result result;
     enum mr_status status = MR_OK;
 

@@ -185,9 +185,10 @@ done:
 static enum mr_status reader_new(const char *path, const struct mr_decoder_args *args,
                                  void **ret_reader, struct mr_error *err)
 {
-    struct reader *reader;
+    struct reader *reader = NULL;
 
     MR_TRY(reader_open(path, args->schema, &reader, err));
+    MR_ASSERT(reader != NULL);
     if (reader->duck->api->duckdb_execute_prepared_streaming(reader->stmt->prepared,
                                                              &reader->result) != DuckDBSuccess) {
         enum mr_status status =
@@ -222,9 +223,10 @@ static enum mr_status reader_next(void *object, struct mr_batch **ret_batch, str
 static enum mr_status schema_of(const char *path, struct mr_schema **ret_schema,
                                 struct mr_error *err)
 {
-    struct reader *reader;
+    struct reader *reader = NULL;
 
     MR_TRY(reader_open(path, NULL, &reader, err));
+    MR_ASSERT(reader != NULL);
     *ret_schema = mr_schema_ref(reader->stmt->schema);
     reader_free(reader);
     return MR_OK;

@@ -258,6 +258,7 @@ static enum mr_status make_case(struct block *block, const struct mr_json *condi
     status = sql.failed ? mr_sql__no_memory(p) : mr_duck_parse(p->duck, sql.data, &json, p->err);
     mr_buf_release(&sql);
     MR_TRY(status);
+    MR_ASSERT(json != NULL);
     status = mr_json_parse(json, strlen(json), &p->arena, &tree, p->err);
     mr_text_free(json);
     MR_TRY(status);

@@ -117,7 +117,7 @@ static enum mr_status put_leaf(struct walk *walk, struct mr_json *node,
 static enum mr_status stream_leaf(struct walk *walk, struct mr_json *node, const char *alias,
                                   struct mr_sql_rel *rel)
 {
-    struct mr_sql_leaf *leaf;
+    struct mr_sql_leaf *leaf = NULL;
 
     if (walk->from->stream >= 0)
         return mr_sql__fail(walk->p, walk->query, node,
@@ -126,6 +126,7 @@ static enum mr_status stream_leaf(struct walk *walk, struct mr_json *node, const
                             "joined",
                             walk->from->leaves[walk->from->stream].alias, alias);
     MR_TRY(add_leaf(walk, node, alias, &leaf));
+    MR_ASSERT(leaf != NULL);
     leaf->rel = rel;
     leaf->schema = rel->schema;
     walk->from->stream = (int32_t)walk->from->count - 1;
@@ -136,7 +137,7 @@ static enum mr_status static_leaf(struct walk *walk, struct mr_json *node, const
                                   struct mr_sql_table *table)
 {
     struct mr_sql_planner *p = walk->p;
-    struct mr_sql_leaf *leaf;
+    struct mr_sql_leaf *leaf = NULL;
 
     MR_TRY(mr_sql__source_prepare(p, table));
     if (table->rows == NULL) {
@@ -150,6 +151,7 @@ static enum mr_status static_leaf(struct walk *walk, struct mr_json *node, const
         mr_buf_printf(&p->text, "static table %s: %s\n", table->name, table->connector);
     }
     MR_TRY(add_leaf(walk, node, alias, &leaf));
+    MR_ASSERT(leaf != NULL);
     leaf->is_static = true;
     leaf->schema = table->narrow;
     leaf->rows = table->rows;

@@ -353,10 +353,11 @@ enum mr_status mr_sql_check(const struct mr_sql_script *script, const struct mr_
                             char **ret_text, struct mr_error *err)
 {
     struct mr_sql_args dry = *args;
-    struct mr_sql_plan *plan;
+    struct mr_sql_plan *plan = NULL;
 
     dry.check_only = true;
     MR_TRY(mr_sql_plan(script, &dry, &plan, err));
+    MR_ASSERT(plan != NULL);
     *ret_text = plan->description;
     plan->description = NULL;
     mr_sql_plan_free(plan);

@@ -173,10 +173,11 @@ enum mr_status mr_sql_expand(struct mr_arena *arena, const char *text, size_t si
 /* 'text' with ${NAME} filled in. */
 static enum mr_status parse_string(struct parser *parser, const char **ret_text)
 {
-    const char *raw;
+    const char *raw = NULL;
     enum mr_status status;
 
     MR_TRY(unquote(parser, &raw));
+    MR_ASSERT(raw != NULL);
     status = mr_sql_expand(&parser->script->arena, raw, strlen(raw), ret_text, parser->err);
     if (status != MR_OK)
         return mr_error_place(parser->err, parser->lexer.text, parser->token.at, status);

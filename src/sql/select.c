@@ -47,7 +47,7 @@ enum mr_status mr_sql__add_map(struct mr_sql_planner *p, const char *owner, cons
                                size_t input_count, struct mr_sql_rel *ret_rel)
 {
     const char *name = mr_sql__node_name(p, owner, what);
-    struct mr_node *node;
+    struct mr_node *node = NULL;
     enum mr_status status;
 
     if (name == NULL) {
@@ -60,6 +60,7 @@ enum mr_status mr_sql__add_map(struct mr_sql_planner *p, const char *owner, cons
     }
     mr_schema_unref(op->schema);
     MR_TRY(status);
+    MR_ASSERT(node != NULL);
     ret_rel->node = node;
     ret_rel->schema = mr_node_schema(node);
     return MR_OK;
@@ -788,8 +789,8 @@ static enum mr_status plan_union(struct mr_sql_planner *p, struct mr_sql_query *
     struct mr_sql_rel *rel = mr_arena_alloc(&p->arena, sizeof(*rel));
     const struct mr_json *all = mr_json_get(node, "setop_all");
     struct mr_schema *schema = NULL;
-    struct mr_sql_rel *left;
-    struct mr_sql_rel *right;
+    struct mr_sql_rel *left = NULL;
+    struct mr_sql_rel *right = NULL;
     struct mr_sql_rel sides[2];
     enum mr_status status;
 
@@ -804,6 +805,7 @@ static enum mr_status plan_union(struct mr_sql_planner *p, struct mr_sql_query *
                             "ORDER BY and LIMIT of a union of streams are not supported");
     MR_TRY(mr_sql__plan_query(p, query, mr_json_get(node, "left"), scope, &left));
     MR_TRY(mr_sql__plan_query(p, query, mr_json_get(node, "right"), scope, &right));
+    MR_ASSERT(left != NULL && right != NULL);
     MR_TRY(union_schema(p, query, left, right, &schema));
     status = mr_sql__cast(p, query, left, schema, &sides[0]);
     if (status == MR_OK)

@@ -14,6 +14,11 @@
 
 static const char *const mode_names[] = {"append", "update", "complete"};
 
+static const char *name_of(const struct mr_sql_output *output)
+{
+    return output->table != NULL ? output->table->name : "console";
+}
+
 static enum mr_status sink_fail(struct mr_sql_planner *p, const struct mr_sql_output *output,
                                 enum mr_status status)
 {
@@ -61,17 +66,17 @@ static enum mr_status find_format(struct mr_sql_planner *p, struct mr_sql_output
         if (given != NULL)
             return MR_FAIL(p->err, MR_CONFIG,
                            "table '%s': connector '%s' takes no format; leave it out",
-                           output->table->name, output->connector->name);
+                           name_of(output), output->connector->name);
         return MR_OK;
     }
     if (name == NULL)
         return MR_FAIL(p->err, MR_CONFIG, "table '%s' has no format; add format = 'json'",
-                       output->table->name);
+                       name_of(output));
     output->format = mr_format_find(name);
     if (output->format == NULL)
         return MR_FAIL(p->err, MR_CONFIG,
                        "table '%s': unknown format '%s'; 'millrace options' lists them",
-                       output->table->name, name);
+                       name_of(output), name);
     if (columns != NULL && output->format->check != NULL && !output->connector->checks_columns)
         return output->format->check(columns, output->options, true, p->err);
     return MR_OK;
@@ -314,7 +319,7 @@ enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
         return reorder(p, query, columns, insert, rel, ret_rel);
     if (mr_schema_field_count(columns) != mr_schema_field_count(rel->schema))
         return mr_sql__fail(p, query, NULL, "table '%s' has %u columns, but the SELECT gives %u",
-                            output->table->name, mr_schema_field_count(columns),
+                            name_of(output), mr_schema_field_count(columns),
                             mr_schema_field_count(rel->schema));
     return mr_sql__cast(p, query, rel, columns, ret_rel);
 }

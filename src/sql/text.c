@@ -210,8 +210,11 @@ static enum mr_status parse_tree(struct mr_sql_planner *p, struct mr_sql_query *
 {
     struct mr_json *tree;
     struct mr_json *statements;
-    char *json;
-    enum mr_status status = mr_duck_parse(p->duck, query->sql, &json, p->err);
+    char *json = NULL;
+    enum mr_status status;
+
+    MR_ASSERT(query->sql != NULL);
+    status = mr_duck_parse(p->duck, query->sql, &json, p->err);
 
     if (status != MR_OK) {
         /* The place refers to query->sql, line and column: back to an offset, then to the script. */

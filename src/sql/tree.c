@@ -399,6 +399,7 @@ enum mr_status mr_sql__print(struct mr_sql_planner *p, const struct mr_json *nod
         status = mr_duck_print(p->duck, json.data, &sql, p->err);
     mr_buf_release(&json);
     if (status == MR_OK) {
+        MR_ASSERT(sql != NULL);
         *ret_sql = mr_arena_copy(&p->arena, sql, strlen(sql));
         if (*ret_sql == NULL)
             status = mr_sql__no_memory(p);
@@ -440,6 +441,7 @@ enum mr_status mr_sql__natural_name(struct mr_sql_planner *p, const struct mr_js
         return MR_OK;
     }
     MR_TRY(mr_sql__expression_text(p, expression_node, ret_name));
+    MR_ASSERT(*ret_name != NULL);
     size = strlen(*ret_name);
     if (size > MR_NAME_BYTES_MAX)
         *ret_name =

@@ -256,12 +256,13 @@ static enum mr_status stop_at(void *arg, const char *point, uint64_t batch_id, s
 /* One life of the query; point: where it ends early, or NULL. */
 static enum mr_status live(struct sql_flow *flow, const char *point, struct mr_error *err)
 {
-    struct mr_sql_script *script;
-    struct mr_sql_plan *made;
-    struct mr_query *query;
+    struct mr_sql_script *script = NULL;
+    struct mr_sql_plan *made = NULL;
+    struct mr_query *query = NULL;
     enum mr_status status;
 
     CHECK_OK(plan(flow, false, &script, &made, err), err);
+    CHECK_NOT_NULL(made);
     flow->late_rows = 0;
     flow->watermark_count = 0;
     made->config.on_progress = note_progress;
