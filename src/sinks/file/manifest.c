@@ -159,8 +159,10 @@ static enum mr_status parse_manifest(struct mr_fsink_manifest *manifest, const c
     int64_t version = 0;
     enum mr_status status;
 
-    if (mr_json_parse(text, size_bytes, &arena, &json, NULL) != MR_OK ||
-        json->kind != MR_JSON_OBJECT) {
+    status = mr_json_parse(text, size_bytes, &arena, &json, err);
+    if (status == MR_NOMEM)
+        goto done;
+    if (status != MR_OK || json->kind != MR_JSON_OBJECT) {
         status = damaged(manifest, "it is not a JSON object", err);
         goto done;
     }

@@ -325,6 +325,8 @@ static enum mr_status refresh_pending(struct mr_source *source, struct mr_error 
     source->pending_at = 0;
     source->pending_before = 0;
     status = mr_fsrc_list(source->reading.env, &source->pattern, found_candidate, source, err);
+    if (status != MR_OK) /* half a listing, in no order, is not one to plan from */
+        mr_fsrc_files_release(&source->pending);
     if (status == MR_NOT_FOUND) {
         /* A directory that is replaced is away for a moment. */
         if (source->missing_since_ns == 0)
@@ -451,6 +453,8 @@ static enum mr_status plan_after(struct mr_source *source, const struct mr_fsrc_
         source->last_number = number;
     }
 done:
+    if (status != MR_OK) /* what was chosen is chosen again by the next try */
+        source->pending_at = source->pending_before;
     mr_free(chosen);
     mr_free(source->start_keys);
     source->start_keys = NULL;
