@@ -262,7 +262,8 @@ static enum mr_status live(struct sql_flow *flow, const char *point, struct mr_e
     enum mr_status status;
 
     CHECK_OK(plan(flow, false, &script, &made, err), err);
-    CHECK_NOT_NULL(made);
+    if (made == NULL)
+        return MR_INTERNAL;
     flow->late_rows = 0;
     flow->watermark_count = 0;
     made->config.on_progress = note_progress;
