@@ -23,10 +23,12 @@ MR_API enum mr_status mr_bad_records_new(const char *source_name, enum mr_on_err
                                          struct mr_bad_records **ret_records, struct mr_error *err);
 MR_API void mr_bad_records_free(struct mr_bad_records *records); /* NULL allowed */
 /* Of type mr_bad_record_fn; arg is the collector. The position is kept as "name:record". */
-MR_API void mr_bad_records_add(void *arg, const struct mr_position *position, struct mr_slice raw, const char *reason);
+MR_API void mr_bad_records_add(void *arg, const struct mr_position *position, struct mr_slice raw,
+                               const char *reason);
 /* What was added since the last take: a batch of mr_bad_schema() or NULL, and the number of records. */
-MR_API enum mr_status mr_bad_records_take(struct mr_bad_records *records, struct mr_batch **ret_batch,
-                                          uint64_t *ret_count, struct mr_error *err);
+MR_API enum mr_status mr_bad_records_take(struct mr_bad_records *records,
+                                          struct mr_batch **ret_batch, uint64_t *ret_count,
+                                          struct mr_error *err);
 
 #ifdef __cplusplus
 }

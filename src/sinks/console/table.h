@@ -14,11 +14,12 @@
 struct mr_table;
 
 /* cell_chars_max 0 = no limit. Shares schema. Returns new. */
-enum mr_status mr_table_new(const struct mr_schema *schema, uint32_t cell_chars_max, struct mr_table **ret_table,
-                            struct mr_error *err);
+enum mr_status mr_table_new(const struct mr_schema *schema, uint32_t cell_chars_max,
+                            struct mr_table **ret_table, struct mr_error *err);
 void mr_table_free(struct mr_table *table); /* NULL allowed */
 void mr_table_clear(struct mr_table *table);
-enum mr_status mr_table_add(struct mr_table *table, const struct mr_batch *batch, int64_t row, struct mr_error *err);
+enum mr_status mr_table_add(struct mr_table *table, const struct mr_batch *batch, int64_t row,
+                            struct mr_error *err);
 void mr_table_draw(const struct mr_table *table, struct mr_buf *out);
 
 /* Terminal columns of UTF-8 text; bytes that are not UTF-8 count one each. */

@@ -31,12 +31,12 @@ struct mr_dgen_column {
 };
 
 /* One a column of args->schema, from the options fields.*. MR_CONFIG names the column and the key. Returns new. */
-enum mr_status mr_dgen_columns_new(const struct mr_source_args *args, struct mr_dgen_column **ret_columns,
-                                   struct mr_error *err);
+enum mr_status mr_dgen_columns_new(const struct mr_source_args *args,
+                                   struct mr_dgen_column **ret_columns, struct mr_error *err);
 void mr_dgen_columns_free(struct mr_dgen_column *columns, uint32_t count); /* NULL allowed */
 
 /* Appends the value of one row. */
-void mr_dgen_append(const struct mr_dgen_column *column, uint64_t seed, int64_t start_us, int64_t row,
-                    struct mr_batch_builder *builder, uint32_t index);
+void mr_dgen_append(const struct mr_dgen_column *column, uint64_t seed, int64_t start_us,
+                    int64_t row, struct mr_batch_builder *builder, uint32_t index);
 
 #endif

@@ -17,7 +17,9 @@
 #include <stdatomic.h>
 
 enum {
-    FSRC_CHUNK_BYTES = 32 << 20,  /* a larger file is read in pieces of this size: part of every plan, never change it */
+    FSRC_CHUNK_BYTES =
+        32
+        << 20, /* a larger file is read in pieces of this size: part of every plan, never change it */
     FSRC_PARTITIONS_MAX = 1024,   /* of one batch: likewise */
     FSRC_BATCH_FILES_MAX = 10000, /* their names travel in the PLAN record */
     FSRC_DEPTH_MAX = 64,          /* of recursive listing */
@@ -41,8 +43,8 @@ struct mr_fsrc_files {
 
 void mr_fsrc_files_release(struct mr_fsrc_files *files);
 /* Copies path. */
-enum mr_status mr_fsrc_files_add(struct mr_fsrc_files *files, const char *path, const struct mr_file_info *info,
-                                 struct mr_error *err);
+enum mr_status mr_fsrc_files_add(struct mr_fsrc_files *files, const char *path,
+                                 const struct mr_file_info *info, struct mr_error *err);
 
 struct mr_fsrc_pattern {
     const char *path;      /* directory, file or glob */
@@ -57,8 +59,8 @@ typedef enum mr_status (*mr_fsrc_found_fn)(void *arg, const char *path, struct m
  * Names that begin with '.' or '_' and everything but regular files are left out, except that a path without wildcards may name
  * such a file itself. MR_NOT_FOUND when the directory (or what stands before the first wildcard) is missing.
  */
-enum mr_status mr_fsrc_list(struct mr_env *env, const struct mr_fsrc_pattern *pattern, mr_fsrc_found_fn found,
-                            void *arg, struct mr_error *err);
+enum mr_status mr_fsrc_list(struct mr_env *env, const struct mr_fsrc_pattern *pattern,
+                            mr_fsrc_found_fn found, void *arg, struct mr_error *err);
 bool mr_fsrc_is_compressed(const char *path);
 
 /* A part of a file that one reader reads: records that begin in [chunk * FSRC_CHUNK_BYTES, ...), or the whole file. */
@@ -81,16 +83,16 @@ struct mr_fsrc_range {
 };
 
 /* {"batch":3,"files":[{"p":"in/a.json","s":120,"m":1700000000000000000,"i":12}]}; freed with mr_text_free. */
-enum mr_status mr_fsrc_range_print(uint64_t number, const struct mr_fsrc_file *files, size_t count, char **ret_text,
-                                   struct mr_error *err);
+enum mr_status mr_fsrc_range_print(uint64_t number, const struct mr_fsrc_file *files, size_t count,
+                                   char **ret_text, struct mr_error *err);
 /* cuttable: files may be cut at record ends, so large ones become several pieces. Returns new. */
-enum mr_status mr_fsrc_range_parse(const char *text, bool cuttable, struct mr_fsrc_range **ret_range,
-                                   struct mr_error *err);
+enum mr_status mr_fsrc_range_parse(const char *text, bool cuttable,
+                                   struct mr_fsrc_range **ret_range, struct mr_error *err);
 struct mr_fsrc_range *mr_fsrc_range_ref(struct mr_fsrc_range *range);
 void mr_fsrc_range_unref(struct mr_fsrc_range *range); /* NULL allowed */
 /* Pieces of one partition are [first, end). */
-void mr_fsrc_range_partition(const struct mr_fsrc_range *range, uint32_t partition, size_t *ret_first,
-                             size_t *ret_end);
+void mr_fsrc_range_partition(const struct mr_fsrc_range *range, uint32_t partition,
+                             size_t *ret_first, size_t *ret_end);
 
 /* What a reader needs to know of its source. */
 struct mr_fsrc_reading {
@@ -102,11 +104,13 @@ struct mr_fsrc_reading {
 };
 
 /* Shares range. Returns new. */
-enum mr_status mr_fsrc_reader_new(const struct mr_fsrc_reading *reading, struct mr_fsrc_range *range,
-                                  uint32_t partition, struct mr_reader **ret_reader, struct mr_error *err);
-enum mr_status mr_fsrc_reader_next(struct mr_reader *reader, struct mr_batch **ret_batch, struct mr_error *err);
-enum mr_status mr_fsrc_reader_take_bad(struct mr_reader *reader, struct mr_batch **ret_bad, uint64_t *ret_count,
-                                       struct mr_error *err);
+enum mr_status mr_fsrc_reader_new(const struct mr_fsrc_reading *reading,
+                                  struct mr_fsrc_range *range, uint32_t partition,
+                                  struct mr_reader **ret_reader, struct mr_error *err);
+enum mr_status mr_fsrc_reader_next(struct mr_reader *reader, struct mr_batch **ret_batch,
+                                   struct mr_error *err);
+enum mr_status mr_fsrc_reader_take_bad(struct mr_reader *reader, struct mr_batch **ret_bad,
+                                       uint64_t *ret_count, struct mr_error *err);
 void mr_fsrc_reader_close(struct mr_reader *reader);
 
 #endif
