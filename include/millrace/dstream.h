@@ -36,7 +36,10 @@ struct mr_rdd;     /* the data of one stream in one batch */
 
 /* ---- Functions ------------------------------------------------------------------------------------------------- */
 
-/* By row: any number of results. map and map_to_pair want exactly one result each. */
+/*
+ * By row: any number of results. map and map_to_pair want exactly one result each.  Functions of map, flat_map, filter and
+ * map_to_pair run on several threads at once, over different partitions: they must not change what arg points to.
+ */
 typedef void (*mr_row_fn)(const struct mr_row *row, struct mr_emitter *out, void *arg);
 /* By batch: appends results to out, whose schema is the result's. */
 typedef enum mr_status (*mr_batch_fn)(const struct mr_batch *in, struct mr_batch_builder *out, void *arg,
@@ -97,7 +100,7 @@ struct mr_fn {
 #define MR_SUM MR_FN_BUILTIN(MR_BUILTIN_SUM, "sum")
 #define MR_MIN_OF MR_FN_BUILTIN(MR_BUILTIN_MIN, "min")
 #define MR_MAX_OF MR_FN_BUILTIN(MR_BUILTIN_MAX, "max")
-#define MR_COUNT MR_FN_BUILTIN(MR_BUILTIN_COUNT, "count") /* reduce: number of values; update: running count */
+#define MR_COUNT MR_FN_BUILTIN(MR_BUILTIN_COUNT, "count") /* reduce: number of values; update: running count; map_to_pair: with 1 */
 #define MR_WORDS MR_FN_BUILTIN(MR_BUILTIN_WORDS, "words") /* flat_map: words between white space */
 #define MR_NO_FN ((struct mr_fn){MR_FN_KIND_NONE, MR_BUILTIN_NONE, NULL, NULL, NULL, NULL, __FILE__, __LINE__})
 
@@ -125,7 +128,11 @@ MR_API struct mr_context *mr_context_get_or_create(const char *dir, struct mr_co
 MR_API void mr_context_free(struct mr_context *ctx); /* stops first; NULL allowed */
 
 MR_API void mr_context_checkpoint(struct mr_context *ctx, const char *dir); /* NULL: off */
-/* Settings by Spark's names or ours: "spark.streaming.blockInterval" = "200ms", "spark.streaming.receiver.maxRate" = "1000", ... */
+/*
+ * Settings by our names or Spark's: block_interval (spark.streaming.blockInterval) = "200ms", receiver_rate_max
+ * (spark.streaming.receiver.maxRate) = "1000", graceful_stop_timeout, checkpoint, file_remember, workers, retries, batches_max, ...
+ * A wrong name is an error that says the nearest.
+ */
 MR_API void mr_context_set(struct mr_context *ctx, const char *key, const char *value);
 /* The first mistake so far, or MR_OK. */
 MR_API enum mr_status mr_context_error(const struct mr_context *ctx, struct mr_error *err);
@@ -137,7 +144,10 @@ MR_API enum mr_status mr_context_await(struct mr_context *ctx, struct mr_error *
 /* *ret_stopped false: the time ran out. */
 MR_API enum mr_status mr_context_await_for(struct mr_context *ctx, int64_t timeout_ms, bool *ret_stopped,
                                            struct mr_error *err);
-/* graceful: everything received is processed and committed first. Any thread; any number of times. */
+/*
+ * graceful: everything received is processed and committed first. Any thread; any number of times. Returns when the context is
+ * stopped, except inside a function of the program, which would wait for itself.
+ */
 MR_API void mr_context_stop(struct mr_context *ctx, bool graceful);
 MR_API enum mr_context_state mr_context_state(const struct mr_context *ctx);
 /*
@@ -176,7 +186,10 @@ MR_API struct mr_dstream *mr_count_by_value(struct mr_dstream *stream);
 MR_API struct mr_dstream *mr_union(struct mr_dstream *a, struct mr_dstream *b);
 /* window and slide: multiples of the stream's slide; slide 0 = the stream's. */
 MR_API struct mr_dstream *mr_window(struct mr_dstream *stream, int64_t window_ms, int64_t slide_ms);
-/* inverse MR_NO_FN: recomputed from the batches of the window; else incremental. filter: MR_NO_FN or a test on the result (INV-4). */
+/*
+ * inverse MR_NO_FN: recomputed from the batches of the window; else incremental (MR_SUM and MR_COUNT are their own inverses).
+ * filter: MR_NO_FN or a test on the result (INV-4); a key that fails it is forgotten.
+ */
 MR_API struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct mr_fn reduce,
                                                       struct mr_fn inverse, int64_t window_ms, int64_t slide_ms,
                                                       struct mr_fn filter);

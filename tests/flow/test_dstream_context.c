@@ -9,7 +9,10 @@
 
 #include "base/log.h"
 
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { FAST_MS = 5 };
 
@@ -340,4 +343,44 @@ TEST(the_first_mistake_wins_and_later_calls_are_ignored)
     CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_CONFIG, "no such thing");
     CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_CONFIG, "no such thing");
     mr_context_free(ctx);
+}
+
+/* ---- signals ---------------------------------------------------------------------------------------------------------------- */
+
+/* A function that never comes back, in a process that is told to stop again and again. */
+static enum mr_status hang(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                           struct mr_error *err)
+{
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    for (;;) {
+        kill(getpid(), *(int *)arg);
+        mr_env_sleep_ns(mr_env_posix(), 5000000);
+    }
+}
+
+/* Exit code of a program that hangs and gets that signal. */
+static int exit_code_of(int number)
+{
+    struct mr_queue *queue;
+    struct mr_context *ctx;
+    int status = 0;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        queue = mr_queue_new("value BIGINT");
+        ctx = mr_context_new("test", FAST_MS);
+        mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+        mr_foreach_rdd(mr_queue_stream(ctx, queue, true), hang, &number);
+        _exit(mr_context_main(ctx)); /* not reached: the second signal ends the process */
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(a_second_signal_quits_at_once)
+{
+    CHECK_EQ_INT(exit_code_of(SIGINT), 130);
+    CHECK_EQ_INT(exit_code_of(SIGTERM), 143);
 }
