@@ -336,8 +336,12 @@ TEST(a_second_lock_in_this_process_is_refused_and_names_the_holder)
     const char *path = test_path(t, "LOCK");
     struct mr_lock *lock;
     struct mr_lock *second = NULL;
+    char holder[64];
 
     CHECK_OK(mr_env_lock(env(), path, &lock, &err), &err);
+    snprintf(holder, sizeof(holder), "in use by pid %ld on ", (long)getpid());
+    CHECK_FAILS(mr_env_lock(env(), path, &second, &err), &err, MR_BUSY, holder);
+    put(path, "");
     CHECK_FAILS(mr_env_lock(env(), path, &second, &err), &err, MR_BUSY, "another process uses it");
     put(path, "pid 42 on host\x1b[0m\n"); /* opening and closing the file must not drop the lock */
     CHECK_FAILS(mr_env_lock(env(), path, &second, &err), &err, MR_BUSY,

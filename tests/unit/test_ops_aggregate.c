@@ -595,7 +595,7 @@ static void random_row(uint64_t *random, char *text, size_t size)
         snprintf(v, sizeof(v), "%d", (int)(next_random(random) % 2001) - 1000);
     if (next_random(random) % 7 != 0)
         snprintf(s, sizeof(s), "%.*s", 1 + (int)(next_random(random) % 12),
-                 "zyxwvutsrqponm" + next_random(random) % 3);
+                 &"zyxwvutsrqponm"[next_random(random) % 3]);
     snprintf(text, size, "%s|%d|%s|%s", a, (int)(next_random(random) % 20), v, s);
 }
 

@@ -393,6 +393,16 @@ TEST(files_that_may_still_be_written_to_are_left_for_later)
     plug_source_stop(&src);
 }
 
+/* The number a row starts with. Not strtol: the address sanitizer measures the whole block for it. */
+static int64_t number_of(struct mr_slice text)
+{
+    int64_t number = 0;
+
+    for (size_t i = 0; i < text.size_bytes && text.data[i] >= '0' && text.data[i] <= '9'; i++)
+        number = number * 10 + (text.data[i] - '0');
+    return number;
+}
+
 /* A file larger than one piece: every line must come exactly once, in order, whatever the cuts hit. */
 TEST(pieces_of_a_large_file_have_every_record_once)
 {
@@ -438,8 +448,7 @@ TEST(pieces_of_a_large_file_have_every_record_once)
             if (batch == NULL)
                 break;
             for (int64_t row = 0; row < mr_batch_row_count(batch); row++)
-                CHECK_EQ_INT(strtol(mr_column_text(mr_batch_column(batch, 0), row).data, NULL, 10),
-                             expected++);
+                CHECK_EQ_INT(number_of(mr_column_text(mr_batch_column(batch, 0), row)), expected++);
             batch = mr_batch_unref(batch);
         }
         src.connector->ops->close(reader);
