@@ -68,7 +68,7 @@ static void signals_stop(struct signals *signals)
     atomic_store(&signals->over, true);
     while (!atomic_load(&signals->ready))
         ; /* only when the context failed within microseconds */
-    pthread_kill(signals->handle, SIGTERM);
+    pthread_kill(signals->handle, SIGINT);
     mr_thread_join(signals->thread);
     pthread_sigmask(SIG_UNBLOCK, &signals->set, NULL);
 }

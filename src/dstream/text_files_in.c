@@ -450,6 +450,7 @@ static enum mr_status files_read(struct mr_source *source, const char *start, co
     reader->source = source;
     MR_TRY_GOTO(parse_offset(end, &reader->files, &time_ms, err));
     count = partitions_of(&reader->files);
+    MR_ASSERT(partition < count);
     reader->next = reader->files.count * partition / count;
     reader->end = reader->files.count * (partition + 1) / count;
     MR_TRY_GOTO(mr_bad_records_new(source->name, source->on_error, &reader->bad, err));

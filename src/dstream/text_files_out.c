@@ -83,12 +83,15 @@ char *mr__batch_dir(const char *prefix, const char *suffix, int64_t batch_time_m
 static enum mr_status files_begin(struct mr_sink *sink, const struct mr_sink_batch *info,
                                   struct mr_error *err)
 {
+    uint64_t swept = 0;
+
     files_abort(sink);
     sink->dir =
         mr__batch_dir(sink->output->prefix, sink->output->suffix, info->batch_time_us / 1000);
     if (sink->dir == NULL)
         return no_memory(err);
-    return mr_durable_mkdirs(sink->env, sink->dir, err);
+    MR_TRY(mr_durable_mkdirs(sink->env, sink->dir, err));
+    return mr_durable_sweep(sink->env, sink->dir, &swept, err); /* of an attempt that died */
 }
 
 static enum mr_status flush_text(struct mr_sink *sink, struct mr_error *err)
