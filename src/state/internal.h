@@ -1,12 +1,15 @@
 /*
  * Inside of src/state: the structs behind state.h.
  *
- *   slab.c    memory for entries
- *   store.c   the table in memory, changes and undo of one batch
- *   part.c    deltas and snapshots as bytes
- *   state.c   the stores of a query: prepare, applied, rollback, purge
- *   load.c    recovery, the offline reader, verify
- *   kv.c      the view that plug-ins get
+ *   slab.c         memory for entries
+ *   table.c        slots and entries of one store
+ *   store.c        what operators call; changes and undo of one batch
+ *   store_batch.c  end of a batch, visits in file order, loading
+ *   part_write.c   deltas and snapshots as bytes
+ *   part_read.c    reading them back
+ *   state.c        the stores of a query: prepare, applied, rollback, purge
+ *   load.c         recovery, the offline reader, verify
+ *   kv.c           the view that plug-ins get
  *
  * Thread: driver.
  */
@@ -84,7 +87,7 @@ struct mr_state {
     bool read_only;
 };
 
-/* ---------------------------------------------------------------- store.c */
+/* ---------------------------------------------------------------- store.c, store_batch.c */
 
 struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema,
                                const char *value_schema, uint64_t seed);
@@ -119,7 +122,7 @@ enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const v
 void mr__store_load_delete(struct mr_store *store, uint64_t hash, const void *key,
                            size_t key_bytes);
 
-/* ---------------------------------------------------------------- part.c */
+/* ---------------------------------------------------------------- part_write.c, part_read.c */
 
 /* Where a part goes: into bytes while it is small, else into a staged file. */
 struct mr_part_target {

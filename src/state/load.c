@@ -344,7 +344,59 @@ enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_d
     return status;
 }
 
-/* Verify: every part that the log names, also those that a load would not need. */
+/*
+ * Verify: every part that the log names, also those that a load would not need.  Which of these the
+ * running query keeps depends on its settings: one from before the newest snapshot may be gone, and
+ * is then no damage; what is there must be good.
+ */
+static bool may_be_gone(const struct mr_recovered *recovered, uint32_t part)
+{
+    for (uint32_t i = part + 1; i < recovered->part_count; i++) {
+        if (recovered->parts[i].is_snapshot &&
+            is_of(&recovered->parts[i], recovered->parts[part].store))
+            return true;
+    }
+    return false;
+}
+
+/* Are all parts there from the store's snapshot before this part on? Else its keys do not count. */
+static bool is_unbroken(const struct mr_recovered *recovered, const bool *gone, uint32_t part)
+{
+    for (uint32_t i = part; !recovered->parts[part].is_snapshot && i > 0; i--) {
+        if (!is_of(&recovered->parts[i - 1], recovered->parts[part].store))
+            continue;
+        if (gone[i - 1])
+            return false;
+        if (recovered->parts[i - 1].is_snapshot)
+            break;
+    }
+    return true;
+}
+
+static enum mr_status verify_parts(struct mr_state *state, const struct mr_recovered *recovered,
+                                   void (*report)(const char *line, void *arg), void *arg,
+                                   uint64_t *bad, struct mr_error *err)
+{
+    bool *gone = mr_alloc_zero(NULL, (recovered->part_count + 1u) * sizeof(*gone));
+
+    if (gone == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot verify the state: out of memory");
+    for (uint32_t i = 0; i < recovered->part_count; i++) {
+        struct mr_error problem = {0};
+        /* After a bad part the keys of its store cannot be counted any more. */
+        bool count_keys = *bad == 0 && is_unbroken(recovered, gone, i);
+        enum mr_status status = apply_part(state, &recovered->parts[i], count_keys, &problem);
+
+        gone[i] = status == MR_NOT_FOUND && may_be_gone(recovered, i);
+        if (status == MR_OK || gone[i])
+            continue;
+        (*bad)++;
+        report(problem.text, arg);
+    }
+    mr_free(gone);
+    return MR_OK;
+}
+
 enum mr_status mr_state_verify(struct mr_env *env, const char *checkpoint_dir,
                                void (*report)(const char *line, void *arg), void *arg,
                                uint64_t *ret_bad, struct mr_error *err)
@@ -360,15 +412,7 @@ enum mr_status mr_state_verify(struct mr_env *env, const char *checkpoint_dir,
     memcpy(config.query_id, checkpoint.query_id, 16);
     MR_TRY_GOTO(mr_batch_log_peek(env, checkpoint.log_dir, config.retain_batches, &recovered, err));
     MR_TRY_GOTO(mr__state_new(env, checkpoint.state_dir, checkpoint.log_dir, &config, &state, err));
-    for (uint32_t i = 0; i < recovered.part_count; i++) {
-        struct mr_error problem = {0};
-
-        /* After a bad part the keys of its store cannot be counted any more. */
-        if (apply_part(state, &recovered.parts[i], *ret_bad == 0, &problem) == MR_OK)
-            continue;
-        (*ret_bad)++;
-        report(problem.text, arg);
-    }
+    status = verify_parts(state, &recovered, report, arg, ret_bad, err);
 done:
     mr_state_close(state);
     mr_recovered_release(&recovered);

@@ -130,10 +130,11 @@ static enum mr_status next_record(struct mr_part_reader *reader, struct mr_recor
                                   struct mr_error *err)
 {
     enum mr_record_result result;
-    const uint8_t *data;
+    const uint8_t *data = NULL;
     size_t size = 0, length;
 
     MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES, &data, err));
+    MR_ASSERT(data != NULL);
     length = (size_t)data[0] | (size_t)data[1] << 8 | (size_t)data[2] << 16 | (size_t)data[3] << 24;
     if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES)
         length = 0; /* let the frame say what is wrong with it */

@@ -35,6 +35,7 @@ size_t mr__slab_class_bytes(unsigned class)
 {
     unsigned octave, step;
 
+    MR_ASSERT(class < MR_SLAB_CLASSES);
     if (class < STEPS_OF_8)
         return ((size_t) class + 1) * 8;
     octave = (class - STEPS_OF_8) / 8;

@@ -195,6 +195,7 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
         MR_TRY(check_same(store, "key", store->key_schema, key_schema, err));
         MR_TRY(check_same(store, "value", store->value_schema, value_schema, err));
     }
+    MR_ASSERT(store != NULL);
     store->claimed = true;
     *ret_store = store;
     return MR_OK;

@@ -455,7 +455,7 @@ enum mr_status mr_block_log_info(struct mr_block_log *log, uint64_t block,
 
     mr_mutex_lock(&log->lock);
     status = find_block(log, block, &place, err);
-    if (status == MR_OK)
+    if (status == MR_OK && place != NULL)
         *ret_info = place->info;
     mr_mutex_unlock(&log->lock);
     return status;
@@ -533,7 +533,7 @@ enum mr_status mr_block_log_read(struct mr_block_log *log, uint64_t block, struc
     mr_buf_clear(out);
     mr_mutex_lock(&log->lock);
     status = find_block(log, block, &found, err);
-    if (status == MR_OK) {
+    if (status == MR_OK && found != NULL) {
         place = *found;
         in_memory = place.data != NULL;
         if (in_memory)

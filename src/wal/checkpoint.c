@@ -100,7 +100,7 @@ static enum mr_status check_entries(const struct mr_checkpoint *checkpoint, bool
 {
     struct mr_env *env = checkpoint->env;
     const char *dir = checkpoint->dir;
-    bool there, has_log = false, has_state, has_blocks;
+    bool there = false, has_log = false, has_state = false, has_blocks = false;
 
     MR_TRY(check_kind(env, dir, "lock", MR_KIND_FILE, &there, err));
     MR_TRY(check_kind(env, dir, "query", MR_KIND_FILE, ret_has_query, err));

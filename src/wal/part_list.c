@@ -88,7 +88,8 @@ static bool cuts(const struct mr_part_list *list, uint32_t k, uint64_t batch_id,
     if (batch_id > snapshot->version && batch_id - snapshot->version > retain_batches)
         return true;
     for (uint32_t i = k + 1; i < list->count; i++) {
-        if (list->parts[i].is_snapshot && strcmp(list->parts[i].store, snapshot->store) == 0)
+        if (list->parts[i].is_snapshot && list->parts[i].store != NULL &&
+            strcmp(list->parts[i].store, snapshot->store) == 0)
             return true;
     }
     return false;
@@ -102,7 +103,8 @@ void mr_part_list_prune(struct mr_part_list *list, uint64_t batch_id, uint32_t r
 
     /* Backwards, so that a part is released once: those without a store name are gone already. */
     for (uint32_t k = list->count; k-- > 0;) {
-        if (!list->parts[k].is_snapshot || !cuts(list, k, batch_id, retain_batches))
+        if (!list->parts[k].is_snapshot || list->parts[k].store == NULL ||
+            !cuts(list, k, batch_id, retain_batches))
             continue;
         for (uint32_t i = 0; i < k; i++) {
             if (list->parts[i].store == NULL ||

@@ -1,0 +1,238 @@
+/*
+ * The table of one store: slots sorted by hash, and entries in a slab.
+ *
+ * Called by store.c (operators' calls) and store_batch.c (end of a batch, visits, loading).
+ *
+ * Table.  A slot is 8 bytes: the top 32 bits of the key's hash (the fragment) and where the entry
+ * is.
+ *
+ *     slots   | . | 03a1 | 03f7 | . | 1c20 | 1c20 | 1d00 | . | ... | slack | end mark |
+ *               home of a fragment = its top capacity_bits; an entry is at its home or right of
+ *               it, with no gap between
+ *
+ * The slots are kept sorted by fragment (linear probing that shifts instead of skipping), so that
+ *   - the 256 key groups (top 8 bits) are contiguous runs of slots;
+ *   - a miss ends at the first larger fragment; growing is one sequential pass;
+ *   - a snapshot is one sequential pass, already in file order; loading one appends.
+ * Equal fragments are in no order in the table; where order matters they are put in key order.
+ *
+ * Entries.  Blocks of a slab (slab.c): they never move.
+ *
+ *     0            4                    8             8+k              class size
+ *     +------------+--------------------+-------------+----------------+--------+
+ *     | value size | key size, class,   | key (k)     | value          | room   |
+ *     | u32        | flags: 20 + 8 + 4  |             |                |        |
+ *     +------------+--------------------+-------------+----------------+--------+
+ *
+ * Threads: one writer, or many readers while nobody writes.
+ */
+#include "state/table.h"
+
+#include "base/alloc.h"
+#include "base/check.h"
+
+#include <string.h>
+
+#include "base/banned.h"
+
+enum { SLACK_MAX = 256 };
+
+/* ---------------------------------------------------------------- entries */
+
+int mr__entry_compare(const struct mr_entry *a, const struct mr_entry *b)
+{
+    size_t a_bytes = mr__entry_key_bytes(a), b_bytes = mr__entry_key_bytes(b);
+    int order = memcmp(a->bytes, b->bytes, MR_MIN(a_bytes, b_bytes));
+
+    return order != 0 ? order : a_bytes < b_bytes ? -1 : a_bytes > b_bytes;
+}
+
+void mr__entry_free(struct mr_store *store, uint32_t ref)
+{
+    mr__slab_free(&store->slab, ref, mr__entry_class(mr__entry_at(store, ref)));
+}
+
+/*
+ * An entry with room for value_bytes (or more, when it is known to grow), holding the key; the
+ * value is not set.
+ */
+enum mr_status mr__entry_make(struct mr_store *store, const void *key, size_t key_bytes,
+                              size_t value_bytes, size_t room_bytes, unsigned flags,
+                              uint32_t *ret_ref, struct mr_error *err)
+{
+    unsigned class;
+    struct mr_entry *entry;
+
+    if (key_bytes > MR_STORE_KEY_BYTES_MAX)
+        return MR_FAIL(err, MR_LIMIT,
+                       "cannot put into state '%s': a key of %zu bytes, the limit is %d",
+                       store->name, key_bytes, MR_STORE_KEY_BYTES_MAX);
+    if (value_bytes > MR_STORE_VALUE_BYTES_MAX)
+        return MR_FAIL(err, MR_LIMIT,
+                       "cannot put into state '%s': a value of %zu bytes, the limit is %d",
+                       store->name, value_bytes, MR_STORE_VALUE_BYTES_MAX);
+    class = mr__slab_class(MR_ENTRY_HEADER_BYTES + key_bytes + MR_MAX(room_bytes, value_bytes));
+    if (!mr__slab_alloc(&store->slab, class, ret_ref))
+        return MR_FAIL(err, MR_NOMEM, "cannot put into state '%s': out of memory", store->name);
+    entry = mr__entry_at(store, *ret_ref);
+    entry->value_bytes = (uint32_t)value_bytes;
+    entry->meta = (uint32_t)(key_bytes << 12 | class << 4 | flags);
+    memcpy(entry->bytes, key, key_bytes);
+    return MR_OK;
+}
+/* ---------------------------------------------------------------- slots */
+
+static bool key_equal(const struct mr_entry *entry, const void *key, size_t key_bytes)
+{
+    return mr__entry_key_bytes(entry) == key_bytes && memcmp(entry->bytes, key, key_bytes) == 0;
+}
+
+/* The slot of the key, or the one before which it belongs (*ret_found). Needs a table. */
+uint32_t mr__table_find(const struct mr_store *store, uint32_t fragment, const void *key,
+                        size_t key_bytes, bool *ret_found)
+{
+    const struct mr_slot *slots = store->slots;
+    uint32_t i = mr__table_home(store, fragment);
+
+    while (slots[i].ref != 0 && slots[i].fragment < fragment)
+        i++;
+    for (; slots[i].ref != 0 && slots[i].fragment == fragment; i++) {
+        if (key_equal(mr__entry_at(store, slots[i].ref), key, key_bytes)) {
+            *ret_found = true;
+            return i;
+        }
+    }
+    *ret_found = false;
+    return i;
+}
+
+uint32_t mr__table_slot_of(const struct mr_store *store, uint32_t fragment, uint32_t ref)
+{
+    uint32_t i = mr__table_home(store, fragment);
+
+    while (store->slots[i].ref != ref) {
+        MR_ASSERT(store->slots[i].ref != 0 && store->slots[i].fragment <= fragment);
+        i++;
+    }
+    return i;
+}
+
+/*
+ * Moves everything into a table of 2^bits homes. False without memory, or when it does not fit
+ * (*ret_crowded).
+ */
+static bool rebuild(struct mr_store *store, unsigned bits, bool *ret_crowded)
+{
+    uint32_t capacity = (uint32_t)1 << bits;
+    uint32_t slot_count = capacity + MR_MIN(capacity, (uint32_t)SLACK_MAX) + 1;
+    struct mr_slot *slots = mr_alloc_zero(NULL, (size_t)slot_count * sizeof(*slots));
+    uint32_t next = 0;
+
+    *ret_crowded = false;
+    if (slots == NULL)
+        return false;
+    for (uint32_t i = 0; i + 1 < store->slot_count; i++) {
+        if (store->slots[i].ref == 0)
+            continue;
+        next = MR_MAX(next, store->slots[i].fragment >> (32 - bits));
+        if (next + 1 >= slot_count) {
+            *ret_crowded = true;
+            mr_free(slots);
+            return false;
+        }
+        slots[next++] = store->slots[i];
+    }
+    mr_free(store->slots);
+    store->slots = slots;
+    store->slot_count = slot_count;
+    store->capacity_bits = bits;
+    return true;
+}
+
+enum mr_status mr__table_resize(struct mr_store *store, unsigned bits, struct mr_error *err)
+{
+    bool crowded = true;
+
+    for (; bits <= MR_TABLE_BITS_MAX && crowded; bits++) {
+        if (rebuild(store, bits, &crowded))
+            return MR_OK;
+    }
+    if (crowded)
+        return MR_FAIL(err, MR_LIMIT, "cannot put into state '%s': its table is full", store->name);
+    return MR_FAIL(err, MR_NOMEM, "cannot put into state '%s': out of memory", store->name);
+}
+
+bool mr__table_is_full(const struct mr_store *store, uint64_t more)
+{
+    return store->slots == NULL ||
+           store->used_slots + more > ((uint64_t)3 << store->capacity_bits) / 4;
+}
+
+enum mr_status mr__table_grow(struct mr_store *store, struct mr_error *err)
+{
+    if (!mr__table_is_full(store, 1))
+        return MR_OK;
+    return mr__table_resize(
+        store, store->slots == NULL ? MR_TABLE_BITS_MIN : store->capacity_bits + 1, err);
+}
+
+/* Puts a slot before position i by shifting up to the next gap. */
+enum mr_status mr__table_insert(struct mr_store *store, uint32_t i, struct mr_slot slot,
+                                struct mr_error *err)
+{
+    uint32_t gap = i;
+
+    while (store->slots[gap].ref != 0)
+        gap++;
+    if (gap + 1 >= store->slot_count) { /* the end mark must stay empty */
+        MR_TRY(mr__table_resize(store, store->capacity_bits + 1, err));
+        i = mr__table_home(store, slot.fragment);
+        while (store->slots[i].ref != 0 && store->slots[i].fragment <= slot.fragment)
+            i++;
+        return mr__table_insert(store, i, slot, err);
+    }
+    memmove(&store->slots[i + 1], &store->slots[i], (gap - i) * sizeof(*store->slots));
+    store->slots[i] = slot;
+    store->used_slots++;
+    return MR_OK;
+}
+
+void mr__table_remove(struct mr_store *store, uint32_t i)
+{
+    uint32_t end = i + 1;
+
+    while (store->slots[end].ref != 0 && mr__table_home(store, store->slots[end].fragment) < end)
+        end++;
+    memmove(&store->slots[i], &store->slots[i + 1], (end - i - 1) * sizeof(*store->slots));
+    store->slots[end - 1] = (struct mr_slot){0, 0};
+    store->used_slots--;
+}
+enum mr_status mr__table_add(struct mr_store *store, uint32_t i, uint32_t fragment, const void *key,
+                             size_t key_bytes, size_t value_bytes, unsigned flags,
+                             uint32_t *ret_ref, struct mr_error *err)
+{
+    enum mr_status status;
+
+    MR_TRY(mr__entry_make(store, key, key_bytes, value_bytes, value_bytes, flags, ret_ref, err));
+    status = mr__table_insert(store, i, (struct mr_slot){fragment, *ret_ref}, err);
+    if (status != MR_OK) {
+        mr__entry_free(store, *ret_ref);
+        return status;
+    }
+    store->live_count++;
+    return MR_OK;
+}
+
+/*
+ * Many keys went: a smaller table makes scans short again. Not finding memory for it is no failure.
+ */
+void mr__table_shrink(struct mr_store *store)
+{
+    unsigned bits = store->capacity_bits;
+    bool crowded = false;
+
+    while (bits > MR_TABLE_BITS_MIN && store->used_slots < ((uint64_t)1 << bits) / 8)
+        bits--;
+    if (store->slots != NULL && bits + 1 < store->capacity_bits)
+        (void)rebuild(store, bits + 1, &crowded);
+}

@@ -1,0 +1,83 @@
+/*
+ * The table of one store, shared by store.c and store_batch.c; table.c draws it.  Private to
+ * src/state.  Thread: one writer, or many readers while nobody writes.
+ */
+#ifndef MR_STATE_TABLE_H
+#define MR_STATE_TABLE_H
+
+#include "state/internal.h"
+
+/* What the running batch did to an entry. */
+enum {
+    MR_ENTRY_DIRTY = 1,
+    MR_ENTRY_DELETED = 2,
+    MR_ENTRY_NEW = 4,
+    MR_ENTRY_SUPERSEDED = 8,
+    MR_ENTRY_MASK = 15,
+};
+/* What a change did, in the low two bits of mr_change.undo; store.c explains them. */
+enum { MR_UNDO_NEW = 0, MR_UNDO_INPLACE = 1, MR_UNDO_REPLACED = 2, MR_UNDO_MASK = 3 };
+
+enum { MR_ENTRY_HEADER_BYTES = 8, MR_TABLE_BITS_MIN = 4, MR_TABLE_BITS_MAX = 31 };
+
+struct mr_entry {
+    uint32_t value_bytes;
+    uint32_t meta; /* key size << 12 | class << 4 | flags */
+    char bytes[];
+};
+
+static inline struct mr_entry *mr__entry_at(const struct mr_store *store, uint32_t ref)
+{
+    return mr__slab_at(&store->slab, ref);
+}
+
+static inline size_t mr__entry_key_bytes(const struct mr_entry *entry)
+{
+    return entry->meta >> 12;
+}
+
+static inline unsigned mr__entry_class(const struct mr_entry *entry)
+{
+    return entry->meta >> 4 & 0xff;
+}
+
+static inline char *mr__entry_value(struct mr_entry *entry)
+{
+    return entry->bytes + mr__entry_key_bytes(entry);
+}
+
+/* By key bytes. */
+int mr__entry_compare(const struct mr_entry *a, const struct mr_entry *b);
+
+/*
+ * An entry with room for value_bytes (or more, when it is known to grow), holding the key; the
+ * value is not set. MR_LIMIT, MR_NOMEM.
+ */
+enum mr_status mr__entry_make(struct mr_store *store, const void *key, size_t key_bytes,
+                              size_t value_bytes, size_t room_bytes, unsigned flags,
+                              uint32_t *ret_ref, struct mr_error *err);
+void mr__entry_free(struct mr_store *store, uint32_t ref);
+
+static inline uint32_t mr__table_home(const struct mr_store *store, uint32_t fragment)
+{
+    return fragment >> (32 - store->capacity_bits);
+}
+
+/* The slot of the key, or the one before which it belongs (*ret_found). Needs slots. */
+uint32_t mr__table_find(const struct mr_store *store, uint32_t fragment, const void *key,
+                        size_t key_bytes, bool *ret_found);
+uint32_t mr__table_slot_of(const struct mr_store *store, uint32_t fragment, uint32_t ref);
+/* Puts a slot before position i by shifting up to the next gap. */
+enum mr_status mr__table_insert(struct mr_store *store, uint32_t i, struct mr_slot slot,
+                                struct mr_error *err);
+/* A new key at position i; its value is not set. */
+enum mr_status mr__table_add(struct mr_store *store, uint32_t i, uint32_t fragment, const void *key,
+                             size_t key_bytes, size_t value_bytes, unsigned flags,
+                             uint32_t *ret_ref, struct mr_error *err);
+void mr__table_remove(struct mr_store *store, uint32_t i);
+bool mr__table_is_full(const struct mr_store *store, uint64_t more);
+enum mr_status mr__table_resize(struct mr_store *store, unsigned bits, struct mr_error *err);
+enum mr_status mr__table_grow(struct mr_store *store, struct mr_error *err); /* when it is full */
+void mr__table_shrink(struct mr_store *store); /* when it is mostly empty */
+
+#endif
