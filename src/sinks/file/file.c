@@ -97,7 +97,7 @@ static enum mr_status file_open(const struct mr_sink_args *args, struct mr_sink 
                                 struct mr_error *err)
 {
     struct mr_sink *sink;
-    uint64_t swept = 0;
+    uint64_t swept = 0, swept_meta = 0;
     enum mr_status status;
 
     MR_TRY(check_args(args, err));
@@ -116,6 +116,8 @@ static enum mr_status file_open(const struct mr_sink_args *args, struct mr_sink 
     }
     MR_TRY_GOTO(mr_fsink_manifest_open(&sink->manifest, args, sink->path, err));
     MR_TRY_GOTO(mr_durable_sweep(sink->env, sink->path, &swept, err));
+    MR_TRY_GOTO(mr_durable_sweep(sink->env, sink->manifest.meta_dir, &swept_meta, err));
+    swept += swept_meta;
     if (swept > 0)
         mr_ext_log('I', sink->name, "removed %" PRIu64 " unfinished files from '%s'", swept,
                    sink->path);
