@@ -3,7 +3,8 @@
  *
  * Signals are blocked in all threads and taken by one that waits for them: the first SIGINT or
  * SIGTERM finishes the batch and commits, a second one ends the process at once, as a kill would;
- * the checkpoint is made for that.
+ * the checkpoint is made for that. Before the query is open (a broker may take its time to answer)
+ * there is nothing to finish, and the first one ends the process.
  */
 #include "cli/cli.h"
 
@@ -37,7 +38,7 @@ static const struct cli_flag flags[] = {
 enum progress_style { PROGRESS_NONE, PROGRESS_LINE, PROGRESS_JSON };
 
 struct runner {
-    struct mr_query *query;
+    _Atomic(struct mr_query *) query; /* NULL until it is open */
     enum progress_style style;
     bool line_open; /* a live line is on the terminal */
     uint64_t total_rows;
@@ -65,14 +66,17 @@ static void signal_main(void *arg)
     int asked = 0, signal_number;
 
     for (;;) {
+        struct mr_query *query;
+
         if (sigwait(&signals, &signal_number) != 0 || atomic_load(&runner->done))
             return;
         if (signal_number == SIGUSR2)
             continue;
-        if (asked++ > 0)
+        query = atomic_load(&runner->query);
+        if (query == NULL || asked++ > 0)
             _exit(128 + signal_number);
         fprintf(stderr, "\nmillrace: finishing the batch; once more to quit at once\n");
-        mr_query_stop(runner->query, true);
+        mr_query_stop(query, true);
     }
 }
 
@@ -134,21 +138,23 @@ static enum mr_status run_query(struct runner *runner, struct mr_sql_plan *plan,
     struct mr_query_config *config = &plan->config;
     struct mr_graph *graph = plan->graph;
     struct mr_thread *signal_thread = NULL;
+    struct mr_query *query = NULL;
     enum mr_status status;
 
     config->on_progress = runner->style != PROGRESS_NONE ? report : NULL;
     config->on_progress_arg = runner;
+    MR_TRY(mr_thread_start("mr-signals", signal_main, runner, &signal_thread, err));
     plan->graph = NULL; /* the query takes it, also when it fails */
-    MR_TRY(mr_query_new(runner->env, graph, config, &runner->query, err));
-    status = mr_thread_start("mr-signals", signal_main, runner, &signal_thread, err);
-    if (status == MR_OK)
-        status = mr_query_run(runner->query, err);
+    status = mr_query_new(runner->env, graph, config, &query, err);
+    if (status == MR_OK) {
+        atomic_store(&runner->query, query);
+        status = mr_query_run(query, err);
+    }
     close_line(runner);
     atomic_store(&runner->done, true);
-    if (signal_thread != NULL)
-        kill(getpid(), SIGUSR2);
-    mr_thread_join(signal_thread);
-    mr_query_free(runner->query);
+    kill(getpid(), SIGUSR2);
+    mr_thread_join(signal_thread); /* it may still stop the query: only then it goes */
+    mr_query_free(query);
     return status;
 }
 

@@ -47,6 +47,10 @@ int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    /* A pipeline outlives its terminal; what it still writes there fails like any closed output. */
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGALRM, SIG_IGN);
     if (argc < 2) {
         print_usage(stderr);
         return mr_status_exit_code(MR_USAGE);

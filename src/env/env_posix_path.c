@@ -250,6 +250,9 @@ static enum mr_status try_lock(const char *path, int *ret_fd, struct mr_error *e
         close(fd);
         return status;
     }
+    /* The umask may have taken our own rights away: the next start must be able to open it. */
+    if ((info.st_mode & 0777) != 0600 && info.st_size == 0 && fchmod(fd, 0600) != 0)
+        errno = 0; /* not worth an error: this lock is held */
     sign(fd);
     *ret_fd = fd;
     return MR_OK;
