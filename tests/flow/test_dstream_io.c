@@ -224,6 +224,83 @@ TEST(a_planned_file_that_was_removed_is_data_loss)
     ds_free(d);
 }
 
+/* File n has n times "a"; one appears after each batch, and two while the program is down. */
+struct drip {
+    struct ds *d;
+    int next;
+    uint64_t last_batch;
+};
+
+static void drip_one(struct drip *drip)
+{
+    char name[32], text[128] = "";
+
+    if (drip->next > 30)
+        return;
+    snprintf(name, sizeof(name), "%d", drip->next);
+    for (int i = 0; i < drip->next; i++)
+        strcat(text, "a\n");
+    CHECK_OK(mr_durable_mkdirs(mr_sim_env(ds_sim(drip->d)), "/in", NULL), NULL);
+    CHECK_OK(
+        mr_durable_put(mr_sim_env(ds_sim(drip->d)), "/in", name, text, strlen(text), false, NULL),
+        NULL);
+    drip->next++;
+}
+
+static enum mr_status drip_after_batch(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                       struct mr_error *err)
+{
+    struct drip *drip = arg;
+
+    (void)batch_time_ms;
+    (void)err;
+    drip->last_batch = mr_rdd_batch_id(rdd);
+    drip_one(drip);
+    return MR_OK;
+}
+
+static void build_drip(struct drip *drip)
+{
+    struct mr_dstream *lines = mr_text_file_stream(ds_begin(drip->d, MR_SECONDS(1), "/cp"), "/in");
+
+    ds_collect(drip->d, mr_update_state_by_key(mr_map_to_pair(lines, MR_COUNT), "sums", MR_SUM));
+    mr_foreach_rdd(lines, drip_after_batch, drip);
+}
+
+TEST(V171_sums_survive_repeated_failures)
+{
+    static const char *const points[] = {"planned", "ran", "staged", "published", "committed"};
+    struct drip drip = {ds_new(t, "value VARCHAR"), 1, 0};
+    struct mr_error err;
+    const char *output;
+    int64_t sum = 0;
+
+    for (unsigned failure = 0; drip.next <= 30; failure++) {
+        build_drip(&drip);
+        ds_fail_at(drip.d, points[failure % 5], drip.last_batch + 3);
+        CHECK_FAILS(ds_run(drip.d, 100, &err), &err, MR_INTERNAL, "killed at");
+        for (int i = 0; i < 2; i++) {
+            advance_ms(drip.d, 1300);
+            drip_one(&drip);
+        }
+    }
+    build_drip(&drip);
+    ds_must_run(drip.d, 8);
+    /* Every output is a sum 1 + 2 + ... + n, growing; the last one is that of all files. */
+    output = ds_output(drip.d, false);
+    for (const char *at = output; (at = strstr(at, "a:")) != NULL; at++) {
+        int64_t value = strtoll(at + 2, NULL, 10), n = 0;
+
+        while (n * (n + 1) / 2 < value)
+            n++;
+        CHECK_EQ_INT(n * (n + 1) / 2, value);
+        CHECK(value >= sum);
+        sum = value;
+    }
+    CHECK_EQ_INT(sum, 465);
+    ds_free(drip.d);
+}
+
 /* ---- text files out ---------------------------------------------------------------------------------------------------------- */
 
 static const char *read_file(struct ds *d, const char *path)
