@@ -20,7 +20,13 @@
 #include <regex.h>
 #include <string.h>
 
-enum { CALL_TIMEOUT_MS = 500, CONF_TEXT_BYTES = 512, TOPIC_RETRIES = 4, TOPIC_RETRY_MS = 250 };
+enum {
+    CALL_TIMEOUT_MS = 500,
+    MANY_PARTITIONS = 3,
+    CONF_TEXT_BYTES = 512,
+    TOPIC_RETRIES = 4,
+    TOPIC_RETRY_MS = 250
+};
 
 static void lock(struct mr_ksrc_client *client)
 {
@@ -177,6 +183,9 @@ enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct m
     for (size_t i = 0; i < MR_ARRAY_SIZE(fixed); i++)
         MR_TRY_GOTO(set_one(client, conf, fixed[i][0], fixed[i][1], err));
     MR_TRY_GOTO(set_one(client, conf, "bootstrap.servers", client->brokers, err));
+    client->read_committed = rd_kafka_conf_get(conf, "isolation.level", text,
+                                               &(size_t){sizeof(text)}) == RD_KAFKA_CONF_OK &&
+                             strcmp(text, "read_committed") == 0;
     rd_kafka_conf_set_opaque(conf, client);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_log_cb(conf, on_log);
@@ -278,7 +287,7 @@ static bool is_missing(rd_kafka_resp_err_t code)
     return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
            code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
            code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
-           code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID;
+           code == (rd_kafka_resp_err_t)100 /* unknown topic id; older headers have no name */;
 }
 
 /* One metadata answer, waited for in short calls so that a refusal is seen at once. Freed with rd_kafka_metadata_destroy. */
@@ -430,3 +439,81 @@ enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const ch
             return mr_ksrc_client_fail(client, "get offsets", code, err);
     }
 }
+
+#if RD_KAFKA_VERSION >= 0x020300ff
+/* Puts the answers of one question where their partitions are. */
+static void take_answers(rd_kafka_event_t *event, const struct mr_ksrc_offsets *partitions,
+                         int64_t *offsets)
+{
+    size_t count = 0;
+    const rd_kafka_ListOffsetsResultInfo_t **infos =
+        rd_kafka_ListOffsets_result_infos(rd_kafka_event_ListOffsets_result(event), &count);
+
+    for (size_t i = 0; i < count; i++) {
+        const rd_kafka_topic_partition_t *answer =
+            rd_kafka_ListOffsetsResultInfo_topic_partition(infos[i]);
+        const struct mr_ksrc_offset *item =
+            mr_ksrc_offsets_find(partitions, answer->topic, answer->partition);
+
+        if (item != NULL && answer->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+            offsets[item - partitions->items] = answer->offset;
+    }
+}
+
+static void ask_offsets(struct mr_ksrc_client *client, const struct mr_ksrc_offsets *partitions,
+                        int64_t spec, rd_kafka_queue_t *queue)
+{
+    rd_kafka_topic_partition_list_t *list =
+        rd_kafka_topic_partition_list_new((int)partitions->count);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(client->rk, RD_KAFKA_ADMIN_OP_LISTOFFSETS);
+    char text[CONF_TEXT_BYTES];
+
+    for (size_t i = 0; i < partitions->count; i++)
+        rd_kafka_topic_partition_list_add(list, partitions->items[i].topic,
+                                          partitions->items[i].partition)
+            ->offset = spec;
+    rd_kafka_AdminOptions_set_request_timeout(options, CALL_TIMEOUT_MS, text, sizeof(text));
+    rd_kafka_error_destroy(rd_kafka_AdminOptions_set_isolation_level(
+        options, client->read_committed ? RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
+                                        : RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED));
+    rd_kafka_AdminOptions_set_opaque(options,
+                                     (void *)(intptr_t)(spec == RD_KAFKA_OFFSET_SPEC_LATEST));
+    rd_kafka_ListOffsets(client->rk, list, options, queue);
+    rd_kafka_AdminOptions_destroy(options);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+void mr_ksrc_client_all_watermarks(struct mr_ksrc_client *client,
+                                   const struct mr_ksrc_offsets *partitions, int64_t *lows,
+                                   int64_t *highs)
+{
+    rd_kafka_queue_t *queue;
+
+    for (size_t i = 0; i < partitions->count; i++)
+        lows[i] = highs[i] = -1;
+    if (partitions->count < MANY_PARTITIONS)
+        return; /* one by one is as fast */
+    queue = rd_kafka_queue_new(client->rk);
+    ask_offsets(client, partitions, RD_KAFKA_OFFSET_SPEC_EARLIEST, queue);
+    ask_offsets(client, partitions, RD_KAFKA_OFFSET_SPEC_LATEST, queue);
+    for (int answer = 0; answer < 2; answer++) {
+        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 2 * CALL_TIMEOUT_MS);
+
+        if (event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
+            take_answers(event, partitions, rd_kafka_event_opaque(event) != NULL ? highs : lows);
+        if (event != NULL)
+            rd_kafka_event_destroy(event);
+    }
+    rd_kafka_queue_destroy(queue);
+}
+#else
+void mr_ksrc_client_all_watermarks(struct mr_ksrc_client *client,
+                                   const struct mr_ksrc_offsets *partitions, int64_t *lows,
+                                   int64_t *highs)
+{
+    MR_UNUSED(client);
+    for (size_t i = 0; i < partitions->count; i++)
+        lows[i] = highs[i] = -1;
+}
+#endif

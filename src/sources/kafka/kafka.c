@@ -441,52 +441,73 @@ static enum mr_status check_known(struct mr_source *source, const struct mr_ksrc
     return MR_OK;
 }
 
+/* First and last offset of one partition, when the question for all had no answer for it. */
+static enum mr_status look_at_one(struct mr_source *source, const struct mr_ksrc_offset *item,
+                                  int64_t *low, int64_t *high, struct mr_error *err)
+{
+    enum mr_status status;
+
+    if (*low >= 0 && *high >= 0)
+        return MR_OK;
+    status = mr_ksrc_client_watermarks(&source->reading.planner, item->topic, item->partition, low,
+                                       high, err);
+    if (status != MR_NOT_FOUND)
+        return status;
+    source->discovered_ns = 0; /* deleted since: the next plan looks again */
+    return MR_FAIL(err, MR_UNAVAILABLE,
+                   "topic '%s' partition %" PRId32 " of source '%s' is not there now", item->topic,
+                   item->partition, source->name);
+}
+
+/* A partition that was planned before is not there any more. */
+static enum mr_status check_gone(struct mr_source *source, const struct mr_ksrc_offset *known,
+                                 struct mr_error *err)
+{
+    if (source->reading.fail_on_data_loss)
+        return MR_FAIL(err, MR_DATA_LOSS,
+                       "topic '%s' partition %" PRId32
+                       " was deleted or is no longer subscribed; what came after "
+                       "offset %" PRId64
+                       " cannot be read; set fail_on_data_loss = false to go on without it",
+                       known->topic, known->partition, known->offset - 1);
+    mr_ext_log('W', source->name, "topic '%s' partition %" PRId32 " is gone", known->topic,
+               known->partition);
+    return MR_OK;
+}
+
 /* Fills latest with the end of every partition, and its beginning where the start offset has none. */
 static enum mr_status look(struct mr_source *source, const struct mr_ksrc_offsets *start,
                            bool first_plan, struct mr_ksrc_offsets *latest, struct mr_error *err)
 {
-    for (size_t i = 0; i < source->partitions.count; i++) {
+    size_t count = source->partitions.count;
+    int64_t *lows = mr_alloc(NULL, (count + 1) * 2 * sizeof(*lows));
+    int64_t *highs = lows != NULL ? lows + count : NULL;
+    enum mr_status status = MR_OK;
+
+    if (lows == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot plan Kafka source '%s': out of memory", source->name);
+    mr_ksrc_client_all_watermarks(&source->reading.planner, &source->partitions, lows, highs);
+    for (size_t i = 0; i < count; i++) {
         const struct mr_ksrc_offset *item = &source->partitions.items[i];
         const struct mr_ksrc_offset *known =
             mr_ksrc_offsets_find(start, item->topic, item->partition);
-        int64_t low;
-        int64_t high;
         int64_t from = -1;
-        enum mr_status status;
 
-        status = mr_ksrc_client_watermarks(&source->reading.planner, item->topic, item->partition,
-                                           &low, &high, err);
-        if (status == MR_NOT_FOUND) {
-            source->discovered_ns = 0; /* deleted since: the next plan looks again */
-            return MR_FAIL(err, MR_UNAVAILABLE,
-                           "topic '%s' partition %" PRId32 " of source '%s' is not there now",
-                           item->topic, item->partition, source->name);
-        }
-        MR_TRY(status);
+        MR_TRY_GOTO(look_at_one(source, item, &lows[i], &highs[i], err));
         if (known != NULL)
-            MR_TRY(check_known(source, known, low, &high, err));
+            MR_TRY_GOTO(check_known(source, known, lows[i], &highs[i], err));
         else
-            MR_TRY(first_offset(source, item, first_plan,
-                                mr_ksrc_offsets_have_topic(start, item->topic), low, high, &from,
-                                err));
-        MR_TRY(mr_ksrc_offsets_put(latest, item->topic, item->partition, high, from, err));
+            MR_TRY_GOTO(first_offset(source, item, first_plan,
+                                     mr_ksrc_offsets_have_topic(start, item->topic), lows[i],
+                                     highs[i], &from, err));
+        MR_TRY_GOTO(mr_ksrc_offsets_put(latest, item->topic, item->partition, highs[i], from, err));
     }
-    for (size_t i = 0; i < start->count; i++) {
-        const struct mr_ksrc_offset *known = &start->items[i];
-
-        if (mr_ksrc_offsets_find(latest, known->topic, known->partition) != NULL)
-            continue;
-        if (source->reading.fail_on_data_loss)
-            return MR_FAIL(err, MR_DATA_LOSS,
-                           "topic '%s' partition %" PRId32
-                           " was deleted or is no longer subscribed; what came after "
-                           "offset %" PRId64
-                           " cannot be read; set fail_on_data_loss = false to go on without it",
-                           known->topic, known->partition, known->offset - 1);
-        mr_ext_log('W', source->name, "topic '%s' partition %" PRId32 " is gone", known->topic,
-                   known->partition);
-    }
-    return MR_OK;
+    for (size_t i = 0; i < start->count; i++)
+        if (mr_ksrc_offsets_find(latest, start->items[i].topic, start->items[i].partition) == NULL)
+            MR_TRY_GOTO(check_gone(source, &start->items[i], err));
+done:
+    mr_free(lows);
+    return status;
 }
 
 static int64_t from_of(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offset *item)

@@ -75,6 +75,7 @@ struct mr_ksrc_client {
     const char *brokers;
     rd_kafka_t *rk;
     int64_t connect_timeout_us;
+    bool read_committed;
     atomic_flag lock;
     /* Guarded by lock: what librdkafka reported since the last success. */
     char causes[KSRC_CAUSES_MAX][KSRC_CAUSE_BYTES];
@@ -106,6 +107,13 @@ enum mr_status mr_ksrc_client_partitions(struct mr_ksrc_client *client,
                                          const struct mr_ksrc_topics *topics,
                                          struct mr_ksrc_offsets *ret_partitions,
                                          struct mr_error *err);
+/*
+ * The same for all partitions at once, in two questions instead of two for each: lows[i], highs[i] belong to partitions->items[i];
+ * -1 = not answered, ask for that one alone.
+ */
+void mr_ksrc_client_all_watermarks(struct mr_ksrc_client *client,
+                                   const struct mr_ksrc_offsets *partitions, int64_t *lows,
+                                   int64_t *highs);
 /* First offset, and the end: with read_committed the last stable one. */
 enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const char *topic,
                                          int32_t partition, int64_t *ret_low, int64_t *ret_high,
