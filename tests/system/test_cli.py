@@ -271,6 +271,19 @@ class Cli(unittest.TestCase):
         self.assertEqual(self.run_cli("run", "--until-caught-up", "q.sql").returncode, 0)
         self.assertEqual(self.totals(), {"Oslo": 1})
 
+    def test_verify_checks_received_blocks_too(self):
+        done = self.run_cli("run", "--checkpoint", "cp", "-e", "SELECT city FROM stdin",
+                            stdin='{"city": "Oslo"}\n')
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(self.run_cli("checkpoint", "verify", "cp").stdout, "received blocks of 'stdin' are good")
+        block = glob.glob(self.path("cp", "received", "stdin", "*.blk"))[0]
+        with open(block, "rb") as file:
+            at = file.read().index(b"Oslo")
+        with open(block, "r+b") as file:
+            file.seek(at)
+            file.write(b"oslo")
+        self.expect(74, ".blk", "checkpoint", "verify", "cp")
+
     def test_environment_variables_are_filled_in_and_missing_ones_named(self):
         self.write("q.sql", COUNT.format(source="").replace("'in'", "'${INPUT_DIR}'"))
         self.write("in/a.json", '{"k": 1, "city": "Oslo"}\n')
