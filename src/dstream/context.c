@@ -9,7 +9,7 @@
  *     workers, receivers   of the kernel
  *
  * At most one context of a process is ACTIVE (CTX-8).  A batch that fails is run again by the kernel; when it keeps failing the
- * context stops, and await returns the failure (docs/decisions/0021).
+ * context stops, and await returns the failure (docs/decisions/0006).
  *
  * mr_context_stop waits until the context is STOPPED, except inside a function of the program: there it would wait for itself.
  */
