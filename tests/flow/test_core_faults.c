@@ -15,8 +15,9 @@
 #include <millrace/ext/durable.h>
 #include <millrace/ext/memory.h>
 
-#include <stdatomic.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/time.h>
 
 enum { SECOND_US = 1000000 };
 
@@ -498,19 +499,19 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* Names and contents of what `ls` shows. */
-static char *read_output(struct mr_sim *sim)
+static char *read_dir(struct mr_sim *sim, const char *dir)
 {
     struct listing listing = {.count = 0};
     struct mr_buf text = MR_BUF_INIT;
     struct mr_error err = {0};
 
-    CHECK_OK(mr_env_list(mr_sim_env(sim), "/out", add_name, &listing, &err), &err);
+    CHECK_OK(mr_env_list(mr_sim_env(sim), dir, add_name, &listing, &err), &err);
     qsort(listing.names, listing.count, sizeof(char *), compare_names);
     for (size_t i = 0; i < listing.count; i++) {
         char path[128], *data = NULL;
         size_t size = 0;
 
-        snprintf(path, sizeof(path), "/out/%s", listing.names[i]);
+        snprintf(path, sizeof(path), "%s/%s", dir, listing.names[i]);
         CHECK_OK(mr_durable_get(mr_sim_env(sim), path, 1 << 20, &data, &size, &err), &err);
         mr_buf_printf(&text, "%s:\n", listing.names[i]);
         mr_buf_add(&text, data, size);
@@ -518,6 +519,11 @@ static char *read_output(struct mr_sim *sim)
         free(listing.names[i]);
     }
     return mr_buf_take(&text);
+}
+
+static char *read_output(struct mr_sim *sim)
+{
+    return read_dir(sim, "/out");
 }
 
 TEST(D15_I2_the_same_plan_gives_the_same_files_with_one_worker_and_with_many)
@@ -612,6 +618,183 @@ TEST(C11_any_allocation_of_a_query_may_be_the_last)
 TEST(C11_any_allocation_of_a_query_with_workers_may_fail)
 {
     fail_all_allocations(false, 4);
+}
+
+/* ---- Two sources, two sinks; killed at every operation. ---- */
+
+static enum mr_status pass_on(void *op, void *task, const struct mr_batch_info *info,
+                              const struct mr_batch *batch, struct mr_output *out,
+                              struct mr_error *err)
+{
+    (void)op, (void)task, (void)info;
+    return mr_output_emit(out, batch, err);
+}
+
+static struct mr_node *unite(struct mr_graph *graph, struct mr_node *const *inputs,
+                             const struct mr_schema *schema)
+{
+    static const struct mr_map_ops pass_ops = {
+        .struct_size = sizeof(pass_ops), .kind = "union", .apply = pass_on};
+    struct mr_node *node = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_graph_map(graph, "both", inputs, 2, schema, &pass_ops, NULL, &node, &err), &err);
+    return node;
+}
+
+static enum mr_status run_two(struct mr_sim *sim, struct mr_error *err)
+{
+    struct mr_graph *graph = mr_graph_new();
+    struct mr_schema *schema = flow_pair_schema();
+    struct mr_query_config config = caught_up("/cp");
+    struct mr_query *query = NULL;
+    struct mr_node *inputs[2], *sum;
+    enum mr_status status;
+
+    mr_plugins_register();
+    mr_log_set_sink(quiet, NULL);
+    for (int i = 0; i < 2; i++) {
+        const struct mr_format *json = mr_format_find("json");
+        struct mr_source_spec source = {.name = i == 0 ? "in0" : "in1",
+                                        .connector = mr_source_find("file"),
+                                        .declared = schema,
+                                        .schema = schema,
+                                        .format = json};
+
+        source.options =
+            flow_options("file", source.connector->options, source.connector->option_count, json,
+                         i == 0 ? "path=/in/f*[02].json max_files_per_trigger=1"
+                                : "path=/in/f*[13].json max_files_per_trigger=1");
+        CHECK_OK(mr_graph_source(graph, &source, &inputs[i], err), err);
+    }
+    sum = flow_add_sum(graph, unite(graph, inputs, schema), "sum");
+    for (int i = 0; i < 2; i++) {
+        const struct mr_format *json = mr_format_find("json");
+        struct mr_sink_spec sink = {.name = i == 0 ? "out0" : "out1",
+                                    .connector = mr_sink_find("file"),
+                                    .format = json,
+                                    .mode = MR_MODE_UPDATE};
+
+        sink.options = flow_options("file", sink.connector->options, sink.connector->option_count,
+                                    json, i == 0 ? "path=/out" : "path=/out1");
+        CHECK_OK(mr_graph_sink(graph, &sink, &sum, 1, err), err);
+    }
+    mr_schema_unref(schema);
+    status = mr_query_new(mr_sim_env(sim), graph, &config, &query, err);
+    if (status == MR_OK)
+        status = mr_query_run(query, err);
+    mr_query_free(query);
+    return status;
+}
+
+static void check_both(struct mr_sim *sim, const char *expected, uint64_t op)
+{
+    const char *const dirs[] = {"/out", "/out1"};
+
+    for (size_t i = 0; i < 2; i++) {
+        char *output = read_dir(sim, dirs[i]);
+
+        if (strcmp(output, expected) != 0)
+            FAIL("killed after %llu operations, '%s' has:\n%s", (unsigned long long)op, dirs[i],
+                 output);
+        mr_text_free(output);
+    }
+}
+
+TEST(A15_A24_a_kill_at_any_operation_leaves_two_sources_and_two_sinks_in_step)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_error err = {0};
+    uint64_t from;
+    char *expected;
+
+    put_inputs(mr_sim_env(sim), 4);
+    from = mr_sim_op_count(sim);
+    CHECK_OK(run_two(sim, &err), &err);
+    expected = read_dir(sim, "/out");
+    CHECK_CONTAINS(expected, "{\"k\":1,\"v\":10}");
+    check_both(sim, expected, 0);
+    for (uint64_t op = from; op <= mr_sim_op_count(sim); op += test_quick() ? 3 : 1) {
+        struct mr_sim *after = mr_sim_kill(sim, op);
+
+        CHECK_OK(run_two(after, &err), &err);
+        check_both(after, expected, op);
+        CHECK_EQ_UINT(mr_sim_open_count(after), 0);
+        mr_sim_free(after);
+    }
+    mr_text_free(expected);
+    mr_sim_free(sim);
+}
+
+/* ---- The disk answers with an error. ---- */
+
+TEST(C4_C5_an_io_error_of_any_call_ends_the_query_and_the_next_start_goes_on)
+{
+    struct mr_sim *sim = sim_with_a_past();
+    struct mr_error err = {0};
+    uint64_t failures = 0, nth = 1;
+    char *expected;
+
+    CHECK_OK(run_files(sim, 1, " max_files_per_trigger=1", 0, false, &err), &err);
+    expected = read_output(sim);
+    mr_sim_free(sim);
+    for (bool more = true; more; nth++) {
+        enum mr_status status;
+        uint64_t calls;
+        char *output;
+
+        sim = sim_with_a_past();
+        calls = mr_sim_call_count(sim);
+        mr_sim_fail_at(sim, nth, 5 /* EIO */, false);
+        status = run_files(sim, 1, " max_files_per_trigger=1", 0, false, &err);
+        mr_sim_fail_at(sim, 0, 0, false);
+        more = mr_sim_call_count(sim) - calls >= nth;
+        failures += status != MR_OK;
+        if (status != MR_OK && mr_status_exit_code(status) != 74)
+            FAIL("call %llu: exit code %d: %s", (unsigned long long)nth,
+                 mr_status_exit_code(status), err.text);
+        CHECK_OK(run_files(sim, 1, " max_files_per_trigger=1", 0, false, &err), &err);
+        output = read_output(sim);
+        CHECK_EQ_STR(output, expected);
+        mr_text_free(output);
+        mr_sim_free(sim);
+    }
+    CHECK(failures > 20);
+    mr_text_free(expected);
+}
+
+static volatile sig_atomic_t interruptions;
+
+static void interrupt(int number)
+{
+    MR_UNUSED(number);
+    interruptions = interruptions + 1;
+}
+
+TEST(C8_a_timer_that_interrupts_a_thousand_times_a_second_changes_nothing)
+{
+    const struct itimerval fast = {{0, 1000}, {0, 1000}}, off = {{0, 0}, {0, 0}};
+    struct sigaction action = {.sa_handler = interrupt}, before;
+    struct mr_query_config config = caught_up(test_path(t, "cp"));
+    struct mr_error err = {0};
+    enum mr_status status;
+    struct mr_batch *rows = NULL;
+
+    config.batches_max = 200;
+    for (int64_t i = 0; i < 200; i++)
+        add_pair("in", 1, 1);
+    CHECK(sigaction(SIGALRM, &action, &before) == 0);
+    CHECK(setitimer(ITIMER_REAL, &fast, NULL) == 0);
+    status = run(mr_env_posix(), &config, &err);
+    CHECK(setitimer(ITIMER_REAL, &off, NULL) == 0);
+    CHECK(sigaction(SIGALRM, &before, NULL) == 0);
+    CHECK_OK(status, &err);
+    CHECK(interruptions > 0);
+    CHECK_OK(mr_memory_rows(mr_memory_table("out"), &rows, &err), &err);
+    CHECK_EQ_INT(mr_batch_row_count(rows), 200);
+    CHECK_EQ_INT(mr_column_int(mr_batch_column(rows, 1), 199), 200);
+    mr_batch_unref(rows);
+    drop_tables();
 }
 
 /* ---- Many starts. ---- */

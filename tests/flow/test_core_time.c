@@ -344,6 +344,45 @@ TEST(
     mr_sim_free(sim);
 }
 
+static enum mr_status die_once(void *arg, const char *point, uint64_t batch_id, struct mr_error *err)
+{
+    const char **die_at = arg;
+
+    if (*die_at == NULL || batch_id != 1 || strcmp(point, *die_at) != 0)
+        return MR_OK;
+    *die_at = NULL;
+    return MR_FAIL(err, MR_INTERNAL, "failpoint '%s'", point);
+}
+
+TEST(A16_a_batch_without_data_that_dies_emits_its_windows_once)
+{
+    const char *const points[] = {"planned", "ran", "staged", "published", "committed"};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(points); i++) {
+        struct mr_sim *sim = mr_sim_new(1);
+        struct times times = {0};
+        struct mr_query_config config = ticking(&times, 0);
+        struct mr_query *query = NULL;
+        const char *die_at = points[i];
+        struct mr_error err = {0};
+        char text[256];
+
+        add_times((const int64_t[]){1, 2, 12, 15}, 4); /* batch 1 has no data and closes [0, 10) */
+        config.trigger = MR_TRIGGER_CAUGHT_UP;
+        config.failpoint = die_once;
+        config.failpoint_arg = &die_at;
+        CHECK_OK(mr_query_new(mr_sim_env(sim), window_graph(5 * SECOND_US), &config, &query, &err),
+                 &err);
+        CHECK_FAILS(mr_query_run(query, &err), &err, MR_INTERNAL, points[i]);
+        mr_query_free(query);
+        run_windows(sim, &times);
+        read_windows(text, sizeof(text));
+        CHECK_EQ_STR(text, "0:2");
+        drop_tables();
+        mr_sim_free(sim);
+    }
+}
+
 /* ---- Stopping. ---- */
 
 static void stop_soon(void *arg, const struct mr_progress *progress)
