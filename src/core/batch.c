@@ -26,10 +26,9 @@ enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct m
     if (query->config.failpoint == NULL)
         return MR_OK;
     /* after a commit the plan may be that of the next batch already */
-    return query->config.failpoint(query->config.failpoint_arg, point,
-                                   strcmp(point, "committed") == 0 ? query->next_batch - 1
-                                                                   : query->plan.batch_id,
-                                   err);
+    return query->config.failpoint(
+        query->config.failpoint_arg, point,
+        strcmp(point, "committed") == 0 ? query->next_batch - 1 : query->plan.batch_id, err);
 }
 
 static bool same_offset(const char *a, const char *b)

@@ -160,7 +160,8 @@ void mr__workers_free(struct mr_workers *workers);
 enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count,
                                bool wake, struct mr_error *err);
 
-/* The numbers behind a progress document: taken after each batch, made into text when somebody asks. */
+/* The numbers behind a progress document: taken after each batch, made into text when somebody
+ * asks. */
 struct mr_report_source {
     char *start;
     char *end;
@@ -238,14 +239,15 @@ struct mr_query {
     /* graceful stop: receivers have stopped, what they stored is still being run */
     bool draining;
     int64_t draining_since_us; /* monotonic */
-    bool frozen_done;      /* CAUGHT_UP, ONCE: nothing more to do */
-    int64_t down_since_us; /* monotonic; when a peer became unavailable, 0 = all there */
+    bool frozen_done;          /* CAUGHT_UP, ONCE: nothing more to do */
+    int64_t down_since_us;     /* monotonic; when a peer became unavailable, 0 = all there */
     uint32_t attempt;
 
     /* For progress. */
     int64_t trigger_start_us;
     int64_t previous_trigger_start_us;
-    int64_t trigger_mono_us; /* the same moment as trigger_start_us by the monotonic clock; 0 = none */
+    int64_t
+        trigger_mono_us; /* the same moment as trigger_start_us by the monotonic clock; 0 = none */
     int64_t last_progress_us;
     int64_t duration_plan_us;
     int64_t duration_log_us;
@@ -269,7 +271,8 @@ enum mr_status mr__query_open_parts(struct mr_query *query, struct mr_error *err
 void mr__query_close_parts(struct mr_query *query);
 
 /* batch.c */
-/* Plans the next batch and appends PLAN to the log (not synced). *ret_planned false: nothing to do. */
+/* Plans the next batch and appends PLAN to the log (not synced). *ret_planned false: nothing to
+ * do. */
 enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, bool always,
                               bool *ret_planned, struct mr_error *err);
 /* Runs query->plan to its COMMIT in the log (not synced); clears has_plan. */

@@ -312,6 +312,74 @@ static enum mr_status open_source(struct mr_query *query, struct mr_node *node,
     return status;
 }
 
+/* Directories that must not be one (J9). */
+
+static bool has_path(const struct mr_option *options, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(options[i].name, "path") == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The path that a source or sink has as an option, or NULL. */
+static const char *path_of(const struct mr_node *node)
+{
+    if (node->kind == MR_NODE_SOURCE &&
+        has_path(node->source->spec.connector->options, node->source->spec.connector->option_count))
+        return mr_options_text(node->source->spec.options, "path");
+    if (node->kind == MR_NODE_SINK &&
+        has_path(node->sink->spec.connector->options, node->sink->spec.connector->option_count))
+        return mr_options_text(node->sink->spec.options, "path");
+    return NULL;
+}
+
+/* What is not there yet is nothing else. */
+static bool same_directory(struct mr_env *env, const char *a, const char *b)
+{
+    struct mr_file_info info_a, info_b;
+
+    return mr_env_path_info(env, a, true, &info_a, NULL) == MR_OK &&
+           mr_env_path_info(env, b, true, &info_b, NULL) == MR_OK && info_a.inode == info_b.inode &&
+           info_a.device == info_b.device;
+}
+
+static bool is_below(const char *path, const char *dir)
+{
+    size_t size = strlen(dir);
+    return strncmp(path, dir, size) == 0 && path[size] == '/';
+}
+
+/* Nothing may be written into the checkpoint, and no query may read what it writes. */
+static enum mr_status check_places(struct mr_query *query, struct mr_error *err)
+{
+    const struct mr_graph *graph = query->graph;
+
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct mr_node *node = graph->nodes[i];
+        const char *path = path_of(node);
+
+        if (path == NULL)
+            continue;
+        if (query->durable && (same_directory(query->env, path, query->checkpoint.dir) ||
+                               is_below(path, query->checkpoint.dir)))
+            return MR_FAIL(err, MR_CONFIG,
+                           "cannot use '%s' for '%s': it belongs to the checkpoint '%s'; give each "
+                           "a directory of its own",
+                           path, node->name, query->checkpoint.dir);
+        for (uint32_t k = 0; node->kind == MR_NODE_SINK && k < graph->node_count; k++) {
+            if (graph->nodes[k]->kind == MR_NODE_SOURCE && path_of(graph->nodes[k]) != NULL &&
+                same_directory(query->env, path, path_of(graph->nodes[k])))
+                return MR_FAIL(err, MR_CONFIG,
+                               "cannot write '%s' to '%s': source '%s' reads it, and would read "
+                               "what the query writes; use another directory",
+                               node->name, path, graph->nodes[k]->name);
+        }
+    }
+    return MR_OK;
+}
+
 static void choose_source_ops(struct mr_graph *graph)
 {
     for (uint32_t i = 0; i < graph->node_count; i++) {
@@ -328,6 +396,10 @@ static enum mr_status open_all(struct mr_query *query, struct mr_recovered *reco
 {
     struct mr_graph *graph = query->graph;
 
+    if (query->durable &&
+        strspn(query->config.checkpoint_dir, "/.") == strlen(query->config.checkpoint_dir))
+        return MR_FAIL(err, MR_CONFIG, "cannot use '%s' as checkpoint: name a directory of its own",
+                       query->config.checkpoint_dir);
     if (query->durable)
         MR_TRY(open_log(query, recovered, err));
     else
@@ -337,6 +409,7 @@ static enum mr_status open_all(struct mr_query *query, struct mr_recovered *reco
     if (query->config.trigger == MR_TRIGGER_TICK && !recovered->has_plan)
         query->last_batch_time_us = query->zero_time_us;
     choose_source_ops(graph);
+    MR_TRY(check_places(query, err));
     MR_TRY(open_operators(query, err));
     for (uint32_t i = 0; i < graph->node_count; i++) {
         if (graph->nodes[i]->kind == MR_NODE_SINK)

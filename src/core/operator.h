@@ -33,10 +33,12 @@ struct mr_batch_info {
 /* Hands a batch on; shares it. Batches without rows are allowed and dropped. */
 enum mr_status mr_output_emit(struct mr_output *out, const struct mr_batch *batch,
                               struct mr_error *err);
-/* Event times that passed a watermark operator (microseconds); summed over all tasks of the batch. */
+/* Event times that passed a watermark operator (microseconds); summed over all tasks of the
+ * batch. */
 void mr_output_event_times(struct mr_output *out, int64_t min_us, int64_t max_us, double sum_us,
                            uint64_t count);
-/* Rows dropped as late by this operator: counted in the metrics, the progress document and the log. */
+/* Rows dropped as late by this operator: counted in the metrics, the progress document and the
+ * log. */
 void mr_output_late_rows(struct mr_output *out, uint64_t count);
 
 struct mr_map_ops {

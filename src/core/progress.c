@@ -2,10 +2,11 @@
  * The progress document of a batch: field names and order of structured.md 22.1, so that what reads
  * Spark's reads ours.
  *
- * After each batch the driver notes its numbers (struct mr_report, a few dozen words and the offsets);
- * the document is made from them when somebody listens or asks.
+ * After each batch the driver notes its numbers (struct mr_report, a few dozen words and the
+ * offsets); the document is made from them when somebody listens or asks.
  *
- * Thread: mr__progress_report: driver. The report is guarded by query->lock, which its readers take.
+ * Thread: mr__progress_report: driver. The report is guarded by query->lock, which its readers
+ * take.
  */
 #include "core/internal.h"
 
@@ -198,8 +199,7 @@ static void take_source(const struct mr_source_run *run, bool is_idle,
         run->ops->stats(run->object, run->start, &stats);
     ret_source->start = copy_of(is_idle ? run->start : run->previous);
     ret_source->end = copy_of(run->start);
-    ret_source->latest =
-        stats.latest_offset != NULL ? stats.latest_offset : copy_of(run->start);
+    ret_source->latest = stats.latest_offset != NULL ? stats.latest_offset : copy_of(run->start);
     ret_source->rows_behind = stats.rows_behind;
     ret_source->rows = is_idle ? 0 : run->rows;
     ret_source->bad_rows = is_idle ? 0 : run->bad_rows;

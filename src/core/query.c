@@ -191,10 +191,10 @@ static void count_missed(struct mr_query *query, int64_t due_us)
 }
 
 /*
- * The grid is the wall clock's, but a wall clock that is set back must not stop the triggers: by the
- * monotonic clock none is further away than an interval from the one before (D5). An interval
- * trigger, whose grid moves with the clock, gets a second one, so that a clock that is only adjusted
- * a little does not fire it twice.
+ * The grid is the wall clock's, but a wall clock that is set back must not stop the triggers: by
+ * the monotonic clock none is further away than an interval from the one before (D5). An interval
+ * trigger, whose grid moves with the clock, gets a second one, so that a clock that is only
+ * adjusted a little does not fire it twice.
  */
 static int64_t longest_wait_us(const struct mr_query *query, int64_t began_us)
 {
@@ -345,8 +345,8 @@ static bool may_plan_ahead(struct mr_query *query)
            stop_asked(query) == MR_STOP_NONE && !enough_batches(query) && trigger_is_due(query);
 }
 
-/* One planned batch to its durable commit, with the next one planned ahead when it is due. *ret_left:
- * it was left to the next start. */
+/* One planned batch to its durable commit, with the next one planned ahead when it is due.
+ * *ret_left: it was left to the next start. */
 static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct mr_error *err)
 {
     bool ahead = false;
@@ -391,11 +391,12 @@ static void idle(struct mr_query *query, bool *ret_finished)
         return;
     if (now_us - query->last_progress_us >= IDLE_PROGRESS_US)
         mr__progress_report(query, true);
-    /* Asking may be dear, a directory with many files say: an idle query spends little of its time on it. */
+    /* Asking may be dear, a directory with many files say: an idle query spends little of its time
+     * on it. */
     if (query->config.trigger == MR_TRIGGER_ASAP)
         wait_us(query,
-                MR_MAX((int64_t)POLL_US, MR_MIN(query->duration_plan_us * IDLE_SHARE,
-                                                (int64_t)IDLE_POLL_MAX_US)),
+                MR_MAX((int64_t)POLL_US,
+                       MR_MIN(query->duration_plan_us * IDLE_SHARE, (int64_t)IDLE_POLL_MAX_US)),
                 false, MR_STOP_NONE);
 }
 

@@ -331,6 +331,25 @@ static uint64_t bytes_of_blocks(struct mr_source *source, uint64_t after, uint64
     return bytes;
 }
 
+/* A directory of the source's name, whatever is in it: what is not plain is percent-encoded, so that
+ * no name leads out of the checkpoint. NULL without memory. */
+static char *blocks_dir(const char *received_dir, const char *name)
+{
+    struct mr_buf path = MR_BUF_INIT;
+
+    mr_buf_printf(&path, "%s/", received_dir);
+    for (const char *at = name; *at != '\0'; at++) {
+        unsigned char c = (unsigned char)*at;
+
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+            c == '_' || c == '-' || (c == '.' && at != name))
+            mr_buf_add_char(&path, *at);
+        else
+            mr_buf_printf(&path, "%%%02X", c);
+    }
+    return mr_buf_take(&path);
+}
+
 enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run,
                                         uint64_t min_last, struct mr_source **ret_source,
                                         struct mr_error *err)
@@ -357,7 +376,7 @@ enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source
     mr_mutex_init(&source->host.lock);
     mr_cond_init(&source->host.changed);
     if (query->durable) {
-        dir = mr_asprintf("%s/%s", query->checkpoint.received_dir, run->spec.name);
+        dir = blocks_dir(query->checkpoint.received_dir, run->spec.name);
         if (dir == NULL) {
             status = MR_FAIL(err, MR_NOMEM, "cannot start a receiver: out of memory");
             goto done;

@@ -1,6 +1,7 @@
 /*
- * Receivers under a whole query: faster than the batches, failing, stopped, killed (faults.md A18-A20,
- * A25, G13, G14). The receiver is a counter: it stores the numbers from where the test says on.
+ * Receivers under a whole query: faster than the batches, failing, stopped, killed (faults.md
+ * A18-A20, A25, G13, G14). The receiver is a counter: it stores the numbers from where the test
+ * says on.
  */
 #include "support/flow.h"
 #include "support/test.h"
@@ -17,9 +18,9 @@
 #include <stdlib.h>
 
 struct counter {
-    int64_t next;        /* number to store next; the receiver's thread */
-    int64_t end;         /* one past the last; then run returns */
-    int failures;        /* runs that fail before they store anything */
+    int64_t next; /* number to store next; the receiver's thread */
+    int64_t end;  /* one past the last; then run returns */
+    int failures; /* runs that fail before they store anything */
     _Atomic int64_t stored;
     struct mr_query *query;
     uint64_t most_waiting; /* bytes: received and not yet processed, at most */
@@ -236,7 +237,8 @@ struct crash {
     int left; /* batches until then */
 };
 
-static enum mr_status crash_at(void *arg, const char *point, uint64_t batch_id, struct mr_error *err)
+static enum mr_status crash_at(void *arg, const char *point, uint64_t batch_id,
+                               struct mr_error *err)
 {
     struct crash *crash = arg;
 
@@ -246,7 +248,8 @@ static enum mr_status crash_at(void *arg, const char *point, uint64_t batch_id, 
     return MR_FAIL(err, MR_INTERNAL, "failpoint '%s'", point);
 }
 
-/* The peer sends again what it was not told is stored: here, what no block has; the log keeps the rest. */
+/* The peer sends again what it was not told is stored: here, what no block has; the log keeps the
+ * rest. */
 TEST(A18_A19_A25_blocks_that_were_durable_when_the_query_died_are_run_once)
 {
     const char *const points[] = {"planned", "ran", "staged", "published", "committed"};
@@ -281,7 +284,8 @@ static enum mr_status fill_the_queue(void *arg, const char *point, uint64_t batc
 {
     struct counter *counter = arg;
 
-    if (strcmp(point, "ran") != 0 || batch_id < 1 || batch_id > 2 || batch_id == counter->skip_batch)
+    if (strcmp(point, "ran") != 0 || batch_id < 1 || batch_id > 2 ||
+        batch_id == counter->skip_batch)
         return MR_OK;
     while (waiting_bytes(counter) < QUEUE_BYTES)
         sched_yield(); /* the receiver stores until it is full: nothing else can stop it */

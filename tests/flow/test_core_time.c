@@ -1,5 +1,6 @@
 /*
- * Triggers, batch times, watermarks and stopping, on the virtual clock (structured.md 5, 7; dstream.md 3).
+ * Triggers, batch times, watermarks and stopping, on the virtual clock (structured.md 5, 7;
+ * dstream.md 3).
  */
 #include "support/flow.h"
 #include "support/test.h"
@@ -344,7 +345,8 @@ TEST(
     mr_sim_free(sim);
 }
 
-static enum mr_status die_once(void *arg, const char *point, uint64_t batch_id, struct mr_error *err)
+static enum mr_status die_once(void *arg, const char *point, uint64_t batch_id,
+                               struct mr_error *err)
 {
     const char **die_at = arg;
 

@@ -415,11 +415,37 @@ class Faults(unittest.TestCase):
         self.assertIn(done.returncode, (64, 78), done.stderr)
         self.assertIn("recursive", done.stderr)
 
-    def test_J7_J9_outputs_that_belong_to_another_query_or_are_the_checkpoint_are_refused(self):
+    def test_J7_an_output_directory_of_another_query_is_refused(self):
         self.put("a.json", ["Oslo"])
         self.expect_ok()
         self.query(checkpoint="other")
         self.expect(78, "out")
+
+    def test_J9_places_that_must_not_be_one_are_refused(self):
+        self.put("a.json", ["Oslo"])
+        os.symlink("in", self.path("link"))
+        for i, places in enumerate(({"checkpoint": "/"}, {"checkpoint": "."}, {"checkpoint": ".."},
+                                    {"output": "cp3"}, {"output": "cp4/out"}, {"output": "in"},
+                                    {"output": "link"})):
+            self.query(**{"checkpoint": "cp%d" % i, **places})
+            self.expect(78)
+        self.assertEqual(os.listdir(self.path("in")), ["a.json"])
+
+    def test_J9_a_source_s_name_does_not_lead_out_of_the_checkpoint(self):
+        os.mkdir(self.path("deep"))
+        with open(self.path("s.sql"), "w") as file:
+            file.write("SET checkpoint = 'deep/cp';\n"
+                       "CREATE TABLE \"../../../evil\" WITH (connector = 'socket', host = '127.0.0.1', port = 1, "
+                       "format = 'text');\n"
+                       "CREATE TABLE dst (value VARCHAR) WITH (connector = 'file', path = 'out', format = 'text');\n"
+                       "INSERT INTO dst SELECT value FROM \"../../../evil\";\n")
+        process = self.start("run", "s.sql")
+        self.wait_for("directory", lambda: os.path.isdir(self.path("deep", "cp", "received")) and
+                      os.listdir(self.path("deep", "cp", "received")))
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        process.wait(WAIT)
+        self.assertFalse(os.path.exists(self.path("evil")))
 
     def test_J8_the_checkpoint_does_not_depend_on_the_place_of_the_program(self):
         self.put("a.json", ["Oslo"])
