@@ -1,5 +1,6 @@
 /*
- * How fast the decoders are, on one core, in memory: the Yahoo ads lines of workload W1a as JSON, and short text lines.
+ * How fast the decoders are, on one core, in memory: the Yahoo ads lines of workload W1a as JSON,
+ * and short text lines.
  *
  *     bench_json [lines]        default 2,000,000; every case three times, the best counts
  *

@@ -1,10 +1,12 @@
 /*
- * The partial aggregation alone: rows a second and core of its kernels, by kind of key, over batches in memory.
+ * The partial aggregation alone: rows a second and core of its kernels, by kind of key, over
+ * batches in memory.
  *
  *     bench_ops [ROWS]
  *
- * Each line is one GROUP BY over a batch of ROWS rows (1,000,000) with uniform keys, the best of ten rounds; "a batch of one row" says
- * what a task costs when there is next to nothing to do.  Program of developers: `make bench` measures whole pipelines.
+ * Each line is one GROUP BY over a batch of ROWS rows (1,000,000) with uniform keys, the best of
+ * ten rounds; "a batch of one row" says what a task costs when there is next to nothing to do.
+ * Program of developers: `make bench` measures whole pipelines.
  */
 #include "generate.h"
 

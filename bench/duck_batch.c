@@ -1,10 +1,12 @@
 /*
- * DuckDB's side of a comparison: runs the statements of a file in one in-memory database, as a batch engine would be used.
+ * DuckDB's side of a comparison: runs the statements of a file in one in-memory database, as a
+ * batch engine would be used.
  *
  *     duck_batch THREADS SCRIPT.sql [NAME=VALUE...]
  *
- * ${NAME} in the script becomes VALUE. Prints the seconds of opening the library and of the statements; the caller measures the whole
- * process. The library is the one millrace uses, found the same way.
+ * ${NAME} in the script becomes VALUE. Prints the seconds of opening the library and of the
+ * statements; the caller measures the whole process. The library is the one millrace uses, found
+ * the same way.
  */
 #include "base/alloc.h"
 #include "base/buf.h"

@@ -1,10 +1,12 @@
 /*
- * Workload W1: events of the Yahoo streaming benchmark as JSON lines, 254 bytes on average, and the table ad -> campaign as CSV.
+ * Workload W1: events of the Yahoo streaming benchmark as JSON lines, 254 bytes on average, and the
+ * table ad -> campaign as CSV.
  *
  *     gen_ads ROWS EVENTS.json ADS.csv
  *
- * 100 campaigns of 10 ads, 100 users, 100 pages, 5 ad types, 3 event types, all uniform; event time is in milliseconds, as text, and
- * advances by one every 1,000 events (a million events a second). Prints rows and bytes.
+ * 100 campaigns of 10 ads, 100 users, 100 pages, 5 ad types, 3 event types, all uniform; event time
+ * is in milliseconds, as text, and advances by one every 1,000 events (a million events a second).
+ * Prints rows and bytes.
  */
 #include "generate.h"
 

@@ -1,5 +1,6 @@
 /*
- * Workload W3: words, one a line, uniform from a vocabulary of 5,000 words of seven lower-case letters.
+ * Workload W3: words, one a line, uniform from a vocabulary of 5,000 words of seven lower-case
+ * letters.
  *
  *     gen_words ROWS WORDS.txt
  *

@@ -1,6 +1,7 @@
 /*
- * What the generators share: the random numbers of spec W1 and W3 (xorshift64 from one seed, so that every run and every engine reads
- * the same bytes) and a buffered output file that ends the program when the disk is full.
+ * What the generators share: the random numbers of spec W1 and W3 (xorshift64 from one seed, so
+ * that every run and every engine reads the same bytes) and a buffered output file that ends the
+ * program when the disk is full.
  */
 #ifndef MR_BENCH_GENERATE_H
 #define MR_BENCH_GENERATE_H

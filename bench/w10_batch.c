@@ -1,6 +1,6 @@
 /*
- * Workload W10: what one durable, stateful batch costs. A count per 1-minute window and key (1,000 keys) with a real checkpoint in a
- * directory of the disk that is to be measured.
+ * Workload W10: what one durable, stateful batch costs. A count per 1-minute window and key (1,000
+ * keys) with a real checkpoint in a directory of the disk that is to be measured.
  *
  *     w10_batch sync  DIR COUNT [RATE]     fdatasync of 4 KB into a preallocated, zero-filled file: the unit of the other numbers; with
  *                                          RATE only so many a second, which finds the disk and the core asleep
@@ -60,7 +60,7 @@ static void print_times(const char *name, const int64_t *times_ns, size_t count)
     printf("]");
 }
 
-/* ---- the source ------------------------------------------------------------------------------ */
+/* ---- the source ---- */
 
 /* Row i has event time i milliseconds after the first; its offset is i + 1. */
 struct mr_source {
@@ -244,7 +244,7 @@ static const struct mr_source_connector connector = {
     .ops = &source_ops,
 };
 
-/* ---- the query ------------------------------------------------------------------------------- */
+/* ---- the query ---- */
 
 static struct mr_options *no_options(const char *owner)
 {
@@ -399,7 +399,7 @@ static void run(const char *dir, uint64_t rows, int64_t rate)
     mr_query_free(query);
 }
 
-/* ---- modes ----------------------------------------------------------------------------------- */
+/* ---- modes ---- */
 
 static void run_sync(const char *dir, size_t count, int64_t rate)
 {

@@ -1,8 +1,9 @@
 /*
  * Hands each batch to a function of the program: foreach_rdd HOST PORT
  *
- * The function sees whole batches by partition.  Where it writes them is its own business; (batch id, partition) is the same when a
- * batch runs again after a failure, so a table that remembers the pair takes each batch once.
+ * The function sees whole batches by partition. Where it writes them is its own business; (batch
+ * id, partition) is the same when a batch runs again after a failure, so a table that remembers the
+ * pair takes each batch once.
  */
 #include <millrace/dstream.h>
 

@@ -1,4 +1,5 @@
-/* Counts words of a TCP server, batch by batch.  Try: nc -lk 9999, and in another terminal: network_word_count localhost 9999 */
+/* Counts words of a TCP server, batch by batch. Try: nc -lk 9999, and in another terminal:
+ * network_word_count localhost 9999 */
 #include <millrace/dstream.h>
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* A stream without a network: numbers pushed by the program, counted by their last digit. Ends by itself. */
+/* A stream without a network: numbers pushed by the program, counted by their last digit. Ends by
+ * itself. */
 #include <millrace/dstream.h>
 
 #include <stdio.h>

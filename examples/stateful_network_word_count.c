@@ -1,10 +1,12 @@
 /*
- * Counts words of a TCP server since the beginning, and goes on counting where it was after a crash.
+ * Counts words of a TCP server since the beginning, and goes on counting where it was after a
+ * crash.
  *
  *     stateful_network_word_count HOST PORT CHECKPOINT [OUTPUT]
  *
- * The counts live in the checkpoint under the name "counts".  Kill the program at any moment and start it again: a line that was
- * received is counted once.  With OUTPUT each batch is saved as OUTPUT-<batch time>/part-00000 too.
+ * The counts live in the checkpoint under the name "counts". Kill the program at any moment and
+ * start it again: a line that was received is counted once. With OUTPUT each batch is saved as
+ * OUTPUT-<batch time>/part-00000 too.
  */
 #include <millrace/dstream.h>
 

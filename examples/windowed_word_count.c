@@ -1,8 +1,8 @@
 /*
  * Counts words of the last 30 seconds, every 10 seconds: windowed_word_count HOST PORT
  *
- * The inverse function takes out what has left the window, so the work of a step does not depend on how long the window is; the
- * filter forgets words that are not in it any more.
+ * The inverse function takes out what has left the window, so the work of a step does not depend on
+ * how long the window is; the filter forgets words that are not in it any more.
  */
 #include <millrace/dstream.h>
 

@@ -1,6 +1,7 @@
 /*
- * The two structs of the Arrow C data interface, under the guard that its specification gives: a program that includes
- * another library's copy first keeps that one.  mr_batch_export and mr_batch_import (batch.h) speak them.
+ * The two structs of the Arrow C data interface, under the guard that its specification gives: a
+ * program that includes another library's copy first keeps that one. mr_batch_export and
+ * mr_batch_import (batch.h) speak them.
  *
  * Thread: a struct belongs to who holds it; release may be called on any thread, once.
  */

@@ -1,8 +1,8 @@
 /*
  * Types and schemas of columns.
  *
- * A schema is immutable and atomically reference-counted.  A struct mr_type inside a schema lives as long as the schema.
- * Thread: any.
+ * A schema is immutable and atomically reference-counted. A struct mr_type inside a schema lives as
+ * long as the schema. Thread: any.
  */
 #ifndef MILLRACE_TYPES_H
 #define MILLRACE_TYPES_H
@@ -18,7 +18,7 @@ __extension__ typedef __int128 mr_int128;
 
 /* Numbers are part of the on-disk formats: they never change, new ones go to the end. */
 enum mr_type_id {
-    MR_TYPE_BOOL = 1,         /* bitmap, bit i of byte i / 8 */
+    MR_TYPE_BOOL = 1, /* bitmap, bit i of byte i / 8 */
     MR_TYPE_INT8 = 2,
     MR_TYPE_INT16 = 3,
     MR_TYPE_INT32 = 4,
@@ -29,7 +29,8 @@ enum mr_type_id {
     MR_TYPE_UINT64 = 9,
     MR_TYPE_FLOAT = 10,
     MR_TYPE_DOUBLE = 11,
-    MR_TYPE_DECIMAL = 12,      /* 16-byte little-endian two's complement, precision 1..38, scale 0..precision */
+    /* 16-byte little-endian two's complement, precision 1..38, scale 0..precision */
+    MR_TYPE_DECIMAL = 12,
     MR_TYPE_TEXT = 13,         /* UTF-8, 32-bit offsets */
     MR_TYPE_BINARY = 14,       /* bytes, 32-bit offsets */
     MR_TYPE_DATE = 15,         /* int32 days since 1970-01-01 */
@@ -43,9 +44,9 @@ struct mr_field;
 
 struct mr_type {
     enum mr_type_id id;
-    uint8_t precision;              /* DECIMAL only */
-    uint8_t scale;                  /* DECIMAL only */
-    uint32_t field_count;           /* LIST: 1 (named "item"); STRUCT: its fields; else 0 */
+    uint8_t precision;    /* DECIMAL only */
+    uint8_t scale;        /* DECIMAL only */
+    uint32_t field_count; /* LIST: 1 (named "item"); STRUCT: its fields; else 0 */
     const struct mr_field *fields;
 };
 
@@ -58,7 +59,8 @@ enum { MR_COLUMNS_MAX = 4096, MR_TYPE_DEPTH_MAX = 64, MR_NAME_BYTES_MAX = 255 };
 
 struct mr_schema;
 
-/* Copies fields deeply. Fails with MR_CONFIG on duplicate names, bad precision, too many columns. Returns new. */
+/* Copies fields deeply. Fails with MR_CONFIG on duplicate names, bad precision, too many columns.
+ * Returns new. */
 MR_API enum mr_status mr_schema_new(const struct mr_field *fields, uint32_t field_count,
                                     struct mr_schema **ret_schema, struct mr_error *err);
 MR_API struct mr_schema *mr_schema_ref(const struct mr_schema *schema);
@@ -71,23 +73,27 @@ MR_API int32_t mr_schema_find(const struct mr_schema *schema, const char *name, 
 MR_API bool mr_schema_equal(const struct mr_schema *a, const struct mr_schema *b);
 MR_API bool mr_type_equal(const struct mr_type *a, const struct mr_type *b);
 
-/* Width of one value in bytes for fixed-width types; 0 for BOOL (bits), TEXT, BINARY, LIST, STRUCT. */
+/* Width of one value in bytes for fixed-width types; 0 for BOOL (bits), TEXT, BINARY, LIST,
+ * STRUCT. */
 MR_API uint32_t mr_type_width(enum mr_type_id id);
 
 /*
- * SQL spelling of a type: "BIGINT", "DECIMAL(10,2)", "TIMESTAMP_NS", "INTEGER[]", "STRUCT(a BIGINT, b VARCHAR)".
- * mr_type_print writes at most size bytes and always terminates; returns the bytes it would need without the terminator.
+ * SQL spelling of a type: "BIGINT", "DECIMAL(10,2)", "TIMESTAMP_NS", "INTEGER[]", "STRUCT(a BIGINT,
+ * b VARCHAR)". mr_type_print writes at most size bytes and always terminates; returns the bytes it
+ * would need without the terminator.
  */
 MR_API size_t mr_type_print(const struct mr_type *type, char *text, size_t size);
 
 /*
- * Parses a column list as in CREATE TABLE or the print form: "a BIGINT, b VARCHAR(10), c STRUCT(x INT, y DOUBLE)".
- * Accepts the usual synonyms (INT, INTEGER, LONG, BIGINT, STRING, TEXT, VARCHAR, REAL, FLOAT4, DOUBLE PRECISION, ...;
- * note FLOAT is 32 bits as in DuckDB). Error MR_CONFIG names the word. Returns new.
+ * Parses a column list as in CREATE TABLE or the print form: "a BIGINT, b VARCHAR(10), c STRUCT(x
+ * INT, y DOUBLE)". Accepts the usual synonyms (INT, INTEGER, LONG, BIGINT, STRING, TEXT, VARCHAR,
+ * REAL, FLOAT4, DOUBLE PRECISION, ...; note FLOAT is 32 bits as in DuckDB). Error MR_CONFIG names
+ * the word. Returns new.
  */
-MR_API enum mr_status mr_schema_parse(const char *text, size_t text_bytes, struct mr_schema **ret_schema,
-                                      struct mr_error *err);
-/* The inverse: "a BIGINT, b VARCHAR", names quoted with "" when they must be. Caller frees with mr_text_free. */
+MR_API enum mr_status mr_schema_parse(const char *text, size_t text_bytes,
+                                      struct mr_schema **ret_schema, struct mr_error *err);
+/* The inverse: "a BIGINT, b VARCHAR", names quoted with "" when they must be. Caller frees with
+ * mr_text_free. */
 MR_API char *mr_schema_print(const struct mr_schema *schema);
 MR_API void mr_text_free(char *text);
 

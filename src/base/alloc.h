@@ -1,8 +1,9 @@
 /*
- * Memory: every allocation is charged to a budget, which has a limit and a gauge; and arenas for data of one task.
+ * Memory: every allocation is charged to a budget, which has a limit and a gauge; and arenas for
+ * data of one task.
  *
- * mr_alloc returns NULL when the budget's limit or the machine's memory is reached; callers answer MR_NOMEM.
- * Thread: any (budgets are atomic); an arena belongs to one thread.
+ * mr_alloc returns NULL when the budget's limit or the machine's memory is reached; callers answer
+ * MR_NOMEM. Thread: any (budgets are atomic); an arena belongs to one thread.
  */
 #ifndef MR_BASE_ALLOC_H
 #define MR_BASE_ALLOC_H
@@ -11,16 +12,19 @@
 
 struct mr_budget;
 
-/* limit_bytes 0 = none. A child charges its parent too (NULL = the process). Returns NULL without memory. */
+/* limit_bytes 0 = none. A child charges its parent too (NULL = the process). Returns NULL without
+ * memory. */
 struct mr_budget *mr_budget_new(struct mr_budget *parent, const char *name, size_t limit_bytes);
-void mr_budget_free(struct mr_budget *budget); /* NULL allowed; asserts that nothing is charged to it any more */
+/* NULL allowed; asserts that nothing is charged to it any more */
+void mr_budget_free(struct mr_budget *budget);
 size_t mr_budget_used(const struct mr_budget *budget); /* NULL = the process */
 size_t mr_budget_peak(const struct mr_budget *budget);
 
 /* budget NULL = the process's. size 0 gives a valid pointer. */
 void *mr_alloc(struct mr_budget *budget, size_t size) __attribute__((malloc));
 void *mr_alloc_zero(struct mr_budget *budget, size_t size) __attribute__((malloc));
-void *mr_realloc(struct mr_budget *budget, void *memory, size_t size); /* memory NULL = alloc; keeps the budget it has */
+/* memory NULL = alloc; keeps the budget it has */
+void *mr_realloc(struct mr_budget *budget, void *memory, size_t size);
 void mr_free(void *memory); /* NULL allowed */
 char *mr_strdup(const char *text);
 char *mr_strndup(const char *text, size_t size_bytes);
@@ -28,7 +32,8 @@ char *mr_asprintf(const char *format, ...) MR_PRINTF(1, 2);
 /* Like mr_alloc but 64-byte aligned (SIMD kernels); freed with mr_free. */
 void *mr_alloc_aligned(struct mr_budget *budget, size_t size);
 
-/* Fault loops: the n-th allocation from now (1 = next) fails, and all later ones too when forever. 0 = off. */
+/* Fault loops: the n-th allocation from now (1 = next) fails, and all later ones too when forever.
+ * 0 = off. */
 void mr_alloc_fail_at(uint64_t nth, bool forever);
 uint64_t mr_alloc_count(void);
 
@@ -40,10 +45,14 @@ struct mr_arena {
     uint8_t *end;
 };
 
-#define MR_ARENA_INIT {0}
-void *mr_arena_alloc(struct mr_arena *arena, size_t size); /* 8-byte aligned, not zeroed; NULL without memory */
+#define MR_ARENA_INIT                                                                              \
+    {                                                                                              \
+        0                                                                                          \
+    }
+/* 8-byte aligned, not zeroed; NULL without memory */
+void *mr_arena_alloc(struct mr_arena *arena, size_t size);
 char *mr_arena_copy(struct mr_arena *arena, const void *data, size_t size_bytes); /* adds a NUL */
-void mr_arena_clear(struct mr_arena *arena);   /* keeps one block */
+void mr_arena_clear(struct mr_arena *arena); /* keeps one block */
 void mr_arena_release(struct mr_arena *arena);
 
 #endif

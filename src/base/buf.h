@@ -1,6 +1,6 @@
 /*
- * A growable byte buffer.  An append that fails sets `failed`, and later appends do nothing: check once at the end.
- * Thread: its owner.
+ * A growable byte buffer. An append that fails sets `failed`, and later appends do nothing: check
+ * once at the end. Thread: its owner.
  */
 #ifndef MR_BASE_BUF_H
 #define MR_BASE_BUF_H
@@ -8,13 +8,16 @@
 #include <millrace/error.h>
 
 struct mr_buf {
-    char *data;      /* NUL-terminated once anything was appended; NULL when empty and new */
+    char *data; /* NUL-terminated once anything was appended; NULL when empty and new */
     size_t size;
     size_t capacity;
     bool failed;
 };
 
-#define MR_BUF_INIT {0}
+#define MR_BUF_INIT                                                                                \
+    {                                                                                              \
+        0                                                                                          \
+    }
 
 void mr_buf_release(struct mr_buf *buf);
 void mr_buf_clear(struct mr_buf *buf); /* size 0, memory kept, failed reset */
@@ -27,8 +30,10 @@ void mr_buf_add_u8(struct mr_buf *buf, uint8_t value);
 void mr_buf_add_u32(struct mr_buf *buf, uint32_t value); /* little-endian */
 void mr_buf_add_u64(struct mr_buf *buf, uint64_t value);
 void mr_buf_add_varint(struct mr_buf *buf, uint64_t value); /* LEB128 */
-void mr_buf_add_block(struct mr_buf *buf, const void *data, size_t size_bytes); /* varint length, bytes */
-/* Hands the bytes over (NUL-terminated, freed with mr_free / mr_text_free); NULL when failed. Empties the buffer. */
+/* varint length, bytes */
+void mr_buf_add_block(struct mr_buf *buf, const void *data, size_t size_bytes);
+/* Hands the bytes over (NUL-terminated, freed with mr_free / mr_text_free); NULL when failed.
+ * Empties the buffer. */
 char *mr_buf_take(struct mr_buf *buf);
 
 /* Reader over bytes: a read past the end sets `failed` and gives zeros. */

@@ -1,4 +1,5 @@
-/* Hashes: XXH3-64. Checksums use mr_checksum; tables over outside data use a seed (hash flooding, faults.md L14). */
+/* Hashes: XXH3-64. Checksums use mr_checksum; tables over outside data use a seed (hash flooding,
+ * faults.md L14). */
 #ifndef MR_BASE_HASH_H
 #define MR_BASE_HASH_H
 
@@ -6,6 +7,7 @@
 #include <stdint.h>
 
 uint64_t mr_hash(const void *data, size_t size_bytes, uint64_t seed);
-uint64_t mr_checksum(const void *data, size_t size_bytes); /* mr_hash with seed 0: part of the on-disk formats */
+/* mr_hash with seed 0: part of the on-disk formats */
+uint64_t mr_checksum(const void *data, size_t size_bytes);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Metrics are a table: name, kind, unit, help.  Values are atomics in a struct mr_metrics of each query; src/core adds to them,
- * the progress document and docs/metrics.md read them.  Thread: any.
+ * Metrics are a table: name, kind, unit, help. Values are atomics in a struct mr_metrics of each
+ * query; src/core adds to them, the progress document and docs/metrics.md read them. Thread: any.
  */
 #ifndef MR_BASE_METRICS_H
 #define MR_BASE_METRICS_H
@@ -9,22 +9,28 @@
 #include <stdint.h>
 
 /* id, name, kind (counter, gauge), unit, help */
-#define MR_METRIC_TABLE(X)                                                                                             \
-    X(BATCHES, "batches_committed", "counter", "batches", "Batches committed since start.")                           \
-    X(INPUT_ROWS, "input_rows", "counter", "rows", "Rows read from all sources.")                                     \
-    X(OUTPUT_ROWS, "output_rows", "counter", "rows", "Rows handed to all sinks.")                                     \
-    X(LATE_ROWS, "late_rows", "counter", "rows", "Rows dropped because they were older than the watermark.")          \
-    X(BAD_ROWS, "bad_rows", "counter", "rows", "Records skipped or routed because they could not be decoded.")        \
-    X(TASK_RETRIES, "task_retries", "counter", "attempts", "Batches run again after a failure.")                      \
-    X(STATE_KEYS, "state_keys", "gauge", "keys", "Keys in all state stores.")                                         \
-    X(STATE_BYTES, "state_bytes", "gauge", "bytes", "Memory of all state stores.")                                    \
-    X(LOG_SYNCS, "log_syncs", "counter", "calls", "Flushes of the batch log.")                                        \
-    X(SNAPSHOTS, "state_snapshots", "counter", "files", "State snapshots written.")                                   \
-    X(RECEIVED_BLOCKS, "received_blocks", "counter", "blocks", "Blocks made durable by receivers.")                   \
-    X(RECEIVED_BYTES, "received_bytes", "counter", "bytes", "Bytes made durable by receivers.")                       \
-    X(RECEIVER_RESTARTS, "receiver_restarts", "counter", "restarts", "Times a receiver was started again.")           \
-    X(MISSED_TRIGGERS, "missed_triggers", "counter", "triggers", "Trigger times that passed while a batch was running.") \
-    X(TEMP_FILES_REMOVED, "temp_files_removed", "counter", "files", "Temporary files of dead processes removed at start.") \
+#define MR_METRIC_TABLE(X)                                                                         \
+    X(BATCHES, "batches_committed", "counter", "batches", "Batches committed since start.")        \
+    X(INPUT_ROWS, "input_rows", "counter", "rows", "Rows read from all sources.")                  \
+    X(OUTPUT_ROWS, "output_rows", "counter", "rows", "Rows handed to all sinks.")                  \
+    X(LATE_ROWS, "late_rows", "counter", "rows",                                                   \
+      "Rows dropped because they were older than the watermark.")                                  \
+    X(BAD_ROWS, "bad_rows", "counter", "rows",                                                     \
+      "Records skipped or routed because they could not be decoded.")                              \
+    X(TASK_RETRIES, "task_retries", "counter", "attempts", "Batches run again after a failure.")   \
+    X(STATE_KEYS, "state_keys", "gauge", "keys", "Keys in all state stores.")                      \
+    X(STATE_BYTES, "state_bytes", "gauge", "bytes", "Memory of all state stores.")                 \
+    X(LOG_SYNCS, "log_syncs", "counter", "calls", "Flushes of the batch log.")                     \
+    X(SNAPSHOTS, "state_snapshots", "counter", "files", "State snapshots written.")                \
+    X(RECEIVED_BLOCKS, "received_blocks", "counter", "blocks",                                     \
+      "Blocks made durable by receivers.")                                                         \
+    X(RECEIVED_BYTES, "received_bytes", "counter", "bytes", "Bytes made durable by receivers.")    \
+    X(RECEIVER_RESTARTS, "receiver_restarts", "counter", "restarts",                               \
+      "Times a receiver was started again.")                                                       \
+    X(MISSED_TRIGGERS, "missed_triggers", "counter", "triggers",                                   \
+      "Trigger times that passed while a batch was running.")                                      \
+    X(TEMP_FILES_REMOVED, "temp_files_removed", "counter", "files",                                \
+      "Temporary files of dead processes removed at start.")                                       \
     X(WATERMARK_US, "watermark", "gauge", "microseconds", "Watermark in force, since the epoch.")
 
 enum mr_metric {

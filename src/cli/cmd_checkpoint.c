@@ -136,7 +136,8 @@ static enum mr_status verify_stream(const struct mr_checkpoint *checkpoint, cons
     return status;
 }
 
-/* The tail of a block log that is being appended to looks torn: only while no query has the lock. */
+/* The tail of a block log that is being appended to looks torn: only while no query has the
+ * lock. */
 static enum mr_status verify_received(const struct mr_checkpoint *checkpoint, struct mr_error *err)
 {
     struct mr_buf names = MR_BUF_INIT;

@@ -1,13 +1,15 @@
 /*
  * The border to other Arrow libraries: batches out and in without copying values.
  *
- *     export  every array node holds its own reference to the batch, so children may be moved away and released alone
- *     import  the batch owns both structs; what Arrow can say and a batch cannot is translated: an offset moves the pointers,
+ *     export  every array node holds its own reference to the batch, so children may be moved away
+ *             and released alone
+ *     import  the batch owns both structs; what Arrow can say and a batch cannot is translated: an
+ *             offset moves the pointers,
  *             and bitmaps that then begin inside a byte are copied
  *
- * Import checks what could make us read out of bounds and is cheap to see: counts of buffers and children, lengths,
- * offsets that run backwards.  Timestamps come in as UTC whatever zone they name, as Arrow stores them.
- * Called by applications and src/duck.  Threads: any.
+ * Import checks what could make us read out of bounds and is cheap to see: counts of buffers and
+ * children, lengths, offsets that run backwards. Timestamps come in as UTC whatever zone they name,
+ * as Arrow stores them. Called by applications and src/duck. Threads: any.
  */
 #include "data/batch_internal.h"
 
@@ -20,7 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- export: schema -------------------------------------------------------------------------- */
+/* ---- export: schema ---- */
 
 struct format_row {
     enum mr_type_id id;
@@ -121,7 +123,7 @@ static enum mr_status export_fields(const struct mr_field *fields, uint32_t coun
     return MR_OK;
 }
 
-/* ---- export: arrays -------------------------------------------------------------------------- */
+/* ---- export: arrays ---- */
 
 struct array_private {
     struct mr_batch *batch;
@@ -229,7 +231,7 @@ done:
     return status;
 }
 
-/* ---- import: schema -------------------------------------------------------------------------- */
+/* ---- import: schema ---- */
 
 static enum mr_status import_fields(const struct ArrowSchema *schema, unsigned depth,
                                     struct mr_arena *arena, struct mr_field **ret_fields,
@@ -324,7 +326,7 @@ static enum mr_status import_fields(const struct ArrowSchema *schema, unsigned d
     return MR_OK;
 }
 
-/* ---- import: arrays -------------------------------------------------------------------------- */
+/* ---- import: arrays ---- */
 
 struct imported {
     struct ArrowSchema schema;

@@ -5,11 +5,11 @@
  *               nodes: [ column 0 ][ column 1 ] ... [ children of column 0 ] ...
  *                          `-> buffers of the owner: a builder's columns, another batch, DuckDB, an Arrow array
  *
- * Everything that makes a batch goes through mr_batch_wrap: finish of a builder, select (owner: the batch selected from),
- * slice and take (owner: new builders), import.
+ * Everything that makes a batch goes through mr_batch_wrap: finish of a builder, select (owner: the
+ * batch selected from), slice and take (owner: new builders), import.
  *
- * Invariants: a node's type points into the batch's own schema; every column of the top level has row_count values.
- * Threads: any; a batch never changes and its reference count is atomic.
+ * Invariants: a node's type points into the batch's own schema; every column of the top level has
+ * row_count values. Threads: any; a batch never changes and its reference count is atomic.
  */
 #include "data/batch_internal.h"
 #include "data/builder_internal.h"
@@ -31,7 +31,7 @@ struct mr_batch {
     struct mr_column nodes[];
 };
 
-/* ---- making ---------------------------------------------------------------------------------- */
+/* ---- making ---- */
 
 static size_t count_nodes(const struct mr_field *fields, uint32_t count)
 {
@@ -159,7 +159,7 @@ struct mr_batch *mr_batch_unref(struct mr_batch *batch)
     return NULL;
 }
 
-/* ---- from builders --------------------------------------------------------------------------- */
+/* ---- from builders ---- */
 
 /* Buffers of a finished builder. The schema keeps the types alive that the builders point to. */
 struct built {
@@ -241,7 +241,7 @@ enum mr_status mr_batch_empty(const struct mr_schema *schema, struct mr_batch **
     return mr__batch_of_builders(schema, columns, 0, ret_batch, err);
 }
 
-/* ---- from other batches ---------------------------------------------------------------------- */
+/* ---- from other batches ---- */
 
 static void release_batch(void *owner)
 {
@@ -305,7 +305,7 @@ enum mr_status mr_batch_take(const struct mr_batch *batch, const uint32_t *rows,
     return copy_rows(batch, row_count > 0 ? rows : none, 0, row_count, ret_batch, err);
 }
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 const struct mr_schema *mr_batch_schema(const struct mr_batch *batch)
 {

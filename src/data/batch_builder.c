@@ -3,9 +3,9 @@
  *
  *     append values of a row in any order of columns  ->  end_row  ->  ...  ->  finish  ->  batch, builder empty again
  *
- * The first failure sticks: later appends do nothing and finish returns it, so a callback needs no checks.
- * Invariants: between rows every column has row_count values; within one it has row_count or row_count + 1.
- * Threads: the builder's owner.
+ * The first failure sticks: later appends do nothing and finish returns it, so a callback needs no
+ * checks. Invariants: between rows every column has row_count values; within one it has row_count
+ * or row_count + 1. Threads: the builder's owner.
  */
 #include "data/builder_internal.h"
 

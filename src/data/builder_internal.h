@@ -6,7 +6,8 @@
 
 #include <millrace/ext/builder.h>
 
-/* An empty builder for each field, children included; type pointers borrow fields. Returns new; free with _free. */
+/* An empty builder for each field, children included; type pointers borrow fields. Returns new;
+ * free with _free. */
 enum mr_status mr__columns_new(const struct mr_field *fields, uint32_t count,
                                struct mr_column_builder **ret_columns, struct mr_error *err);
 void mr__columns_free(struct mr_column_builder *columns, uint32_t count); /* NULL allowed */
@@ -23,7 +24,8 @@ void mr__bits_set(uint8_t *bitmap, int64_t from, int64_t count);
 /* Bytes of the values so far, without spare room. */
 size_t mr__column_bytes(const struct mr_column_builder *column);
 
-/* Makes a batch of columns[0 .. field count) with row_count rows each, which it takes (also on failure). */
+/* Makes a batch of columns[0 .. field count) with row_count rows each, which it takes (also on
+ * failure). */
 enum mr_status mr__batch_of_builders(const struct mr_schema *schema,
                                      struct mr_column_builder *columns, int64_t row_count,
                                      struct mr_batch **ret_batch, struct mr_error *err);

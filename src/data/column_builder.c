@@ -1,14 +1,15 @@
 /*
  * One column while it grows: the checked appends behind the inlines of ext/builder.h.
  *
- *     values    fixed width: value i at i * width;  BOOL: bit i;  TEXT and BINARY: bytes, then MR_BUILDER_SLACK_BYTES
+ *     values    fixed width: value i at i * width; BOOL: bit i; TEXT and BINARY: bytes, then
+ *               MR_BUILDER_SLACK_BYTES
  *     validity  made at the first null, with ones for all values before it
  *     offsets   TEXT, BINARY, LIST: entry i + 1 is where value i ends
  *     children  LIST: items;  STRUCT: one builder a field, as long as the column itself
  *
- * Invariants: bits of validity and of BOOL values at index >= length are 0, so an append only ever sets bits;
- * offsets[0] is 0 once there is room; capacity is a multiple of 64.
- * Threads: the builder's owner.
+ * Invariants: bits of validity and of BOOL values at index >= length are 0, so an append only ever
+ * sets bits; offsets[0] is 0 once there is room; capacity is a multiple of 64. Threads: the
+ * builder's owner.
  */
 #include "data/builder_internal.h"
 
@@ -19,7 +20,7 @@
 
 enum { CAPACITY_STEP = 64, TEXT_BYTES_FIRST = 1024 };
 
-/* ---- memory ---------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 static bool has_bytes(const struct mr_column_builder *column)
 {
@@ -174,7 +175,7 @@ size_t mr__column_bytes(const struct mr_column_builder *column)
     return bytes;
 }
 
-/* ---- nulls and undo -------------------------------------------------------------------------- */
+/* ---- nulls and undo ---- */
 
 void mr__bits_set(uint8_t *bitmap, int64_t from, int64_t count)
 {
@@ -261,7 +262,7 @@ void mr_column_builder_pop(struct mr_column_builder *column)
     mr_column_builder_truncate(column, column->length - 1);
 }
 
-/* ---- checked appends ------------------------------------------------------------------------- */
+/* ---- checked appends ---- */
 
 static enum mr_status wrong_type(const struct mr_column_builder *column, const char *what,
                                  struct mr_error *err)

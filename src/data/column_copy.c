@@ -1,9 +1,10 @@
 /*
- * Copies between finished columns and builders: ranges (slice, append), lists of rows (take), single values.
+ * Copies between finished columns and builders: ranges (slice, append), lists of rows (take),
+ * single values.
  *
- * Called by batch.c, batch_builder.c and by decoders through mr_column_builder_copy.  Source and target have equal types;
- * offsets of the source need not begin at 0.
- * Threads: the builder's owner; the source column may be shared.
+ * Called by batch.c, batch_builder.c and by decoders through mr_column_builder_copy. Source and
+ * target have equal types; offsets of the source need not begin at 0. Threads: the builder's owner;
+ * the source column may be shared.
  */
 #include "data/builder_internal.h"
 
@@ -14,7 +15,8 @@ static bool is_valid(const struct mr_column *column, int64_t row)
     return !mr_column_is_null(column, row);
 }
 
-/* Bits [from, from + count) of source to the end of the builder's bitmap, which holds zeros there. */
+/* Bits [from, from + count) of source to the end of the builder's bitmap, which holds zeros
+ * there. */
 static void append_bits(uint8_t *target, int64_t at, const uint8_t *source, int64_t from,
                         int64_t count)
 {

@@ -1,14 +1,15 @@
 /*
  * Keys and values of state as bytes; the rules are drawn in row_codec.h.  The value form in full:
  *
- *     row    nulls: one bit a column, low bit first, 1 = null, spare bits 0 | the columns that are not null, in order
+ *     row    nulls: one bit a column, low bit first, 1 = null, spare bits 0 | the columns that are
+ *            not null, in order
  *     value  BOOL: one byte 0 or 1
  *            fixed width: that many bytes, little-endian
  *            TEXT, BINARY: varint length, bytes
  *            LIST: varint item count | nulls of the items | items        STRUCT: a row of its fields
  *
- * Readers accept exactly what the writers make: anything else is MR_CORRUPT, and the builders are as before.
- * Called by src/state and by stateful operators.  Threads: any; a builder belongs to one.
+ * Readers accept exactly what the writers make: anything else is MR_CORRUPT, and the builders are
+ * as before. Called by src/state and by stateful operators. Threads: any; a builder belongs to one.
  */
 #include "data/row_codec.h"
 
@@ -31,9 +32,10 @@ static bool has_sign(enum mr_type_id id)
            id != MR_TYPE_UINT64;
 }
 
-/* ---- keys ------------------------------------------------------------------------------------ */
+/* ---- keys ---- */
 
-/* IEEE bits whose unsigned order is the order of the numbers: negatives inverted, the sign of others flipped. */
+/* IEEE bits whose unsigned order is the order of the numbers: negatives inverted, the sign of
+ * others flipped. */
 static uint64_t monotonic(uint64_t bits, unsigned width_bits)
 {
     uint64_t sign = (uint64_t)1 << (width_bits - 1);
@@ -291,7 +293,7 @@ enum mr_status mr_key_decode(struct mr_bytes *bytes, const struct mr_type *type,
     return status;
 }
 
-/* ---- values ---------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 /* Null bits of count values; is_null says which. */
 static void encode_nulls(struct mr_buf *out, size_t count,

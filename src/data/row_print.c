@@ -1,5 +1,6 @@
 /*
- * Values as people read them: `print` of DStreams, the console sink, error texts, `millrace state get`.
+ * Values as people read them: `print` of DStreams, the console sink, error texts, `millrace state
+ * get`.
  *
  *     BIGINT 5 | DOUBLE 0.1 | DECIMAL 1.50 | VARCHAR as is | BLOB \x00ab | DATE 2026-11-21
  *     TIMESTAMP 2026-11-21 10:00:00.123 | list [1, null] | struct {a: 1, b: x} | null

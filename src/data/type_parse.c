@@ -9,9 +9,9 @@
  *              | words [ '(' number [ ',' number ] ')' ] [ WITH | WITHOUT [LOCAL] TIME ZONE ]
  *     name    := word | "quoted ""word"""
  *
- * Comments (-- and slash-star) count as blanks.  Called by the SQL front end for CREATE TABLE and by whoever stores a
- * schema as text.  Fields are collected in a scratch arena and copied by mr_schema_new, which checks the names.
- * Threads: any.
+ * Comments (-- and slash-star) count as blanks. Called by the SQL front end for CREATE TABLE and by
+ * whoever stores a schema as text. Fields are collected in a scratch arena and copied by
+ * mr_schema_new, which checks the names. Threads: any.
  */
 #include "base/alloc.h"
 #include "base/check.h"
@@ -101,7 +101,7 @@ static const struct synonym synonyms[] = {
     {"ROW", MR_TYPE_STRUCT},
 };
 
-/* ---- words ----------------------------------------------------------------------------------- */
+/* ---- words ---- */
 
 static void skip_blanks(struct parser *parser)
 {
@@ -223,7 +223,7 @@ static enum mr_status take_name(struct parser *parser, const char **ret_name)
     return MR_OK;
 }
 
-/* ---- types ----------------------------------------------------------------------------------- */
+/* ---- types ---- */
 
 /* "(10)" or "(10,2)": up to two numbers. *ret_count says how many there were. */
 static enum mr_status take_numbers(struct parser *parser, unsigned numbers[2], unsigned *ret_count)

@@ -7,9 +7,9 @@
  *     | fields  ---+--> [ name, type ][ name, type ] ...
  *     +------------+                   `-> fields of LIST and STRUCT types, copied deeply
  *
- * Invariants: immutable after mr_schema_new; names are valid UTF-8 without NUL, not empty, unique in their level;
- * a type is never deeper than MR_TYPE_DEPTH_MAX.
- * Threads: any; the reference count is atomic.
+ * Invariants: immutable after mr_schema_new; names are valid UTF-8 without NUL, not empty, unique
+ * in their level; a type is never deeper than MR_TYPE_DEPTH_MAX. Threads: any; the reference count
+ * is atomic.
  */
 #include "data/types_internal.h"
 
@@ -60,7 +60,7 @@ uint32_t mr_type_width(enum mr_type_id id)
     return (size_t)id < MR_ARRAY_SIZE(type_infos) ? type_infos[id].width : 0;
 }
 
-/* ---- checks and deep copy -------------------------------------------------------------------- */
+/* ---- checks and deep copy ---- */
 
 static enum mr_status check_name(const struct mr_field *fields, uint32_t index,
                                  struct mr_error *err)
@@ -153,7 +153,7 @@ static enum mr_status copy_fields(struct mr_arena *arena, const struct mr_field 
     return MR_OK;
 }
 
-/* ---- schema ---------------------------------------------------------------------------------- */
+/* ---- schema ---- */
 
 static void free_schema(struct mr_schema *schema)
 {
@@ -255,7 +255,7 @@ bool mr_schema_equal(const struct mr_schema *a, const struct mr_schema *b)
     return true;
 }
 
-/* ---- printing -------------------------------------------------------------------------------- */
+/* ---- printing ---- */
 
 /* Words that SQL parsers refuse as a bare column name. */
 static const char *const reserved_words[] = {

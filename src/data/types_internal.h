@@ -1,5 +1,6 @@
 /*
- * Text output like snprintf: counts what it would need, writes what fits. Used to print types and rows.
+ * Text output like snprintf: counts what it would need, writes what fits. Used to print types and
+ * rows.
  */
 #ifndef MR_DATA_TYPES_INTERNAL_H
 #define MR_DATA_TYPES_INTERNAL_H

@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-/* ---- words -------------------------------------------------------------------------------------------------------- */
+/* ---- words ---- */
 
 static bool is_space(unsigned char c)
 {
@@ -62,7 +62,7 @@ done:
     return status;
 }
 
-/* ---- (value, 1) ---------------------------------------------------------------------------------------------------- */
+/* ---- (value, 1) ---- */
 
 struct paired {
     struct mr_batch *batch; /* owns the key column */
@@ -105,7 +105,7 @@ enum mr_status mr__pair_with_one(const struct mr_batch *batch, const struct mr_s
     return mr_batch_wrap(output, columns, rows, paired, paired_free, ret_batch, err);
 }
 
-/* ---- two values to one ----------------------------------------------------------------------------------------------- */
+/* ---- two values to one ---- */
 
 struct two {
     const struct mr_column *a;
@@ -197,7 +197,7 @@ done:
     return status;
 }
 
-/* ---- update_state_by_key ----------------------------------------------------------------------------------------------- */
+/* ---- update_state_by_key ---- */
 
 /* One key's part of rows (key, values, state). */
 struct key_values {

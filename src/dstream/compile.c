@@ -1,6 +1,7 @@
 /*
- * What a function means to each operator: which kinds it takes, the columns of its result, the statement of an expression.
- * fn.c draws the statements.  Called by the building calls (stream.c, stateful.c) in the building thread.
+ * What a function means to each operator: which kinds it takes, the columns of its result, the
+ * statement of an expression. fn.c draws the statements. Called by the building calls (stream.c,
+ * stateful.c) in the building thread.
  */
 #include "dstream/internal.h"
 
@@ -149,7 +150,8 @@ static char *cast_statement(const struct mr_schema *shape, const char *head, con
     return mr_buf_take(&sql);
 }
 
-/* The columns of an expression before they are shaped. Those of a pair may have the same name ("value, value"). */
+/* The columns of an expression before they are shaped. Those of a pair may have the same name
+ * ("value, value"). */
 static enum mr_status describe_expression(struct mr__engines *engines, const char *select,
                                           bool pairs, const struct mr_schema *input,
                                           struct mr_schema **ret_schema, struct mr_error *err)
@@ -343,7 +345,7 @@ enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *opera
     return status;
 }
 
-/* ---- update ----------------------------------------------------------------------------------------------------- */
+/* ---- update ---- */
 
 /* (key, values, state): what an update expression may name. */
 static enum mr_status update_input(const struct mr_schema *pairs, const struct mr_type *state,
@@ -357,7 +359,8 @@ static enum mr_status update_input(const struct mr_schema *pairs, const struct m
     return mr__schema_of(columns, 3, ret_schema, err);
 }
 
-/* Integers count in BIGINT (SQL's sum of them is wider), floats in DOUBLE; other results stay what they are. */
+/* Integers count in BIGINT (SQL's sum of them is wider), floats in DOUBLE; other results stay what
+ * they are. */
 static struct mr_type state_type_of(const struct mr_type *found)
 {
     bool is_hugeint = found->id == MR_TYPE_DECIMAL && found->precision == 38 && found->scale == 0;
@@ -368,8 +371,8 @@ static struct mr_type state_type_of(const struct mr_type *found)
 }
 
 /*
- * The type of the state of an expression: what it gives when the state has that type.  First guess: the type of the values; what comes
- * out is the second.
+ * The type of the state of an expression: what it gives when the state has that type. First guess:
+ * the type of the values; what comes out is the second.
  */
 static enum mr_status find_state_type(struct mr__engines *engines, const struct mr_fn *fn,
                                       const struct mr_schema *pairs, struct mr_schema **ret_state,

@@ -5,13 +5,16 @@
  *          \------------------- stop --------------------------------------------------------------------------^
  *
  *     program's thread     building calls, start, await, free
- *     driver               mr_query_run: every batch, update and reduce functions, foreach_rdd; one per context
+ *     driver               mr_query_run: every batch, update and reduce functions, foreach_rdd; one
+ *                          per context
  *     workers, receivers   of the kernel
  *
- * At most one context of a process is ACTIVE (CTX-8).  A batch that fails is run again by the kernel; when it keeps failing the
- * context stops, and await returns the failure (docs/decisions/0006).
+ * At most one context of a process is ACTIVE (CTX-8). A batch that fails is run again by the
+ * kernel; when it keeps failing the context stops, and await returns the failure
+ * (docs/decisions/0006).
  *
- * mr_context_stop waits until the context is STOPPED, except inside a function of the program: there it would wait for itself.
+ * mr_context_stop waits until the context is STOPPED, except inside a function of the program:
+ * there it would wait for itself.
  */
 #include "dstream/streams.h"
 
@@ -24,7 +27,7 @@
 
 static _Atomic(struct mr_context *) active_context;
 
-/* ---- making and freeing ----------------------------------------------------------------------------------------------- */
+/* ---- making and freeing ---- */
 
 static enum mr_status no_memory(struct mr_error *err)
 {
@@ -114,7 +117,7 @@ struct mr_context *mr_context_get_or_create(const char *dir, struct mr_context *
     return ctx;
 }
 
-/* ---- the first mistake -------------------------------------------------------------------------------------------------- */
+/* ---- the first mistake ---- */
 
 void mr__place(const struct mr_fn *fn, const char *operation, char *text, size_t size)
 {
@@ -181,7 +184,7 @@ bool mr__context_keep(struct mr_context *ctx, struct mr__function *function)
     return true;
 }
 
-/* ---- settings of the program -------------------------------------------------------------------------------------------- */
+/* ---- settings of the program ---- */
 
 void mr_context_checkpoint(struct mr_context *ctx, const char *dir)
 {
@@ -230,7 +233,7 @@ void mr_context_set(struct mr_context *ctx, const char *key, const char *value)
     }
 }
 
-/* ---- states --------------------------------------------------------------------------------------------------------------- */
+/* ---- states ---- */
 
 enum mr_context_state mr_context_state(const struct mr_context *ctx)
 {
@@ -257,7 +260,7 @@ static void become_stopped(struct mr_context *ctx, const struct mr_error *failur
     mr_mutex_unlock(&ctx->lock);
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static enum mr_status validate(struct mr_context *ctx, struct mr_error *err)
 {
@@ -418,7 +421,7 @@ struct mr_query_config *mr__context_config(struct mr_context *ctx)
     return &ctx->config;
 }
 
-/* ---- stopping and waiting --------------------------------------------------------------------------------------------------- */
+/* ---- stopping and waiting ---- */
 
 void mr__context_request_stop(struct mr_context *ctx, bool graceful)
 {

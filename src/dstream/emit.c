@@ -5,8 +5,8 @@
  *     mr_emit_str(out, ...); mr_emit_int(out, 1); mr_emit_end(out);       several columns, in order
  *     mr_batch_builder_...(mr_emit_builder(out), ...); mr_emit_end(out);  any types
  *
- * Mistakes of a function (a wrong type, half a row, mr_emit_fail) stick and come out of mr__emitter_check and _finish, so that no
- * emitting call needs a check.
+ * Mistakes of a function (a wrong type, half a row, mr_emit_fail) stick and come out of
+ * mr__emitter_check and _finish, so that no emitting call needs a check.
  *
  * Thread: the evaluating worker's.
  */

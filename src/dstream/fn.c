@@ -1,18 +1,20 @@
 /*
  * Functions of a program (struct mr_fn) made ready for operators, and evaluated.
  *
- * Every operator takes SQL, C functions or built-ins; what a kind means to an operator is decided here, when the operator is built:
- * so a mistake has the file and line of the call.  An SQL expression becomes one statement over a table "input", the expression on
- * lines of its own from line 2 on, so that DuckDB's positions are the user's:
+ * Every operator takes SQL, C functions or built-ins; what a kind means to an operator is decided
+ * here, when the operator is built: so a mistake has the file and line of the call. An SQL
+ * expression becomes one statement over a table "input", the expression on lines of its own from
+ * line 2 on, so that DuckDB's positions are the user's:
  *
- *     map          SELECT CAST(c0 AS T) AS "value" FROM (SELECT ¶ expression ¶ FROM "input") AS t(c0)
+ *     map          SELECT CAST(c0 AS T) AS "value" FROM (SELECT ¶ expression ¶ FROM "input") AS
+ *                  t(c0)
  *     flat_map     the same with SELECT unnest( ¶ expression ¶ )
  *     filter       SELECT "value" FROM "input" WHERE ( ¶ expression ¶ )
- *     reduce       SELECT CAST(( ¶ expression ¶ ) AS T) AS "value" FROM "input"            columns a and b
+ *     reduce       SELECT CAST(( ¶ expression ¶ ) AS T) AS "value" FROM "input" columns a and b
  *     update       the same, columns key, values (a list) and state
  *
- * Thread: compiling in the building thread with the engine of worker 0; evaluating in any worker, each with an engine and a
- * statement of its own, both made when first needed.
+ * Thread: compiling in the building thread with the engine of worker 0; evaluating in any worker,
+ * each with an engine and a statement of its own, both made when first needed.
  */
 #include "dstream/internal.h"
 
@@ -29,7 +31,7 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "out of memory");
 }
 
-/* ---- lists and schemas ------------------------------------------------------------------------------------------ */
+/* ---- lists and schemas ---- */
 
 enum mr_status mr__batches_add(struct mr__batches *list, const struct mr_batch *batch,
                                struct mr_error *err)
@@ -78,7 +80,7 @@ bool mr__is_pairs(const struct mr_schema *schema)
            strcmp(mr_schema_field(schema, 1)->name, "value") == 0;
 }
 
-/* ---- engines and statements -------------------------------------------------------------------------------------- */
+/* ---- engines and statements ---- */
 
 void mr__engines_release(struct mr__engines *engines)
 {
@@ -240,7 +242,8 @@ enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__wh
     if (function->stmts[when.worker] == NULL)
         MR_TRY(prepare(function->engines, when.worker, function->sql, function->input,
                        &function->stmts[when.worker], err));
-    /* Results are kept and handed on later: an operator behind this one may need the same engine. */
+    /* Results are kept and handed on later: an operator behind this one may need the same
+     * engine. */
     return mr_duck_run(function->stmts[when.worker], inputs, &batch_count, when.batch_time_us,
                        keep_result, ret_results, err);
 }

@@ -1,8 +1,9 @@
 /*
  * Inputs: any connector of the registry as a stream, and the socket stream, which is one of them.
  *
- * The options of a connector and of its format come in one list, as in CREATE TABLE ... WITH; `format` and `on_error` are taken out
- * here.  A receiver (socket) becomes replayable in the kernel: its blocks are in the write-ahead log before a batch sees them.
+ * The options of a connector and of its format come in one list, as in CREATE TABLE ... WITH;
+ * `format` and `on_error` are taken out here. A receiver (socket) becomes replayable in the kernel:
+ * its blocks are in the write-ahead log before a batch sees them.
  *
  * Thread: the building one.
  */

@@ -1,17 +1,20 @@
 /*
  * Inside of src/dstream: the structs behind <millrace/dstream.h>.
  *
- *   context.c  life cycle, threads        stream.c  building calls            lower.c   streams -> graph of the kernel
- *   main.c     mr_context_main, signals   stateful.c  windows, state          settings.c  names of Spark and ours
- *   fn.c       functions to evaluate      emit.c    results of C functions    builtin.c  native functions
- *   map_op.c   map, flat_map, filter      reduce.c  values of a key to one    reduce_op.c, union_op.c, window_op.c,
+ *   context.c  life cycle, threads stream.c building calls lower.c streams -> graph of the kernel
+ *   main.c     mr_context_main, signals stateful.c windows, state settings.c names of Spark and
+ *              ours
+ *   fn.c       functions to evaluate emit.c results of C functions builtin.c native functions
+ *   map_op.c   map, flat_map, filter reduce.c values of a key to one reduce_op.c, union_op.c,
+ *              window_op.c,
  *   slices.c   batches kept in state      inverse_op.c, update_op.c  operators of the kernel
  *   input.c, queue.c, text_files_in.c  inputs      print.c, text_files_out.c, rdd.c  outputs
  *
- * A program's calls make a graph of struct mr_dstream, which knows types and slides; mr_context_start lowers what its outputs need
- * to a graph of the kernel.
+ * A program's calls make a graph of struct mr_dstream, which knows types and slides;
+ * mr_context_start lowers what its outputs need to a graph of the kernel.
  *
- * Thread: building belongs to one thread; functions are evaluated by workers, each with a statement of its own.
+ * Thread: building belongs to one thread; functions are evaluated by workers, each with a statement
+ * of its own.
  */
 #ifndef MR_DSTREAM_INTERNAL_H
 #define MR_DSTREAM_INTERNAL_H
@@ -33,9 +36,10 @@ enum {
     MR_STATE_NAME_BYTES_MAX = 80,
 };
 
-/* ---- functions (fn.c) ------------------------------------------------------------------------------------------ */
+/* ---- functions (fn.c) ---- */
 
-/* SQL engines, one per worker, opened when a worker first needs one. Slot i is used by worker i only. */
+/* SQL engines, one per worker, opened when a worker first needs one. Slot i is used by worker i
+ * only. */
 struct mr__engines {
     struct mr_duck *ducks[MR_DSTREAM_WORKERS_MAX];
 };
@@ -68,12 +72,14 @@ struct mr__when {
 };
 
 void mr__function_free(struct mr__function *function);
-/* Makes one for the expression `sql` (NULL: not SQL). Takes nothing; copies fn's texts. Returns new. */
+/* Makes one for the expression `sql` (NULL: not SQL). Takes nothing; copies fn's texts. Returns
+ * new. */
 enum mr_status mr__function_new(struct mr__engines *engines, const struct mr_fn *fn,
                                 const char *operation, const struct mr_schema *input,
                                 const struct mr_schema *output, const char *sql,
                                 struct mr__function **ret_function, struct mr_error *err);
-/* Runs its statement over batches of its input schema, results appended in order; renamed to its output. */
+/* Runs its statement over batches of its input schema, results appended in order; renamed to its
+ * output. */
 enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__when when,
                                     struct mr_batch *const *batches, size_t batch_count,
                                     struct mr__batches *ret_results, struct mr_error *err);
@@ -94,8 +100,8 @@ enum mr_status mr__sql_describe(struct mr__engines *engines, const char *sql,
 const char *mr__sql_table(const char *expression, const struct mr_schema *input);
 
 /*
- * Functions by operator: check the kind, find the result's columns, and compile. operation is the name for errors.
- * shape_of_pairs: exactly two columns, key and value.
+ * Functions by operator: check the kind, find the result's columns, and compile. operation is the
+ * name for errors. shape_of_pairs: exactly two columns, key and value.
  */
 enum mr_status mr__compile_map(struct mr__engines *engines, const char *operation,
                                const struct mr_fn *fn, const struct mr_schema *input,
@@ -127,7 +133,7 @@ const struct mr_type *mr__column_type(const struct mr_schema *schema, uint32_t c
 extern const struct mr_type mr__bigint;
 extern const struct mr_type mr__double;
 
-/* ---- results of C functions (emit.c) ---------------------------------------------------------------------------- */
+/* ---- results of C functions (emit.c) ---- */
 
 struct mr_emitter {
     struct mr_batch_builder *builder;
@@ -144,13 +150,14 @@ int64_t mr__emitter_rows(const struct mr_emitter *emitter);
 void mr__emitter_null(struct mr_emitter *emitter);
 /* MR_USER when the function said so, or left half a row. */
 enum mr_status mr__emitter_check(struct mr_emitter *emitter, struct mr_error *err);
-/* The function emitted too little or too much: its own failure to emit, or MR_USER "'name' must emit <wants>". */
+/* The function emitted too little or too much: its own failure to emit, or MR_USER "'name' must
+ * emit <wants>". */
 enum mr_status mr__emitter_count_is_wrong(struct mr_emitter *emitter, const char *name,
                                           const char *wants, struct mr_error *err);
 enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch,
                                   struct mr_error *err);
 
-/* ---- native functions (builtin.c) -------------------------------------------------------------------------------- */
+/* ---- native functions (builtin.c) ---- */
 
 /* Words between white space of column 0. */
 enum mr_status mr__words(const struct mr_batch *batch, const struct mr_schema *output,
@@ -158,7 +165,8 @@ enum mr_status mr__words(const struct mr_batch *batch, const struct mr_schema *o
 /* (value, 1) for each row: the column is shared. */
 enum mr_status mr__pair_with_one(const struct mr_batch *batch, const struct mr_schema *output,
                                  struct mr_batch **ret_batch, struct mr_error *err);
-/* Row by row: one of sum, min, max of column 0 of a and b; with inverse, a - b. Null is the other one. */
+/* Row by row: one of sum, min, max of column 0 of a and b; with inverse, a - b. Null is the other
+ * one. */
 enum mr_status mr__builtin_pairs(enum mr_builtin builtin, bool inverse, const struct mr_batch *a,
                                  const struct mr_batch *b, const struct mr_schema *output,
                                  struct mr_batch **ret_batch, struct mr_error *err);
@@ -168,13 +176,15 @@ enum mr_status mr__builtin_update(enum mr_builtin builtin, const struct mr_batch
                                   const struct mr_schema *output, struct mr_batch **ret_states,
                                   struct mr_error *err);
 
-/* ---- reducing (reduce.c) ----------------------------------------------------------------------------------------- */
+/* ---- reducing (reduce.c) ---- */
 
-/* Row by row: f(a, b); a and b have one column each and the same number of rows, as the result does. Returns new. */
+/* Row by row: f(a, b); a and b have one column each and the same number of rows, as the result
+ * does. Returns new. */
 enum mr_status mr__reduce_pairs(struct mr__function *reduce, struct mr__when when,
                                 const struct mr_batch *a, const struct mr_batch *b,
                                 struct mr_batch **ret_batch, struct mr_error *err);
-/* One row per key, in key order (row_codec), out of rows (key, value) in any number of batches. NULL when there are none. */
+/* One row per key, in key order (row_codec), out of rows (key, value) in any number of batches.
+ * NULL when there are none. */
 enum mr_status mr__reduce_rows(struct mr__function *reduce, struct mr__when when,
                                struct mr_batch *const *batches, size_t batch_count,
                                const struct mr_schema *pairs, struct mr_batch **ret_batch,
@@ -195,7 +205,7 @@ enum mr_status mr__group(struct mr_batch *const *batches, size_t batch_count,
                          struct mr_error *err);
 void mr__grouping_release(struct mr__grouping *grouping);
 
-/* ---- batches kept in state (slices.c) ---------------------------------------------------------------------------- */
+/* ---- batches kept in state (slices.c) ---- */
 
 /* A store whose key is (batch time, chunk): what a window still needs of each batch. */
 enum mr_status mr__slices_put(struct mr_store *store, int64_t time_us,
@@ -223,7 +233,7 @@ enum mr_status mr__slices_open(struct mr_state *state, const char *name,
                                const struct mr_schema *schema, struct mr_store **ret_store,
                                struct mr_error *err);
 
-/* ---- operators: made by lower.c, freed by the graph -------------------------------------------------------------- */
+/* ---- operators: made by lower.c, freed by the graph ---- */
 
 struct mr_context;
 /* is_flat: any number of results per element, else exactly one (filters are flat). */

@@ -1,16 +1,19 @@
 /*
- * reduce_by_key_and_window with an inverse function, as a fold: the window's value per key is kept, and each firing takes out what
- * left the window and adds what entered it (INV-1 .. INV-4).
+ * reduce_by_key_and_window with an inverse function, as a fold: the window's value per key is kept,
+ * and each firing takes out what left the window and adds what entered it (INV-1 .. INV-4).
  *
  *     firing at t, the one before at t - slide
  *         left      batches in (t - slide - window, t - slide] that are not in (t - window, t]
  *         entered   batches in (t - window, t] that are not in (t - slide - window, t - slide]
- *         value     = reduce(inverse(value, reduce(left)), reduce(entered))          per key; missing parts are left out
+ *         value     = reduce(inverse(value, reduce(left)), reduce(entered)) per key; missing parts
+ *                   are left out
  *
- * The two sets are disjoint also when the slide is longer than the window, where Spark counts a gap wrongly (dstream.md 21, 4).
- * A key stays, with the value that is left, until the filter says no: then it is forgotten.
+ * The two sets are disjoint also when the slide is longer than the window, where Spark counts a gap
+ * wrongly (dstream.md 21, 4). A key stays, with the value that is left, until the filter says no:
+ * then it is forgotten.
  *
- * Two stores: <name> the values of the window at the last firing, <name>.batches the reduced batches of the window.
+ * Two stores: <name> the values of the window at the last firing, <name>.batches the reduced
+ * batches of the window.
  *
  * Thread: driver.
  */
@@ -72,7 +75,7 @@ done:
     return status;
 }
 
-/* ---- one step: value = f(value, change) for the keys of `changes` --------------------------------------------------------- */
+/* ---- one step: value = f(value, change) for the keys of `changes` ---- */
 
 struct step {
     struct mr_batch_builder *base;   /* values of keys that have one */
@@ -107,7 +110,8 @@ static enum mr_status put_value(struct inverse_op *op, const char *key, size_t k
     return status;
 }
 
-/* Collects the keys of changes that have a value; the others take the change as their value, when it enters. */
+/* Collects the keys of changes that have a value; the others take the change as their value, when
+ * it enters. */
 static enum mr_status collect(struct inverse_op *op, const struct mr_batch *changes, bool entering,
                               struct step *step, struct mr_error *err)
 {
@@ -189,7 +193,7 @@ done:
     return status;
 }
 
-/* ---- output ------------------------------------------------------------------------------------------------------------------ */
+/* ---- output ---- */
 
 struct all_values {
     struct mr_batch_builder *builder;
@@ -227,7 +231,8 @@ static enum mr_status read_values(struct inverse_op *op, struct mr_batch **ret_r
     return status;
 }
 
-/* Takes the keys that are in rows and not in kept, which is a part of rows in the same order, out of the store. */
+/* Takes the keys that are in rows and not in kept, which is a part of rows in the same order, out
+ * of the store. */
 static enum mr_status forget_others(struct inverse_op *op, const struct mr_batch *rows,
                                     const struct mr_batch *kept, struct mr_error *err)
 {
@@ -293,7 +298,7 @@ done:
     return status;
 }
 
-/* ---- the fold ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the fold ---- */
 
 static enum mr_status fire(struct inverse_op *op, struct mr_fold_call *call, struct mr_error *err)
 {

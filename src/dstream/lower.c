@@ -1,5 +1,6 @@
 /*
- * Lowering: what the outputs need becomes a graph of the kernel, in the order in which the program built it.
+ * Lowering: what the outputs need becomes a graph of the kernel, in the order in which the program
+ * built it.
  *
  *     stream                      nodes of the kernel
  *     source                      source

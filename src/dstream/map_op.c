@@ -1,8 +1,10 @@
 /*
- * map, flat_map, filter and map_to_pair as map operators of the kernel: one function, applied batch by batch.
+ * map, flat_map, filter and map_to_pair as map operators of the kernel: one function, applied batch
+ * by batch.
  *
- * Called by tasks; the order of rows is kept.  The functions of a program run here on any worker, several at the same time on
- * different partitions.  Thread: the task's worker; the operator itself is immutable.
+ * Called by tasks; the order of rows is kept. The functions of a program run here on any worker,
+ * several at the same time on different partitions. Thread: the task's worker; the operator itself
+ * is immutable.
  */
 #include "dstream/streams.h"
 
@@ -171,7 +173,7 @@ enum mr_status mr__map_op(struct mr__function *function, bool is_flat, struct mr
     return MR_OK;
 }
 
-/* ---- filters, also used by windows with an inverse ---------------------------------------------------------------- */
+/* ---- filters, also used by windows with an inverse ---- */
 
 /* Rows for which the C test says yes. */
 enum mr_status mr__filter_rows(struct mr__function *test, const struct mr_batch *batch,

@@ -9,8 +9,9 @@
  *     ...                                            when there are more than `rows`
  *                                                    an empty line, always
  *
- * A sink of the kernel: rows are made into text as they come, the text goes out in one write at publish.  A crash between the write
- * and the commit prints the batch again: at-least-once, as any terminal.
+ * A sink of the kernel: rows are made into text as they come, the text goes out in one write at
+ * publish. A crash between the write and the commit prints the batch again: at-least-once, as any
+ * terminal.
  *
  * Also here: the text form of an element, which mr_save_as_text_files shares.  Thread: driver.
  */
@@ -161,7 +162,7 @@ void mr_print(struct mr_dstream *stream, int rows)
     }
 }
 
-/* ---- outputs in general -------------------------------------------------------------------------------------------------- */
+/* ---- outputs in general ---- */
 
 struct mr__output *mr__output_new(struct mr_dstream *stream, const char *operation,
                                   const struct mr_sink_connector *connector)

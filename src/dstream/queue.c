@@ -1,8 +1,9 @@
 /*
  * Queue streams: batches that the program pushes (Q-1 .. Q-3).  For tests and experiments.
  *
- * A source of the kernel whose offset is the number of batches consumed; what is pushed stays until its batch is committed, so a batch
- * that failed can run again.  Nothing is durable: a checkpoint directory is refused at start.
+ * A source of the kernel whose offset is the number of batches consumed; what is pushed stays until
+ * its batch is committed, so a batch that failed can run again. Nothing is durable: a checkpoint
+ * directory is refused at start.
  *
  *     pushed   0 1 2 3 4         one at a time: range (2, 3] is batch number 2, one partition
  *              ^ base            else all that is there, a partition each
@@ -33,7 +34,7 @@ struct mr_reader {
     struct mr_batch *batch;
 };
 
-/* ---- the program's side ------------------------------------------------------------------------------------------------- */
+/* ---- the program's side ---- */
 
 struct mr_queue *mr_queue_new(const char *columns)
 {
@@ -110,7 +111,7 @@ void mr_queue_push_texts(struct mr_queue *queue, const char *const *values, size
     mr_batch_builder_free(builder);
 }
 
-/* ---- the kernel's side ----------------------------------------------------------------------------------------------------- */
+/* ---- the kernel's side ---- */
 
 static enum mr_status parse_range(const char *start, const char *end, uint64_t *ret_from,
                                   uint64_t *ret_to, struct mr_error *err)

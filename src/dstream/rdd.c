@@ -1,9 +1,10 @@
 /*
  * mr_foreach_rdd: the program sees the data of each batch (OUT-5).
  *
- * A sink of the kernel that keeps the batch's data by partition and calls the function at publish, on the driver, outputs in
- * registration order.  A failure runs the batch again; a crash after the call and before the commit calls it again with the same
- * batch id, time and rows, so a program that remembers (batch id, partition) with its output has exactly-once (OUT-7).
+ * A sink of the kernel that keeps the batch's data by partition and calls the function at publish,
+ * on the driver, outputs in registration order. A failure runs the batch again; a crash after the
+ * call and before the commit calls it again with the same batch id, time and rows, so a program
+ * that remembers (batch id, partition) with its output has exactly-once (OUT-7).
  *
  * Thread: driver.
  */

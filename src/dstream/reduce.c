@@ -3,13 +3,16 @@
  *
  *     rows --group--> rows of each key side by side --pairs--> half as many --pairs--> ... one row a key
  *
- *     key    a a a a a b      each round calls the function once, over all pairs of neighbours of equal key:
- *     value  1 2 3 4 5 6      an SQL expression is evaluated over whole columns, log2(rows of the largest key) times,
+ *     key    a a a a a b each round calls the function once, over all pairs of neighbours of equal
+ *            key:
+ *     value  1 2 3 4 5 6 an SQL expression is evaluated over whole columns, log2(rows of the
+ *            largest key) times,
  *     round  3   7   5 6      and not once per row
  *     round  10      5 6
  *     round  15        6
  *
- * The order of keys in the result is the order of their encoded bytes, so it does not depend on the order of arrival.
+ * The order of keys in the result is the order of their encoded bytes, so it does not depend on the
+ * order of arrival.
  *
  * Thread: the evaluating worker's.
  */
@@ -27,7 +30,7 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot reduce a batch: out of memory");
 }
 
-/* ---- one call of the function over many pairs --------------------------------------------------------------------- */
+/* ---- one call of the function over many pairs ---- */
 
 static void drop_two(void *owner)
 {
@@ -134,7 +137,7 @@ enum mr_status mr__reduce_pairs(struct mr__function *reduce, struct mr__when whe
     return mr__function_blame(reduce, status, err);
 }
 
-/* ---- grouping ----------------------------------------------------------------------------------------------------- */
+/* ---- grouping ---- */
 
 struct numbered_key {
     const char *data;
@@ -289,7 +292,7 @@ done:
     return status;
 }
 
-/* ---- rounds --------------------------------------------------------------------------------------------------------- */
+/* ---- rounds ---- */
 
 /* The values that are left: those of key i are rows [starts[i], starts[i + 1]) of values. */
 struct rounds {

@@ -1,8 +1,10 @@
 /*
- * reduce_by_key, count_by_value and union as operators of the kernel.  None of them keeps anything between batches.
+ * reduce_by_key, count_by_value and union as operators of the kernel. None of them keeps anything
+ * between batches.
  *
  *     any function    rows --partial: in tasks, one row a key--> fold: once more over all tasks --> pairs in key order
- *     built-ins       rows --aggregate buffers (src/ops)-------> fold: merges buffers ----------> pairs in key order
+ *     built-ins       rows --aggregate buffers (src/ops)-------> fold: merges buffers ---------->
+ *                     pairs in key order
  *     union           the batches of the first input, then those of the second
  *
  * Thread: the partials run on workers, a task's rows belong to it; the folds on the driver.
@@ -16,7 +18,7 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "out of memory");
 }
 
-/* ---- any function -------------------------------------------------------------------------------------------------- */
+/* ---- any function ---- */
 
 struct reduce_op {
     struct mr__function *reduce; /* borrowed from the context */
@@ -156,7 +158,7 @@ enum mr_status mr__reduce_fold_op(struct mr__function *reduce, const struct mr_s
     return reduce_new(reduce, pairs, &ret_op->op, err);
 }
 
-/* ---- built-ins: buffers of src/ops ----------------------------------------------------------------------------------- */
+/* ---- built-ins: buffers of src/ops ---- */
 
 struct merge_op {
     struct mr_agg_layout *layout;
@@ -248,7 +250,7 @@ enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec,
     return MR_OK;
 }
 
-/* ---- union ------------------------------------------------------------------------------------------------------------- */
+/* ---- union ---- */
 
 static enum mr_status union_run(void *op, struct mr_fold_call *call, struct mr_error *err)
 {

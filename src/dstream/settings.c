@@ -1,7 +1,8 @@
 /*
  * Settings of a context (mr_context_set): one table, by our names and Spark's (dstream.md 20).
  *
- * Each is checked when it is set, so that a mistake has its place; all are applied at start, the last one of a name winning.
+ * Each is checked when it is set, so that a mistake has its place; all are applied at start, the
+ * last one of a name winning.
  */
 #include "dstream/streams.h"
 

@@ -2,12 +2,13 @@
  * What operators keep in the kernel's state: rows of past batches, keys and values as bytes.
  *
  *     store of slices   key    batch time u64 big-endian, chunk u32 big-endian
- *                       value  row count varint, then the value form (row_codec) of each row's columns
+ *                       value  row count varint, then the value form (row_codec) of each row's
+ *                              columns
  *     store of values   key    row_codec key of the pair's key
  *                       value  value form of the pair's value
  *
- * Both are part of the on-disk formats.  The stores are versioned with the batches, so what an operator keeps is exactly once whatever
- * kills the process.  Thread: driver.
+ * Both are part of the on-disk formats. The stores are versioned with the batches, so what an
+ * operator keeps is exactly once whatever kills the process. Thread: driver.
  */
 #include "dstream/internal.h"
 
@@ -25,7 +26,7 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot keep a batch in state: out of memory");
 }
 
-/* ---- single values ---------------------------------------------------------------------------------------------------- */
+/* ---- single values ---- */
 
 void mr__value_put(struct mr_buf *out, const struct mr_column *column, int64_t row)
 {
@@ -99,7 +100,7 @@ enum mr_status mr__slices_open(struct mr_state *state, const char *name,
                       type_text(schema, 0, mr_schema_field_count(schema)), ret_store, err);
 }
 
-/* ---- slices ------------------------------------------------------------------------------------------------------------- */
+/* ---- slices ---- */
 
 static void make_key(int64_t time_us, uint32_t chunk, uint8_t key[SLICE_KEY_BYTES])
 {

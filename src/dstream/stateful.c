@@ -2,7 +2,7 @@
  * Building calls of streams that keep something between batches: windows and state per key.
  *
  *     window                              the batches of the last window_ms, again at each slide
- *     reduce_by_key_and_window            reduce_by_key -> window -> reduce_by_key                     (WIN-9)
+ *     reduce_by_key_and_window            reduce_by_key -> window -> reduce_by_key (WIN-9)
  *       with an inverse                   reduce_by_key -> one operator that adds and takes out        (INV-1 .. INV-4)
  *     update_state_by_key                 one operator
  *
@@ -67,7 +67,7 @@ struct mr_dstream *mr_window(struct mr_dstream *stream, int64_t window_ms, int64
     return window_of(stream, "window", MR__STREAM_WINDOW, window_ms, slide_ms);
 }
 
-/* ---- reduce_by_key_and_window ---------------------------------------------------------------------------------------- */
+/* ---- reduce_by_key_and_window ---- */
 
 static const char reduce_window[] = "reduce_by_key_and_window";
 
@@ -174,7 +174,7 @@ struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct 
     return result;
 }
 
-/* ---- update_state_by_key ------------------------------------------------------------------------------------------------ */
+/* ---- update_state_by_key ---- */
 
 struct mr_dstream *mr_update_state_by_key(struct mr_dstream *pairs, const char *name,
                                           struct mr_fn update)

@@ -1,9 +1,10 @@
 /*
- * Building calls: streams on streams.  Each checks what it is given, finds the type of its result, and compiles its function; the
- * first mistake sticks to the context and the call returns NULL, which all later calls ignore.
+ * Building calls: streams on streams. Each checks what it is given, finds the type of its result,
+ * and compiles its function; the first mistake sticks to the context and the call returns NULL,
+ * which all later calls ignore.
  *
- * The name of an operator is <operation>-<ordinal>, the ordinal counted per operation, so that adding a map does not rename a window;
- * mr_dstream_set_name gives a better one.
+ * The name of an operator is <operation>-<ordinal>, the ordinal counted per operation, so that
+ * adding a map does not rename a window; mr_dstream_set_name gives a better one.
  *
  * Thread: the building one.
  */
@@ -13,7 +14,7 @@
 
 #include <string.h>
 
-/* ---- streams in general -------------------------------------------------------------------------------------------- */
+/* ---- streams in general ---- */
 
 size_t mr__ordinal(const struct mr_context *ctx, const char *operation)
 {
@@ -153,7 +154,7 @@ void mr_dstream_set_name(struct mr_dstream *stream, const char *name)
     stream->named->name = copy;
 }
 
-/* ---- one function per element --------------------------------------------------------------------------------------- */
+/* ---- one function per element ---- */
 
 /* Hands a compiled function to the context and makes it the stream's. */
 static struct mr_dstream *with_function(struct mr_dstream *stream, struct mr__function *function)
@@ -213,7 +214,7 @@ struct mr_dstream *mr_filter(struct mr_dstream *stream, struct mr_fn fn)
     return build_map(stream, "filter", &fn, mr__compile_filter);
 }
 
-/* ---- union ------------------------------------------------------------------------------------------------------------ */
+/* ---- union ---- */
 
 static enum mr_status check_union(const struct mr_dstream *a, const struct mr_dstream *b,
                                   struct mr_error *err)
@@ -255,7 +256,7 @@ struct mr_dstream *mr_union(struct mr_dstream *a, struct mr_dstream *b)
     return stream;
 }
 
-/* ---- reducing ----------------------------------------------------------------------------------------------------------- */
+/* ---- reducing ---- */
 
 /* A pair stream, or the mistake sticks. */
 bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const char *operation)

@@ -1,7 +1,8 @@
 /*
  * What a program has built: the context, its streams and its outputs.  See internal.h.
  *
- * Ownership: everything here belongs to the context, which frees streams, functions and outputs with itself.
+ * Ownership: everything here belongs to the context, which frees streams, functions and outputs
+ * with itself.
  */
 #ifndef MR_DSTREAM_STREAMS_H
 #define MR_DSTREAM_STREAMS_H
@@ -102,14 +103,16 @@ struct mr_context {
     struct mr_error failure; /* of the run */
 };
 
-/* Remembers the first mistake. function_place: "file:line: operation", or just the operation. Returns false. */
+/* Remembers the first mistake. function_place: "file:line: operation", or just the operation.
+ * Returns false. */
 bool mr__context_blame(struct mr_context *ctx, const char *place, const struct mr_error *err);
 /* May streams and outputs still be added? Else the mistake sticks. */
 bool mr__context_is_open(struct mr_context *ctx, const char *operation);
 /* A file:line prefix for a function, or only the operation when the function has none. */
 void mr__place(const struct mr_fn *fn, const char *operation, char *text, size_t size);
 bool mr__context_keep(struct mr_context *ctx, struct mr__function *function); /* takes */
-/* A new stream on a context that is open; NULL when it is not. The name is <operation>-<ordinal>. */
+/* A new stream on a context that is open; NULL when it is not. The name is
+ * <operation>-<ordinal>. */
 struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind,
                                   const char *operation, struct mr_dstream *a,
                                   struct mr_dstream *b);
@@ -147,7 +150,8 @@ enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, st
 
 /* context.c, for main.c: asks the query to stop, does not wait. Any thread. */
 void mr__context_request_stop(struct mr_context *ctx, bool graceful);
-/* For tests: another environment; the config to change; the driver in the caller's thread instead of one of its own. */
+/* For tests: another environment; the config to change; the driver in the caller's thread instead
+ * of one of its own. */
 void mr__context_use(struct mr_context *ctx, struct mr_env *env);
 struct mr_query_config *mr__context_config(struct mr_context *ctx);
 enum mr_status mr__context_run_here(struct mr_context *ctx, struct mr_error *err);

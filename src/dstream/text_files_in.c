@@ -1,21 +1,24 @@
 /*
- * Text file streams: the lines of new files in directories, chosen by modification time (FILE-1 .. FILE-9).
+ * Text file streams: the lines of new files in directories, chosen by modification time (FILE-1 ..
+ * FILE-9).
  *
  *     a file is read by batch t when   max(start, t - remember) < mtime <= t,   and it was not read within `remember`
  *
- * start is the moment the stream was built; it travels in the offset, so a recovered program has the first one's.  The offset of a
- * batch lists its files, so the batch can run again without looking at the directory:
+ * start is the moment the stream was built; it travels in the offset, so a recovered program has
+ * the first one's. The offset of a batch lists its files, so the batch can run again without
+ * looking at the directory:
  *
  *     {"start":1767225600000,"time":1767225602000,"files":[{"p":"in/a.txt","s":120}]}
  *
- * What was read is kept in the source's store (path -> batch time) and forgotten after `remember`: a file whose mtime is older than
- * that is never read, so it need not be known.
+ * What was read is kept in the source's store (path -> batch time) and forgotten after `remember`:
+ * a file whose mtime is older than that is never read, so it need not be known.
  *
- * The path is a glob of directories; only their direct, plain files count, and not those whose names begin with '.' or '_'.  A file
- * must be complete when it appears: write it elsewhere and rename it in.  Of one that grows, the bytes that were there at planning
- * are read.
+ * The path is a glob of directories; only their direct, plain files count, and not those whose
+ * names begin with '.' or '_'. A file must be complete when it appears: write it elsewhere and
+ * rename it in. Of one that grows, the bytes that were there at planning are read.
  *
- * Thread: planning on the driver, reading on any worker; a reader has everything it needs of its own.
+ * Thread: planning on the driver, reading on any worker; a reader has everything it needs of its
+ * own.
  */
 #include "dstream/streams.h"
 
@@ -84,7 +87,7 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot read text files: out of memory");
 }
 
-/* ---- lists and offsets ------------------------------------------------------------------------------------------------ */
+/* ---- lists and offsets ---- */
 
 static void files_release(struct files *files)
 {
@@ -167,7 +170,7 @@ done:
     return status;
 }
 
-/* ---- listing ------------------------------------------------------------------------------------------------------------- */
+/* ---- listing ---- */
 
 /* Names of one directory. */
 struct names {
@@ -295,7 +298,7 @@ static int compare_files(const void *a, const void *b)
     return strcmp(((const struct file *)a)->path, ((const struct file *)b)->path);
 }
 
-/* ---- planning --------------------------------------------------------------------------------------------------------------- */
+/* ---- planning ---- */
 
 static enum mr_status files_plan(struct mr_source *source, const char *start,
                                  const struct mr_plan_limits *limits, char **ret_end,
@@ -417,7 +420,7 @@ static enum mr_status files_remember(struct mr_source *source, const char *start
     return status;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------------------ */
+/* ---- reading ---- */
 
 static void files_close(struct mr_reader *reader)
 {
@@ -560,7 +563,7 @@ static enum mr_status files_take_bad(struct mr_reader *reader, struct mr_batch *
     return mr_bad_records_take(reader->bad, ret_bad, ret_count, err);
 }
 
-/* ---- the connector ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the connector ---- */
 
 static void files_stop(struct mr_source *source)
 {

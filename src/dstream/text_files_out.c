@@ -1,13 +1,15 @@
 /*
  * mr_save_as_text_files: a directory per batch (OUT-3, OUT-4).
  *
- *     prefix-1700000001000.suffix/part-00000      elements, one a line; a part for each partition that has any
+ *     prefix-1700000001000.suffix/part-00000      elements, one a line; a part for each partition
+ *                                                 that has any
  *                                 part-00001
  *                                 _SUCCESS        last
  *
- * Stage makes the directory and its parts under temporary names; publish renames them, then makes _SUCCESS.  A crash leaves no
- * directory, one without _SUCCESS, or a whole one; the batch then runs again and puts files of the same names and bytes in their
- * place.  Parts that a batch of another run left there under the same time are removed, after its _SUCCESS.
+ * Stage makes the directory and its parts under temporary names; publish renames them, then makes
+ * _SUCCESS. A crash leaves no directory, one without _SUCCESS, or a whole one; the batch then runs
+ * again and puts files of the same names and bytes in their place. Parts that a batch of another
+ * run left there under the same time are removed, after its _SUCCESS.
  *
  * Thread: driver.
  */
@@ -228,7 +230,8 @@ static const struct mr_sink_ops files_ops = {
     .close = files_close,
 };
 
-/* Publishing a batch twice puts the same bytes under the same names: exactly-once without remembering anything. */
+/* Publishing a batch twice puts the same bytes under the same names: exactly-once without
+ * remembering anything. */
 static const struct mr_sink_connector files_connector = {
     .struct_size = sizeof(struct mr_sink_connector),
     .name = "text_files",

@@ -1,12 +1,13 @@
 /*
- * update_state_by_key as a fold: the state of every key lives in the kernel's state store under the operator's name.
+ * update_state_by_key as a fold: the state of every key lives in the kernel's state store under the
+ * operator's name.
  *
  *     batch's pairs --group by key--> (key, values) --\
  *                                                      merge by key bytes --> (key, values or none, state or none) --> new state
  *     store, in key order ---------> (key, state) ----/                          none: the key goes (UPD-4)
  *
- * Every key of either side is updated in every batch (UPD-3); all states are emitted, in key order.  Built-ins add the new values to the
- * state without calling anything for keys that have none.
+ * Every key of either side is updated in every batch (UPD-3); all states are emitted, in key order.
+ * Built-ins add the new values to the state without calling anything for keys that have none.
  *
  * Thread: driver.
  */
@@ -31,7 +32,8 @@ struct update_op {
     struct mr_store *store;
 };
 
-/* What will be written to the store when all keys are through: it must not change while it is scanned. */
+/* What will be written to the store when all keys are through: it must not change while it is
+ * scanned. */
 struct changes {
     struct mr_buf bytes; /* key block, removed u8, value block */
     size_t count;
@@ -78,7 +80,7 @@ static enum mr_status update_open(void *pointer, struct mr_state *state, struct 
     return mr__values_open(state, op->name, "update", op->output, &op->store, err);
 }
 
-/* ---- new states of one chunk ---------------------------------------------------------------------------------------- */
+/* ---- new states of one chunk ---- */
 
 static enum mr_status states_of_sql(struct chunk *chunk, struct mr_batch *rows,
                                     struct mr_batch **ret_states, struct mr_error *err)
@@ -187,7 +189,7 @@ done:
     return status;
 }
 
-/* ---- from new states to output and store -------------------------------------------------------------------------------- */
+/* ---- from new states to output and store ---- */
 
 /* Remembers one change; the key's bytes are taken from the chunk. */
 static void note_change(struct chunk *chunk, const char *key, size_t key_bytes,
@@ -275,7 +277,7 @@ done:
     return status;
 }
 
-/* ---- collecting keys -------------------------------------------------------------------------------------------------------- */
+/* ---- collecting keys ---- */
 
 /* The list of a key's values; C functions get theirs from the grouping and need no list. */
 static enum mr_status add_values(struct chunk *chunk, uint32_t group, struct mr_error *err)

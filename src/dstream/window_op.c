@@ -1,12 +1,14 @@
 /*
- * Windows as a fold: keeps the batches that a coming firing still covers, and emits them oldest first when it fires.
+ * Windows as a fold: keeps the batches that a coming firing still covers, and emits them oldest
+ * first when it fires.
  *
  *     batch times   1  2  3  4  5  6      window 4, slide 2: fires at 2, 4, 6
  *     at 4          [--------]            emits (0, 4], then forgets up to 2 = next firing - window
  *     at 6                [--------]
  *
- * WIN-2: a firing at t covers (t - window, t]; the first windows are shorter.  With a slide longer than the window there are gaps
- * whose batches are never kept.  The content lives in the state under the operator's name.
+ * WIN-2: a firing at t covers (t - window, t]; the first windows are shorter. With a slide longer
+ * than the window there are gaps whose batches are never kept. The content lives in the state under
+ * the operator's name.
  *
  * Thread: driver.
  */

@@ -1,9 +1,9 @@
 /*
  * Instances of DuckDB: open, close, plain statements, syntax trees.
  *
- * An instance is an in-memory database with one connection and threads=1, without extensions from outside: what the library
- * itself brings (core functions, JSON, Parquet, ICU) is all there is, so results do not depend on the machine.  It never
- * writes to disk (no temporary directory).
+ * An instance is an in-memory database with one connection and threads=1, without extensions from
+ * outside: what the library itself brings (core functions, JSON, Parquet, ICU) is all there is, so
+ * results do not depend on the machine. It never writes to disk (no temporary directory).
  *
  * Thread: an instance belongs to one thread at a time.
  */
@@ -102,7 +102,7 @@ enum mr_status mr_duck_version(const char **ret_version, struct mr_error *err)
     return MR_OK;
 }
 
-/* Plain statements ------------------------------------------------------------------------------------------------- */
+/* ---- Plain statements ---- */
 
 static enum mr_status describe_result(const struct mr_duck_api *api, duckdb_result *result,
                                       struct mr_arena *arena, struct mr_duck_reader **ret_readers,
@@ -164,7 +164,7 @@ done:
     return status;
 }
 
-/* Syntax trees ----------------------------------------------------------------------------------------------------- */
+/* ---- Syntax trees ---- */
 
 static enum mr_status keep_text(void *arg, const struct mr_batch *batch, struct mr_error *err)
 {
@@ -209,7 +209,8 @@ static enum mr_status call_on_text(struct mr_duck *duck, const char *function, c
     return status;
 }
 
-/* The answer of json_serialize_sql for a text that does not parse: {"error":true, "error_message":..., "position":"13"}. */
+/* The answer of json_serialize_sql for a text that does not parse: {"error":true,
+ * "error_message":..., "position":"13"}. */
 static enum mr_status check_parsed(const char *json, const char *sql, struct mr_error *err)
 {
     struct mr_arena arena = MR_ARENA_INIT;

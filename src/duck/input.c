@@ -1,13 +1,14 @@
 /*
- * Batches as a table of DuckDB: the table function mr_scan(k) reads input k of the statement that is prepared or run, and a
- * replacement scan makes the input's name mean it.  DuckDB calls everything here while mr_duck_prepare or mr_duck_run is
- * on the stack.
+ * Batches as a table of DuckDB: the table function mr_scan(k) reads input k of the statement that
+ * is prepared or run, and a replacement scan makes the input's name mean it. DuckDB calls
+ * everything here while mr_duck_prepare or mr_duck_run is on the stack.
  *
  *     name --find_input--> mr_scan(k) --bind--> columns --init--> projection --fill, 2048 rows a call--> vectors
  *
- * Nothing is copied that need not be: fixed widths are one memcpy, texts longer than 12 bytes stay in the batch's buffer and
- * only their pointer goes over (the batches outlive the run; DuckDB copies what it keeps).  No catalog entry is ever made, so
- * a prepared statement never has to be bound again.
+ * Nothing is copied that need not be: fixed widths are one memcpy, texts longer than 12 bytes stay
+ * in the batch's buffer and only their pointer goes over (the batches outlive the run; DuckDB
+ * copies what it keeps). No catalog entry is ever made, so a prepared statement never has to be
+ * bound again.
  *
  * Thread: the instance's (threads=1).
  */
@@ -134,7 +135,8 @@ static bool fill_lists(const struct mr_duck_api *api, duckdb_vector vector,
     return fill(api, api->duckdb_list_vector_get_child(vector), &column->children[0], first, total);
 }
 
-/* DuckDB reads a field without looking at the struct's own validity: below a null everything must be null. */
+/* DuckDB reads a field without looking at the struct's own validity: below a null everything must
+ * be null. */
 static void spread_nulls(const struct mr_duck_api *api, duckdb_vector child,
                          const struct mr_type *type, const struct mr_column *column, int64_t from,
                          int64_t count)
@@ -198,7 +200,7 @@ static bool fill(const struct mr_duck_api *api, duckdb_vector vector,
     }
 }
 
-/* Callbacks of DuckDB ---------------------------------------------------------------------------------------------- */
+/* ---- Callbacks of DuckDB ---- */
 
 static void scan_bind(duckdb_bind_info info)
 {

@@ -29,7 +29,8 @@ struct mr_arena;
 struct mr_duck_text;
 struct mr_duck_reader;
 
-/* One named input: what the table function scans. Stays where it is as long as the statement lives. */
+/* One named input: what the table function scans. Stays where it is as long as the statement
+ * lives. */
 struct mr_duck_slot {
     const struct mr_duck_api *api;
     char *name;
@@ -65,9 +66,11 @@ void mr_duck__text_release(struct mr_duck_text *text);
 
 /* types.c */
 duckdb_logical_type mr_duck__type_to(const struct mr_duck_api *api, const struct mr_type *type);
-/* A column without AS is named after its whole expression: cut to what a schema allows. NULL without memory. */
+/* A column without AS is named after its whole expression: cut to what a schema allows. NULL
+ * without memory. */
 const char *mr_duck__column_name(struct mr_arena *arena, const char *name);
-/* Type of a result column as one of ours; nested fields live in arena. MR_SQL_ERROR names the column and a cast. */
+/* Type of a result column as one of ours; nested fields live in arena. MR_SQL_ERROR names the
+ * column and a cast. */
 enum mr_status mr_duck__type_from(const struct mr_duck_api *api, duckdb_logical_type type,
                                   const char *column, struct mr_arena *arena,
                                   struct mr_type *ret_type, struct mr_error *err);
@@ -106,8 +109,9 @@ enum mr_status mr_duck__run_over(struct mr_duck *duck, const char *sql,
                                  size_t batch_count, struct mr_error *err);
 
 /*
- * Turns DuckDB's error (JSON, errors_as_json is on) into ours. sql and text may be NULL. Errors of evaluation become
- * MR_BAD_DATA, errors of files MR_IO, of memory MR_NOMEM, all others MR_SQL_ERROR with their place.
+ * Turns DuckDB's error (JSON, errors_as_json is on) into ours. sql and text may be NULL. Errors of
+ * evaluation become MR_BAD_DATA, errors of files MR_IO, of memory MR_NOMEM, all others MR_SQL_ERROR
+ * with their place.
  */
 enum mr_status mr_duck__fail(struct mr_error *err, const char *message,
                              const struct mr_duck_text *text, const char *sql);

@@ -1,8 +1,10 @@
 /*
- * The lexer behind lex.h: called by the pass over time functions (rewrite.c) and by the statement parser of src/sql.
+ * The lexer behind lex.h: called by the pass over time functions (rewrite.c) and by the statement
+ * parser of src/sql.
  *
- * It knows the parts of DuckDB's lexical rules that decide where a token ends: '' and "" doubling, E'' escapes, dollar
- * quotes, nested block comments, line comments.  Everything else is a word, a number or a one-character symbol.
+ * It knows the parts of DuckDB's lexical rules that decide where a token ends: '' and "" doubling,
+ * E'' escapes, dollar quotes, nested block comments, line comments. Everything else is a word, a
+ * number or a one-character symbol.
  *
  * Thread: any.
  */
@@ -105,7 +107,8 @@ static enum mr_status skip_blanks(struct mr_lexer *lexer, struct mr_error *err)
     }
 }
 
-/* Goes behind the closing quote; a doubled quote stays inside, and so does \' when escapes are on. */
+/* Goes behind the closing quote; a doubled quote stays inside, and so does \' when escapes are
+ * on. */
 static enum mr_status skip_quoted(struct mr_lexer *lexer, char quote, bool escapes,
                                   struct mr_error *err)
 {

@@ -1,5 +1,6 @@
 /*
- * Tokens of DuckDB's SQL dialect with their places: for passes over the text before DuckDB's own parser sees it.
+ * Tokens of DuckDB's SQL dialect with their places: for passes over the text before DuckDB's own
+ * parser sees it.
  *
  * Thread: any; the text is borrowed and must outlive the lexer.
  */
@@ -31,7 +32,8 @@ struct mr_lexer {
 };
 
 struct mr_lexer mr_lexer_of(const char *text, size_t size);
-/* Next token, comments and blanks skipped. MR_SQL_ERROR with line and column for an unfinished string or comment. */
+/* Next token, comments and blanks skipped. MR_SQL_ERROR with line and column for an unfinished
+ * string or comment. */
 enum mr_status mr_lexer_next(struct mr_lexer *lexer, struct mr_token *ret_token,
                              struct mr_error *err);
 

@@ -1,9 +1,10 @@
 /*
  * Loading libduckdb.so: called by mr_duck_open and mr_duck_version.
  *
- * Tried in this order: $MILLRACE_DUCKDB (then nothing else), the library the build found, the folder an installed millrace
- * keeps its libraries in, the system's search path.  The library stays loaded until the process ends: it owns
- * threads and thread-local data that cannot be taken away safely.
+ * Tried in this order: $MILLRACE_DUCKDB (then nothing else), the library the build found, the
+ * folder an installed millrace keeps its libraries in, the system's search path. The library stays
+ * loaded until the process ends: it owns threads and thread-local data that cannot be taken away
+ * safely.
  *
  * Thread: any; one lock.
  */
@@ -63,7 +64,8 @@ static enum mr_status load_symbols(void *handle, struct mr_duck_api *ret_api, st
     struct mr_duck_api api = {0};
     void *found;
 
-    /* POSIX lets a data pointer from dlsym be used as a function; C does not know the cast, so it is copied. */
+    /* POSIX lets a data pointer from dlsym be used as a function; C does not know the cast, so it
+     * is copied. */
 #define X(name)                                                                                    \
     found = dlsym(handle, #name);                                                                  \
     if (found == NULL)                                                                             \

@@ -1,8 +1,9 @@
 /*
- * The functions of DuckDB's C API that src/duck calls, found with dlopen when the first instance is opened.
+ * The functions of DuckDB's C API that src/duck calls, found with dlopen when the first instance is
+ * opened.
  *
- * Only types come from duckdb.h; nothing is linked, so a program that runs no SQL never loads the library.
- * Thread: any; the table is written once, under a lock, and never changes again.
+ * Only types come from duckdb.h; nothing is linked, so a program that runs no SQL never loads the
+ * library. Thread: any; the table is written once, under a lock, and never changes again.
  */
 #ifndef MR_DUCK_LIB_H
 #define MR_DUCK_LIB_H

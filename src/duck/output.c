@@ -1,5 +1,6 @@
 /*
- * Chunks of results (at most 2048 rows, columns as flat vectors) into column builders.  Called by stmt.c for each chunk.
+ * Chunks of results (at most 2048 rows, columns as flat vectors) into column builders. Called by
+ * stmt.c for each chunk.
  *
  *     same layout on both sides      one bulk append          integers, floats, dates, timestamps, wide decimals
  *     text, binary                   sizes first, then bytes

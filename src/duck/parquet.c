@@ -1,14 +1,17 @@
 /*
- * Parquet as a whole-file format: read_parquet and COPY ... TO behind struct mr_format.  Called by the file source and sink.
+ * Parquet as a whole-file format: read_parquet and COPY ... TO behind struct mr_format. Called by
+ * the file source and sink.
  *
- *     reader   SELECT the wanted columns, cast to the declared types, in file order; batches of about a megabyte
- *     writer   keeps the batches it is given (shared, not copied) and writes the file in one COPY at close
+ *     reader   SELECT the wanted columns, cast to the declared types, in file order; batches of
+ *              about a megabyte
+ *     writer   keeps the batches it is given (shared, not copied) and writes the file in one COPY
+ *              at close
  *
- * The same rows give the same bytes: one thread, fixed row group size and compression, no temporary file, and the only text of
- * the library in the file is its version.
+ * The same rows give the same bytes: one thread, fixed row group size and compression, no temporary
+ * file, and the only text of the library in the file is its version.
  *
- * Readers and writers are opened on any worker; each borrows an instance from a small pool, which opens one more when it is
- * empty (8 ms) and keeps at most POOL_MAX for the next.
+ * Readers and writers are opened on any worker; each borrows an instance from a small pool, which
+ * opens one more when it is empty (8 ms) and keeps at most POOL_MAX for the next.
  *
  * Thread: one reader or writer belongs to one thread at a time; the pool has a lock.
  */
@@ -23,7 +26,7 @@
 
 enum { POOL_MAX = 8, COPY_BYTES_MAX = 1 << 30 };
 
-/* The pool --------------------------------------------------------------------------------------------------------- */
+/* ---- The pool ---- */
 
 static struct mr_mutex pool_lock = {PTHREAD_MUTEX_INITIALIZER};
 static struct mr_duck *pool[POOL_MAX]; /* under pool_lock */
@@ -54,7 +57,7 @@ static void pool_give(struct mr_duck *duck)
     mr_duck_close(duck);
 }
 
-/* Statements ------------------------------------------------------------------------------------------------------- */
+/* ---- Statements ---- */
 
 /* 'path'; for the reader the characters of a pattern mean themselves. */
 static void add_path(struct mr_buf *sql, const char *path, bool pattern)
@@ -114,7 +117,8 @@ static enum mr_status out_of_memory(const char *path, struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot use parquet file '%s': out of memory", path);
 }
 
-/* What is wrong with a file is bad data, whatever DuckDB calls it; a file that is not there is not. */
+/* What is wrong with a file is bad data, whatever DuckDB calls it; a file that is not there is
+ * not. */
 static enum mr_status fail_file(const char *path, enum mr_status status, struct mr_error *err)
 {
     if (err == NULL)
@@ -127,7 +131,7 @@ static enum mr_status fail_file(const char *path, enum mr_status status, struct 
     return mr_error_prefix(err, "cannot read parquet file '%s'", path);
 }
 
-/* Reading ---------------------------------------------------------------------------------------------------------- */
+/* ---- Reading ---- */
 
 struct reader {
     struct mr_duck *duck;
@@ -232,7 +236,7 @@ static enum mr_status schema_of(const char *path, struct mr_schema **ret_schema,
     return MR_OK;
 }
 
-/* Writing ---------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 struct writer {
     char *path;

@@ -5,7 +5,8 @@
  *                         today(), current_date and the times of day are taken from it; age(x) gets its second argument
  *   not repeatable        random(), uuid(), nextval(), ... are refused: a batch that runs twice must give the same rows
  *
- * Each replacement is remembered, so that a position in the new text leads back to the user's (mr_edits_old_position).
+ * Each replacement is remembered, so that a position in the new text leads back to the user's
+ * (mr_edits_old_position).
  *
  * Thread: any.
  */
@@ -116,7 +117,8 @@ static enum mr_status refuse_function(const struct pass *pass, struct mr_error *
     return MR_OK;
 }
 
-/* age(x) means the age at current_date: true when the call whose '(' is at hand has one argument. */
+/* age(x) means the age at current_date: true when the call whose '(' is at hand has one
+ * argument. */
 static enum mr_status has_one_argument(const struct pass *pass, bool *ret_one, struct mr_error *err)
 {
     struct mr_lexer lexer = pass->lexer;

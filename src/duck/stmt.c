@@ -1,11 +1,14 @@
 /*
  * Prepared statements over named inputs: prepare, describe, run.
  *
- *     prepare   rewrite (time, what cannot repeat) -> DuckDB binds names and types -> our schema and readers
- *     run       inputs' batches set -> batch time bound -> execute, streaming -> chunks -> batches of about a megabyte
+ *     prepare   rewrite (time, what cannot repeat) -> DuckDB binds names and types -> our schema
+ *               and readers
+ *     run       inputs' batches set -> batch time bound -> execute, streaming -> chunks -> batches
+ *               of about a megabyte
  *
- * A statement is bound once: nothing in the catalog changes afterwards, so a run over a small batch costs what DuckDB needs to
- * start a plan and no more.  Streaming keeps one chunk in memory instead of the whole result.
+ * A statement is bound once: nothing in the catalog changes afterwards, so a run over a small batch
+ * costs what DuckDB needs to start a plan and no more. Streaming keeps one chunk in memory instead
+ * of the whole result.
  *
  * Thread: the instance's.
  */
@@ -18,7 +21,7 @@
 
 #include <string.h>
 
-/* Errors ----------------------------------------------------------------------------------------------------------- */
+/* ---- Errors ---- */
 
 /* DuckDB's kinds of errors that are not mistakes in the text. */
 static const struct error_kind {
@@ -99,7 +102,7 @@ enum mr_status mr_duck__fail(struct mr_error *err, const char *message,
     return status;
 }
 
-/* Prepare ---------------------------------------------------------------------------------------------------------- */
+/* ---- Prepare ---- */
 
 static enum mr_status no_memory(struct mr_error *err)
 {
@@ -260,7 +263,7 @@ const struct mr_schema *mr_duck_stmt_schema(const struct mr_duck_stmt *stmt)
     return stmt->schema;
 }
 
-/* Run -------------------------------------------------------------------------------------------------------------- */
+/* ---- Run ---- */
 
 static enum mr_status flush(struct mr_batch_builder *builder, mr_duck_emit_fn emit, void *arg,
                             struct mr_error *err)

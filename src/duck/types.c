@@ -1,5 +1,6 @@
 /*
- * Types of columns, ours to DuckDB's and back.  Called when inputs are bound and results are described.
+ * Types of columns, ours to DuckDB's and back. Called when inputs are bound and results are
+ * described.
  *
  *     HUGEINT -> DECIMAL(38,0)     TIMESTAMP WITH TIME ZONE, TIMESTAMP_S, TIMESTAMP_MS -> TIMESTAMP
  *     everything else that both know -> itself;  the rest is refused with the cast that helps

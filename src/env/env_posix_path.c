@@ -213,8 +213,8 @@ static bool still_there(int fd, const char *path)
 }
 
 /*
- * Says who we are, for those who are refused. Not worth an error: the lock is the kernel's, the text is
- * only for people.
+ * Says who we are, for those who are refused. Not worth an error: the lock is the kernel's, the
+ * text is only for people.
  */
 static void sign(int fd)
 {

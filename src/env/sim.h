@@ -54,12 +54,13 @@ void mr_sim_advance_ns(struct mr_sim *sim, int64_t duration_ns);
 
 /*
  * Faults. Every call that can fail is counted: mr_sim_call_count. The nth from now (1 = next) fails
- * with os_errno, and all later ones too when forever; 0 = off. ENOSPC and EDQUOT only hit calls that
- * need space (the count goes on until one does). A failing write has written a prefix.
+ * with os_errno, and all later ones too when forever; 0 = off. ENOSPC and EDQUOT only hit calls
+ * that need space (the count goes on until one does). A failing write has written a prefix.
  */
 void mr_sim_fail_at(struct mr_sim *sim, uint64_t nth, int os_errno, bool forever);
 uint64_t mr_sim_call_count(const struct mr_sim *sim);
-/* The nth sync or sync_dir from now (1 = next) says it worked and does nothing: for testing tests. */
+/* The nth sync or sync_dir from now (1 = next) says it worked and does nothing: for testing
+ * tests. */
 void mr_sim_ignore_sync(struct mr_sim *sim, uint64_t nth);
 uint64_t mr_sim_sync_count(const struct mr_sim *sim);
 

@@ -25,8 +25,8 @@ struct sim_node {
     uint64_t refs;
     enum mr_file_kind kind;
     int64_t mtime_ns;
-    uint64_t size_bytes;       /* files */
-    struct sim_page **pages;   /* files; NULL page = zeros */
+    uint64_t size_bytes;     /* files */
+    struct sim_page **pages; /* files; NULL page = zeros */
     size_t page_count;
     struct sim_entry *entries; /* directories, by name */
     size_t entry_count;
@@ -91,7 +91,8 @@ bool sim_op_waits(const struct sim_op *op);
 /* True when `sync` (SYNC or SYNC_DIR) makes op durable. */
 bool sim_op_is_synced_by(const struct sim_op *op, const struct sim_op *sync);
 
-/* Changes the image as the operation, or what a crash made of it, does. choice picks torn lengths. */
+/* Changes the image as the operation, or what a crash made of it, does. choice picks torn
+ * lengths. */
 void sim_op_apply(const struct sim_op *op, enum sim_fate fate, uint64_t choice,
                   struct sim_image *image);
 

@@ -1,6 +1,6 @@
 /*
- * Threads, locks and events: thin wrappers over pthread so that the rest of the code never includes it.
- * Threads block every signal, so that only the main thread gets them.
+ * Threads, locks and events: thin wrappers over pthread so that the rest of the code never includes
+ * it. Threads block every signal, so that only the main thread gets them.
  */
 #ifndef MR_ENV_THREAD_H
 #define MR_ENV_THREAD_H
@@ -17,8 +17,8 @@ struct mr_cond {
     pthread_cond_t handle; /* monotonic clock */
 };
 
-enum mr_status mr_thread_start(const char *name, void (*main)(void *arg), void *arg, struct mr_thread **ret_thread,
-                               struct mr_error *err);
+enum mr_status mr_thread_start(const char *name, void (*main)(void *arg), void *arg,
+                               struct mr_thread **ret_thread, struct mr_error *err);
 void mr_thread_join(struct mr_thread *thread); /* NULL allowed; frees */
 
 void mr_mutex_init(struct mr_mutex *mutex);

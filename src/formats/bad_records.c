@@ -1,6 +1,7 @@
 /*
- * The collector of records that could not be decoded (include/millrace/ext/bad_records.h).  Used by the readers of the file and
- * Kafka sources; the batch it makes goes to the table named in on_error = 'into TABLE'.
+ * The collector of records that could not be decoded (include/millrace/ext/bad_records.h). Used by
+ * the readers of the file and Kafka sources; the batch it makes goes to the table named in on_error
+ * = 'into TABLE'.
  *
  * Thread: one at a time.
  */

@@ -1,11 +1,13 @@
 /*
- * The registries of source and sink connectors: two tables of pointers, filled by mr_plugins_register and by programs that
- * bring connectors of their own, read by the front ends and by the command's `options`.
+ * The registries of source and sink connectors: two tables of pointers, filled by
+ * mr_plugins_register and by programs that bring connectors of their own, read by the front ends
+ * and by the command's `options`.
  *
- * Order is the order of registration.  Registering the same connector twice does nothing, so several front ends in one
- * process may each register everything.
+ * Order is the order of registration. Registering the same connector twice does nothing, so several
+ * front ends in one process may each register everything.
  *
- * Thread: registration happens before queries are built, one thread at a time; afterwards read-only.
+ * Thread: registration happens before queries are built, one thread at a time; afterwards
+ * read-only.
  */
 #include "base/check.h"
 #include "base/text.h"

@@ -1,11 +1,12 @@
 /*
  * The format csv: options, where to cut, rows as CSV.  Reading is in csv_decode.c.
  *
- * A cut is a newline outside quotes.  Outside or inside is told by counting: data begins at a record, a quote flips, an escape
- * jumps over what follows it; a doubled quote flips twice and so changes nothing.
+ * A cut is a newline outside quotes. Outside or inside is told by counting: data begins at a
+ * record, a quote flips, an escape jumps over what follows it; a doubled quote flips twice and so
+ * changes nothing.
  *
- * Written rows quote a field only when they must: a delimiter, quote or line end inside, or text that would read as null.
- * Times are SQL text ("2026-11-21 10:00:00"), nulls are null_value.
+ * Written rows quote a field only when they must: a delimiter, quote or line end inside, or text
+ * that would read as null. Times are SQL text ("2026-11-21 10:00:00"), nulls are null_value.
  *
  * Called by sources and sinks of bytes through struct mr_format.  Threads: any.
  */
@@ -17,7 +18,7 @@
 
 enum { WRITE_BYTES = 256 << 10 };
 
-/* ---- options --------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 /* One byte; "\t" may be written as backslash and t. empty: what no text means. */
 static enum mr_status one_byte(const char *name, const char *text, bool may_be_empty,
@@ -83,7 +84,7 @@ static enum mr_status check(const struct mr_schema *declared, const struct mr_op
     return mr__csv_dialect(options, &dialect, err);
 }
 
-/* ---- where to cut ---------------------------------------------------------------------------- */
+/* ---- where to cut ---- */
 
 static size_t cut(const struct mr_options *options, struct mr_slice data)
 {
@@ -105,7 +106,7 @@ static size_t cut(const struct mr_options *options, struct mr_slice data)
     return last;
 }
 
-/* ---- encoding -------------------------------------------------------------------------------- */
+/* ---- encoding ---- */
 
 struct encoder {
     struct mr__csv_dialect dialect;
@@ -224,7 +225,7 @@ done:
     return status;
 }
 
-/* ---- descriptor ------------------------------------------------------------------------------ */
+/* ---- descriptor ---- */
 
 static const struct mr_option options_table[] = {
     MR__OPTION_MAX_LINE_BYTES,

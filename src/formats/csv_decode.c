@@ -1,16 +1,20 @@
 /*
  * Decodes CSV (RFC 4180): records of fields into columns.
  *
- *     record   fields with a delimiter between, up to '\n' (a '\r' before it is dropped) or the end of the data
- *     field    bytes without delimiter, quote and newline; or quoted, with newlines and escaped quotes inside
+ *     record   fields with a delimiter between, up to '\n' (a '\r' before it is dropped) or the end
+ *              of the data
+ *     field    bytes without delimiter, quote and newline; or quoted, with newlines and escaped
+ *              quotes inside
  *
- * A field that is null_value as it stands (not quoted) is null.  Blanks belong to text and are cut from all other types.
- * Fields go to columns by the order in which the table declares them, or by the names in the header of the file.  Lines with
- * nothing in them are no records, unless the table has one column.
+ * A field that is null_value as it stands (not quoted) is null. Blanks belong to text and are cut
+ * from all other types. Fields go to columns by the order in which the table declares them, or by
+ * the names in the header of the file. Lines with nothing in them are no records, unless the table
+ * has one column.
  *
- * A record is bad when it has another number of fields, a quote in the middle of a field, bytes behind a closing quote, a quote
- * without end, a value that is none of its type, bytes that are not UTF-8, or more than max_line_bytes.  Decoding goes on behind
- * the first newline after the place that was found bad; after a quote without end, behind the line where the record begins.
+ * A record is bad when it has another number of fields, a quote in the middle of a field, bytes
+ * behind a closing quote, a quote without end, a value that is none of its type, bytes that are not
+ * UTF-8, or more than max_line_bytes. Decoding goes on behind the first newline after the place
+ * that was found bad; after a quote without end, behind the line where the record begins.
  *
  * Called through csv.c.  Threads: a decoder belongs to one.
  */
@@ -62,7 +66,7 @@ struct run {
     struct mr_error why;
 };
 
-/* ---- decoder --------------------------------------------------------------------------------- */
+/* ---- decoder ---- */
 
 void mr__csv_decoder_free(struct mr_decoder *decoder)
 {
@@ -127,7 +131,7 @@ done:
     return status;
 }
 
-/* ---- fields ---------------------------------------------------------------------------------- */
+/* ---- fields ---- */
 
 static enum mr_status wrong(struct run *run, const char *what)
 {
@@ -237,7 +241,7 @@ static bool more_fields(struct run *run)
     return false;
 }
 
-/* ---- header ---------------------------------------------------------------------------------- */
+/* ---- header ---- */
 
 static enum mr_status add_target(struct mr_decoder *decoder, int32_t target, struct mr_error *err)
 {
@@ -289,7 +293,7 @@ static enum mr_status read_header(struct run *run, struct mr_error *err)
     return MR_OK;
 }
 
-/* ---- records --------------------------------------------------------------------------------- */
+/* ---- records ---- */
 
 static bool is_null(const struct mr_decoder *decoder, const struct field *field)
 {

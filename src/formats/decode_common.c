@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- options --------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 bool mr__option_bool(const struct mr_options *options, const char *name, bool standard)
 {
@@ -44,7 +44,7 @@ enum mr__timestamp_form mr__timestamp_form(const struct mr_options *options)
     return strcmp(form, "epoch_us") == 0 ? MR__TIME_EPOCH_US : MR__TIME_ISO;
 }
 
-/* ---- bad records ----------------------------------------------------------------------------- */
+/* ---- bad records ---- */
 
 enum mr_status mr__bad_record(const struct mr__bad_context *context, uint64_t record_index,
                               uint64_t byte_index, struct mr_slice raw, const char *reason,
@@ -80,7 +80,7 @@ enum mr_status mr__not_a(const struct mr_type *type, const char *text, size_t si
     return MR_FAIL(err, MR_BAD_DATA, "'%s' is not a %s", shown, name);
 }
 
-/* ---- text to value --------------------------------------------------------------------------- */
+/* ---- text to value ---- */
 
 static bool one_of(const char *text, size_t size_bytes, const char *const *words, size_t count)
 {

@@ -39,8 +39,9 @@ struct mr__bad_context {
 };
 
 /*
- * A record that cannot be decoded: record_index and byte_index count from the start of the call's data. By policy reports it
- * (MR_OK: go on) or fails with MR_BAD_DATA that names the place and the remedy.
+ * A record that cannot be decoded: record_index and byte_index count from the start of the call's
+ * data. By policy reports it (MR_OK: go on) or fails with MR_BAD_DATA that names the place and the
+ * remedy.
  */
 enum mr_status mr__bad_record(const struct mr__bad_context *context, uint64_t record_index,
                               uint64_t byte_index, struct mr_slice raw, const char *reason,
@@ -58,8 +59,9 @@ enum mr__timestamp_form { MR__TIME_ISO, MR__TIME_EPOCH_S, MR__TIME_EPOCH_MS, MR_
 enum mr__timestamp_form mr__timestamp_form(const struct mr_options *options);
 
 /*
- * Appends one value written as SQL text: "12", "1.50", "true", "2026-11-21 10:00:00". Blanks around it are cut except for
- * TEXT and BINARY. MR_BAD_DATA ("'12x' is not a BIGINT") leaves the column as it was. Not for LIST and STRUCT.
+ * Appends one value written as SQL text: "12", "1.50", "true", "2026-11-21 10:00:00". Blanks around
+ * it are cut except for TEXT and BINARY. MR_BAD_DATA ("'12x' is not a BIGINT") leaves the column as
+ * it was. Not for LIST and STRUCT.
  */
 enum mr_status mr__value_from_text(struct mr_column_builder *column, const char *text,
                                    size_t size_bytes, enum mr__timestamp_form form,

@@ -5,9 +5,9 @@
  *               the last lines of the data are             bitmap of what can end a           json_line.c, json_value.c
  *               copied, to have the slack                  string; UTF-8 checked
  *
- * A record is bad when json_line.c says so, when it is not valid UTF-8 (wherever in the line), or longer than max_line_bytes.
- * Lines of blanks are no records.  A byte order mark at the start of a file is skipped.  After a bad record the columns are cut
- * back to the rows before it.
+ * A record is bad when json_line.c says so, when it is not valid UTF-8 (wherever in the line), or
+ * longer than max_line_bytes. Lines of blanks are no records. A byte order mark at the start of a
+ * file is skipped. After a bad record the columns are cut back to the rows before it.
  *
  * Called by sources and sinks of bytes through struct mr_format; encoding is in json_encode.c.
  * Threads: a decoder belongs to one.
@@ -47,7 +47,7 @@ struct run {
     uint64_t byte_index; /* of the region at hand */
 };
 
-/* ---- decoder --------------------------------------------------------------------------------- */
+/* ---- decoder ---- */
 
 static void decoder_free(struct mr_decoder *decoder)
 {
@@ -115,7 +115,7 @@ void mr__json_set_predict(struct mr_decoder *decoder, bool predict)
     memset(decoder->json.steps, 0, sizeof decoder->json.steps);
 }
 
-/* ---- bad lines ------------------------------------------------------------------------------- */
+/* ---- bad lines ---- */
 
 static enum mr_status bad_line(struct run *run, const char *region, const char *line,
                                size_t line_bytes, const char *reason, struct mr_error *err)
@@ -146,7 +146,7 @@ static bool is_refused(const struct run *run, const char *line, size_t line_byte
     return false;
 }
 
-/* ---- lines, pieces, regions ------------------------------------------------------------------ */
+/* ---- lines, pieces, regions ---- */
 
 /* A line that the parser refused, or that must be looked at before: *ret_next behind it. */
 static enum mr_status careful_line(struct run *run, const char *region, const char *line,
@@ -173,7 +173,8 @@ static enum mr_status careful_line(struct run *run, const char *region, const ch
     return json->err.status;
 }
 
-/* Brings the bytes that lie one piece ahead of the line near, so that the scan of the next piece need not wait for memory. */
+/* Brings the bytes that lie one piece ahead of the line near, so that the scan of the next piece
+ * need not wait for memory. */
 static inline void prefetch(const char *line, const char *end)
 {
     for (uintptr_t at = (uintptr_t)line; at < (uintptr_t)end; at += 64)
@@ -280,7 +281,7 @@ static enum mr_status decode_regions(struct run *run, struct mr_slice data, stru
     return decode_tail(run, data.data + main_bytes, data.size_bytes - main_bytes, err);
 }
 
-/* ---- one call -------------------------------------------------------------------------------- */
+/* ---- one call ---- */
 
 static bool has_text(const struct mr_column_builder *column)
 {
@@ -300,7 +301,8 @@ static enum mr_status reserve_as_before(struct mr_decoder *decoder, uint32_t ind
                                      (size_t)MR_MIN(bytes, (double)TEXT_BYTES_MAX), err);
 }
 
-/* Takes the columns of the builder, with as much room as the last call would say for so many bytes. */
+/* Takes the columns of the builder, with as much room as the last call would say for so many
+ * bytes. */
 static enum mr_status begin(struct mr_decoder *decoder, struct mr_batch_builder *builder,
                             size_t size_bytes, struct mr_error *err)
 {

@@ -3,9 +3,10 @@
  *
  *     {"b":true,"n":12,"m":1.50,"d":0.1,"t":"text","day":"2026-11-21","ts":"2026-11-21T10:00:00.123Z","l":[1,null],"s":{"x":1}}
  *
- * Nulls are left out (ignore_null_fields = false writes them), but stay in lists.  Timestamps have milliseconds, and as many
- * digits more as are not zero by threes.  Doubles are the shortest text that reads back; NaN and infinities are strings.
- * BLOB is written as text and must be UTF-8: JSON has no bytes.
+ * Nulls are left out (ignore_null_fields = false writes them), but stay in lists. Timestamps have
+ * milliseconds, and as many digits more as are not zero by threes. Doubles are the shortest text
+ * that reads back; NaN and infinities are strings. BLOB is written as text and must be UTF-8: JSON
+ * has no bytes.
  *
  * Called by sinks of bytes through struct mr_format.  Threads: any.
  */
@@ -31,7 +32,7 @@ struct encoder {
     struct mr_error *err;
 };
 
-/* ---- strings --------------------------------------------------------------------------------- */
+/* ---- strings ---- */
 
 static void add_escape(struct mr_buf *buf, unsigned char c)
 {
@@ -80,7 +81,7 @@ static enum mr_status add_bytes(struct encoder *encoder, const struct mr_column 
     return MR_OK;
 }
 
-/* ---- values ---------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 /* "2026-11-21 10:00:00.1" -> "2026-11-21T10:00:00.100Z" */
 static void add_timestamp(struct mr_buf *buf, int64_t value, bool nanos)

@@ -1,7 +1,8 @@
 /*
- * Short cuts for values that are written in the commonest way.  Each looks at the bytes where a value begins and returns the
- * place behind it, or NULL: not that common, the general way (json_value.c) must look.  What they accept, the general way
- * accepts with an equal result; tests/unit/test_format_json.c and tests/fuzz/fuzz_json.c compare the two.
+ * Short cuts for values that are written in the commonest way. Each looks at the bytes where a
+ * value begins and returns the place behind it, or NULL: not that common, the general way
+ * (json_value.c) must look. What they accept, the general way accepts with an equal result;
+ * tests/unit/test_format_json.c and tests/fuzz/fuzz_json.c compare the two.
  */
 #ifndef MR_FORMATS_JSON_FAST_H
 #define MR_FORMATS_JSON_FAST_H
@@ -104,7 +105,8 @@ static inline const char *mr__json_fast_bool(const char *at, bool *ret_value)
     return mr__json_ends_value(*at) ? at : NULL;
 }
 
-/* The date that was parsed last: most lines have the one of the line before. Never without a date. */
+/* The date that was parsed last: most lines have the one of the line before. Never without a
+ * date. */
 struct mr__json_date {
     char text[10]; /* "2026-11-21" */
     int32_t days;
@@ -120,8 +122,9 @@ static inline unsigned mr__json_two(const char *at, unsigned limit)
     return tens <= 9 && ones <= 9 && value < limit ? value : 99;
 }
 
-/* "2026-11-21T10:00:00", 'T' or a blank, up to six digits of a fraction, 'Z' or nothing; at the opening quote. The
- * first 20 bytes are all looked at before the time counts, and the slack behind a line lets them be read. */
+/* "2026-11-21T10:00:00", 'T' or a blank, up to six digits of a fraction, 'Z' or nothing; at the
+ * opening quote. The first 20 bytes are all looked at before the time counts, and the slack behind
+ * a line lets them be read. */
 static inline const char *mr__json_fast_timestamp(const char *at, struct mr__json_date *date,
                                                   int64_t *ret_us)
 {

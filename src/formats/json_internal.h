@@ -1,9 +1,11 @@
 /*
- * Inside of the JSON decoder: what json.c (runs of lines), json_line.c (one line) and json_value.c (one value) share.
+ * Inside of the JSON decoder: what json.c (runs of lines), json_line.c (one line) and json_value.c
+ * (one value) share.
  *
- * All of them read a region that ends in '\n' and has MR__JSON_SLACK_BYTES readable bytes behind it: no token of a line can
- * hold a newline, so every loop stops there without looking at an end.  A parser takes the place of a token and returns the
- * place behind it, or NULL after it put the reason into json->err.
+ * All of them read a region that ends in '\n' and has MR__JSON_SLACK_BYTES readable bytes behind
+ * it: no token of a line can hold a newline, so every loop stops there without looking at an end. A
+ * parser takes the place of a token and returns the place behind it, or NULL after it put the
+ * reason into json->err.
  */
 #ifndef MR_FORMATS_JSON_INTERNAL_H
 #define MR_FORMATS_JSON_INTERNAL_H
@@ -25,7 +27,8 @@ enum {
     MR__JSON_STEPS_MAX = 256,
 };
 
-/* How a type is found in JSON: names of a STRUCT by hash, types below. The top level is a STRUCT of the columns. */
+/* How a type is found in JSON: names of a STRUCT by hash, types below. The top level is a STRUCT of
+ * the columns. */
 struct mr__json_shape {
     const struct mr_type *type;
     struct mr__json_shape *children; /* type->field_count of them */
@@ -35,8 +38,8 @@ struct mr__json_shape {
 };
 
 /*
- * One predicted step of a line: the bytes between two values ("{" or "," and blanks, the key, ":" and blanks), learned from an
- * earlier line, and which column the key belongs to.
+ * One predicted step of a line: the bytes between two values ("{" or "," and blanks, the key, ":"
+ * and blanks), learned from an earlier line, and which column the key belongs to.
  */
 struct mr__json_step {
     char gap[MR__JSON_GAP_BYTES_MAX];
@@ -79,8 +82,9 @@ void mr__json_shape_release(struct mr__json_shape *shape);
 int32_t mr__json_shape_find(const struct mr__json_shape *shape, const char *key, size_t key_bytes);
 
 /*
- * Parses the line at `line` and appends a value to every column: returns the place behind its '\n'.  NULL with json->err set:
- * a bad record, columns hold some of it.  *ret_blank: nothing but blanks, nothing appended.
+ * Parses the line at `line` and appends a value to every column: returns the place behind its '\n'.
+ * NULL with json->err set: a bad record, columns hold some of it. *ret_blank: nothing but blanks,
+ * nothing appended.
  */
 const char *mr__json_line(struct mr__json *json, const char *line, bool *ret_blank);
 
@@ -94,10 +98,12 @@ const char *mr__json_value(struct mr__json *json, const struct mr__json_shape *s
 const char *mr__json_skip(struct mr__json *json, const char *at, unsigned depth);
 /* The rest of a string from a backslash on; behind the closing quote. */
 const char *mr__json_skip_escapes(struct mr__json *json, const char *at);
-/* A key: at its opening quote; *ret_key borrows the line or json->scratch. Behind the closing quote. */
+/* A key: at its opening quote; *ret_key borrows the line or json->scratch. Behind the closing
+ * quote. */
 const char *mr__json_key(struct mr__json *json, const char *at, const char **ret_key,
                          size_t *ret_key_bytes);
-/* Appends a value from a string whose inside is [text, text + size_bytes), without escapes. NULL on failure. */
+/* Appends a value from a string whose inside is [text, text + size_bytes), without escapes. NULL on
+ * failure. */
 const char *mr__json_from_string(struct mr__json *json, struct mr_column_builder *column,
                                  const char *text, size_t size_bytes, const char *after);
 
@@ -105,9 +111,9 @@ const char *mr__json_from_string(struct mr__json *json, struct mr_column_builder
 const char *mr__json_wrong(struct mr__json *json, const char *at, const char *what);
 
 /*
- * The first quote, backslash or control character from `at` on: there is one, the newline.  One load from the byte of the
- * bitmap that holds the bit of `at` sees at least 57 bytes ahead, so most strings end without a branch; the bitmap has a word
- * to spare for it.
+ * The first quote, backslash or control character from `at` on: there is one, the newline. One load
+ * from the byte of the bitmap that holds the bit of `at` sees at least 57 bytes ahead, so most
+ * strings end without a branch; the bitmap has a word to spare for it.
  */
 static inline const char *mr__json_special(const struct mr__json *json, const char *at)
 {

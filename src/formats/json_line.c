@@ -5,11 +5,13 @@
  *     ^^^^^^^^^^^^    ^^^^^^^^^^^^^    ^^^^^^^  ^
  *     gap of step 0   gap of step 1    step 2   end
  *
- * Lines of one producer repeat their gaps byte for byte.  A step remembers the gap it saw last and the column of its key; when
- * the bytes at hand are equal, the key needs no parsing.  When they are not, the next few steps are tried (a key may be
- * missing), then the key is parsed in the general way and the step learns it.  Values are never predicted: every byte between
- * two gaps goes through the same checks as in the general way, and a gap that was learned was parsed before, in the same place
- * of the grammar.  So the prediction changes how fast a line is decoded, never whether or to what.
+ * Lines of one producer repeat their gaps byte for byte. A step remembers the gap it saw last and
+ * the column of its key; when the bytes at hand are equal, the key needs no parsing. When they are
+ * not, the next few steps are tried (a key may be missing), then the key is parsed in the general
+ * way and the step learns it. Values are never predicted: every byte between two gaps goes through
+ * the same checks as in the general way, and a gap that was learned was parsed before, in the same
+ * place of the grammar. So the prediction changes how fast a line is decoded, never whether or to
+ * what.
  *
  * Called by json.c.  Threads: the decoder's.
  */
@@ -26,7 +28,7 @@ enum { LOOK_AHEAD = 3 };
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
-/* ---- gaps ------------------------------------------------------------------------------------ */
+/* ---- gaps ---- */
 
 /* Up to MR__JSON_GAP_BYTES_MAX bytes may be read at `at`: there is slack behind the region. */
 static inline bool gap_matches(const struct mr__json_step *step, const char *at)
@@ -66,8 +68,9 @@ static void learn(const struct mr__json *json, struct mr__json_step *step, const
 }
 
 /*
- * The gap at `at` in the general way, for *step, which moves when a later one matches.  Returns where the value begins and
- * sets *ret_column; at the end of the object: where its '}' stands, with *ret_end.
+ * The gap at `at` in the general way, for *step, which moves when a later one matches. Returns
+ * where the value begins and sets *ret_column; at the end of the object: where its '}' stands, with
+ * *ret_end.
  */
 static const char *slow_gap(struct mr__json *json, const char *at, struct mr__json_step **step,
                             int32_t *ret_column, bool *ret_end)
@@ -110,13 +113,14 @@ static const char *slow_gap(struct mr__json *json, const char *at, struct mr__js
     return at;
 }
 
-/* ---- values ---------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 /*
- * The special that ends the string whose inside begins at text.  Where the strings of a step have one length (ids, times), the
- * place is also computed from that length, and that copy is handed on once both are known to be equal: the processor then goes
- * on with the next key without waiting for the load and count of the bitmap.  The empty assembly keeps the compiler from seeing
- * that the two are one.
+ * The special that ends the string whose inside begins at text. Where the strings of a step have
+ * one length (ids, times), the place is also computed from that length, and that copy is handed on
+ * once both are known to be equal: the processor then goes on with the next key without waiting for
+ * the load and count of the bitmap. The empty assembly keeps the compiler from seeing that the two
+ * are one.
  */
 static inline const char *string_end(const struct mr__json *json, struct mr__json_step *step,
                                      const char *text)
@@ -134,7 +138,8 @@ static inline const char *string_end(const struct mr__json *json, struct mr__jso
     return end;
 }
 
-/* A string without escapes, at its opening quote, its inside [at + 1, end): copied in whole vectors where there is room. */
+/* A string without escapes, at its opening quote, its inside [at + 1, end): copied in whole vectors
+ * where there is room. */
 static inline bool append_text(struct mr__json *json, struct mr_column_builder *column,
                                const char *text, size_t size_bytes)
 {
@@ -176,7 +181,8 @@ static int64_t timestamp_factor(enum mr__timestamp_form form)
     return factors[form];
 }
 
-/* BIGINT, or a timestamp that is a whole number of its unit: plain digits, quoted or not. NULL: the general way. */
+/* BIGINT, or a timestamp that is a whole number of its unit: plain digits, quoted or not. NULL: the
+ * general way. */
 static inline const char *fast_int64(struct mr__json *json, struct mr_column_builder *column,
                                      const char *at, int64_t factor)
 {
@@ -274,7 +280,7 @@ static inline const char *unwanted_value(struct mr__json *json, struct mr__json_
     return mr__json_skip(json, at, 1);
 }
 
-/* ---- the line -------------------------------------------------------------------------------- */
+/* ---- the line ---- */
 
 static bool fill_missing(struct mr__json *json)
 {

@@ -1,5 +1,6 @@
 /*
- * Names of a type's fields, for looking up the keys of JSON objects: open addressing, at most half full.
+ * Names of a type's fields, for looking up the keys of JSON objects: open addressing, at most half
+ * full.
  *
  * Names match exactly, byte for byte.  Made once a decoder.  Threads: read-only after init.
  */

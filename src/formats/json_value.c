@@ -1,18 +1,20 @@
 /*
- * JSON values into columns, the general way: any nesting, escapes, blanks; and the same checks for values nobody wants.
+ * JSON values into columns, the general way: any nesting, escapes, blanks; and the same checks for
+ * values nobody wants.
  *
  *     BOOL              true, false                     coerce_strings: "true"
  *     TINYINT..UBIGINT  12, -3, 1.0, 1e3 when exact     coerce_strings: "12"
  *     FLOAT, DOUBLE     a number that is finite, "NaN", "Infinity", "-Infinity"      coerce_strings: "1.5"
- *     DECIMAL           a number that is exact at the scale                         coerce_strings: "1.50"
+ *     DECIMAL           a number that is exact at the scale coerce_strings: "1.50"
  *     VARCHAR           "text"; any other value: its bytes as they are written
  *     BLOB              "text": its UTF-8 bytes
  *     DATE, TIMESTAMP   "2026-11-21", "2026-11-21T10:00:00Z"; timestamp_format = 'epoch_*': a number
  *     LIST, STRUCT      [...], {...}: unknown names are ignored, missing ones null, the last of equal names wins
  *     null              null for every type
  *
- * What makes a record bad, wanted value or not: a token that JSON does not have (RFC 8259), a control character in a string, an
- * escape that does not exist, half a surrogate pair, more than MR__JSON_DEPTH_MAX levels.  UTF-8 is checked by json.c.
+ * What makes a record bad, wanted value or not: a token that JSON does not have (RFC 8259), a
+ * control character in a string, an escape that does not exist, half a surrogate pair, more than
+ * MR__JSON_DEPTH_MAX levels. UTF-8 is checked by json.c.
  *
  * Called by json_line.c.  Threads: the decoder's.
  */
@@ -47,7 +49,7 @@ static inline const char *after_append(enum mr_status status, const char *after)
     return status == MR_OK ? after : NULL;
 }
 
-/* ---- strings --------------------------------------------------------------------------------- */
+/* ---- strings ---- */
 
 static int hex_value(char c)
 {
@@ -151,7 +153,8 @@ static const char *skip_string(struct mr__json *json, const char *at)
     return *end == '"' ? end + 1 : mr__json_skip_escapes(json, end);
 }
 
-/* Writes the string whose inside begins at `at` without escapes to `to`, which has room for it as written. */
+/* Writes the string whose inside begins at `at` without escapes to `to`, which has room for it as
+ * written. */
 static const char *unescape(struct mr__json *json, const char *at, char *to, size_t *ret_bytes)
 {
     char *start = to;
@@ -264,7 +267,7 @@ static const char *string_value(struct mr__json *json, struct mr_column_builder 
     return mr__json_from_string(json, column, copy + 1, size_bytes, end);
 }
 
-/* ---- numbers and words ----------------------------------------------------------------------- */
+/* ---- numbers and words ---- */
 
 static bool is_digit(char c)
 {
@@ -419,7 +422,7 @@ static const char *word_value(struct mr__json *json, struct mr_column_builder *c
     return after_append(mr_column_builder_bool(column, word == 't', &json->err), end);
 }
 
-/* ---- nested ---------------------------------------------------------------------------------- */
+/* ---- nested ---- */
 
 static const char *too_deep(struct mr__json *json, const char *at)
 {

@@ -1,10 +1,11 @@
 /*
  * The format raw: the bytes of one record are one row with one BLOB column.
  *
- * A record is what the source hands over in one piece: a Kafka message, or a whole file (no place to cut is ever found, so a
- * source of files reads to the end).  Writing puts the bytes one after the other with nothing between.
+ * A record is what the source hands over in one piece: a Kafka message, or a whole file (no place
+ * to cut is ever found, so a source of files reads to the end). Writing puts the bytes one after
+ * the other with nothing between.
  *
- * Called by sources and sinks of bytes through struct mr_format.  Threads: a decoder belongs to one.
+ * Called by sources and sinks of bytes through struct mr_format. Threads: a decoder belongs to one.
  */
 #include "formats/formats_internal.h"
 #include "formats/registry_internal.h"

@@ -1,8 +1,8 @@
 /*
  * The registry of formats, and the schemas that need no declaration.
  *
- * Filled once at start (mr_formats_register, and src/duck for parquet), then only read.  Static schemas are made at the first
- * question: whoever loses the race drops its copy.
+ * Filled once at start (mr_formats_register, and src/duck for parquet), then only read. Static
+ * schemas are made at the first question: whoever loses the race drops its copy.
  *
  * Threads: registration happens before others look; everything else: any.
  */

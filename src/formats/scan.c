@@ -1,9 +1,10 @@
 /*
- * The byte scanners under the decoders: 64 bytes a step, by the widest vectors that the machine has.
+ * The byte scanners under the decoders: 64 bytes a step, by the widest vectors that the machine
+ * has.
  *
- * One kernel per instruction set, chosen at each call (a look at a variable that the C runtime fills); the last step works on
- * a copy, so nothing past the data is read.  All kernels give the same bits.
- * Called by the text and JSON decoders.  Threads: any.
+ * One kernel per instruction set, chosen at each call (a look at a variable that the C runtime
+ * fills); the last step works on a copy, so nothing past the data is read. All kernels give the
+ * same bits. Called by the text and JSON decoders. Threads: any.
  */
 #include "formats/scan.h"
 
@@ -25,7 +26,7 @@ typedef uint64_t (*block_fn)(const char *data, uint64_t *high);
             (bitmap)[full_] = block((data) + full_ * 64, (high));                                  \
     } while (0)
 
-/* ---- any machine ----------------------------------------------------------------------------- */
+/* ---- any machine ---- */
 
 #define EVERY(byte) (UINT64_C(0x0101010101010101) * (uint64_t)(byte))
 
@@ -69,7 +70,7 @@ static uint64_t plain_json(const char *data, uint64_t *high)
     return bits;
 }
 
-/* ---- x86-64 ---------------------------------------------------------------------------------- */
+/* ---- x86-64 ---- */
 
 #ifdef HAVE_X86
 __attribute__((target("avx2"))) static inline uint64_t avx2_newlines(const char *data,
@@ -157,7 +158,7 @@ static void run_plain_json(const char *data, size_t size_bytes, uint64_t *bitmap
     FULL_BLOCKS(plain_json, data, size_bytes, bitmap, high);
 }
 
-/* ---- whole runs of bytes --------------------------------------------------------------------- */
+/* ---- whole runs of bytes ---- */
 
 typedef void (*run_fn)(const char *data, size_t size_bytes, uint64_t *bitmap, uint64_t *high);
 
@@ -204,13 +205,14 @@ void mr__scan_json(const char *data, size_t size_bytes, uint64_t *bitmap, bool *
     *ret_ascii = high == 0;
 }
 
-/* ---- UTF-8 ----------------------------------------------------------------------------------- */
+/* ---- UTF-8 ---- */
 
 #ifdef HAVE_X86
 /*
- * The lookup method of Keiser and Lemire ("Validating UTF-8 in less than one instruction per byte", 2020): for every byte, three
- * tables over the half bytes of it and of the byte before give the errors that the pair could be part of; what all three agree
- * on is an error, except two continuation bytes in a row where a lead two or three bytes back wants them.
+ * The lookup method of Keiser and Lemire ("Validating UTF-8 in less than one instruction per byte",
+ * 2020): for every byte, three tables over the half bytes of it and of the byte before give the
+ * errors that the pair could be part of; what all three agree on is an error, except two
+ * continuation bytes in a row where a lead two or three bytes back wants them.
  */
 enum {
     TOO_SHORT = 1 << 0,  /* a lead, then no continuation */

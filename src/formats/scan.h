@@ -1,6 +1,7 @@
 /*
- * Bitmaps over bytes: one bit a byte, bit i % 64 of word i / 64 for byte i. A bitmap of n bytes has mr__scan_words(n) words;
- * bits past the last byte are 0. Nothing outside [data, data + size) is read.
+ * Bitmaps over bytes: one bit a byte, bit i % 64 of word i / 64 for byte i. A bitmap of n bytes has
+ * mr__scan_words(n) words; bits past the last byte are 0. Nothing outside [data, data + size) is
+ * read.
  */
 #ifndef MR_FORMATS_SCAN_H
 #define MR_FORMATS_SCAN_H
@@ -17,8 +18,8 @@ static inline size_t mr__scan_words(size_t size_bytes)
 /* Newlines. */
 void mr__scan_newlines(const char *data, size_t size_bytes, uint64_t *bitmap);
 /*
- * What can end or change a JSON string: quotes, backslashes, control characters (below 0x20, so newlines too). *ret_ascii: no
- * byte has its high bit set.
+ * What can end or change a JSON string: quotes, backslashes, control characters (below 0x20, so
+ * newlines too). *ret_ascii: no byte has its high bit set.
  */
 void mr__scan_json(const char *data, size_t size_bytes, uint64_t *bitmap, bool *ret_ascii);
 

@@ -1,14 +1,16 @@
 /*
  * The format text: every line is a row with one column, TEXT or BINARY.
  *
- *     line    bytes up to '\n', or to the end of the data; a '\r' before the '\n' is no part of it; empty lines are rows
+ *     line    bytes up to '\n', or to the end of the data; a '\r' before the '\n' is no part of it;
+ *             empty lines are rows
  *     row     the column `value` (or whatever the table calls it)
  *
- * Decoding, a piece of PIECE_BYTES at a time: bitmap of newlines -> their count is the number of rows, one reservation ->
- * values are copied with stores of fixed width where there is room, offsets follow from the bitmap.  A piece that is all
- * valid UTF-8 has only valid lines; else each line is looked at.
+ * Decoding, a piece of PIECE_BYTES at a time: bitmap of newlines -> their count is the number of
+ * rows, one reservation -> values are copied with stores of fixed width where there is room,
+ * offsets follow from the bitmap. A piece that is all valid UTF-8 has only valid lines; else each
+ * line is looked at.
  *
- * Called by sources and sinks of bytes through struct mr_format.  Threads: a decoder belongs to one.
+ * Called by sources and sinks of bytes through struct mr_format. Threads: a decoder belongs to one.
  */
 #include "formats/formats_internal.h"
 #include "formats/registry_internal.h"
@@ -125,7 +127,8 @@ static enum mr_status bad_line(struct run *run, size_t size_bytes, struct mr_err
                           reason, err);
 }
 
-/* Appends the line that ends at newline; room was reserved. fast: 16 bytes may be read from wherever the line begins. */
+/* Appends the line that ends at newline; room was reserved. fast: 16 bytes may be read from
+ * wherever the line begins. */
 static inline void append_line(struct mr_column_builder *column, const char *line,
                                size_t size_bytes, bool fast)
 {
@@ -227,7 +230,7 @@ static enum mr_status decode(struct mr_decoder *decoder, struct mr_slice data,
     return status;
 }
 
-/* ---- encoding -------------------------------------------------------------------------------- */
+/* ---- encoding ---- */
 
 static enum mr_status encode(const struct mr_options *options, const struct mr_batch *batch,
                              bool first,
@@ -262,7 +265,7 @@ done:
     return status;
 }
 
-/* ---- descriptor ------------------------------------------------------------------------------ */
+/* ---- descriptor ---- */
 
 static const struct mr_option options_table[] = {MR__OPTION_MAX_LINE_BYTES};
 

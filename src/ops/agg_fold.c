@@ -1,19 +1,27 @@
 /*
- * The aggregate fold: merges the partial aggregates of a batch into its store and emits by output mode (structured.md 7, 11).
+ * The aggregate fold: merges the partial aggregates of a batch into its store and emits by output
+ * mode (structured.md 7, 11).
  *
  *     store    key bytes (row_codec of the key columns) -> buffers (aggregate.c)
  *
  *     partials --late? dropped and counted--> merge into the store --> append    expired groups, which leave the store
- *                                                                      update    changed groups; expired ones leave silently
- *                                                                      complete  the whole store, which keeps everything
+ *                                                                      update    changed groups;
+ *                                                                                expired ones leave
+ *                                                                                silently
+ *                                                                      complete  the whole store,
+ *                                                                                which keeps
+ *                                                                                everything
  *
- * A group is late when its event time is at or below the late watermark of the batch, expired when it is at or below the watermark in
- * force.  Whatever is emitted is in key order.  Without keys there is one group, which update and complete emit in every batch.
+ * A group is late when its event time is at or below the late watermark of the batch, expired when
+ * it is at or below the watermark in force. Whatever is emitted is in key order. Without keys there
+ * is one group, which update and complete emit in every batch.
  *
- * The store is searched for expired groups only when the watermark has passed the least event time in it; `least_us` remembers that
- * time and is forgotten when a batch is run again, since the groups its first run removed are back then.
+ * The store is searched for expired groups only when the watermark has passed the least event time
+ * in it; `least_us` remembers that time and is forgotten when a batch is run again, since the
+ * groups its first run removed are back then.
  *
- * Called by the driver of a query: open, then run once a batch, wants_batch between batches.  Thread: driver.
+ * Called by the driver of a query: open, then run once a batch, wants_batch between batches.
+ * Thread: driver.
  */
 #include "ops/aggregate.h"
 
@@ -65,7 +73,7 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot fold an aggregation: out of memory");
 }
 
-/* ---- keys ------------------------------------------------------------------------------------ */
+/* ---- keys ---- */
 
 static bool key_list_add(struct key_list *list, const char *data, size_t size_bytes)
 {
@@ -170,7 +178,7 @@ static enum mr_status event_time(const struct fold *fold, const char *key, size_
     return MR_OK;
 }
 
-/* ---- output ---------------------------------------------------------------------------------- */
+/* ---- output ---- */
 
 static enum mr_status flush(struct fold *fold, struct mr_output *out, struct mr_error *err)
 {
@@ -239,7 +247,7 @@ static enum mr_status emit_store(struct fold *fold, struct mr_output *out, struc
     return flush(fold, out, err);
 }
 
-/* ---- merging --------------------------------------------------------------------------------- */
+/* ---- merging ---- */
 
 static enum mr_status merge_group(struct fold *fold, struct mr_slice key, struct mr_slice buffers,
                                   struct mr_error *err)
@@ -327,7 +335,7 @@ static enum mr_status touch_global(struct fold *fold, struct mr_error *err)
     return MR_OK;
 }
 
-/* ---- expiry ---------------------------------------------------------------------------------- */
+/* ---- expiry ---- */
 
 struct search {
     struct fold *fold;
@@ -394,7 +402,7 @@ static enum mr_status expire(struct fold *fold, const struct mr_fold_call *call,
     return MR_OK;
 }
 
-/* ---- the operator ---------------------------------------------------------------------------- */
+/* ---- the operator ---- */
 
 static void forget_batch(struct fold *fold)
 {
@@ -443,8 +451,9 @@ static enum mr_status fold_run(void *op, struct mr_fold_call *call, struct mr_er
 }
 
 /*
- * Uninterrupted: whenever the watermark has moved since the last run. First batch after a restart: when there is something to take
- * out, so that a run that was killed before its last empty batch emits what it would have emitted.
+ * Uninterrupted: whenever the watermark has moved since the last run. First batch after a restart:
+ * when there is something to take out, so that a run that was killed before its last empty batch
+ * emits what it would have emitted.
  */
 static bool fold_wants_batch(void *op, int64_t watermark_us)
 {

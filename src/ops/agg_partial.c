@@ -3,10 +3,12 @@
  *
  *     batch --chunk of 1,024 rows--> group table: numbers --> agg_update.c: buffers          finish: key BINARY | value BINARY
  *
- * Groups come out in the order in which they were first seen: the same rows give the same bytes.  A task's table and buffers are kept
- * for the next task (a pool, the one used last first), so a batch of one row allocates nothing large and clears one entry.
+ * Groups come out in the order in which they were first seen: the same rows give the same bytes. A
+ * task's table and buffers are kept for the next task (a pool, the one used last first), so a batch
+ * of one row allocates nothing large and clears one entry.
  *
- * Called by the front ends (mr_op_aggregate_partial), then by tasks.  Threads: any; a task is its thread's, the pool takes its lock.
+ * Called by the front ends (mr_op_aggregate_partial), then by tasks. Threads: any; a task is its
+ * thread's, the pool takes its lock.
  */
 #include "ops/aggregate.h"
 
@@ -46,7 +48,7 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot aggregate a batch: out of memory; make batches smaller");
 }
 
-/* ---- tasks ----------------------------------------------------------------------------------- */
+/* ---- tasks ---- */
 
 static void task_free(struct task *task)
 {
@@ -123,7 +125,7 @@ static void partial_end(void *op, void *task_pointer)
     mr_mutex_unlock(&partial->lock);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------ */
+/* ---- rows ---- */
 
 /* Makes buffers for all groups of the table: zero is the empty buffer of every slot. */
 static enum mr_status ready_groups(const struct mr_agg_layout *layout, struct task *task,
@@ -180,7 +182,7 @@ static enum mr_status partial_apply(void *op, void *task_pointer, const struct m
     return MR_OK;
 }
 
-/* ---- groups ---------------------------------------------------------------------------------- */
+/* ---- groups ---- */
 
 static enum mr_status add_value(const struct mr_agg_layout *layout, const struct task *task,
                                 uint32_t group, struct mr_column_builder *out, struct mr_error *err)

@@ -1,10 +1,12 @@
 /*
- * Rows into buffers: one loop per kind of slot over a chunk of at most 1,024 rows whose group numbers are known.
+ * Rows into buffers: one loop per kind of slot over a chunk of at most 1,024 rows whose group
+ * numbers are known.
  *
  *     column --ordinal.h--> values[1024] --for each row--> buffers[groups[row]]
  *
- * The buffers have the stored form (aggregate.c) from the start, except that byte strings live in the task's arena until the group is
- * written.  Rows are added in their order, so float sums are the same whenever the same rows come in the same batches.
+ * The buffers have the stored form (aggregate.c) from the start, except that byte strings live in
+ * the task's arena until the group is written. Rows are added in their order, so float sums are the
+ * same whenever the same rows come in the same batches.
  *
  * Called by agg_partial.c.  Threads: the task's.
  */

@@ -1,7 +1,9 @@
 /*
- * Aggregation buffers: what one group of an incremental aggregation keeps between batches, and what is done to it.
+ * Aggregation buffers: what one group of an incremental aggregation keeps between batches, and what
+ * is done to it.
  *
- *     buffers   rows u64 | slot | slot | ... | byte string | byte string | ...        packed, little-endian
+ *     buffers   rows u64 | slot | slot | ... | byte string | byte string | ... packed,
+ *               little-endian
  *               `------- fixed part -------'   `-- one for each BEST_BYTES slot, in order, as long as the slot says --'
  *     slot      COUNT       count i64                         rows that were not null
  *               SUM_INT     sum i128 | count i64              integers and decimals: exact
@@ -10,14 +12,17 @@
  *               BEST_128    present u8 | i128                 min, max of decimals
  *               BEST_BYTES  present u8 | size u32             min, max of texts
  *
- * The form is part of the on-disk formats.  count(*) has no slot: it is the row count, which late groups need anyway.  Aggregates over
- * one column share a slot where they keep the same (sum and avg).
+ * The form is part of the on-disk formats. count(*) has no slot: it is the row count, which late
+ * groups need anyway. Aggregates over one column share a slot where they keep the same (sum and
+ * avg).
  *
- * What is exact: counts, integer and decimal sums, min, max; avg of integers and decimals is one rounded division of an exact sum.
- * Float sums are kept to about 106 bits, so cutting the input into other batches changes the result only where cancellation eats more
- * than 50 bits; the same batches always give the same bits.  A sum that passes through infinity stays there.
+ * What is exact: counts, integer and decimal sums, min, max; avg of integers and decimals is one
+ * rounded division of an exact sum. Float sums are kept to about 106 bits, so cutting the input
+ * into other batches changes the result only where cancellation eats more than 50 bits; the same
+ * batches always give the same bits. A sum that passes through infinity stays there.
  *
- * Called by agg_partial.c and agg_fold.c, and by windows of DStreams (mr_agg_merge, mr_agg_subtract).  Threads: a layout is read-only.
+ * Called by agg_partial.c and agg_fold.c, and by windows of DStreams (mr_agg_merge,
+ * mr_agg_subtract). Threads: a layout is read-only.
  */
 #include "ops/aggregate.h"
 
@@ -31,7 +36,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "buffers are stored as they are in memory");
 
-/* ---- layout ---------------------------------------------------------------------------------- */
+/* ---- layout ---- */
 
 static bool is_integer(enum mr_type_id id)
 {
@@ -261,7 +266,7 @@ void mr_agg_print(const struct mr_agg_layout *layout, struct mr_buf *out)
     }
 }
 
-/* ---- merging --------------------------------------------------------------------------------- */
+/* ---- merging ---- */
 
 enum mr_status mr_agg_check(const struct mr_agg_layout *layout, struct mr_slice buffers,
                             struct mr_error *err)
@@ -404,7 +409,7 @@ done:
     return status;
 }
 
-/* ---- taking out again ------------------------------------------------------------------------ */
+/* ---- taking out again ---- */
 
 static enum mr_status cannot_subtract(struct mr_error *err)
 {
@@ -462,7 +467,7 @@ enum mr_status mr_agg_subtract(const struct mr_agg_layout *layout, struct mr_buf
     return MR_OK;
 }
 
-/* ---- results --------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 static enum mr_status emit_sum(const struct mr_agg_slot *slot, const char *at, const char *name,
                                struct mr_column_builder *out, struct mr_error *err)

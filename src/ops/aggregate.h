@@ -1,6 +1,6 @@
 /*
- * Inside of the incremental aggregation: where the buffers of one group keep what.  The form is drawn in aggregate.c; it is part of
- * the on-disk formats.
+ * Inside of the incremental aggregation: where the buffers of one group keep what. The form is
+ * drawn in aggregate.c; it is part of the on-disk formats.
  *
  *   aggregate.c     layout, merge, subtract, emit      agg_update.c   rows into buffers
  *   agg_partial.c   the map operator                   agg_fold.c     the fold operator
@@ -97,7 +97,8 @@ static inline void mr_float_add(double *sum, double *error, double value)
 /* Merges b into the fixed-size buffers at a; both of fixed_bytes, without byte strings. */
 enum mr_status mr_agg_merge_fixed(const struct mr_agg_layout *layout, char *a, const char *b,
                                   struct mr_error *err);
-/* What the buffers keep, as text: "rows, sum(price DOUBLE), max(name VARCHAR)". Kept beside the state and compared. */
+/* What the buffers keep, as text: "rows, sum(price DOUBLE), max(name VARCHAR)". Kept beside the
+ * state and compared. */
 void mr_agg_print(const struct mr_agg_layout *layout, struct mr_buf *out);
 /* MR_CORRUPT when these are no buffers of this layout. */
 enum mr_status mr_agg_check(const struct mr_agg_layout *layout, struct mr_slice buffers,
@@ -111,8 +112,8 @@ struct mr_agg_bytes {
 };
 struct mr_arena;
 /*
- * Adds rows [from, from + count) of a batch (at most MR_CHUNK_ROWS) to the buffers of their groups: fixed holds fixed_bytes a group,
- * bytes holds bytes_count a group.
+ * Adds rows [from, from + count) of a batch (at most MR_CHUNK_ROWS) to the buffers of their groups:
+ * fixed holds fixed_bytes a group, bytes holds bytes_count a group.
  */
 enum mr_status mr_agg_update(const struct mr_agg_layout *layout, const struct mr_batch *batch,
                              int64_t from, uint32_t count, const uint32_t *groups, char *fixed,

@@ -3,8 +3,9 @@
  *
  *     batch --chunk of 1,024 rows--> selection (row numbers) --each predicate shrinks it--> take
  *
- * Comparisons are of a column with a literal, which is parsed once, as the column's type.  NaN equals NaN and is above all numbers;
- * -0.0 equals 0.0; text compares by bytes.  A batch that passes whole is handed on as it is.
+ * Comparisons are of a column with a literal, which is parsed once, as the column's type. NaN
+ * equals NaN and is above all numbers; -0.0 equals 0.0; text compares by bytes. A batch that passes
+ * whole is handed on as it is.
  *
  * Called by the front ends (mr_op_filter), then by tasks.  Threads: any, the operator is read-only.
  */
@@ -61,7 +62,8 @@ static inline unsigned outcome(bool less, bool equal)
 }
 
 /*
- * The kernels below shrink a selection: rows[0 .. count) are offsets from `from`, ascending; what passes is moved to the front.
+ * The kernels below shrink a selection: rows[0 .. count) are offsets from `from`, ascending; what
+ * passes is moved to the front.
  */
 static uint32_t keep_valid(const struct mr_column *column, int64_t from, bool want_null,
                            uint32_t *rows, uint32_t count)
@@ -265,7 +267,8 @@ static bool parse_uint(const char *text, size_t size_bytes, int64_t *ret_ordinal
     return true;
 }
 
-/* False when the literal is not a value of that type. Integers may lie outside the column's range: then nothing is equal. */
+/* False when the literal is not a value of that type. Integers may lie outside the column's range:
+ * then nothing is equal. */
 static bool parse_literal(struct predicate *predicate, const struct mr_type *type, const char *text,
                           size_t size_bytes)
 {

@@ -1,19 +1,22 @@
 /*
  * Group tables; see group_table.h.  Used by the partial aggregate, one table a task.
  *
- * A level is an open-addressing table (linear probing, at most half full, power of two) over dense arrays with one entry a number:
+ * A level is an open-addressing table (linear probing, at most half full, power of two) over dense
+ * arrays with one entry a number:
  *
  *     slot      word (8) | prefix (4) | number + 1 (4)                      empty: all zero
  *     word      FIXED    the ordinal of the value
- *               BYTES    up to 7 bytes: the bytes, their count in the top byte: equal words are equal values
+ *               BYTES    up to 7 bytes: the bytes, their count in the top byte: equal words are
+ *                        equal values
  *                        longer: a hash with 0xff in the top byte; the bytes are compared in `values`
  *     prefix    number in the level before + 1 (1 in level 0); top bit: the value is null
  *
- * Kinds:  FIXED  BOOL and fixed widths up to 8 bytes     BYTES  TEXT, BINARY and DECIMAL (its 16 bytes)
+ * Kinds: FIXED BOOL and fixed widths up to 8 bytes BYTES TEXT, BINARY and DECIMAL (its 16 bytes)
  *         ENCODED  LIST and STRUCT: their key bytes as BYTES
  *
- * Room for a whole chunk is made before it is looked up, so the loops never grow anything.  The hash is one multiplication to 128 bits
- * folded to 64, keyed with numbers that differ from process to process (hash flooding); numbers depend on the order of rows only.
+ * Room for a whole chunk is made before it is looked up, so the loops never grow anything. The hash
+ * is one multiplication to 128 bits folded to 64, keyed with numbers that differ from process to
+ * process (hash flooding); numbers depend on the order of rows only.
  */
 #include "ops/group_table.h"
 
@@ -74,7 +77,7 @@ struct mr_group_table {
     uint64_t words[MR_CHUNK_ROWS];
 };
 
-/* ---- making ---------------------------------------------------------------------------------- */
+/* ---- making ---- */
 
 static enum kind kind_of(const struct mr_type *type)
 {
@@ -152,7 +155,7 @@ uint32_t mr_group_table_count(const struct mr_group_table *table)
     return table->level_count == 0 ? 1 : table->levels[table->level_count - 1].count;
 }
 
-/* ---- room ------------------------------------------------------------------------------------ */
+/* ---- room ---- */
 
 static inline uint64_t fold_multiply(uint64_t a, uint64_t b)
 {
@@ -237,9 +240,10 @@ static enum mr_status reserve(struct mr_group_table *table, struct level *level,
     return MR_OK;
 }
 
-/* ---- finding --------------------------------------------------------------------------------- */
+/* ---- finding ---- */
 
-/* Gives the next number to a value that is not there; slot is the empty one for it. data: NULL when the word says all. */
+/* Gives the next number to a value that is not there; slot is the empty one for it. data: NULL when
+ * the word says all. */
 static bool add_number(struct level *level, uint32_t at, uint64_t word, uint32_t prefix,
                        const char *data, size_t size_bytes)
 {
@@ -288,7 +292,8 @@ static inline uint64_t load_word(const char *data)
     return word;
 }
 
-/* Of at least 8 bytes: 16 at a time, the last ones once more. Most keys are short: a call of the general hash would cost more. */
+/* Of at least 8 bytes: 16 at a time, the last ones once more. Most keys are short: a call of the
+ * general hash would cost more. */
 static inline uint64_t hash_bytes(const uint64_t *seed, const char *data, size_t size_bytes)
 {
     uint64_t hash = seed[0] ^ size_bytes * UINT64_C(0x9e3779b97f4a7c15);
@@ -344,7 +349,8 @@ static inline void prefetch(const struct mr_group_table *table, const struct lev
     __builtin_prefetch(&level->slots[at], 1);
 }
 
-/* What the loops below know of a chunk; groups holds the prefixes on entry and the numbers on return. */
+/* What the loops below know of a chunk; groups holds the prefixes on entry and the numbers on
+ * return. */
 struct chunk {
     const struct mr_column *column;
     int64_t from;
@@ -372,7 +378,8 @@ static bool all_equal(const uint64_t *words, uint32_t count)
     return different == 0;
 }
 
-/* Words that identify their values: no bytes to compare. `first`, `nulls` and `ahead` are constants in each call. */
+/* Words that identify their values: no bytes to compare. `first`, `nulls` and `ahead` are constants
+ * in each call. */
 static inline __attribute__((always_inline)) void find_words_loop(struct mr_group_table *table,
                                                                   struct level *level,
                                                                   struct chunk chunk, bool ahead)
@@ -461,7 +468,8 @@ static inline struct mr_slice bytes_of(const struct mr_group_table *table,
 }
 
 /*
- * Words of a TEXT or BINARY chunk. One eight-byte load each where that stays inside the column; true when all are short.
+ * Words of a TEXT or BINARY chunk. One eight-byte load each where that stays inside the column;
+ * true when all are short.
  */
 static bool load_text_words(struct mr_group_table *table, const struct chunk *chunk)
 {
@@ -573,7 +581,7 @@ enum mr_status mr_group_table_find(struct mr_group_table *table, const struct mr
     return MR_OK;
 }
 
-/* ---- key bytes ------------------------------------------------------------------------------- */
+/* ---- key bytes ---- */
 
 /* Writes a FIXED value in the form its column has. */
 static void store_fixed(const struct mr_type *type, uint64_t word, uint8_t out[8])
@@ -650,7 +658,7 @@ void mr_group_table_encode_key(const struct mr_group_table *table, uint32_t grou
     }
 }
 
-/* ---- clearing -------------------------------------------------------------------------------- */
+/* ---- clearing ---- */
 
 static void clear_level(struct level *level)
 {

@@ -1,11 +1,12 @@
 /*
- * A group table numbers the distinct keys of the rows it sees: 0, 1, 2 ... in order of first appearance.
+ * A group table numbers the distinct keys of the rows it sees: 0, 1, 2 ... in order of first
+ * appearance.
  *
  *     rows --column 0--> prefix numbers --column 1--> prefix numbers --...--> group numbers
  *
- * Every key column has one level: a hash table from (number of the prefix, value) to a number.  So each type needs one kernel, and a
- * key of several columns (window start, city) is found without making its bytes.  Key bytes are made once a group, at the end.
- * Thread: its owner.
+ * Every key column has one level: a hash table from (number of the prefix, value) to a number. So
+ * each type needs one kernel, and a key of several columns (window start, city) is found without
+ * making its bytes. Key bytes are made once a group, at the end. Thread: its owner.
  */
 #ifndef MR_OPS_GROUP_TABLE_H
 #define MR_OPS_GROUP_TABLE_H
@@ -22,8 +23,8 @@ enum mr_status mr_group_table_new(const struct mr_schema *schema, const uint32_t
 void mr_group_table_free(struct mr_group_table *table); /* NULL allowed */
 
 /*
- * Numbers of the rows [from, from + count), at most MR_CHUNK_ROWS of them. MR_NOMEM, or MR_LIMIT past 2^31 groups; the table must be
- * cleared then.
+ * Numbers of the rows [from, from + count), at most MR_CHUNK_ROWS of them. MR_NOMEM, or MR_LIMIT
+ * past 2^31 groups; the table must be cleared then.
  */
 enum mr_status mr_group_table_find(struct mr_group_table *table, const struct mr_batch *batch,
                                    int64_t from, uint32_t count, uint32_t *ret_groups,
@@ -34,7 +35,8 @@ uint32_t mr_group_table_count(const struct mr_group_table *table);
 void mr_group_table_encode_key(const struct mr_group_table *table, uint32_t group,
                                struct mr_buf *out);
 
-/* Forgets all groups. Keeps memory for the next use, unless it is a lot and was hardly used. Costs time by groups, not by memory. */
+/* Forgets all groups. Keeps memory for the next use, unless it is a lot and was hardly used. Costs
+ * time by groups, not by memory. */
 void mr_group_table_clear(struct mr_group_table *table);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * Native operators that both front ends build graphs from.  Each constructor gives the ops table and the operator's object for
- * mr_graph_map / mr_graph_fold (which take the object).  See core/operator.h for the contract.
+ * Native operators that both front ends build graphs from. Each constructor gives the ops table and
+ * the operator's object for mr_graph_map / mr_graph_fold (which take the object). See
+ * core/operator.h for the contract.
  *
  *     scan -> filter -> project -> watermark -> window -> partial aggregate ==> aggregate fold -> project -> sink
  */
@@ -11,7 +12,8 @@
 
 #include <millrace/ext/sink.h>
 
-/* A map operator ready for mr_graph_map; schema is new and the caller's (unref after mr_graph_map, which shares it). */
+/* A map operator ready for mr_graph_map; schema is new and the caller's (unref after mr_graph_map,
+ * which shares it). */
 struct mr_map_op {
     const struct mr_map_ops *ops;
     void *op;
@@ -29,7 +31,8 @@ enum mr_status mr_op_project(const struct mr_schema *input, const uint32_t *colu
                              struct mr_error *err);
 
 /*
- * Filter: all comparisons must be true (null is not true). literal is parsed as the column's type (text is compared by bytes).
+ * Filter: all comparisons must be true (null is not true). literal is parsed as the column's type
+ * (text is compared by bytes).
  */
 enum mr_compare { MR_EQ, MR_NE, MR_LT, MR_LE, MR_GT, MR_GE, MR_IS_NULL, MR_IS_NOT_NULL };
 struct mr_predicate {
@@ -41,13 +44,15 @@ struct mr_predicate {
 enum mr_status mr_op_filter(const struct mr_schema *input, const struct mr_predicate *predicates,
                             uint32_t count, struct mr_map_op *ret_op, struct mr_error *err);
 
-/* Passes rows through and reports event times of a TIMESTAMP or TIMESTAMP_NS column (nulls ignored; floored to ms). */
+/* Passes rows through and reports event times of a TIMESTAMP or TIMESTAMP_NS column (nulls ignored;
+ * floored to ms). */
 enum mr_status mr_op_watermark(const struct mr_schema *input, uint32_t column,
                                struct mr_map_op *ret_op, struct mr_error *err);
 
 /*
- * Event-time windows (structured.md 10.1): appends TIMESTAMP columns start_name and end_name in front of the input's columns; one
- * output row per window that covers the row, latest window first; rows with null time are left out.
+ * Event-time windows (structured.md 10.1): appends TIMESTAMP columns start_name and end_name in
+ * front of the input's columns; one output row per window that covers the row, latest window first;
+ * rows with null time are left out.
  */
 struct mr_window_spec {
     uint32_t column;
@@ -61,13 +66,15 @@ enum mr_status mr_op_window(const struct mr_schema *input, const struct mr_windo
                             struct mr_map_op *ret_op, struct mr_error *err);
 
 /*
- * Incremental aggregation (structured.md 11).  partial runs in tasks and emits one row per group of a partition:
+ * Incremental aggregation (structured.md 11). partial runs in tasks and emits one row per group of
+ * a partition:
  *     key BINARY (row_codec key of the key columns) | value BINARY (aggregate buffers)
  * fold merges partials into its store and emits by output mode.
  *
- * Result types: count BIGINT; sum of integers BIGINT (128-bit buffer, MR_BAD_DATA when it does not fit), of DECIMAL(p,s)
- * DECIMAL(38,s), of FLOAT and DOUBLE DOUBLE; min, max the input's type (any that compares, text too); avg DOUBLE.
- * Nulls are ignored as in SQL; sum, min, max, avg of nothing are null.
+ * Result types: count BIGINT; sum of integers BIGINT (128-bit buffer, MR_BAD_DATA when it does not
+ * fit), of DECIMAL(p,s) DECIMAL(38,s), of FLOAT and DOUBLE DOUBLE; min, max the input's type (any
+ * that compares, text too); avg DOUBLE. Nulls are ignored as in SQL; sum, min, max, avg of nothing
+ * are null.
  */
 enum mr_agg_kind { MR_AGG_COUNT_ALL, MR_AGG_COUNT, MR_AGG_SUM, MR_AGG_MIN, MR_AGG_MAX, MR_AGG_AVG };
 struct mr_agg {
@@ -85,14 +92,17 @@ struct mr_aggregate_spec {
     enum mr_output_mode mode;
     const char *state_name; /* store */
     int32_t
-        event_time_key; /* index into keys of the column that decides lateness and expiry, -1 = none */
+        /* index into keys of the column that decides lateness and expiry, -1 = none */
+        event_time_key;
     int64_t
-        event_time_add_us; /* added to it before comparing with the watermark (window size when the key is a start) */
+        /* added to it before comparing with the watermark (window size when the key is a start) */
+        event_time_add_us;
 };
 /*
- * Late and expired: event time <= watermark.  append: emits and removes groups when they expire; update: emits changed groups, removes
- * expired ones silently; complete: emits everything, evicts nothing.  Without keys each executed batch emits the one row
- * (count 0, others null at first) in update and complete mode.  Emission order: by key.
+ * Late and expired: event time <= watermark. append: emits and removes groups when they expire;
+ * update: emits changed groups, removes expired ones silently; complete: emits everything, evicts
+ * nothing. Without keys each executed batch emits the one row (count 0, others null at first) in
+ * update and complete mode. Emission order: by key.
  */
 enum mr_status mr_op_aggregate_partial(const struct mr_aggregate_spec *spec,
                                        struct mr_map_op *ret_op, struct mr_error *err);

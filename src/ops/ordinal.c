@@ -1,5 +1,6 @@
 /*
- * Columns as arrays of ordinals or doubles; see ordinal.h.  Called by every kernel of this folder, once a chunk.
+ * Columns as arrays of ordinals or doubles; see ordinal.h. Called by every kernel of this folder,
+ * once a chunk.
  */
 #include "ops/ordinal.h"
 

@@ -1,10 +1,10 @@
 /*
- * Fixed-width columns as arrays of one machine type, a chunk at a time: what filters, group tables and aggregates loop over, so
- * that each of them needs one kernel and not one per type.
+ * Fixed-width columns as arrays of one machine type, a chunk at a time: what filters, group tables
+ * and aggregates loop over, so that each of them needs one kernel and not one per type.
  *
- * The ordinal of a value is an int64 that orders like the value: integers, dates and timestamps are their own, UINT64 has its top
- * bit flipped, FLOAT and DOUBLE are IEEE bits made monotonic, with -0.0 = 0.0 and one NaN above +infinity (as row_codec.h says).
- * Thread: any.
+ * The ordinal of a value is an int64 that orders like the value: integers, dates and timestamps are
+ * their own, UINT64 has its top bit flipped, FLOAT and DOUBLE are IEEE bits made monotonic, with
+ * -0.0 = 0.0 and one NaN above +infinity (as row_codec.h says). Thread: any.
  */
 #ifndef MR_OPS_ORDINAL_H
 #define MR_OPS_ORDINAL_H
@@ -18,7 +18,8 @@ enum { MR_CHUNK_ROWS = 1024 };
 
 /* True for BOOL and the fixed-width types of at most 8 bytes. */
 bool mr_ordinal_has(enum mr_type_id id);
-/* Values of rows [from, from + count); what is written for nulls means nothing. count is at most MR_CHUNK_ROWS. */
+/* Values of rows [from, from + count); what is written for nulls means nothing. count is at most
+ * MR_CHUNK_ROWS. */
 void mr_ordinal_load(const struct mr_column *column, int64_t from, uint32_t count, int64_t *out);
 /* The same as doubles: integers, FLOAT and DOUBLE. */
 void mr_double_load(const struct mr_column *column, int64_t from, uint32_t count, double *out);

@@ -1,7 +1,7 @@
 /*
  * project: some columns of the input under new names.  Nothing is copied.
  *
- * Called by the front ends (mr_op_project), then by tasks.  Threads: any, the operator is read-only.
+ * Called by the front ends (mr_op_project), then by tasks. Threads: any, the operator is read-only.
  */
 #include "ops/ops.h"
 

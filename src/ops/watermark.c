@@ -1,8 +1,10 @@
 /*
- * watermark: lets every batch pass and reports the event times in it; the driver makes the watermark of the next batch from them
- * (structured.md 7.2).  Times are floored to whole milliseconds, nulls are ignored.
+ * watermark: lets every batch pass and reports the event times in it; the driver makes the
+ * watermark of the next batch from them (structured.md 7.2). Times are floored to whole
+ * milliseconds, nulls are ignored.
  *
- * Called by the front ends (mr_op_watermark), then by tasks.  Threads: any, the operator is read-only.
+ * Called by the front ends (mr_op_watermark), then by tasks. Threads: any, the operator is
+ * read-only.
  */
 #include "ops/ops.h"
 

@@ -6,9 +6,10 @@
  *
  *     windows of t:  last = the greatest (offset + k * slide) <= t;  [last - i * slide, ... + size) for i = 0, 1, ... while it covers t
  *
- * Tumbling windows copy nothing: the new batch borrows the columns of the old one and adds two.  Sliding windows repeat rows, in
- * pieces of at most PIECE_ROWS.  Rows without a time are in no window.  All arithmetic is in whole microseconds and checked: a time so
- * near the end of time that its window would not fit is MR_BAD_DATA, never another window.
+ * Tumbling windows copy nothing: the new batch borrows the columns of the old one and adds two.
+ * Sliding windows repeat rows, in pieces of at most PIECE_ROWS. Rows without a time are in no
+ * window. All arithmetic is in whole microseconds and checked: a time so near the end of time that
+ * its window would not fit is MR_BAD_DATA, never another window.
  *
  * Called by the front ends (mr_op_window), then by tasks.  Threads: any, the operator is read-only.
  */

@@ -1,7 +1,8 @@
 /*
- * The one place that knows which plug-ins exist.  The list of connectors is generated from the folders of src/sources and
- * src/sinks that this build has (cmake/folders.cmake writes mr_plugins.inc): the folder `rate` defines
- * `mr_source_rate_connector` or `mr_sink_rate_connector`.  Called by the front ends before they look a connector up.
+ * The one place that knows which plug-ins exist. The list of connectors is generated from the
+ * folders of src/sources and src/sinks that this build has (cmake/folders.cmake writes
+ * mr_plugins.inc): the folder `rate` defines `mr_source_rate_connector` or
+ * `mr_sink_rate_connector`. Called by the front ends before they look a connector up.
  *
  * Thread: any; the first caller does the work, others wait for it.
  */

@@ -3,9 +3,11 @@
  *
  *     FROM, WHERE --pre--> keys, arguments [, time] --window--> --partial--> per partition --agg (state)--> --post--> rows
  *
- *     pre     nothing or a native filter when keys and arguments are plain columns; else a statement
+ *     pre     nothing or a native filter when keys and arguments are plain columns; else a
+ *             statement
  *     agg     ops' fold; its state is named <view or sink>.agg
- *     post    the SELECT list and HAVING over the groups: native when they only name columns, else a statement
+ *     post    the SELECT list and HAVING over the groups: native when they only name columns, else
+ *             a statement
  *
  * Names between the steps: mr_k0.. keys, mr_a0.. arguments and results, mr_time, mr_start, mr_end.
  *
@@ -55,7 +57,7 @@ struct block {
     struct mr_sql_rel input; /* of the partial aggregation */
 };
 
-/* GROUP BY --------------------------------------------------------------------------------------------------------- */
+/* ---- GROUP BY ---- */
 
 static bool resolves(const struct block *block, const struct mr_json *reference)
 {
@@ -117,7 +119,8 @@ static enum mr_status add_window_key(struct block *block, struct mr_json *call)
     return add_key(block, NULL);
 }
 
-/* w, a {start, end} made by window() in a subquery: its fields are the keys, so that the watermark closes them. */
+/* w, a {start, end} made by window() in a subquery: its fields are the keys, so that the watermark
+ * closes them. */
 static enum mr_status add_struct_key(struct block *block, struct mr_json *reference)
 {
     static const char *const fields[2] = {"start", "end"};
@@ -221,7 +224,7 @@ static enum mr_status read_groups(struct block *block)
     return MR_OK;
 }
 
-/* Aggregate functions ---------------------------------------------------------------------------------------------- */
+/* ---- Aggregate functions ---- */
 
 static const struct agg_function {
     const char *name;
@@ -355,7 +358,7 @@ static enum mr_status find_aggregate(struct block *block, struct mr_json *call,
     return MR_OK;
 }
 
-/* The list over the groups ----------------------------------------------------------------------------------------- */
+/* ---- The list over the groups ---- */
 
 static enum mr_status put(struct block *block, struct mr_json *node, struct mr_json *with)
 {
@@ -472,7 +475,8 @@ static enum mr_status rewrite_column(struct block *block, struct mr_json *node, 
         mr_json_get(node, "column_names")->last->text);
 }
 
-/* Keys, windows and aggregates become columns of the aggregation's result. aliases: names of the list may be used. */
+/* Keys, windows and aggregates become columns of the aggregation's result. aliases: names of the
+ * list may be used. */
 static enum mr_status rewrite(struct block *block, struct mr_json *node, bool aliases)
 {
     int part;
@@ -540,7 +544,7 @@ static enum mr_status name_items(struct block *block)
     return MR_OK;
 }
 
-/* Before the aggregation ------------------------------------------------------------------------------------------- */
+/* ---- Before the aggregation ---- */
 
 static bool plain(const struct block *block, const struct mr_json *expr, uint32_t *ret_column)
 {
@@ -659,7 +663,7 @@ static enum mr_status plan_input(struct block *block)
     return MR_OK;
 }
 
-/* The aggregation -------------------------------------------------------------------------------------------------- */
+/* ---- The aggregation ---- */
 
 /* Adds the end of the window as a key of its own when the list shows it. */
 static enum mr_status add_end_key(struct block *block)
@@ -781,7 +785,7 @@ static enum mr_status plan_fold(struct block *block, struct mr_sql_rel *rel)
     return MR_OK;
 }
 
-/* After it --------------------------------------------------------------------------------------------------------- */
+/* ---- After it ---- */
 
 /* Only columns in the list and simple comparisons in HAVING. */
 static enum mr_status post_native(struct block *block, const struct mr_sql_from *from,
@@ -876,7 +880,8 @@ static enum mr_status post_statement(struct block *block, const struct mr_sql_fr
 static enum mr_status plan_output(struct block *block, struct mr_sql_rel *groups,
                                   struct mr_sql_rel *rel)
 {
-    /* Static tables of subqueries in the list stay inputs; the stream is now the result of the aggregation. */
+    /* Static tables of subqueries in the list stay inputs; the stream is now the result of the
+     * aggregation. */
     struct mr_sql_from from = *block->from;
     bool done = false;
 

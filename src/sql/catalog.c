@@ -3,8 +3,8 @@
  *
  *     CREATE TABLE --use as a source--> connector, format, options, columns --needs--> narrow schema --> node, watermark
  *
- * `stdin` is a table even without CREATE TABLE: JSON lines with the columns that queries name, as VARCHAR; or one column
- * `value` with the line when that is all they name.
+ * `stdin` is a table even without CREATE TABLE: JSON lines with the columns that queries name, as
+ * VARCHAR; or one column `value` with the line when that is all they name.
  *
  * Thread: the planner's.
  */
@@ -58,7 +58,7 @@ const char *mr_sql__table_option(const struct mr_sql_table *table, const char *n
     return NULL;
 }
 
-/* Collecting ------------------------------------------------------------------------------------------------------- */
+/* ---- Collecting ---- */
 
 struct mr_sql_table *mr_sql__table(struct mr_sql_planner *p, const char *name)
 {
@@ -172,7 +172,7 @@ enum mr_status mr_sql__unknown_table(struct mr_sql_planner *p, const struct mr_s
         "there is no table '%s'; add CREATE TABLE %s (...) WITH (connector = '...')", name, name);
 }
 
-/* Sources ---------------------------------------------------------------------------------------------------------- */
+/* ---- Sources ---- */
 
 static enum mr_status no_connector(struct mr_sql_planner *p, const struct mr_sql_table *table,
                                    bool sink)

@@ -1,15 +1,19 @@
 /*
- * Statements as map operators, and the instances of DuckDB they run on: one a worker, opened when the worker first needs it.
+ * Statements as map operators, and the instances of DuckDB they run on: one a worker, opened when
+ * the worker first needs it.
  *
  *     each batch     apply: run over it, collect the result, hand it on            projections, filters
- *     joins          the same over GATHER_ROWS at a time: the static side is hashed anew at every run
- *     whole          apply: keep a reference; finish: run over all, hand it on     ORDER BY and LIMIT of a complete result
+ *     joins          the same over GATHER_ROWS at a time: the static side is hashed anew at every
+ *                    run
+ *     whole          apply: keep a reference; finish: run over all, hand it on ORDER BY and LIMIT
+ *                    of a complete result
  *
- * Results are collected before they are handed on, because the next operator may use the same instance, which can have one
- * open result only.  Each worker has its own prepared statement, made at its first batch; worker 0 (the driver) uses the one the
- * planner made.
+ * Results are collected before they are handed on, because the next operator may use the same
+ * instance, which can have one open result only. Each worker has its own prepared statement, made
+ * at its first batch; worker 0 (the driver) uses the one the planner made.
  *
- * Thread: workers; slot i of an operator or engine is touched by worker i alone, the reference count by the planner's thread.
+ * Thread: workers; slot i of an operator or engine is touched by worker i alone, the reference
+ * count by the planner's thread.
  */
 #include "base/alloc.h"
 #include "base/check.h"
@@ -48,7 +52,7 @@ struct map {
     struct mr_duck_stmt *stmts[WORKERS_MAX];
 };
 
-/* Engine ----------------------------------------------------------------------------------------------------------- */
+/* ---- Engine ---- */
 
 enum mr_status mr_sql__engine_new(struct mr_sql_engine **ret_engine, struct mr_error *err)
 {
@@ -92,7 +96,7 @@ enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker
     return MR_OK;
 }
 
-/* Lists ------------------------------------------------------------------------------------------------------------ */
+/* ---- Lists ---- */
 
 static void list_clear(struct list *list)
 {
@@ -119,7 +123,7 @@ static enum mr_status list_add(void *arg, const struct mr_batch *batch, struct m
     return MR_OK;
 }
 
-/* The operator ----------------------------------------------------------------------------------------------------- */
+/* ---- The operator ---- */
 
 static void map_free(void *op)
 {

@@ -1,8 +1,10 @@
 /*
- * FROM: which relations a block reads.  Streams are planned recursively, so that a block sees one stream as a node with a schema;
- * static tables become further inputs of the block's statement, and subqueries over static tables stay in its text.
+ * FROM: which relations a block reads. Streams are planned recursively, so that a block sees one
+ * stream as a node with a schema; static tables become further inputs of the block's statement, and
+ * subqueries over static tables stay in its text.
  *
- *     table        source node (narrow columns, watermark)          view, CTE, subquery   planned as a block of its own
+ *     table        source node (narrow columns, watermark) view, CTE, subquery planned as a block
+ *                  of its own
  *     TUMBLE, HOP  the table with window_start and window_end       static table          an input that is read once
  *     JOIN         stream with static; the stream must be the side that is kept
  *
@@ -72,7 +74,7 @@ bool mr_sql__resolve(const struct mr_sql_from *from, const struct mr_json *refer
     return false;
 }
 
-/* Leaves ----------------------------------------------------------------------------------------------------------- */
+/* ---- Leaves ---- */
 
 static enum mr_status add_leaf(struct walk *walk, struct mr_json *node, const char *alias,
                                struct mr_sql_leaf **ret_leaf)
@@ -174,7 +176,7 @@ static enum mr_status table_leaf(struct walk *walk, struct mr_json *node, const 
     return stream_leaf(walk, node, alias, rel);
 }
 
-/* Subqueries, views, names ----------------------------------------------------------------------------------------- */
+/* ---- Subqueries, views, names ---- */
 
 /* True when nothing below a query node is a stream: then DuckDB may see it as it is. */
 static bool is_static(struct mr_sql_planner *p, const struct mr_json *node,
@@ -361,7 +363,7 @@ static enum mr_status function_leaf(struct walk *walk, struct mr_json *node,
                         name != NULL ? name : "?");
 }
 
-/* Joins ------------------------------------------------------------------------------------------------------------ */
+/* ---- Joins ---- */
 
 static enum mr_status visit_join(struct walk *walk, struct mr_json *node,
                                  const struct mr_sql_scope *scope, bool *ret_stream)

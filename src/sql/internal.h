@@ -1,7 +1,8 @@
 /*
  * Shared between the files of the planner (plan.c shows how they follow each other).
  *
- * Everything lives in the planner's arena or in the graph.  Trees are DuckDB's syntax trees (json_serialize_sql), edited in place.
+ * Everything lives in the planner's arena or in the graph. Trees are DuckDB's syntax trees
+ * (json_serialize_sql), edited in place.
  *
  * Thread: the planner's caller; operators (engine.c) run on workers.
  */
@@ -35,7 +36,8 @@ void mr_sql__engine_unref(struct mr_sql_engine *engine); /* NULL allowed */
 enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker,
                                    struct mr_duck **ret_duck, struct mr_error *err);
 
-/* A map operator that runs a statement over each batch, or over all batches of a partition at once (whole). */
+/* A map operator that runs a statement over each batch, or over all batches of a partition at once
+ * (whole). */
 struct mr_sql_static;
 struct mr_sql_input {
     const char *name;
@@ -168,7 +170,8 @@ enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, 
 /* Fails with the place of a node of the tree (NULL: of the query). Returns the status. */
 enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query *query,
                             const struct mr_json *node, const char *format, ...) MR_PRINTF(4, 5);
-/* What a native operator refuses (MR_CONFIG: two columns of one name, a sum of texts) is a mistake in the query. */
+/* What a native operator refuses (MR_CONFIG: two columns of one name, a sum of texts) is a mistake
+ * in the query. */
 enum mr_status mr_sql__as_sql_error(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                     enum mr_status status);
 /* Moves the place of an error in a printed statement to where the user wrote the same word. */
@@ -224,7 +227,8 @@ enum mr_status mr_sql__unknown_table(struct mr_sql_planner *p, const struct mr_s
 enum mr_status mr_sql__resolve_source(struct mr_sql_planner *p, struct mr_sql_table *table);
 /* The value of one of the options every table has, as written, or NULL. */
 const char *mr_sql__table_option(const struct mr_sql_table *table, const char *name);
-/* All options of a table against the tables of its connector and format. side: MR_OPTION_SOURCE or MR_OPTION_SINK. */
+/* All options of a table against the tables of its connector and format. side: MR_OPTION_SOURCE or
+ * MR_OPTION_SINK. */
 enum mr_status mr_sql__table_options(struct mr_sql_planner *p, const struct mr_sql_table *table,
                                      const struct mr_option *connector_options,
                                      size_t connector_count, const struct mr_format *format,
@@ -257,7 +261,8 @@ struct mr_sql_from {
 enum mr_status mr_sql__from(struct mr_sql_planner *p, struct mr_sql_query *query,
                             struct mr_json *node, const struct mr_sql_scope *scope,
                             struct mr_sql_from *ret_from);
-/* Column a COLUMN_REF means, in which leaf; *ret_rest = name parts behind it (fields). False: not known here. */
+/* Column a COLUMN_REF means, in which leaf; *ret_rest = name parts behind it (fields). False: not
+ * known here. */
 bool mr_sql__resolve(const struct mr_sql_from *from, const struct mr_json *reference,
                      uint32_t *ret_leaf, uint32_t *ret_column, size_t *ret_rest);
 const struct mr_sql_mark *mr_sql__mark_of(const struct mr_sql_rel *rel, uint32_t column);
@@ -276,12 +281,14 @@ enum mr_status mr_sql__add_map(struct mr_sql_planner *p, const char *owner, cons
 enum mr_status mr_sql__add_statement(struct mr_sql_planner *p, struct mr_sql_query *query,
                                      const struct mr_sql_from *from, const char *sql, bool whole,
                                      struct mr_sql_rel *ret_rel);
-/* WHERE as native predicates over one leaf: false when it is more than comparisons of columns with literals. */
+/* WHERE as native predicates over one leaf: false when it is more than comparisons of columns with
+ * literals. */
 bool mr_sql__native_filter(struct mr_sql_planner *p, const struct mr_sql_from *from,
                            const struct mr_json *where, struct mr_predicate *predicates,
                            uint32_t *ret_count);
 enum { MR_SQL_PREDICATES_MAX = 32 };
-/* Filters natively; *ret_done false when the operator refuses a literal (then DuckDB must do it). */
+/* Filters natively; *ret_done false when the operator refuses a literal (then DuckDB must do
+ * it). */
 enum mr_status mr_sql__add_filter(struct mr_sql_planner *p, const char *owner,
                                   const struct mr_sql_rel *input,
                                   const struct mr_predicate *predicates, uint32_t count,
@@ -297,7 +304,8 @@ const char *mr_sql__node_name(struct mr_sql_planner *p, const char *owner, const
 enum mr_status mr_sql__cast(struct mr_sql_planner *p, struct mr_sql_query *query,
                             const struct mr_sql_rel *input, const struct mr_schema *target,
                             struct mr_sql_rel *ret_rel);
-/* Refuses what no block of a stream may have: DISTINCT, samples, QUALIFY, OVER; ORDER BY and LIMIT unless allowed. */
+/* Refuses what no block of a stream may have: DISTINCT, samples, QUALIFY, OVER; ORDER BY and LIMIT
+ * unless allowed. */
 enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                    struct mr_json *node, bool may_sort);
 /* Marks of result columns that are plain references to marked ones. */

@@ -1,11 +1,13 @@
 /*
- * Which columns of which source are used: a dry walk over everything an INSERT reads, before any node is made, so that a source
- * that several queries share is read once with the columns all of them need.
+ * Which columns of which source are used: a dry walk over everything an INSERT reads, before any
+ * node is made, so that a source that several queries share is read once with the columns all of
+ * them need.
  *
  *     a block needs of its inputs    the names in its expressions;  all columns when it has a star;
  *                                    with SELECT * alone: what the block around it needs
  *
- * The walk goes by name and errs on the side of more: a name that is a column of two inputs is needed of both.
+ * The walk goes by name and errs on the side of more: a name that is a column of two inputs is
+ * needed of both.
  *
  * Thread: the planner's.
  */

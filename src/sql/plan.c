@@ -1,5 +1,6 @@
 /*
- * The planner: from a script to one graph and its configuration.  Called by the command and by the C API.
+ * The planner: from a script to one graph and its configuration. Called by the command and by the C
+ * API.
  *
  *     settings (SET, command line) --> config
  *     tables, views                --> catalogue                                   catalog.c
@@ -8,7 +9,8 @@
  *     each again                   --> sources, maps, folds                        from.c select.c window.c aggregate.c
  *     rows cast to the sink        --> sinks                                       sink.c
  *
- * What the graph borrows (static tables, texts, instances of DuckDB) belongs to the plan, which therefore outlives the query.
+ * What the graph borrows (static tables, texts, instances of DuckDB) belongs to the plan, which
+ * therefore outlives the query.
  *
  * Thread: the caller's.
  */
@@ -29,7 +31,7 @@ struct plan {
     struct mr_sql_query **queries; /* per statement of the script; NULL: none */
 };
 
-/* Settings --------------------------------------------------------------------------------------------------------- */
+/* ---- Settings ---- */
 
 /* Do both sets give the same option, whatever the spelling? */
 static bool share_an_option(const struct mr_options *a, const struct mr_options *b)
@@ -43,7 +45,8 @@ static bool share_an_option(const struct mr_options *a, const struct mr_options 
     return false;
 }
 
-/* SET statements, but those that the command line overrides; each is parsed alone, for its place. */
+/* SET statements, but those that the command line overrides; each is parsed alone, for its
+ * place. */
 static enum mr_status read_settings(struct plan *plan)
 {
     struct mr_sql_planner *p = &plan->planner;
@@ -101,7 +104,7 @@ static enum mr_status pin_settings(struct plan *plan)
     return plan->public.config.settings != NULL ? MR_OK : mr_sql__no_memory(p);
 }
 
-/* Outputs ---------------------------------------------------------------------------------------------------------- */
+/* ---- Outputs ---- */
 
 static enum mr_status find_output(struct plan *plan, struct mr_sql_table *table,
                                   struct mr_sql_output **ret_output)
@@ -212,7 +215,7 @@ static enum mr_status add_sinks(struct plan *plan)
     return MR_OK;
 }
 
-/* Statements ------------------------------------------------------------------------------------------------------- */
+/* ---- Statements ---- */
 
 static const char terminal[] = "console";
 

@@ -3,8 +3,8 @@
  *
  *     script --> tables, views, settings --> column needs --> nodes of each INSERT --> graph + config
  *
- * A source that several statements use is read once; a view is planned once.  Nothing is opened and no data is read, except static
- * tables when a plan (not a check) asks for it.
+ * A source that several statements use is read once; a view is planned once. Nothing is opened and
+ * no data is read, except static tables when a plan (not a check) asks for it.
  *
  * Thread: one at a time.
  */
@@ -25,14 +25,16 @@ struct mr_sql_plan {
     struct mr_graph *graph;        /* mr_query_new takes it: set it to NULL then */
     struct mr_query_config config; /* its texts belong to the plan */
     char *
-        description; /* sources, operators, state, sinks, output modes, watermark: a few lines of text */
+        /* sources, operators, state, sinks, output modes, watermark: a few lines of text */
+        description;
     struct mr_options *settings;
     bool prints; /* a sink writes to standard output */
 };
 
 /*
- * Plans all INSERT statements (without any: the last SELECT goes to the terminal). The graph uses the plan's SQL engine: free the
- * plan after the query. Errors: MR_SQL_ERROR with line and column, MR_CONFIG for options, MR_NOT_FOUND for unknown connectors' parts.
+ * Plans all INSERT statements (without any: the last SELECT goes to the terminal). The graph uses
+ * the plan's SQL engine: free the plan after the query. Errors: MR_SQL_ERROR with line and column,
+ * MR_CONFIG for options, MR_NOT_FOUND for unknown connectors' parts.
  */
 enum mr_status mr_sql_plan(const struct mr_sql_script *script, const struct mr_sql_args *args,
                            struct mr_sql_plan **ret_plan, struct mr_error *err);

@@ -7,8 +7,8 @@
  *     INSERT INTO name [( column, ... )] SELECT ... ;
  *     SELECT ... | WITH ... | FROM ... ;
  *
- * Recursive descent over duck/lex.h with one token of look-ahead.  Types of columns are parsed by mr_schema_parse; queries are cut
- * out as text, up to the ';' on the top level.
+ * Recursive descent over duck/lex.h with one token of look-ahead. Types of columns are parsed by
+ * mr_schema_parse; queries are cut out as text, up to the ';' on the top level.
  *
  * Thread: any.
  */
@@ -34,7 +34,7 @@ static enum mr_status no_memory(struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot parse the statements: out of memory");
 }
 
-/* Basics ----------------------------------------------------------------------------------------------------------- */
+/* ---- Basics ---- */
 
 static enum mr_status advance(struct parser *parser)
 {
@@ -126,7 +126,7 @@ static enum mr_status parse_name(struct parser *parser, const char *expected, co
     return advance(parser);
 }
 
-/* Values and keys -------------------------------------------------------------------------------------------------- */
+/* ---- Values and keys ---- */
 
 enum mr_status mr_sql_expand(struct mr_arena *arena, const char *text, size_t size,
                              const char **ret_text, struct mr_error *err)
@@ -248,7 +248,7 @@ static enum mr_status parse_with(struct parser *parser, struct mr_sql_statement 
     }
 }
 
-/* CREATE TABLE ----------------------------------------------------------------------------------------------------- */
+/* ---- CREATE TABLE ---- */
 
 /* WATERMARK FOR c AS c [- INTERVAL ...]: the look-ahead is the word after WATERMARK. */
 static enum mr_status parse_watermark(struct parser *parser, struct mr_sql_statement *statement)
@@ -418,7 +418,7 @@ static enum mr_status parse_table(struct parser *parser, struct mr_sql_statement
     return parse_with(parser, statement);
 }
 
-/* The other statements --------------------------------------------------------------------------------------------- */
+/* ---- The other statements ---- */
 
 static enum mr_status parse_query(struct parser *parser, struct mr_sql_statement *statement)
 {

@@ -1,8 +1,8 @@
 /*
  * A pipeline's text as statements: CREATE TABLE, CREATE VIEW, SET, INSERT INTO, SELECT.
  *
- * Only what stands around a SELECT is parsed here; the SELECT itself stays text with its place, for DuckDB's parser.
- * Thread: any; a script is immutable once parsed.
+ * Only what stands around a SELECT is parsed here; the SELECT itself stays text with its place, for
+ * DuckDB's parser. Thread: any; a script is immutable once parsed.
  */
 #ifndef MR_SQL_SCRIPT_H
 #define MR_SQL_SCRIPT_H
@@ -48,7 +48,8 @@ struct mr_sql_script {
     size_t count;
 };
 
-/* Parses text; name is shown in errors ("q.sql", "-e"). MR_SQL_ERROR with line and column. Returns new. */
+/* Parses text; name is shown in errors ("q.sql", "-e"). MR_SQL_ERROR with line and column. Returns
+ * new. */
 enum mr_status mr_sql_script_parse(const char *name, const char *text, size_t size,
                                    struct mr_sql_script **ret_script, struct mr_error *err);
 void mr_sql_script_free(struct mr_sql_script *script); /* NULL allowed */

@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-/* Nodes ------------------------------------------------------------------------------------------------------------ */
+/* ---- Nodes ---- */
 
 const char *mr_sql__node_name(struct mr_sql_planner *p, const char *owner, const char *what)
 {
@@ -146,9 +146,10 @@ enum mr_status mr_sql__add_project(struct mr_sql_planner *p, const char *owner,
     return MR_OK;
 }
 
-/* Casts ------------------------------------------------------------------------------------------------------------ */
+/* ---- Casts ---- */
 
-/* Some value of a type, not null: DuckDB finds out that a cast does not exist only when it meets one. */
+/* Some value of a type, not null: DuckDB finds out that a cast does not exist only when it meets
+ * one. */
 static void add_sample(struct mr_buf *sql, const struct mr_type *type)
 {
     mr_buf_add_str(sql, "CAST(");
@@ -269,7 +270,7 @@ enum mr_status mr_sql__cast(struct mr_sql_planner *p, struct mr_sql_query *query
     return status;
 }
 
-/* WHERE as native predicates --------------------------------------------------------------------------------------- */
+/* ---- WHERE as native predicates ---- */
 
 static const struct comparison {
     const char *type;
@@ -374,7 +375,7 @@ bool mr_sql__native_filter(struct mr_sql_planner *p, const struct mr_sql_from *f
     return !from->joined && add_predicate(p, from, where, predicates, ret_count);
 }
 
-/* Marks ------------------------------------------------------------------------------------------------------------ */
+/* ---- Marks ---- */
 
 static void inherit(struct mr_sql_rel *rel, const char *name, struct mr_sql_mark mark)
 {
@@ -423,7 +424,7 @@ void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json 
     }
 }
 
-/* Blocks ----------------------------------------------------------------------------------------------------------- */
+/* ---- Blocks ---- */
 
 /* Functions of Spark and Flink that have a meaning there and none here. */
 static bool is_foreign(const struct mr_json *node)
@@ -729,7 +730,7 @@ static enum mr_status plan_block(struct mr_sql_planner *p, struct mr_sql_query *
     return MR_OK;
 }
 
-/* UNION ALL -------------------------------------------------------------------------------------------------------- */
+/* ---- UNION ALL ---- */
 
 /* The schema DuckDB gives the union of two: the wider type of each column, names of the first. */
 static enum mr_status union_schema(struct mr_sql_planner *p, struct mr_sql_query *query,

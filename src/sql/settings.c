@@ -1,5 +1,6 @@
 /*
- * The table behind SET and its way into struct mr_query_config.  Called by the planner (plan.c) and by `millrace options`.
+ * The table behind SET and its way into struct mr_query_config. Called by the planner (plan.c) and
+ * by `millrace options`.
  *
  * Thread: any.
  */

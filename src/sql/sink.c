@@ -1,8 +1,10 @@
 /*
- * Sinks: connector, options and output mode of the table an INSERT writes, and the cast of its rows to the declared columns.
+ * Sinks: connector, options and output mode of the table an INSERT writes, and the cast of its rows
+ * to the declared columns.
  *
- * Output mode, in this order: the table's option, the setting, else what fits: append without aggregation, append when a watermark
- * closes the groups, update otherwise (complete where a sink takes nothing else).  On the terminal aggregations show updates.
+ * Output mode, in this order: the table's option, the setting, else what fits: append without
+ * aggregation, append when a watermark closes the groups, update otherwise (complete where a sink
+ * takes nothing else). On the terminal aggregations show updates.
  *
  * Thread: the planner's.
  */
@@ -122,7 +124,7 @@ enum mr_status mr_sql__sink_resolve(struct mr_sql_planner *p, struct mr_sql_outp
     return MR_OK;
 }
 
-/* Choosing the mode ------------------------------------------------------------------------------------------------ */
+/* ---- Choosing the mode ---- */
 
 struct traits {
     bool aggregated;
@@ -239,7 +241,7 @@ enum mr_status mr_sql__choose_mode(struct mr_sql_planner *p, struct mr_sql_outpu
     return MR_OK;
 }
 
-/* Columns ---------------------------------------------------------------------------------------------------------- */
+/* ---- Columns ---- */
 
 /* INSERT INTO t (b, a): the columns of t in its order, null where none is given. */
 static enum mr_status reorder(struct mr_sql_planner *p, struct mr_sql_query *query,

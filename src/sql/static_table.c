@@ -1,8 +1,10 @@
 /*
- * Static tables: the small side of a join.  Read once, when the plan is made for a run, through the same source plug-in a stream
- * would use, from the beginning to the end that is there now; kept in memory and lent to every batch.
+ * Static tables: the small side of a join. Read once, when the plan is made for a run, through the
+ * same source plug-in a stream would use, from the beginning to the end that is there now; kept in
+ * memory and lent to every batch.
  *
- * A later change of the files is not seen before the next start; the limit below keeps a mistake from filling the memory.
+ * A later change of the files is not seen before the next start; the limit below keeps a mistake
+ * from filling the memory.
  *
  * Thread: the planner's.
  */

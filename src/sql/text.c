@@ -1,13 +1,14 @@
 /*
- * From the text of a SELECT to its syntax tree: a token pass first, because DuckDB's parser refuses what streams add; then
- * json_serialize_sql.  Places of errors always refer to the user's script.
+ * From the text of a SELECT to its syntax tree: a token pass first, because DuckDB's parser refuses
+ * what streams add; then json_serialize_sql. Places of errors always refer to the user's script.
  *
  *     window(ts, '10 minutes')                       mr_window(ts, '10 minutes')         window is a keyword there
  *     window.start                                   "window".start
  *     TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ...))    .....(TUMBLE(..... t, DESCRIPTOR(ts), ...)   blanks, no outer brackets
  *     '${NAME}' in a text                            the variable's value
  *
- * Each replacement is kept as an edit (duck/lex.h), so that query_location of a node leads back to the script.
+ * Each replacement is kept as an edit (duck/lex.h), so that query_location of a node leads back to
+ * the script.
  *
  * Thread: the planner's.
  */
@@ -217,7 +218,8 @@ static enum mr_status parse_tree(struct mr_sql_planner *p, struct mr_sql_query *
     status = mr_duck_parse(p->duck, query->sql, &json, p->err);
 
     if (status != MR_OK) {
-        /* The place refers to query->sql, line and column: back to an offset, then to the script. */
+        /* The place refers to query->sql, line and column: back to an offset, then to the
+         * script. */
         if (p->err != NULL && p->err->sql_line > 0) {
             size_t offset = 0;
 
@@ -269,7 +271,7 @@ enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, 
     return status;
 }
 
-/* Places ----------------------------------------------------------------------------------------------------------- */
+/* ---- Places ---- */
 
 /* The first place known at or below a node. */
 static bool find_place(const struct mr_json *node, size_t *ret_offset, unsigned depth)
@@ -344,7 +346,8 @@ void mr_sql__place_printed(struct mr_sql_planner *p, const struct mr_sql_query *
     if (mr_lexer_next(&lexer, &token, NULL) != MR_OK)
         return;
     token_name(printed, &token, &name, &name_size);
-    /* A field or a qualified name: the error is at its first part, the user may have written the last only. */
+    /* A field or a qualified name: the error is at its first part, the user may have written the
+     * last only. */
     lexer = mr_lexer_of(query->sql, strlen(query->sql));
     for (;;) {
         const char *have;

@@ -1,8 +1,10 @@
 /*
- * DuckDB's syntax trees: looking at them, building small ones, printing them.  Called by every file of the planner.
+ * DuckDB's syntax trees: looking at them, building small ones, printing them. Called by every file
+ * of the planner.
  *
- * An expression is an object with "class", "type", "alias", "query_location" and its own members; a query node is a SELECT_NODE
- * or a SET_OPERATION_NODE.  Trees are edited in place; they belong to the planner's arena.
+ * An expression is an object with "class", "type", "alias", "query_location" and its own members; a
+ * query node is a SELECT_NODE or a SET_OPERATION_NODE. Trees are edited in place; they belong to
+ * the planner's arena.
  *
  * Thread: the planner's.
  */
@@ -194,7 +196,7 @@ struct mr_json *mr_sql__find(struct mr_json *node, bool (*accepts)(const struct 
     return NULL;
 }
 
-/* Equality --------------------------------------------------------------------------------------------------------- */
+/* ---- Equality ---- */
 
 static bool skipped(const struct mr_json *member)
 {
@@ -262,7 +264,7 @@ bool mr_sql__equal(const struct mr_json *a, const struct mr_json *b)
     }
 }
 
-/* Building --------------------------------------------------------------------------------------------------------- */
+/* ---- Building ---- */
 
 void mr_sql__replace(struct mr_json *node, const struct mr_json *with)
 {
@@ -381,7 +383,7 @@ struct mr_json *mr_sql__select(struct mr_sql_planner *p, struct mr_json *from)
     return node;
 }
 
-/* Printing --------------------------------------------------------------------------------------------------------- */
+/* ---- Printing ---- */
 
 enum mr_status mr_sql__print(struct mr_sql_planner *p, const struct mr_json *node,
                              const char **ret_sql)

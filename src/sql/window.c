@@ -48,7 +48,7 @@ bool mr_sql__window_equal(const struct mr_sql_window *a, const struct mr_sql_win
            mr_sql__equal(a->time, b->time);
 }
 
-/* Lengths ---------------------------------------------------------------------------------------------------------- */
+/* ---- Lengths ---- */
 
 static enum mr_status keep_numbers(void *arg, const struct mr_batch *batch, struct mr_error *err)
 {
@@ -155,7 +155,7 @@ enum mr_status mr_sql__window_parse(struct mr_sql_planner *p, struct mr_sql_quer
     return MR_OK;
 }
 
-/* In FROM ---------------------------------------------------------------------------------------------------------- */
+/* ---- In FROM ---- */
 
 bool mr_sql__is_window_table(const struct mr_json *function)
 {
@@ -216,7 +216,7 @@ enum mr_status mr_sql__window_table(struct mr_sql_planner *p, struct mr_sql_quer
     return MR_OK;
 }
 
-/* The operator ----------------------------------------------------------------------------------------------------- */
+/* ---- The operator ---- */
 
 static void add_mark(struct mr_sql_rel *rel, struct mr_sql_mark mark)
 {

@@ -1,8 +1,8 @@
 /*
  * One store in memory, as operators use it: a table (table.c) and an undo log of the running batch.
  *
- * Called by operators and sources (get, put, upsert, delete, scan).  store_batch.c ends a batch, visits
- * what goes into parts, and loads.
+ * Called by operators and sources (get, put, upsert, delete, scan). store_batch.c ends a batch,
+ * visits what goes into parts, and loads.
  *
  * Changes.  The first change of a key in a batch appends to `changes` and marks the entry DIRTY, so
  * later ones cost nothing:

@@ -1,10 +1,12 @@
 /*
- * Power loss under a whole query: every state that a loss after any operation can leave on the simulated disk, recovery on each of
- * them, and a second loss inside that recovery (faults.md 5.4; rows A1 to A17, C5 by the model of syncs).
+ * Power loss under a whole query: every state that a loss after any operation can leave on the
+ * simulated disk, recovery on each of them, and a second loss inside that recovery (faults.md 5.4;
+ * rows A1 to A17, C5 by the model of syncs).
  *
  *     /in --file source, one file a batch--> sum by key --> file sink --> /out
  *
- * The oracle is the output of the same query that was never disturbed: the same files with the same bytes, no more, no fewer.
+ * The oracle is the output of the same query that was never disturbed: the same files with the same
+ * bytes, no more, no fewer.
  */
 #include "support/flow.h"
 #include "support/test.h"

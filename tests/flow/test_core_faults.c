@@ -1,6 +1,6 @@
 /*
- * Faults of the batch loop that are not crashes: clocks that jump, peers that are away, stops at bad
- * moments, copies of a checkpoint, failing allocations, many workers (faults.md B, C, D, J).
+ * Faults of the batch loop that are not crashes: clocks that jump, peers that are away, stops at
+ * bad moments, copies of a checkpoint, failing allocations, many workers (faults.md B, C, D, J).
  */
 #include "support/flow.h"
 #include "support/test.h"
@@ -289,7 +289,8 @@ static void jump_once(void *arg, const struct mr_progress *progress)
         jump->times_us[jump->count++] = progress->batch_time_us;
 }
 
-/* Six batches, a second apart, with a jump of the wall clock after the third. Returns the seconds. */
+/* Six batches, a second apart, with a jump of the wall clock after the third. Returns the
+ * seconds. */
 static int64_t run_with_jump(enum mr_trigger_kind trigger, int64_t by_us, struct jump *jump)
 {
     struct mr_sim *sim = mr_sim_new(1);
@@ -594,7 +595,8 @@ static void fail_all_allocations(bool forever, unsigned workers)
     CHECK_OK(run_files(sim, workers, " max_files_per_trigger=1", 0, false, &err), &err);
     expected = read_output(sim);
     mr_sim_free(sim);
-    /* Some failures are survived (a report that is not made); enough of them in a row: past the end. */
+    /* Some failures are survived (a report that is not made); enough of them in a row: past the
+     * end. */
     for (uint64_t nth = 1; quiet_ones < 64; nth += test_quick() ? 1 + nth / 50 : 1 + nth / 400) {
         bool failed = fail_one_allocation(nth, forever, workers, expected);
 

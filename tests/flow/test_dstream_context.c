@@ -1,5 +1,6 @@
 /*
- * The life cycle of a context: states, one active context per process, waiting, stopping from anywhere, mistakes with their place.
+ * The life cycle of a context: states, one active context per process, waiting, stopping from
+ * anywhere, mistakes with their place.
  *
  * These run on the real clock with short intervals; they wait for events, never for time.
  */
@@ -190,7 +191,7 @@ TEST(V154_the_checkpoint_directory_may_come_from_a_setting)
     mr_queue_free(queue);
 }
 
-/* ---- stopping ------------------------------------------------------------------------------------------------------------ */
+/* ---- stopping ---- */
 
 static enum mr_status stop_inside(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
                                   struct mr_error *err)
@@ -233,7 +234,7 @@ TEST(several_threads_may_stop_at_once)
     mr_queue_free(queue);
 }
 
-/* ---- mistakes stick, with their place ----------------------------------------------------------------------------------------- */
+/* ---- mistakes stick, with their place ---- */
 
 /* The error of one building call on a stream of (value BIGINT). */
 #define CHECK_MISTAKE(t, call, status, part)                                                       \
@@ -345,7 +346,7 @@ TEST(the_first_mistake_wins_and_later_calls_are_ignored)
     mr_context_free(ctx);
 }
 
-/* ---- signals ---------------------------------------------------------------------------------------------------------------- */
+/* ---- signals ---- */
 
 /* A function that never comes back, in a process that is told to stop again and again. */
 static enum mr_status hang(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,

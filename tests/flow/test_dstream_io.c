@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* ---- queues ------------------------------------------------------------------------------------------------------------ */
+/* ---- queues ---- */
 
 static void push_three(struct mr_queue *queue)
 {
@@ -64,7 +64,7 @@ TEST(a_batch_that_fails_gets_the_same_dataset_of_the_queue_again)
     mr_queue_free(queue);
 }
 
-/* ---- text files in -------------------------------------------------------------------------------------------------------- */
+/* ---- text files in ---- */
 
 /* Writes a file whose only line is the number; its mtime is the virtual clock's. */
 static void write_number(struct ds *d, const char *dir, int number)
@@ -88,7 +88,8 @@ static int64_t now_ms(struct ds *d)
     return mr_env_wall_us(mr_sim_env(ds_sim(d))) / 1000;
 }
 
-/* After the batch at times[i] (from `zero_ms`) the clock goes on by a second and file numbers[i] appears. */
+/* After the batch at times[i] (from `zero_ms`) the clock goes on by a second and file numbers[i]
+ * appears. */
 struct arrivals {
     struct ds *d;
     int64_t zero_ms;
@@ -301,7 +302,7 @@ TEST(V171_sums_survive_repeated_failures)
     ds_free(drip.d);
 }
 
-/* ---- text files out ---------------------------------------------------------------------------------------------------------- */
+/* ---- text files out ---- */
 
 static const char *read_file(struct ds *d, const char *path)
 {
@@ -425,7 +426,7 @@ TEST(V332_directories_are_named_by_prefix_time_and_suffix)
     }
 }
 
-/* ---- print ------------------------------------------------------------------------------------------------------------------- */
+/* ---- print ---- */
 
 /* What a program prints: standard output goes to a file meanwhile. */
 static const char *printed(struct test *t, const int64_t *values, size_t count, int rows)
@@ -483,7 +484,7 @@ TEST(V331_print_shows_the_first_rows_and_says_when_there_are_more)
     CHECK_EQ_STR(without_time(printed(t, values, 0, 10)), RULE "Time:  ms\n" RULE "\n");
 }
 
-/* ---- foreachRDD ---------------------------------------------------------------------------------------------------------------- */
+/* ---- foreachRDD ---- */
 
 struct seen {
     uint64_t batch_ids[8];

@@ -1,6 +1,7 @@
 /*
- * DStreams on several workers: the same plan gives the same result whoever runs which partition; and programs that run out of memory at
- * any allocation end in MR_NOMEM, with everything given back.
+ * DStreams on several workers: the same plan gives the same result whoever runs which partition;
+ * and programs that run out of memory at any allocation end in MR_NOMEM, with everything given
+ * back.
  */
 #include "support/dstream.h"
 
@@ -91,7 +92,7 @@ TEST(several_workers_give_what_one_gives)
     mr_memory_drop(table);
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 static enum mr_status look_away(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
                                 struct mr_error *err)

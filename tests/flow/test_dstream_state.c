@@ -30,7 +30,7 @@ static struct mr_dstream *ones(struct mr_dstream *texts)
     return mr_map_to_pair(texts, MR_COUNT);
 }
 
-/* ---- vectors ------------------------------------------------------------------------------------------------------------- */
+/* ---- vectors ---- */
 
 TEST(V82_update_state_by_key_sums_into_the_state)
 {
@@ -105,7 +105,7 @@ TEST(V85_a_key_without_values_is_updated_and_may_go)
     }
 }
 
-/* ---- rules ---------------------------------------------------------------------------------------------------------------- */
+/* ---- rules ---- */
 
 TEST(counts_minima_and_maxima_are_built_in)
 {
@@ -157,7 +157,7 @@ TEST(keys_of_many_chunks_keep_their_order)
     ds_free(d);
 }
 
-/* ---- crashes --------------------------------------------------------------------------------------------------------------- */
+/* ---- crashes ---- */
 
 TEST(V157_state_goes_on_after_a_crash_at_any_point)
 {
@@ -174,7 +174,8 @@ TEST(V157_state_goes_on_after_a_crash_at_any_point)
             ds_collect(d, mr_update_state_by_key(ones(ds_stream(d)), "counts", sum_at(form)));
             ds_fail_at(d, points[point], 6); /* the seventh */
             CHECK_FAILS(ds_run(d, 10, &err), &err, MR_INTERNAL, "killed at");
-            /* Another program text, the same name: another form of the function, and operators in between. */
+            /* Another program text, the same name: another form of the function, and operators in
+             * between. */
             ds_begin(d, MR_MILLISECONDS(500), "/cp");
             ds_collect(d, mr_update_state_by_key(mr_filter(ones(ds_stream(d)), MR_SQL("true")),
                                                  "counts", sum_at((form + 1) % SUMS)));

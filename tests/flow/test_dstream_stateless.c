@@ -1,13 +1,14 @@
 /*
  * DStreams without memory: map, flatMap, filter, mapToPair, reduceByKey, countByValue, union.
  *
- * Each vector (vectors_dstream.inc) runs with every form its function can be said in: SQL, C, built-in; all must agree.
+ * Each vector (vectors_dstream.inc) runs with every form its function can be said in: SQL, C,
+ * built-in; all must agree.
  */
 #include "support/dstream.h"
 
 #include <ctype.h>
 
-/* ---- functions in C ---------------------------------------------------------------------------------------------------- */
+/* ---- functions in C ---- */
 
 static void one_and_double(const struct mr_row *row, struct mr_emitter *out, void *arg)
 {
@@ -62,7 +63,7 @@ static void length_of(const struct mr_row *row, struct mr_emitter *out, void *ar
     mr_emit_int(out, (int64_t)mr_row_text(row, 0).size_bytes);
 }
 
-/* ---- vectors ------------------------------------------------------------------------------------------------------------ */
+/* ---- vectors ---- */
 
 typedef struct mr_dstream *(*build_fn)(struct mr_dstream *input, unsigned form);
 
@@ -167,7 +168,7 @@ TEST(V43_reduce_by_key_of_pairs)
     run_vector(t, "V43", 3, 2, reduced);
 }
 
-/* ---- rules --------------------------------------------------------------------------------------------------------------- */
+/* ---- rules ---- */
 
 static void expect(struct test *t, const char *columns, const char *input, const char *expected,
                    build_fn build, unsigned form)

@@ -1,5 +1,6 @@
 /*
- * Windows of DStreams: window, reduceByKeyAndWindow with and without an inverse, and their content across a crash.
+ * Windows of DStreams: window, reduceByKeyAndWindow with and without an inverse, and their content
+ * across a crash.
  */
 #include "support/dstream.h"
 
@@ -97,7 +98,7 @@ static void run_window(struct test *t, const char *id, struct window window, uin
 
 static const struct window two_one = {MR_SECONDS(2), MR_SECONDS(1)};
 
-/* ---- vectors ----------------------------------------------------------------------------------------------------------- */
+/* ---- vectors ---- */
 
 TEST(V50_window_2_1)
 {
@@ -171,7 +172,7 @@ TEST(V76_a_window_that_is_not_a_multiple_of_the_slide_is_refused)
     ds_free(d);
 }
 
-/* ---- rules -------------------------------------------------------------------------------------------------------------- */
+/* ---- rules ---- */
 
 TEST(counts_of_a_window_are_sums_of_counts)
 {
@@ -212,11 +213,12 @@ TEST(windows_of_windows_fire_with_the_longer_slide)
     ds_free(d);
 }
 
-/* ---- crashes --------------------------------------------------------------------------------------------------------------- */
+/* ---- crashes ---- */
 
 static const char *const points[] = {"planned", "ran", "staged", "published", "committed"};
 
-/* All three kinds of windows in one program; names are given, so a recompiled program may list them otherwise. */
+/* All three kinds of windows in one program; names are given, so a recompiled program may list them
+ * otherwise. */
 static void build_windows(struct ds *d, bool other_order)
 {
     const struct window window = {MR_SECONDS(3), MR_SECONDS(1)};

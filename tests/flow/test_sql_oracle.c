@@ -1,6 +1,6 @@
 /*
- * The oracle: a streaming query over all the input gives what DuckDB gives over the whole at once, however the input is cut into
- * batches.  Results are compared as multisets.
+ * The oracle: a streaming query over all the input gives what DuckDB gives over the whole at once,
+ * however the input is cut into batches. Results are compared as multisets.
  *
  *     rows (random, seeded) --cut at random--> steps, one a batch --> query --> memory sink  ==  DuckDB over the same rows
  */
@@ -22,7 +22,8 @@ static const char columns[] = "id BIGINT, city VARCHAR, n INTEGER, x DOUBLE, pri
                               "ok BOOLEAN, ts TIMESTAMP, tags VARCHAR[], "
                               "s STRUCT(a INTEGER, b VARCHAR)";
 
-/* Made by DuckDB from hashes of the row number: nulls, long texts, nested values, times over half an hour. */
+/* Made by DuckDB from hashes of the row number: nulls, long texts, nested values, times over half
+ * an hour. */
 static const char rows_sql[] =
     "SELECT i AS id, "
     "CASE WHEN h %% 11 = 0 THEN NULL ELSE ['Bonn', 'Ulm', 'a city with a rather long name', ''][1 "

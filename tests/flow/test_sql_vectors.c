@@ -1,6 +1,7 @@
 /*
- * Conformance: the vectors of vectors_structured.inc, one test each, named after the id; those that need more than steps of rows
- * (static tables, two watermarks, allowed plans) follow as tests of their own.
+ * Conformance: the vectors of vectors_structured.inc, one test each, named after the id; those that
+ * need more than steps of rows (static tables, two watermarks, allowed plans) follow as tests of
+ * their own.
  */
 #include "support/sql_flow.h"
 
@@ -186,7 +187,8 @@ TEST(TW_05_windows_of_milliseconds)
     sql_flow_free(flow);
 }
 
-/* A row of WM-11: rows of a and of b, then a dummy row 0 of a, whose batch shows the watermark in force. */
+/* A row of WM-11: rows of a and of b, then a dummy row 0 of a, whose batch shows the watermark in
+ * force. */
 static const struct watermark_row {
     const char *a;
     const char *b;

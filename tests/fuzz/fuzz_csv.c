@@ -1,6 +1,6 @@
 /*
- * libFuzzer: any bytes through the CSV decoder, the first byte choosing the options; what was read must be written and read
- * back to the same text.
+ * libFuzzer: any bytes through the CSV decoder, the first byte choosing the options; what was read
+ * must be written and read back to the same text.
  */
 #include "base/buf.h"
 

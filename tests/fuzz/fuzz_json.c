@@ -1,6 +1,7 @@
 /*
- * libFuzzer: any bytes through the JSON decoder, with prediction and the general way; both must give the same rows and the
- * same reports, and what was read must be written and read back without a complaint.
+ * libFuzzer: any bytes through the JSON decoder, with prediction and the general way; both must
+ * give the same rows and the same reports, and what was read must be written and read back without
+ * a complaint.
  */
 #include "base/buf.h"
 

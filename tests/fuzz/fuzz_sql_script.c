@@ -1,5 +1,6 @@
 /*
- * Statements from anywhere: the parser must answer with a script or an error with a place, never read past the end.
+ * Statements from anywhere: the parser must answer with a script or an error with a place, never
+ * read past the end.
  */
 #include "sql/script.h"
 

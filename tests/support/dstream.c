@@ -1,6 +1,7 @@
 /*
- * See dstream.h.  The input is a table in memory (source `memory`), so it outlives contexts as a real source would; the output is
- * collected by mr_foreach_rdd.  Everything runs in the test's thread on the virtual clock.
+ * See dstream.h. The input is a table in memory (source `memory`), so it outlives contexts as a
+ * real source would; the output is collected by mr_foreach_rdd. Everything runs in the test's
+ * thread on the virtual clock.
  */
 #include "support/dstream.h"
 
@@ -75,7 +76,7 @@ struct mr_context *ds_context(struct ds *d)
     return d->ctx;
 }
 
-/* ---- input --------------------------------------------------------------------------------------------------------- */
+/* ---- input ---- */
 
 static void trim(const char **text, size_t *size)
 {
@@ -87,7 +88,8 @@ static void trim(const char **text, size_t *size)
         (*size)--;
 }
 
-/* Calls visit for each part of text between separators; none for a text of spaces only, when skip_empty says so. */
+/* Calls visit for each part of text between separators; none for a text of spaces only, when
+ * skip_empty says so. */
 static void each_part(const char *text, size_t size, char separator, bool skip_empty,
                       void (*visit)(const char *part, size_t size, void *arg), void *arg)
 {
@@ -156,7 +158,7 @@ void ds_input(struct ds *d, const char *text)
     each_part(text, strlen(text), '|', false, add_batch, d);
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static enum mr_status fail_there(void *arg, const char *point, uint64_t batch_id,
                                  struct mr_error *err)
@@ -219,7 +221,7 @@ void ds_must_run(struct ds *d, uint64_t batches)
     CHECK_OK(status, &err);
 }
 
-/* ---- output ------------------------------------------------------------------------------------------------------------ */
+/* ---- output ---- */
 
 __attribute__((format(printf, 2, 3))) static void append(char *text, const char *format, ...)
 {
@@ -348,7 +350,7 @@ const char *ds_output(struct ds *d, bool sorted)
     return d->output;
 }
 
-/* ---- vectors -------------------------------------------------------------------------------------------------------------- */
+/* ---- vectors ---- */
 
 static const struct ds_vector vectors[] = {
 #define VECTOR(id, operation, columns, input, expected, order)                                     \

@@ -1,5 +1,6 @@
 /*
- * DStream programs on the simulated disk and clock: input and output as text, one batch after the other.
+ * DStream programs on the simulated disk and clock: input and output as text, one batch after the
+ * other.
  *
  *     struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
  *     ds_input(d, "a:1, a:3 | b:2");                        one batch each
@@ -8,7 +9,8 @@
  *     ds_run(d, 2);
  *     CHECK_EQ_STR(ds_output(d), "a:4 | b:2");
  *
- * Elements are separated by ',', columns by ':', batches by '|'; "" is the empty text. Batches whose stream does not fire are left out.
+ * Elements are separated by ',', columns by ':', batches by '|'; "" is the empty text. Batches
+ * whose stream does not fire are left out.
  */
 #ifndef MR_TESTS_SUPPORT_DSTREAM_H
 #define MR_TESTS_SUPPORT_DSTREAM_H
@@ -37,8 +39,8 @@ enum mr_status ds_run(struct ds *d, uint64_t batches, struct mr_error *err);
 void ds_must_run(struct ds *d, uint64_t batches);
 
 /*
- * What was collected, in the order of batch times; a batch that ran again must have given the same. sorted: the elements of each batch in
- * the order of their texts, so that sets compare.
+ * What was collected, in the order of batch times; a batch that ran again must have given the same.
+ * sorted: the elements of each batch in the order of their texts, so that sets compare.
  */
 const char *ds_output(struct ds *d, bool sorted);
 /* The same form of a text, with the same spaces. */

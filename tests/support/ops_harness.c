@@ -1,5 +1,6 @@
 /*
- * Operators without a query; see ops_harness.h.  Test programs of src/ops link it; it stands in for the output of src/core.
+ * Operators without a query; see ops_harness.h. Test programs of src/ops link it; it stands in for
+ * the output of src/core.
  */
 #include "support/ops_harness.h"
 
@@ -10,7 +11,7 @@
 
 #include <stdlib.h>
 
-/* ---- text to batches and back ---------------------------------------------------------------- */
+/* ---- text to batches and back ---- */
 
 struct mr_schema *ops_schema(const char *text)
 {
@@ -166,7 +167,7 @@ void ops_print(struct mr_buf *out, const struct mr_batch *batch)
     }
 }
 
-/* ---- the output ------------------------------------------------------------------------------ */
+/* ---- the output ---- */
 
 /* Weak: programs that run the real kernel have the real three. */
 __attribute__((weak)) enum mr_status mr_output_emit(struct mr_output *out,
@@ -215,7 +216,7 @@ static const char *output_text(struct mr_output *out)
     return out->text.size == 0 ? "" : out->text.data;
 }
 
-/* ---- map operators --------------------------------------------------------------------------- */
+/* ---- map operators ---- */
 
 static enum mr_status run_map(const struct mr_map_op *op, const struct mr_batch_info *info,
                               const struct mr_batch *batch, struct mr_output *out,
@@ -255,7 +256,7 @@ const char *ops_map(struct mr_map_op *op, struct mr_batch *batch)
     return out.text.size == 0 ? "" : out.text.data;
 }
 
-/* ---- aggregations ---------------------------------------------------------------------------- */
+/* ---- aggregations ---- */
 
 static void open_state(struct ops_flow *flow)
 {

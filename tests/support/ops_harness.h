@@ -1,10 +1,11 @@
 /*
- * Operators without a query: batches written as text, an output that records, and a partial aggregate with its fold over a volatile
- * state.
+ * Operators without a query: batches written as text, an output that records, and a partial
+ * aggregate with its fold over a volatile state.
  *
  *     rows are separated by ';', fields by '|':   "10s|Bonn;12s|null"        timestamps: microseconds, or seconds with an 's'
  *
- * The same form comes out again, so a test compares strings. Failures of the harness itself fail the test.
+ * The same form comes out again, so a test compares strings. Failures of the harness itself fail
+ * the test.
  */
 #ifndef MR_TESTS_SUPPORT_OPS_HARNESS_H
 #define MR_TESTS_SUPPORT_OPS_HARNESS_H
@@ -18,7 +19,8 @@ struct mr_batch *ops_batch(const char *schema, const char *rows);
 void ops_print(struct mr_buf *out, const struct mr_batch *batch);
 struct mr_schema *ops_schema(const char *text);
 
-/* What an operator emitted. It is the struct mr_output of core/operator.h for programs that link this file. */
+/* What an operator emitted. It is the struct mr_output of core/operator.h for programs that link
+ * this file. */
 struct mr_output {
     struct mr_buf text;
     struct mr_batch **batches;
@@ -32,7 +34,8 @@ struct mr_output {
 };
 void ops_output_release(struct mr_output *out);
 
-/* Runs a map operator over one batch as one partition, frees the operator, returns what came out (freed at the end of the test). */
+/* Runs a map operator over one batch as one partition, frees the operator, returns what came out
+ * (freed at the end of the test). */
 const char *ops_map(struct mr_map_op *op, struct mr_batch *batch);
 
 /* partial aggregates of several partitions, one fold, one state */

@@ -65,7 +65,7 @@ static struct mr_schema *parse_schema(const char *text)
     return schema;
 }
 
-/* --- sources ------------------------------------------------------------------------------------ */
+/* ---- sources ---- */
 
 static void make_kv(struct plug_source *src)
 {
@@ -260,7 +260,7 @@ void plug_remember(struct plug_source *src, const char *start, const char *end)
         CHECK_OK(src->connector->ops->remember(src->object, start, end, src->kv, &err), &err);
 }
 
-/* --- batches ------------------------------------------------------------------------------------ */
+/* ---- batches ---- */
 
 static void add_field(struct mr_batch_builder *builder, uint32_t column, enum mr_type_id type,
                       const char *text, size_t size)
@@ -320,7 +320,7 @@ struct mr_batch *plug_batch(const char *columns, const char *rows)
     return batch;
 }
 
-/* --- sinks -------------------------------------------------------------------------------------- */
+/* ---- sinks ---- */
 
 enum mr_status plug_sink_try(struct plug_sink *sink, const struct plug_sink_spec *spec,
                              struct mr_error *err)
@@ -419,7 +419,7 @@ void plug_batch_out(struct plug_sink *sink, uint64_t batch_id, const char *const
     mr_text_free(receipt);
 }
 
-/* --- files -------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 void plug_write_file(const char *path, const char *text)
 {

@@ -1,10 +1,12 @@
 /*
- * Connectors without a query: a source that is planned and read by hand, a sink that is taken through its batches by hand.
+ * Connectors without a query: a source that is planned and read by hand, a sink that is taken
+ * through its batches by hand.
  *
  *     rows are written with ';' between rows and '|' between fields:   "1|a;2|null"
  *     options as they stand in WITH, '\n' between pairs:               "path=/tmp/in\nmax_files_per_trigger=1"
  *
- * Failures of the harness itself fail the test.  Everything is freed by plug_source_stop and plug_sink_close.
+ * Failures of the harness itself fail the test. Everything is freed by plug_source_stop and
+ * plug_sink_close.
  */
 #ifndef MR_TESTS_SUPPORT_PLUGIN_HARNESS_H
 #define MR_TESTS_SUPPORT_PLUGIN_HARNESS_H

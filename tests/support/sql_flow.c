@@ -1,5 +1,6 @@
 /*
- * The harness behind sql_flow.h: memory connectors, the planner and the batch loop, in the test's process.
+ * The harness behind sql_flow.h: memory connectors, the planner and the batch loop, in the test's
+ * process.
  */
 #include "support/sql_flow.h"
 
@@ -132,7 +133,7 @@ void sql_flow_steps_per_batch(struct sql_flow *flow, int steps)
     flow->steps = steps;
 }
 
-/* Input ---------------------------------------------------------------------------------------- */
+/* ---- Input ---- */
 
 static enum mr_status keep(void *arg, const struct mr_batch *batch, struct mr_error *err)
 {
@@ -195,7 +196,7 @@ void sql_flow_step_slice(struct sql_flow *flow, const char *name, const struct m
     mr_batch_unref(slice);
 }
 
-/* Running -------------------------------------------------------------------------------------- */
+/* ---- Running ---- */
 
 static char *script_text(struct sql_flow *flow)
 {
@@ -295,7 +296,7 @@ void sql_flow_run_until(struct sql_flow *flow, const char *point)
     CHECK_FAILS(live(flow, point, &err), &err, MR_USER, "the test ends here");
 }
 
-/* Output --------------------------------------------------------------------------------------- */
+/* ---- Output ---- */
 
 static enum mr_status print_rows(void *arg, const struct mr_batch *batch, struct mr_error *err)
 {

@@ -1,5 +1,6 @@
 /*
- * Pipelines in tests: SQL text over tables in memory, one step of input after the other, and what came out as text.
+ * Pipelines in tests: SQL text over tables in memory, one step of input after the other, and what
+ * came out as text.
  *
  *     struct sql_flow *f = sql_flow_new(t);
  *     sql_flow_source(f, "a", "v BIGINT", "");
@@ -8,8 +9,9 @@
  *     sql_flow_step(f, "a", "(3), (2)");
  *     CHECK_EQ_STR(sql_flow_run(f, "out"), "2|1\n3|1\n");
  *
- * Every run plans the script anew, recovers from the checkpoint in the test's directory and processes all there is, batches
- * without data too: each run is a restart.  Rows come back sorted, so texts compare as multisets.
+ * Every run plans the script anew, recovers from the checkpoint in the test's directory and
+ * processes all there is, batches without data too: each run is a restart. Rows come back sorted,
+ * so texts compare as multisets.
  *
  * Thread: the test's.
  */
@@ -29,7 +31,8 @@ void sql_flow_source(struct sql_flow *flow, const char *name, const char *column
                      const char *extra);
 /* One that is read once, at the start of each run. */
 void sql_flow_static(struct sql_flow *flow, const char *name, const char *columns);
-/* A table in memory to write; columns "" = those of the query, mode NULL = chosen by the planner. */
+/* A table in memory to write; columns "" = those of the query, mode NULL = chosen by the
+ * planner. */
 void sql_flow_sink(struct sql_flow *flow, const char *name, const char *columns, const char *mode);
 /* More of the script: SET, CREATE VIEW, INSERT. */
 void sql_flow_text(struct sql_flow *flow, const char *sql);
@@ -44,13 +47,16 @@ void sql_flow_step_slice(struct sql_flow *flow, const char *table, const struct 
 struct mr_batch *sql_flow_batch(struct sql_flow *flow,
                                 const char *sql); /* of a query on DuckDB; caller unrefs */
 
-/* Runs to the end of the input; rows that came out since the last call, sorted. Lives until the next call. */
+/* Runs to the end of the input; rows that came out since the last call, sorted. Lives until the
+ * next call. */
 const char *sql_flow_run(struct sql_flow *flow, const char *sink);
-/* Runs until the batch loop comes to that point ("planned", "ran", "staged", "published"), where it ends as a crash would. */
+/* Runs until the batch loop comes to that point ("planned", "ran", "staged", "published"), where it
+ * ends as a crash would. */
 void sql_flow_run_until(struct sql_flow *flow, const char *point);
 /* Only the rows of the newest batch that wrote anything, in the order they were written. */
 const char *sql_flow_last(struct sql_flow *flow, const char *sink);
-/* All rows there are, as if each replaced the earlier one with the same first key_columns. Sorted. */
+/* All rows there are, as if each replaced the earlier one with the same first key_columns.
+ * Sorted. */
 const char *sql_flow_upserted(struct sql_flow *flow, const char *sink, uint32_t key_columns);
 /* The script must not plan: text and place of the error. */
 enum mr_status sql_flow_check(struct sql_flow *flow, struct mr_error *ret_err);

@@ -41,9 +41,9 @@ static enum mr_status parse(const struct mr_option_pair *pairs, size_t count, un
 TEST(given_values_and_defaults_are_typed)
 {
     static const struct mr_option_pair pairs[] = {
-        {"topic", "clicks"}, {"MAXROWS", "7"},        {"ratio", "0.25"},     {"mode", "Update"},
-        {"fast", "on"},      {"delimiter", "|"},      {"kafka.a", "1"},      {"Kafka.b.c", "2"},
-        {"wait", "2s"},
+        {"topic", "clicks"}, {"MAXROWS", "7"},   {"ratio", "0.25"},
+        {"mode", "Update"},  {"fast", "on"},     {"delimiter", "|"},
+        {"kafka.a", "1"},    {"Kafka.b.c", "2"}, {"wait", "2s"},
     };
     struct mr_error err = {0};
     const char *key;
@@ -92,7 +92,9 @@ TEST(wrong_options_are_refused_with_the_remedy)
         {{"wait", "61 min"}, 0, "it must be from 0 to 1 h"},
         {{"buffer", "10"}, 0, "it must be at least 1 KiB"},
         {{"buffer", "many"}, 0, "it must be a size"},
-        {{"mode", "upsert"}, 0, "option 'mode' is 'upsert'; it must be one of append, update, complete"},
+        {{"mode", "upsert"},
+         0,
+         "option 'mode' is 'upsert'; it must be one of append, update, complete"},
         {{"topic", "again"}, 0, "option 'topic' is given twice"},
         {{"kafka.", "x"}, 0, "has no option 'kafka.'"},
         {{"password", "file:/nonexistent/secret"}, 0, "cannot read the secret 'password'"},
@@ -191,15 +193,38 @@ TEST(durations_are_exact_or_refused)
         const char *text;
         int64_t us; /* -1 = refused */
     } cases[] = {
-        {"500 ms", 500000}, {"500ms", 500000}, {"1s", 1000000}, {"5 minutes", 300000000},
-        {"1.5 s", 1500000}, {"0.000001 s", 1}, {"0.0000001 s", -1}, {"0.5 us", -1},
-        {"INTERVAL '1' SECOND", 1000000}, {"interval '10 seconds'", 10000000},
-        {"INTERVAL 2 HOURS", INT64_C(7200000000)}, {"1 hour 30 minutes", INT64_C(5400000000)},
-        {"1 day", INT64_C(86400000000)}, {"2 weeks", INT64_C(1209600000000)}, {"7 us", 7},
-        {"0", 0}, {" 3 sec ", 3000000}, {"", -1}, {"s", -1}, {"5", -1}, {"-1 s", -1},
-        {"1 month", -1}, {"1 s x", -1}, {"INTERVAL '1 SECOND", -1}, {"1. s", -1}, {". s", -1},
-        {"300000 years", -1}, {"99999999999 days", -1}, {"9223372036854775808 us", -1},
-        {"9223372036854775807 us", INT64_MAX}, {"INTERVAL", -1}, {"1e3 s", -1},
+        {"500 ms", 500000},
+        {"500ms", 500000},
+        {"1s", 1000000},
+        {"5 minutes", 300000000},
+        {"1.5 s", 1500000},
+        {"0.000001 s", 1},
+        {"0.0000001 s", -1},
+        {"0.5 us", -1},
+        {"INTERVAL '1' SECOND", 1000000},
+        {"interval '10 seconds'", 10000000},
+        {"INTERVAL 2 HOURS", INT64_C(7200000000)},
+        {"1 hour 30 minutes", INT64_C(5400000000)},
+        {"1 day", INT64_C(86400000000)},
+        {"2 weeks", INT64_C(1209600000000)},
+        {"7 us", 7},
+        {"0", 0},
+        {" 3 sec ", 3000000},
+        {"", -1},
+        {"s", -1},
+        {"5", -1},
+        {"-1 s", -1},
+        {"1 month", -1},
+        {"1 s x", -1},
+        {"INTERVAL '1 SECOND", -1},
+        {"1. s", -1},
+        {". s", -1},
+        {"300000 years", -1},
+        {"99999999999 days", -1},
+        {"9223372036854775808 us", -1},
+        {"9223372036854775807 us", INT64_MAX},
+        {"INTERVAL", -1},
+        {"1e3 s", -1},
     };
 
     for (size_t i = 0; i < MR_ARRAY_SIZE(cases); i++) {
@@ -216,10 +241,24 @@ TEST(sizes_are_exact_or_refused)
         const char *text;
         int64_t bytes;
     } cases[] = {
-        {"64 MB", 64000000}, {"1KiB", 1024}, {"1k", 1024}, {"3 g", INT64_C(3) << 30},
-        {"1.5 GB", 1500000000}, {"0.5 KiB", 512}, {"100", 100}, {"7 bytes", 7}, {"0", 0},
-        {"0.5", -1}, {"1.0001 KB", -1}, {"-1", -1}, {"MB", -1}, {"1 XB", -1}, {"1 MB x", -1},
-        {"", -1}, {"9000000 TB", INT64_C(9000000) * INT64_C(1000000000000)}, {"10000000 TB", -1},
+        {"64 MB", 64000000},
+        {"1KiB", 1024},
+        {"1k", 1024},
+        {"3 g", INT64_C(3) << 30},
+        {"1.5 GB", 1500000000},
+        {"0.5 KiB", 512},
+        {"100", 100},
+        {"7 bytes", 7},
+        {"0", 0},
+        {"0.5", -1},
+        {"1.0001 KB", -1},
+        {"-1", -1},
+        {"MB", -1},
+        {"1 XB", -1},
+        {"1 MB x", -1},
+        {"", -1},
+        {"9000000 TB", INT64_C(9000000) * INT64_C(1000000000000)},
+        {"10000000 TB", -1},
     };
 
     for (size_t i = 0; i < MR_ARRAY_SIZE(cases); i++) {

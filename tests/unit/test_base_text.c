@@ -21,15 +21,15 @@ TEST(utf8_is_checked_to_the_last_byte)
         {"", 0},
         {"plain text that is longer than sixteen bytes", 44},
         {"0123456789abcdef\xc3\xa4", 18},
-        {"\xed\x9f\xbf", 3},          /* U+D7FF */
-        {"\xed\xa0\x80", 0},          /* a surrogate */
-        {"\xf4\x8f\xbf\xbf", 4},      /* U+10FFFF */
-        {"\xf4\x90\x80\x80", 0},      /* past it */
-        {"\xc0\xaf", 0},              /* overlong */
+        {"\xed\x9f\xbf", 3},     /* U+D7FF */
+        {"\xed\xa0\x80", 0},     /* a surrogate */
+        {"\xf4\x8f\xbf\xbf", 4}, /* U+10FFFF */
+        {"\xf4\x90\x80\x80", 0}, /* past it */
+        {"\xc0\xaf", 0},         /* overlong */
         {"\xe0\x80\xaf", 0},
         {"\xf0\x80\x80\xaf", 0},
-        {"a\xe2\x82", 1},             /* cut */
-        {"a\x80z", 1},                /* a stray continuation */
+        {"a\xe2\x82", 1}, /* cut */
+        {"a\x80z", 1},    /* a stray continuation */
         {"\xff", 0},
     };
 
@@ -60,7 +60,8 @@ TEST(escaped_text_has_no_control_characters_and_is_cut_between_characters)
 
     CHECK_EQ_UINT(mr_text_escape("a\nb\x1b[0m\xff", 8, text, sizeof(text)), 17);
     CHECK_EQ_STR(text, "a\\x0ab\\x1b[0m\\xff");
-    mr_text_escape("\xc2\x85\xc3\xa4", 4, text, sizeof(text)); /* a control character of two bytes */
+    /* a control character of two bytes */
+    mr_text_escape("\xc2\x85\xc3\xa4", 4, text, sizeof(text));
     CHECK_EQ_STR(text, "\\xc2\\x85\xc3\xa4");
     mr_text_escape("abc\xc3\xa4\xc3\xa4\xc3\xa4", 9, text, 9);
     CHECK_EQ_STR(text, "abc\xc3\xa4...");
@@ -123,13 +124,35 @@ TEST(timestamps_are_read_exactly)
 TEST(what_is_no_timestamp_or_does_not_fit_is_refused)
 {
     static const char *const texts[] = {
-        "", "1970", "1970-1-1", "1970-13-01", "1970-00-01", "1970-02-30", "1900-02-29",
-        "1970-01-01 ", "1970-01-01T", "1970-01-01 00", "1970-01-01 24:00:00",
-        "9999-12-31T23:59:60Z", "1970-01-01 00:60", "1970-01-01 00:00:00.", "1970-01-01 00:00:00Zx",
-        "1970-01-01 00:00:00.1234567890", "1970-01-01 00:00:00+19", "1970-01-01 00:00:00+18:01",
-        "1970-01-01 00:00:00+1", "1970-01-01 00:00:00 UTC", "19700101", "10000-01-01",
-        "1970-01-01X00:00:00", " 1970-01-01", "+99-01-01", "-290308-12-21 19:59:05.224191",
-        "+294247-01-10 04:00:54.775808", "1970-01-01 00:00:00+01:", "1970-01-01\n00:00:00",
+        "",
+        "1970",
+        "1970-1-1",
+        "1970-13-01",
+        "1970-00-01",
+        "1970-02-30",
+        "1900-02-29",
+        "1970-01-01 ",
+        "1970-01-01T",
+        "1970-01-01 00",
+        "1970-01-01 24:00:00",
+        "9999-12-31T23:59:60Z",
+        "1970-01-01 00:60",
+        "1970-01-01 00:00:00.",
+        "1970-01-01 00:00:00Zx",
+        "1970-01-01 00:00:00.1234567890",
+        "1970-01-01 00:00:00+19",
+        "1970-01-01 00:00:00+18:01",
+        "1970-01-01 00:00:00+1",
+        "1970-01-01 00:00:00 UTC",
+        "19700101",
+        "10000-01-01",
+        "1970-01-01X00:00:00",
+        " 1970-01-01",
+        "+99-01-01",
+        "-290308-12-21 19:59:05.224191",
+        "+294247-01-10 04:00:54.775808",
+        "1970-01-01 00:00:00+01:",
+        "1970-01-01\n00:00:00",
     };
     int64_t value = 42;
     int32_t days = 42;
@@ -148,8 +171,16 @@ TEST(what_is_no_timestamp_or_does_not_fit_is_refused)
 
 TEST(timestamps_printed_are_read_back_exactly)
 {
-    static const int64_t values[] = {0, 1, -1, 999999, 1000000, -1000000, INT64_MAX, INT64_MIN,
-                                     INT64_C(253402300800000000), INT64_C(-62167219200000001)};
+    static const int64_t values[] = {0,
+                                     1,
+                                     -1,
+                                     999999,
+                                     1000000,
+                                     -1000000,
+                                     INT64_MAX,
+                                     INT64_MIN,
+                                     INT64_C(253402300800000000),
+                                     INT64_C(-62167219200000001)};
     char text[MR_TIME_TEXT_BYTES];
     int64_t value;
 
@@ -220,12 +251,27 @@ TEST(doubles_have_their_shortest_text)
         double value;
         const char *text;
     } cases[] = {
-        {0.0, "0.0"}, {-0.0, "-0.0"}, {5, "5.0"}, {0.1, "0.1"}, {0.3, "0.3"}, {-2.5, "-2.5"},
-        {1e15, "1000000000000000.0"}, {1e16, "1e+16"}, {1e300, "1e+300"}, {1e-4, "0.0001"},
-        {1e-5, "1e-05"}, {1.5e-7, "1.5e-07"}, {5e-324, "5e-324"}, {1.0 / 3, "0.3333333333333333"},
-        {0.1 + 0.2, "0.30000000000000004"}, {1.7976931348623157e308, "1.7976931348623157e+308"},
-        {2.2250738585072014e-308, "2.2250738585072014e-308"}, {9007199254740993.0, "9007199254740992.0"},
-        {(double)INFINITY, "Infinity"}, {-(double)INFINITY, "-Infinity"}, {(double)NAN, "NaN"},
+        {0.0, "0.0"},
+        {-0.0, "-0.0"},
+        {5, "5.0"},
+        {0.1, "0.1"},
+        {0.3, "0.3"},
+        {-2.5, "-2.5"},
+        {1e15, "1000000000000000.0"},
+        {1e16, "1e+16"},
+        {1e300, "1e+300"},
+        {1e-4, "0.0001"},
+        {1e-5, "1e-05"},
+        {1.5e-7, "1.5e-07"},
+        {5e-324, "5e-324"},
+        {1.0 / 3, "0.3333333333333333"},
+        {0.1 + 0.2, "0.30000000000000004"},
+        {1.7976931348623157e308, "1.7976931348623157e+308"},
+        {2.2250738585072014e-308, "2.2250738585072014e-308"},
+        {9007199254740993.0, "9007199254740992.0"},
+        {(double)INFINITY, "Infinity"},
+        {-(double)INFINITY, "-Infinity"},
+        {(double)NAN, "NaN"},
     };
     char text[MR_NUMBER_TEXT_BYTES];
 
@@ -345,9 +391,10 @@ TEST(random_floats_come_back_from_their_text)
 
 TEST(doubles_are_read_correctly_rounded_or_refused)
 {
-    static const char *const bad[] = {"",    ".",   "e5",  "1e",   "1e+",  "--1", "0x10", "1 ",
-                                      " 1",  "1,5", "nanx", "in",  "1e400", "-1e999999999999", "+-1",
-                                      "1.2.3"};
+    static const char *const bad[] = {
+        "",    ".",    "e5",  "1e",   "1e+", "--1",   "0x10",
+        "1 ",  " 1",   "1,5", "nanx", "in",  "1e400", "-1e999999999999",
+        "+-1", "1.2.3"};
     double value = 0;
 
     CHECK(mr_double_parse("9007199254740993", 16, &value) && value == 9007199254740992.0);

@@ -562,7 +562,7 @@ TEST(a_prepared_projection_runs_hundreds_of_times)
     mr_duck_close(duck);
 }
 
-/* Parquet -------------------------------------------------------------------------------------- */
+/* ---- Parquet ---- */
 
 static const struct mr_format *parquet(void)
 {

@@ -1,9 +1,9 @@
 /*
  * The durable primitives under every crash and every failing call of the simulated environment.
  *
- * Each claim of durable.h is one function that looks at a state after a crash and says what is wrong
- * with it, or NULL.  The claims are then also tested themselves: with one flush left out they must
- * find a state that is wrong (see the tests named "..._is_needed").
+ * Each claim of durable.h is one function that looks at a state after a crash and says what is
+ * wrong with it, or NULL. The claims are then also tested themselves: with one flush left out they
+ * must find a state that is wrong (see the tests named "..._is_needed").
  */
 #include "support/test.h"
 

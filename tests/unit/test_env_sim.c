@@ -151,7 +151,8 @@ TEST(a_directory_that_was_not_synced_takes_its_files_along)
     put(env, "/d/f", "new", true);
     CHECK_OK(mr_env_sync_dir(env, "/d", &err), &err);
     CHECK_OK(mr_env_rename(env, "/d/f", "/f", true, &err), &err);
-    CHECK_OK(mr_env_sync_dir(env, "/d", &err), &err); /* a rename is durable with either directory */
+    /* a rename is durable with either directory */
+    CHECK_OK(mr_env_sync_dir(env, "/d", &err), &err);
     tally = crash_now(sim);
     CHECK_EQ_UINT(tally.whole, 2); /* with and without /d */
     after = mr_sim_kill(sim, 3);

@@ -1,11 +1,12 @@
-/* The JSON decoder and encoder: what is taken, what is refused, and that prediction changes neither. */
+/* The JSON decoder and encoder: what is taken, what is refused, and that prediction changes
+ * neither. */
 #include "base/alloc.h"
 
 #include "support/format_harness.h"
 
 #include <stdlib.h>
 
-/* ---- one line each --------------------------------------------------------------------------- */
+/* ---- one line each ---- */
 
 static const char columns[] =
     "b BOOLEAN, i8 TINYINT, i INT, n BIGINT, u UBIGINT, f FLOAT, d DOUBLE, m DECIMAL(6,2), "
@@ -224,7 +225,8 @@ static void check_row(const struct row *row, bool general)
     char data[400];
     struct decoded d;
 
-    /* The line thrice, so that the second and third meet learned steps; then one that must not be hurt. */
+    /* The line thrice, so that the second and third meet learned steps; then one that must not be
+     * hurt. */
     int size =
         snprintf(data, sizeof data, "%s\n%s\n%s\n{\"n\":42}\n", row->line, row->line, row->line);
     CHECK(size > 0 && (size_t)size < sizeof data);
@@ -258,7 +260,7 @@ TEST(every_line_of_the_table_is_taken_or_refused_as_it_says)
     }
 }
 
-/* ---- runs of lines --------------------------------------------------------------------------- */
+/* ---- runs of lines ---- */
 
 static void decode(const char *declared, const char *options, const char *data, struct decoded *ret)
 {
@@ -482,7 +484,7 @@ TEST(every_cut_of_a_line_is_refused_except_the_whole)
     }
 }
 
-/* ---- prediction changes nothing -------------------------------------------------------------- */
+/* ---- prediction changes nothing ---- */
 
 static uint64_t random_state;
 
@@ -494,7 +496,8 @@ static uint64_t next_random(void)
     return random_state;
 }
 
-/* A line as producers make it, with now and then a missing key, another order, or another kind of value. */
+/* A line as producers make it, with now and then a missing key, another order, or another kind of
+ * value. */
 static size_t make_line(char *line, size_t size)
 {
     static const char *const values[] = {"\"user\": \"9f3c1d\"",
@@ -656,7 +659,7 @@ TEST(decoding_survives_every_failing_allocation)
     mr_schema_unref(schema);
 }
 
-/* ---- encoder --------------------------------------------------------------------------------- */
+/* ---- encoder ---- */
 
 static void check_encoded(const char *declared, const char *options, const char *in,
                           const char *want)

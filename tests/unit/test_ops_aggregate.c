@@ -1,6 +1,6 @@
 /*
- * Incremental aggregation without event time: aggregates by type, kinds of keys, output modes without a watermark, and the
- * differential test against a model that keeps every row.
+ * Incremental aggregation without event time: aggregates by type, kinds of keys, output modes
+ * without a watermark, and the differential test against a model that keeps every row.
  */
 #include "support/ops_harness.h"
 
@@ -11,7 +11,8 @@
 
 #include <stdlib.h>
 
-/* count(*), count(a), sum(a), min(a), max(a), avg(a) of one column without keys, given in two partitions and a second batch. */
+/* count(*), count(a), sum(a), min(a), max(a), avg(a) of one column without keys, given in two
+ * partitions and a second batch. */
 static const char *all_of(struct test *t, const char *type, const char *rows, const char *more)
 {
     static char text[1024];
@@ -429,7 +430,7 @@ TEST(a_batch_that_failed_and_is_run_again_counts_once)
     ops_flow_close(&flow);
 }
 
-/* ---- buffers --------------------------------------------------------------------------------- */
+/* ---- buffers ---- */
 
 static struct mr_agg_layout *layout_of(const char *schema_text, const struct mr_agg *aggs,
                                        uint32_t count)
@@ -560,7 +561,7 @@ TEST(sum_and_avg_of_one_column_share_their_slot)
     mr_agg_layout_free(layout);
 }
 
-/* ---- the differential test ------------------------------------------------------------------- */
+/* ---- the differential test ---- */
 
 enum { MODEL_ROWS = 3000, MODEL_GROUPS = 400 };
 
@@ -683,7 +684,8 @@ static char *model_rows(const struct model_group *groups, size_t count)
     return sorted;
 }
 
-/* Random rows, cut into random batches and partitions, against a model that sees them one by one. */
+/* Random rows, cut into random batches and partitions, against a model that sees them one by
+ * one. */
 static void compare_with_model(struct test *t, uint64_t seed)
 {
     static struct model_group groups[MODEL_GROUPS];

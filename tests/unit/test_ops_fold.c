@@ -1,6 +1,7 @@
 /*
- * Aggregation by event time: output modes and the watermark boundary (structured.md 7.4-7.7, 11), vectors AGG-05, WM-01, WM-02, WM-04,
- * WM-08, and a differential test of all modes against a model that keeps every row.
+ * Aggregation by event time: output modes and the watermark boundary (structured.md 7.4-7.7, 11),
+ * vectors AGG-05, WM-01, WM-02, WM-04, WM-08, and a differential test of all modes against a model
+ * that keeps every row.
  */
 #include "support/ops_harness.h"
 
@@ -32,7 +33,8 @@ static void open_windows(struct ops_flow *flow, struct test *t, enum mr_output_m
     ops_flow_open(flow, t->dir, "window_start TIMESTAMP", spec);
 }
 
-/* One batch as the driver would run it: the watermark in force, and the one of the batch before for late rows. */
+/* One batch as the driver would run it: the watermark in force, and the one of the batch before for
+ * late rows. */
 static const char *at_watermark(struct ops_flow *flow, int64_t watermark_us, const char *rows)
 {
     flow->late_watermark_us = flow->watermark_us;
@@ -336,7 +338,7 @@ TEST(many_groups_leave_in_key_order)
     ops_flow_close(&flow);
 }
 
-/* ---- memory that runs out --------------------------------------------------------------------- */
+/* ---- memory that runs out ---- */
 
 static const char *const FAULT_SCHEMA = "window_start TIMESTAMP, k VARCHAR, l INTEGER[], v VARCHAR";
 
@@ -447,7 +449,7 @@ TEST(a_batch_that_runs_out_of_memory_fails_and_can_be_run_again)
     ops_flow_close(&flow);
 }
 
-/* ---- all modes against a model --------------------------------------------------------------- */
+/* ---- all modes against a model ---- */
 
 enum { WINDOWS = 200, IDS = 5 };
 

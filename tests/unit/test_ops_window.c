@@ -1,5 +1,6 @@
 /*
- * Event-time windows: the vectors of structured-vectors.md section 7 and the edges of structured.md 10.1.
+ * Event-time windows: the vectors of structured-vectors.md section 7 and the edges of structured.md
+ * 10.1.
  */
 #include "support/ops_harness.h"
 
@@ -169,7 +170,8 @@ TEST(K10_times_whose_window_does_not_fit_64_bits_are_bad_data)
     fail_at(10 * SECOND, 10 * SECOND, "-9223372036854775807");
     fail_at(10 * SECOND, 5 * SECOND, "0s;9223372036854775807");
     fail_at(10 * SECOND, 5 * SECOND, "-9223372036854775807");
-    /* The last window before the start of time begins too early, the one that holds the row alone does not. */
+    /* The last window before the start of time begins too early, the one that holds the row alone
+     * does not. */
     CHECK_EQ_STR(windows(2, 1, 0, "-9223372036854775806|1"),
                  "-9223372036854775806|-9223372036854775804|-9223372036854775806|1;"
                  "-9223372036854775807|-9223372036854775805|-9223372036854775806|1");

@@ -108,7 +108,8 @@ TEST(a_batch_that_runs_again_gives_the_same_names_and_bytes)
     mr_free(options);
 }
 
-/* The manifest as publish leaves it just before the renames of batch 3, whose first part is there already. */
+/* The manifest as publish leaves it just before the renames of batch 3, whose first part is there
+ * already. */
 static void half_published(struct test *t)
 {
     CHECK(mkdir(test_path(t, "out"), 0700) == 0);

@@ -1,8 +1,10 @@
 /*
- * The file sink on the simulated disk: killed and cut off from power at every operation, failing at every call.
+ * The file sink on the simulated disk: killed and cut off from power at every operation, failing at
+ * every call.
  *
- * The claim: whatever happens, going on as the kernel does (batches that were published are skipped, the first one that was not
- * committed runs again) ends with exactly the files of an undisturbed run.
+ * The claim: whatever happens, going on as the kernel does (batches that were published are
+ * skipped, the first one that was not committed runs again) ends with exactly the files of an
+ * undisturbed run.
  */
 #include "support/plugin_harness.h"
 
@@ -70,7 +72,8 @@ static bool collect(const char *name, enum mr_file_kind kind, void *arg)
     return true;
 }
 
-/* Every file of the directory must be one of the expected ones with its bytes, and all of them must be there. */
+/* Every file of the directory must be one of the expected ones with its bytes, and all of them must
+ * be there. */
 static void check_output(struct mr_env *env, const char *when)
 {
     static const struct {

@@ -32,7 +32,8 @@ static void open_text(struct plug_source *src, const char *options)
         src, &(struct plug_source_spec){.connector = "file", .format = "text", .options = options});
 }
 
-/* Plans, reads and remembers one batch; NULL = nothing new. Frees *start and puts the new one there. */
+/* Plans, reads and remembers one batch; NULL = nothing new. Frees *start and puts the new one
+ * there. */
 static const char *step(struct plug_source *src, char **start)
 {
     char *end = plug_plan(src, *start);
@@ -393,7 +394,8 @@ TEST(files_that_may_still_be_written_to_are_left_for_later)
     plug_source_stop(&src);
 }
 
-/* The number a row starts with. Not strtol: the address sanitizer measures the whole block for it. */
+/* The number a row starts with. Not strtol: the address sanitizer measures the whole block for
+ * it. */
 static int64_t number_of(struct mr_slice text)
 {
     int64_t number = 0;
@@ -403,7 +405,8 @@ static int64_t number_of(struct mr_slice text)
     return number;
 }
 
-/* A file larger than one piece: every line must come exactly once, in order, whatever the cuts hit. */
+/* A file larger than one piece: every line must come exactly once, in order, whatever the cuts
+ * hit. */
 TEST(pieces_of_a_large_file_have_every_record_once)
 {
     enum { LINES = 700000, LINE_BYTES = 120 };

@@ -1,5 +1,6 @@
 /*
- * src/sql: the statement parser, settings, and everything a SELECT over a stream is refused for, with its place.
+ * src/sql: the statement parser, settings, and everything a SELECT over a stream is refused for,
+ * with its place.
  */
 #include "support/sql_flow.h"
 
@@ -214,7 +215,7 @@ TEST(triggers_are_intervals_or_words)
                 "unknown trigger 'soon'");
 }
 
-/* Planning ------------------------------------------------------------------------------------- */
+/* ---- Planning ---- */
 
 struct refusal {
     const char *select; /* the text of INSERT INTO out ..., on a line of its own */
@@ -383,7 +384,7 @@ TEST(rows_that_do_not_fit_their_table_are_refused)
     check_script(t, text, MR_SQL_ERROR, 3, "names 1 columns, but the SELECT gives 2");
 }
 
-/* Aggregates of the library ---------------------------------------------------------------------- */
+/* ---- Aggregates of the library ---- */
 
 static enum mr_status check_names(void *arg, const struct mr_batch *batch, struct mr_error *err)
 {

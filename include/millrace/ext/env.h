@@ -1,9 +1,10 @@
 /*
  * The environment: every call to the operating system, behind one table of functions.
  *
- * Two implementations: mr_env_posix() and the simulated one of src/env/sim.h (virtual clock, disk in memory that knows what
- * is synced, faults on demand).  Everything above src/env reaches files, clock, sockets and random numbers through a
- * `struct mr_env *` that is handed down; nothing keeps one in a global.
+ * Two implementations: mr_env_posix() and the simulated one of src/env/sim.h (virtual clock, disk
+ * in memory that knows what is synced, faults on demand). Everything above src/env reaches files,
+ * clock, sockets and random numbers through a `struct mr_env *` that is handed down; nothing keeps
+ * one in a global.
  *
  * Paths are absolute or relative to the process's directory at start; they never contain a NUL.
  */
@@ -23,9 +24,9 @@ struct mr_socket; /* a connected stream socket */
 
 enum mr_file_flags {
     MR_FILE_READ = 1,
-    MR_FILE_WRITE = 2,      /* read and write */
+    MR_FILE_WRITE = 2, /* read and write */
     MR_FILE_CREATE = 4,
-    MR_FILE_EXCLUSIVE = 8,  /* with CREATE: fail with MR_CANNOT_CREATE when it exists */
+    MR_FILE_EXCLUSIVE = 8, /* with CREATE: fail with MR_CANNOT_CREATE when it exists */
     MR_FILE_TRUNCATE = 16,
 };
 
@@ -34,70 +35,84 @@ enum mr_file_kind { MR_KIND_FILE = 1, MR_KIND_DIRECTORY = 2, MR_KIND_OTHER = 3 }
 struct mr_file_info {
     enum mr_file_kind kind;
     uint64_t size_bytes;
-    int64_t mtime_ns;  /* since the epoch */
+    int64_t mtime_ns; /* since the epoch */
     uint64_t inode;
     uint64_t device;
 };
 
-/* Called for each entry of a directory, in no order; "." and ".." are left out. Return false to stop. */
+/* Called for each entry of a directory, in no order; "." and ".." are left out. Return false to
+ * stop. */
 typedef bool (*mr_dir_visit_fn)(const char *name, enum mr_file_kind kind, void *arg);
 
 /*
- * Files are opened with O_NOFOLLOW | O_NONBLOCK semantics and must be regular (MR_IO otherwise); new files get mode 0600, new
- * directories 0700.  EINTR and short counts are handled inside.  Errors: MR_NOT_FOUND, MR_PERMISSION, MR_CANNOT_CREATE, MR_IO.
- * Any error of sync is fatal for that file: it must not be synced again (faults.md C5).
+ * Files are opened with O_NOFOLLOW | O_NONBLOCK semantics and must be regular (MR_IO otherwise);
+ * new files get mode 0600, new directories 0700. EINTR and short counts are handled inside. Errors:
+ * MR_NOT_FOUND, MR_PERMISSION, MR_CANNOT_CREATE, MR_IO. Any error of sync is fatal for that file:
+ * it must not be synced again (faults.md C5).
  */
 struct mr_env_ops {
     size_t struct_size;
-    enum mr_status (*open)(struct mr_env *env, const char *path, unsigned flags, struct mr_file **ret_file,
-                           struct mr_error *err);
+    enum mr_status (*open)(struct mr_env *env, const char *path, unsigned flags,
+                           struct mr_file **ret_file, struct mr_error *err);
     void (*close)(struct mr_env *env, struct mr_file *file); /* NULL allowed */
     /* Reads up to size bytes at offset; *ret_read < size only at the end of the file. */
-    enum mr_status (*pread)(struct mr_env *env, struct mr_file *file, void *data, size_t size, uint64_t offset,
-                            size_t *ret_read, struct mr_error *err);
-    enum mr_status (*pwrite)(struct mr_env *env, struct mr_file *file, const void *data, size_t size, uint64_t offset,
-                             struct mr_error *err); /* writes all */
-    enum mr_status (*sync)(struct mr_env *env, struct mr_file *file, struct mr_error *err); /* fdatasync */
-    enum mr_status (*truncate)(struct mr_env *env, struct mr_file *file, uint64_t size, struct mr_error *err);
-    enum mr_status (*file_info)(struct mr_env *env, struct mr_file *file, struct mr_file_info *ret_info,
-                                struct mr_error *err);
-    enum mr_status (*path_info)(struct mr_env *env, const char *path, bool follow, struct mr_file_info *ret_info,
-                                struct mr_error *err);
-    /* Renames; with no_replace an existing target is MR_CANNOT_CREATE. Not durable before sync_dir. */
+    enum mr_status (*pread)(struct mr_env *env, struct mr_file *file, void *data, size_t size,
+                            uint64_t offset, size_t *ret_read, struct mr_error *err);
+    enum mr_status (*pwrite)(struct mr_env *env, struct mr_file *file, const void *data,
+                             size_t size, uint64_t offset, struct mr_error *err); /* writes all */
+    /* fdatasync */
+    enum mr_status (*sync)(struct mr_env *env, struct mr_file *file, struct mr_error *err);
+    enum mr_status (*truncate)(struct mr_env *env, struct mr_file *file, uint64_t size,
+                               struct mr_error *err);
+    enum mr_status (*file_info)(struct mr_env *env, struct mr_file *file,
+                                struct mr_file_info *ret_info, struct mr_error *err);
+    enum mr_status (*path_info)(struct mr_env *env, const char *path, bool follow,
+                                struct mr_file_info *ret_info, struct mr_error *err);
+    /* Renames; with no_replace an existing target is MR_CANNOT_CREATE. Not durable before
+     * sync_dir. */
     enum mr_status (*rename)(struct mr_env *env, const char *from, const char *to, bool no_replace,
                              struct mr_error *err);
     enum mr_status (*unlink)(struct mr_env *env, const char *path, struct mr_error *err);
-    enum mr_status (*mkdir)(struct mr_env *env, const char *path, struct mr_error *err); /* existing directory: fine */
+    /* existing directory: fine */
+    enum mr_status (*mkdir)(struct mr_env *env, const char *path, struct mr_error *err);
     enum mr_status (*rmdir)(struct mr_env *env, const char *path, struct mr_error *err);
     enum mr_status (*list)(struct mr_env *env, const char *path, mr_dir_visit_fn visit, void *arg,
                            struct mr_error *err);
     enum mr_status (*sync_dir)(struct mr_env *env, const char *path, struct mr_error *err);
-    /* Takes an exclusive lock without waiting; MR_BUSY when another process (or this one) has it. */
-    enum mr_status (*lock)(struct mr_env *env, const char *path, struct mr_lock **ret_lock, struct mr_error *err);
+    /* Takes an exclusive lock without waiting; MR_BUSY when another process (or this one) has
+     * it. */
+    enum mr_status (*lock)(struct mr_env *env, const char *path, struct mr_lock **ret_lock,
+                           struct mr_error *err);
     void (*unlock)(struct mr_env *env, struct mr_lock *lock); /* NULL allowed */
 
-    int64_t (*wall_us)(struct mr_env *env);      /* microseconds since the epoch */
+    int64_t (*wall_us)(struct mr_env *env); /* microseconds since the epoch */
     int64_t (*monotonic_ns)(struct mr_env *env);
-    void (*sleep_ns)(struct mr_env *env, int64_t duration_ns); /* the simulated one moves its clock */
+    /* the simulated one moves its clock */
+    void (*sleep_ns)(struct mr_env *env, int64_t duration_ns);
     void (*random)(struct mr_env *env, void *data, size_t size);
 
-    /* TCP. Negative timeouts wait for ever. connect tries every address of host; recv: *ret_read 0 with MR_OK = end of stream; MR_UNAVAILABLE on timeout. */
-    enum mr_status (*connect)(struct mr_env *env, const char *host, const char *port, int64_t timeout_ms,
-                              struct mr_socket **ret_socket, struct mr_error *err);
-    enum mr_status (*recv)(struct mr_env *env, struct mr_socket *socket, void *data, size_t size, int64_t timeout_ms,
-                           size_t *ret_read, struct mr_error *err);
-    void (*disconnect)(struct mr_env *env, struct mr_socket *socket);  /* NULL allowed; closes */
-    void (*shutdown)(struct mr_env *env, struct mr_socket *socket);    /* any thread: makes a blocked recv return */
-    bool virtual_time; /* time moves only when somebody sleeps: waiting for events must go through sleep_ns */
+    /* TCP. Negative timeouts wait for ever. connect tries every address of host; recv: *ret_read 0
+     * with MR_OK = end of stream; MR_UNAVAILABLE on timeout. */
+    enum mr_status (*connect)(struct mr_env *env, const char *host, const char *port,
+                              int64_t timeout_ms, struct mr_socket **ret_socket,
+                              struct mr_error *err);
+    enum mr_status (*recv)(struct mr_env *env, struct mr_socket *socket, void *data, size_t size,
+                           int64_t timeout_ms, size_t *ret_read, struct mr_error *err);
+    void (*disconnect)(struct mr_env *env, struct mr_socket *socket); /* NULL allowed; closes */
+    /* any thread: makes a blocked recv return */
+    void (*shutdown)(struct mr_env *env, struct mr_socket *socket);
+    /* time moves only when somebody sleeps: waiting for events must go through sleep_ns */
+    bool virtual_time;
 
     /*
-     * Standard input and output; NULL in an environment that has none. read: *ret_read 0 with MR_OK = end of input;
-     * MR_UNAVAILABLE when timeout_ms passed without data. write: all of it, under no lock; a reader that went away is MR_IO
-     * with os_errno EPIPE, never a signal.
+     * Standard input and output; NULL in an environment that has none. read: *ret_read 0 with MR_OK
+     * = end of input; MR_UNAVAILABLE when timeout_ms passed without data. write: all of it, under
+     * no lock; a reader that went away is MR_IO with os_errno EPIPE, never a signal.
      */
-    enum mr_status (*read_stdin)(struct mr_env *env, void *data, size_t size, int64_t timeout_ms, size_t *ret_read,
-                                 struct mr_error *err);
-    enum mr_status (*write_stdout)(struct mr_env *env, const void *data, size_t size, struct mr_error *err);
+    enum mr_status (*read_stdin)(struct mr_env *env, void *data, size_t size, int64_t timeout_ms,
+                                 size_t *ret_read, struct mr_error *err);
+    enum mr_status (*write_stdout)(struct mr_env *env, const void *data, size_t size,
+                                   struct mr_error *err);
 };
 
 struct mr_env {

@@ -1,11 +1,12 @@
 /*
- * Tables in memory: the `memory` source reads one, the `memory` sink writes one.  For tests and for programs that want the
- * result of a query in their own process.
+ * Tables in memory: the `memory` source reads one, the `memory` sink writes one. For tests and for
+ * programs that want the result of a query in their own process.
  *
  *     mr_memory_add(table, batch)  -->  source 'memory'  -->  query  -->  sink 'memory'  -->  mr_memory_rows(table)
  *
- * A table is found by its name, lives until mr_memory_drop or the end of the process, and so outlives a query: a query that is
- * started again goes on where its checkpoint says, and the sink still recognises the batches it has (exactly once).
+ * A table is found by its name, lives until mr_memory_drop or the end of the process, and so
+ * outlives a query: a query that is started again goes on where its checkpoint says, and the sink
+ * still recognises the batches it has (exactly once).
  *
  * Thread: any; every call takes the table's lock for a short time.
  */
@@ -20,14 +21,15 @@ extern "C" {
 
 struct mr_memory;
 
-/* The table of that name, made empty when there is none; the same pointer each time, owned by the process. NULL without
- * memory. Option `table` of the connectors (default: the name in CREATE TABLE), or `user` of the source's or sink's spec. */
+/* The table of that name, made empty when there is none; the same pointer each time, owned by the
+ * process. NULL without memory. Option `table` of the connectors (default: the name in CREATE
+ * TABLE), or `user` of the source's or sink's spec. */
 MR_API struct mr_memory *mr_memory_table(const char *name);
 /* Frees the table of that name; nothing may use it any more. An unknown name is fine. */
 MR_API void mr_memory_drop(const char *name);
 
-/* Adds one step: rows that the source delivers as a unit (an empty batch is a step too). Shares batch. All steps must have the
- * same schema (MR_CONFIG). Wakes queries that read the table. */
+/* Adds one step: rows that the source delivers as a unit (an empty batch is a step too). Shares
+ * batch. All steps must have the same schema (MR_CONFIG). Wakes queries that read the table. */
 MR_API enum mr_status mr_memory_add(struct mr_memory *table, const struct mr_batch *batch,
                                     struct mr_error *err);
 /* No more steps will come: a query over the table ends by itself once it has read them all. */
@@ -36,17 +38,19 @@ MR_API void mr_memory_end(struct mr_memory *table);
 /* Steps added, or batches published by a sink. */
 MR_API size_t mr_memory_step_count(struct mr_memory *table);
 MR_API int64_t mr_memory_row_count(struct mr_memory *table);
-/* Rows of one step and, for a sink's table, the id of the query's batch (-1 for steps added by hand). *ret_batch is shared:
- * the caller unrefs it. False past the end. */
+/* Rows of one step and, for a sink's table, the id of the query's batch (-1 for steps added by
+ * hand). *ret_batch is shared: the caller unrefs it. False past the end. */
 MR_API bool mr_memory_step(struct mr_memory *table, size_t index, struct mr_batch **ret_batch,
                            int64_t *ret_batch_id);
-/* All rows in order, as one batch. MR_STATE while the table has no schema yet (nothing was added). Returns new. */
+/* All rows in order, as one batch. MR_STATE while the table has no schema yet (nothing was added).
+ * Returns new. */
 MR_API enum mr_status mr_memory_rows(struct mr_memory *table, struct mr_batch **ret_batch,
                                      struct mr_error *err);
 
 /*
- * For the connectors.  publish adds `batches` as steps of batch `batch_id` of that query in one go (replace: instead of all
- * rows there were); a batch id that this query has published before changes nothing.  Shares the batches.
+ * For the connectors. publish adds `batches` as steps of batch `batch_id` of that query in one go
+ * (replace: instead of all rows there were); a batch id that this query has published before
+ * changes nothing. Shares the batches.
  */
 MR_API enum mr_status mr_memory_publish(struct mr_memory *table, const char *query_id,
                                         int64_t batch_id, bool replace,

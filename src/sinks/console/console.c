@@ -7,11 +7,13 @@
  *     London  |  3
  *     ... 11 more rows
  *
- * A batch is drawn at stage and written at publish, in one write: a batch that fails leaves no half table.  Append and update
- * print nothing for a batch without rows; complete prints every batch.  With style = 'json' every row is a line, there is no
- * header and no limit, so that the output can be piped into another program.
+ * A batch is drawn at stage and written at publish, in one write: a batch that fails leaves no half
+ * table. Append and update print nothing for a batch without rows; complete prints every batch.
+ * With style = 'json' every row is a line, there is no header and no limit, so that the output can
+ * be piped into another program.
  *
- * At least once: the terminal cannot tell what it has shown, so a batch that runs again after a crash is printed again.
+ * At least once: the terminal cannot tell what it has shown, so a batch that runs again after a
+ * crash is printed again.
  *
  * Thread: driver.
  */

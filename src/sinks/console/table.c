@@ -5,7 +5,8 @@
  *
  *     text  "London3Paris12"          ends  6 7 12 14        two columns, two rows
  *
- * Control characters are escaped, so a value can neither break the table nor send the terminal a command.
+ * Control characters are escaped, so a value can neither break the table nor send the terminal a
+ * command.
  */
 #include "sinks/console/table.h"
 

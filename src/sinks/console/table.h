@@ -1,8 +1,9 @@
 /*
  * Rows as an aligned text table.
  *
- * Cells are collected row by row and drawn at the end, when the widths are known.  Widths are counted in terminal columns:
- * wide East Asian characters take two, combining marks none.  Thread: its owner.
+ * Cells are collected row by row and drawn at the end, when the widths are known. Widths are
+ * counted in terminal columns: wide East Asian characters take two, combining marks none. Thread:
+ * its owner.
  */
 #ifndef MR_SINKS_CONSOLE_TABLE_H
 #define MR_SINKS_CONSOLE_TABLE_H

@@ -2,18 +2,23 @@
  * Sink `file`: each batch becomes files in one directory, which a plain `ls` may read.
  *
  *     <path>/part-<batch, 10 digits>-<partition, 5 digits>.<extension>      no file for a partition without rows
- *     <path>/.tmp-*                                                        being written; removed when a batch is given up
- *     <path>/.millrace/manifest.json                                       whose directory, what is published (manifest.c)
+ *     <path>/.tmp-*                                                        being written; removed
+ *                                                                          when a batch is given up
+ *     <path>/.millrace/manifest.json                                       whose directory, what is
+ *                                                                          published (manifest.c)
  *
  *   begin    an empty slot per partition
- *   write    the slot's file is made beside the others under a temporary name (same file system: the rename cannot fail with EXDEV)
+ *   write    the slot's file is made beside the others under a temporary name (same file system:
+ *            the rename cannot fail with EXDEV)
  *   stage    every file is closed and synced; none may have the name of a file that is not ours
- *   publish  manifest notes the names; what a dead attempt of the batch left besides is removed; renames; one directory sync
+ *   publish  manifest notes the names; what a dead attempt of the batch left besides is removed;
+ *            renames; one directory sync
  *
- * A killed publish is completed by running the batch again: the same plan gives the same names and bytes.
- * Exactly once: the manifest recognises (query, batch).
+ * A killed publish is completed by running the batch again: the same plan gives the same names and
+ * bytes. Exactly once: the manifest recognises (query, batch).
  *
- * Thread: write by any worker, one thread per partition at a time: slots share nothing.  Everything else: driver.
+ * Thread: write by any worker, one thread per partition at a time: slots share nothing. Everything
+ * else: driver.
  */
 #include "sinks/file/file_sink.h"
 

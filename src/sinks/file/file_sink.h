@@ -1,7 +1,8 @@
 /*
  * Inside of the file sink: the manifest of an output directory.
  *
- *     file.c       parts of a batch: staged, sealed, renamed         manifest.c   whose directory it is, what is published
+ *     file.c       parts of a batch: staged, sealed, renamed manifest.c whose directory it is, what
+ *                  is published
  */
 #ifndef MR_SINKS_FILE_FILE_SINK_H
 #define MR_SINKS_FILE_FILE_SINK_H
@@ -42,8 +43,9 @@ struct mr_fsink_manifest {
 };
 
 /*
- * Reads the manifest of dir, checks that the directory is this sink's (MR_CONFIG when it is not), and finds out whether the batch
- * that was being published is complete. Makes the directories and an empty manifest when there is none.
+ * Reads the manifest of dir, checks that the directory is this sink's (MR_CONFIG when it is not),
+ * and finds out whether the batch that was being published is complete. Makes the directories and
+ * an empty manifest when there is none.
  */
 enum mr_status mr_fsink_manifest_open(struct mr_fsink_manifest *manifest,
                                       const struct mr_sink_args *args, const char *dir,
@@ -52,10 +54,12 @@ void mr_fsink_manifest_release(struct mr_fsink_manifest *manifest);
 /* True when a file of that name was, or may have been, made by an earlier attempt of the batch. */
 bool mr_fsink_manifest_owns(const struct mr_fsink_manifest *manifest, int64_t batch_id,
                             const char *name);
-/* Durably notes that batch_id is about to appear as these files (taken). What earlier attempts left besides becomes stale. */
+/* Durably notes that batch_id is about to appear as these files (taken). What earlier attempts left
+ * besides becomes stale. */
 enum mr_status mr_fsink_manifest_begin(struct mr_fsink_manifest *manifest, int64_t batch_id,
                                        struct mr_fsink_names *files, struct mr_error *err);
-/* The files are in place and durable. Kept in memory: the next begin writes it down, and open can find it out. */
+/* The files are in place and durable. Kept in memory: the next begin writes it down, and open can
+ * find it out. */
 void mr_fsink_manifest_done(struct mr_fsink_manifest *manifest);
 
 #endif

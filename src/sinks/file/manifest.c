@@ -4,14 +4,17 @@
  *     {"version":1, "query":"<checkpoint's id>", "sink":"per_city",
  *      "published":40, "publishing":41, "files":[{"n":"part-0000000041-00000.json","s":1204}], "stale":[]}
  *
- * It binds the directory to one sink of one query, and it is the note of intent that lets publish be repeated:
+ * It binds the directory to one sink of one query, and it is the note of intent that lets publish
+ * be repeated:
  *
  *     begin(41) ---- renames, one directory sync ---- done(41) ---- begin(42) says "published":41
- *        |  killed here: files of 41 that are there are ours; some may be missing: the batch runs again
- *                                              |  killed here: all of them are there: 41 counts as published
+ *        |  killed here: files of 41 that are there are ours; some may be missing: the batch runs
+ *           again
+ *                                              |  killed here: all of them are there: 41 counts as
+ *                                                 published
  *
- * So one small durable write a batch answers three questions: is a file of our name ours, is batch N complete, what did a dead
- * attempt of N leave behind that this one does not make.
+ * So one small durable write a batch answers three questions: is a file of our name ours, is batch
+ * N complete, what did a dead attempt of N leave behind that this one does not make.
  *
  * Thread: driver.
  */
@@ -63,7 +66,7 @@ void mr_fsink_names_release(struct mr_fsink_names *names)
     memset(names, 0, sizeof(*names));
 }
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static void write_names(struct mr_json_out *out, const char *key,
                         const struct mr_fsink_names *names)
@@ -104,7 +107,7 @@ static enum mr_status write_manifest(const struct mr_fsink_manifest *manifest, s
     return status;
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static enum mr_status damaged(const struct mr_fsink_manifest *manifest, const char *what,
                               struct mr_error *err)
@@ -193,7 +196,7 @@ done:
     return status;
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 struct entries {
     bool any;   /* a name that `ls` shows */
@@ -270,7 +273,8 @@ static enum mr_status find_published(struct mr_fsink_manifest *manifest, struct 
     }
     if (!complete)
         return MR_OK;
-    /* What is seen now may not be durable yet: the commit that will rely on it must not be ahead of it. */
+    /* What is seen now may not be durable yet: the commit that will rely on it must not be ahead of
+     * it. */
     MR_TRY(mr_env_sync_dir(manifest->env, manifest->dir, err));
     mr_fsink_manifest_done(manifest);
     return MR_OK;
@@ -336,7 +340,7 @@ void mr_fsink_manifest_release(struct mr_fsink_manifest *manifest)
     memset(manifest, 0, sizeof(*manifest));
 }
 
-/* --- publishing -------------------------------------------------------------------------------- */
+/* ---- publishing ---- */
 
 bool mr_fsink_manifest_owns(const struct mr_fsink_manifest *manifest, int64_t batch_id,
                             const char *name)

@@ -8,8 +8,8 @@
  *   stage    returns when the brokers have acknowledged every record: from here on readers see them
  *   publish  nothing is left to do
  *
- * At least once: a batch that runs again after a crash writes its records again.  Readers that need each of them once can take the key
- * or a column of their own to recognise them.
+ * At least once: a batch that runs again after a crash writes its records again. Readers that need
+ * each of them once can take the key or a column of their own to recognise them.
  *
  * Thread: write by any worker, one thread per partition at a time; the others: driver.
  */

@@ -1,11 +1,12 @@
 /*
  * A librdkafka producer that remembers what went wrong (producer.h).
  *
- * Idempotent: a record that is sent again inside the client, after a timeout or a new leader, is stored once.  What is sent again by
- * a batch that runs again is stored twice: that is the sink's promise, not the client's.
+ * Idempotent: a record that is sent again inside the client, after a timeout or a new leader, is
+ * stored once. What is sent again by a batch that runs again is stored twice: that is the sink's
+ * promise, not the client's.
  *
- * Failures come as delivery reports of records, and as events through error_cb, which are collected as causes.  Reports are counted
- * only when they carry the number of the running attempt.
+ * Failures come as delivery reports of records, and as events through error_cb, which are collected
+ * as causes. Reports are counted only when they carry the number of the running attempt.
  *
  * Secrets: values of kafka.* never appear in errors or logs.
  *
@@ -38,7 +39,7 @@ static void unlock(struct mr_ksink_producer *producer)
     atomic_flag_clear_explicit(&producer->lock, memory_order_release);
 }
 
-/* --- configuration -------------------------------------------------------------------------------- */
+/* ---- configuration ---- */
 
 static const char *const refused_keys[][2] = {
     {"bootstrap.servers", "use 'brokers'"},
@@ -147,7 +148,7 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void 
     unlock(producer);
 }
 
-/* --- life ----------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static enum mr_status make_client(struct mr_ksink_producer *producer, struct mr_error *err)
 {
@@ -234,7 +235,7 @@ void mr_ksink_producer_abort(struct mr_ksink_producer *producer)
     rd_kafka_poll(producer->rk, 0);
 }
 
-/* --- failures ------------------------------------------------------------------------------------- */
+/* ---- failures ---- */
 
 static enum mr_status fail(struct mr_ksink_producer *producer, const char *what,
                            rd_kafka_resp_err_t code, struct mr_error *err)
@@ -280,7 +281,7 @@ static enum mr_status check(struct mr_ksink_producer *producer, int wait_ms, str
                    : MR_OK;
 }
 
-/* --- topics --------------------------------------------------------------------------------------- */
+/* ---- topics ---- */
 
 static bool is_known(struct mr_ksink_producer *producer, const char *topic)
 {
@@ -337,7 +338,8 @@ done:
     return status;
 }
 
-/* Records for a topic that does not exist would wait for their whole timeout and then say "timed out". */
+/* Records for a topic that does not exist would wait for their whole timeout and then say "timed
+ * out". */
 static enum mr_status check_topic(struct mr_ksink_producer *producer, const char *topic,
                                   struct mr_error *err)
 {
@@ -363,7 +365,7 @@ static enum mr_status check_topic(struct mr_ksink_producer *producer, const char
     return fail(producer, "find the topic", code, err);
 }
 
-/* --- records -------------------------------------------------------------------------------------- */
+/* ---- records ---- */
 
 static rd_kafka_resp_err_t queue_record(struct mr_ksink_producer *producer,
                                         const struct mr_ksink_record *record)
@@ -410,7 +412,8 @@ enum mr_status mr_ksink_producer_send(struct mr_ksink_producer *producer,
 
 enum mr_status mr_ksink_producer_flush(struct mr_ksink_producer *producer, struct mr_error *err)
 {
-    /* Each record has its own timeout inside librdkafka; this one is for records that were queued last. */
+    /* Each record has its own timeout inside librdkafka; this one is for records that were queued
+     * last. */
     int64_t deadline_ns = mr_env_monotonic_ns(producer->env) + 2 * producer->timeout_us * 1000;
 
     while (rd_kafka_flush(producer->rk, FULL_WAIT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR) {

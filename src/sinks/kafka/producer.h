@@ -1,7 +1,8 @@
 /*
  * Inside of the Kafka sink: a librdkafka producer that remembers what went wrong.
  *
- *     kafka.c   rows -> keys, values, topics; the life of a batch        producer.c   configuration, delivery, causes of failures
+ *     kafka.c   rows -> keys, values, topics; the life of a batch producer.c configuration,
+ *               delivery, causes of failures
  */
 #ifndef MR_SINKS_KAFKA_PRODUCER_H
 #define MR_SINKS_KAFKA_PRODUCER_H
@@ -53,7 +54,8 @@ struct mr_ksink_record {
 /* Copies the record and queues it; waits while the queue is full. Any thread. */
 enum mr_status mr_ksink_producer_send(struct mr_ksink_producer *producer,
                                       const struct mr_ksink_record *record, struct mr_error *err);
-/* Returns when every record of the attempt is acknowledged by the brokers, or says why it is not. */
+/* Returns when every record of the attempt is acknowledged by the brokers, or says why it is
+ * not. */
 enum mr_status mr_ksink_producer_flush(struct mr_ksink_producer *producer, struct mr_error *err);
 void mr_ksink_producer_abort(struct mr_ksink_producer *producer);
 

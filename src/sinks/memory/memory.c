@@ -1,9 +1,10 @@
 /*
  * Sink `memory`: rows kept in the process, for tests and programs (include/millrace/ext/memory.h).
  *
- * Rows of a batch wait in the sink, partition by partition, and are added to the table in one step at publish.  The table
- * remembers (query, batch), so a batch that is published again changes nothing: exactly once for as long as the process lives.
- * Append and update add rows; complete replaces all of them.
+ * Rows of a batch wait in the sink, partition by partition, and are added to the table in one step
+ * at publish. The table remembers (query, batch), so a batch that is published again changes
+ * nothing: exactly once for as long as the process lives. Append and update add rows; complete
+ * replaces all of them.
  *
  * Thread: driver.
  */

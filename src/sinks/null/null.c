@@ -1,9 +1,9 @@
 /*
  * Sink `null`: counts rows and forgets them; for benchmarks and for comparing runs.
  *
- * The checksum is the sum of a hash of each row: it does not depend on the order of rows, partitions or batches, and two runs
- * that wrote the same rows, the same number of times, have the same one.  Each batch's receipt has both numbers, and the totals
- * of the run are logged at the end.
+ * The checksum is the sum of a hash of each row: it does not depend on the order of rows,
+ * partitions or batches, and two runs that wrote the same rows, the same number of times, have the
+ * same one. Each batch's receipt has both numbers, and the totals of the run are logged at the end.
  *
  *     row hash = mix(column 0 value) * K + mix(column 1 value) * K ...        null values have a hash of their own
  *

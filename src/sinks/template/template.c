@@ -1,15 +1,19 @@
 /*
- * Sink `template`: the smallest complete sink that delivers exactly once.  Copy this folder to start one of your own.
+ * Sink `template`: the smallest complete sink that delivers exactly once. Copy this folder to start
+ * one of your own.
  *
  * It writes the rows of each batch as lines of text into one file:
  *
- *     <path>/batch-<N>.txt        first line "# <query id>", then one row a line, values separated by tabs
+ *     <path>/batch-<N>.txt        first line "# <query id>", then one row a line, values separated
+ *                                 by tabs
  *
  * What every sink must decide:
  *
- *   stage      Everything the batch wrote must be safe, but nobody may see it yet.  Here the rows wait in memory, because the
+ *   stage      Everything the batch wrote must be safe, but nobody may see it yet. Here the rows
+ *              wait in memory, because the
  *              checkpoint can make them again: the batch is not committed before publish is done.
- *   publish    One step makes batch N visible.  It is asked again after a crash, so it must give the same result when it has
+ *   publish    One step makes batch N visible. It is asked again after a crash, so it must give the
+ *              same result when it has
  *              been done already.  Here: a durable write of a whole file under a name made from N.
  *   (query, N) How does the sink recognise a batch that it has published?  If it cannot, it is at-least-once, and says so in its
  *              descriptor.  Here: by the file's name and first line.
@@ -152,7 +156,8 @@ static enum mr_status template_write(struct mr_sink *sink, uint32_t partition,
     char value[VALUE_BYTES_MAX];
 
     MR_UNUSED(
-        partition); /* partitions come one after another: the order of the lines is always the same */
+        /* partitions come one after another: the order of the lines is always the same */
+        partition);
     for (int64_t row = 0; row < mr_batch_row_count(batch); row++) {
         struct mr_row cursor = {batch, row};
 
@@ -198,7 +203,8 @@ static enum mr_status template_publish(struct mr_sink *sink, uint64_t batch_id, 
     MR_ASSERT(batch_id == sink->batch_id);
     size += mr_uint_print(batch_id, name + size);
     memcpy(name + size, ".txt", sizeof(".txt"));
-    /* Whole or absent, also after a crash; replacing our own file by the same bytes changes nothing. */
+    /* Whole or absent, also after a crash; replacing our own file by the same bytes changes
+     * nothing. */
     MR_TRY(mr_durable_put(sink->env, sink->path, name, sink->out.data, sink->out.size, false, err));
     *ret_receipt = mr_asprintf("{\"rows\":%" PRIu64 "}", sink->row_count);
     return MR_OK;
@@ -221,7 +227,8 @@ static const struct mr_sink_ops template_ops = {
     .close = template_close,
 };
 
-/* The folder's name makes the symbol's: the build registers mr_sink_<folder>_connector by itself. */
+/* The folder's name makes the symbol's: the build registers mr_sink_<folder>_connector by
+ * itself. */
 extern const struct mr_sink_connector mr_sink_template_connector;
 const struct mr_sink_connector mr_sink_template_connector = {
     .struct_size = sizeof(struct mr_sink_connector),

@@ -2,11 +2,14 @@
  * What the columns of a datagen source get.
  *
  *     fields.<column>.kind      sequence  start, start + step, ...; text: "<column>-<number>"
- *                               random    min .. max; text: length letters; with choices one of them
- *                               time      TIMESTAMP: the time the row was due (with rows_per_second), or a sequence from start
+ *                               random    min .. max; text: length letters; with choices one of
+ *                                         them
+ *                               time      TIMESTAMP: the time the row was due (with
+ *                                         rows_per_second), or a sequence from start
  *     fields.<column>.min max start step length choices nulls
  *
- * Default: timestamps are `time`, everything else `random`: integers 0 .. 99, floats 0 .. 1, text 8 letters.
+ * Default: timestamps are `time`, everything else `random`: integers 0 .. 99, floats 0 .. 1, text 8
+ * letters.
  *
  * A random value is a hash of (seed, column name, row number): no state, any order.
  *
@@ -289,7 +292,7 @@ void mr_dgen_columns_free(struct mr_dgen_column *columns, uint32_t count)
     mr_free(columns);
 }
 
-/* --- values ------------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 /* splitmix64: good enough for test data, and the same everywhere. */
 static uint64_t mix(uint64_t value)

@@ -1,13 +1,15 @@
 /*
  * Source `datagen`: made-up rows for any declared columns, the same for the same seed.
  *
- * A value is a function of (seed of the checkpoint or option seed, column, row number) alone, so ranges can be read in any order, on any thread,
- * again and again.  The offset is the number of rows and the time the source began:
+ * A value is a function of (seed of the checkpoint or option seed, column, row number) alone, so
+ * ranges can be read in any order, on any thread, again and again. The offset is the number of rows
+ * and the time the source began:
  *
  *     {"start_us":1700000000000000,"rows":2500}
  *
- * With rows_per_second, the rows that are due come in each batch; without it, up to rows_per_batch at once.  Each partition of a
- * range has PARTITION_ROWS consecutive rows, or more when there would be more than PARTITIONS_MAX partitions.
+ * With rows_per_second, the rows that are due come in each batch; without it, up to rows_per_batch
+ * at once. Each partition of a range has PARTITION_ROWS consecutive rows, or more when there would
+ * be more than PARTITIONS_MAX partitions.
  *
  * What a column gets is set with fields.<column>.<key> (columns.c).
  *

@@ -30,7 +30,8 @@ struct mr_dgen_column {
     uint32_t choice_count;
 };
 
-/* One a column of args->schema, from the options fields.*. MR_CONFIG names the column and the key. Returns new. */
+/* One a column of args->schema, from the options fields.*. MR_CONFIG names the column and the key.
+ * Returns new. */
 enum mr_status mr_dgen_columns_new(const struct mr_source_args *args,
                                    struct mr_dgen_column **ret_columns, struct mr_error *err);
 void mr_dgen_columns_free(struct mr_dgen_column *columns, uint32_t count); /* NULL allowed */

@@ -1,16 +1,19 @@
 /*
  * Source `file`: every file that appears in a directory (or matches a glob) is read once.
  *
- * A plan is the explicit list of the batch's files (offset.c), chosen from those that were never planned before.  What was planned
- * is remembered in the source's key/value store, which is committed with the batch:
+ * A plan is the explicit list of the batch's files (offset.c), chosen from those that were never
+ * planned before. What was planned is remembered in the source's key/value store, which is
+ * committed with the batch:
  *
  *     key   path (or bare name with file_name_only)         value  "<size> <mtime in ns>"
  *
- * The files of the last plan may not be in the store yet (its batch is not committed): plan() looks at its own start offset too.
- * A path is read once, whatever happens to the file later; a file that changes between plan and read stops the query, because
- * the rows of a batch must not depend on when it is read.
+ * The files of the last plan may not be in the store yet (its batch is not committed): plan() looks
+ * at its own start offset too. A path is read once, whatever happens to the file later; a file that
+ * changes between plan and read stops the query, because the rows of a batch must not depend on
+ * when it is read.
  *
- * Invariants: selection is by the seen-set, never by time, so a file with an old time is not missed; order is (mtime, path).
+ * Invariants: selection is by the seen-set, never by time, so a file with an old time is not
+ * missed; order is (mtime, path).
  *
  * Thread: driver, except readers (reader.c).
  */
@@ -101,7 +104,7 @@ static void file_stop(struct mr_source *source)
     mr_free(source);
 }
 
-/* --- the seen-set ------------------------------------------------------------------------------ */
+/* ---- the seen-set ---- */
 
 static const char *key_of(const struct mr_source *source, const char *path)
 {
@@ -160,7 +163,7 @@ static bool is_unsettled(const struct mr_source *source, int64_t mtime_ns)
            mtime_ns / 1000 > mr_env_wall_us(source->reading.env) - source->settle_us;
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 static enum mr_status check_options(const struct mr_source_args *args, struct mr_error *err)
 {
@@ -223,7 +226,8 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     source->files_max = mr_options_int(options, "max_files_per_trigger");
     source->bytes_max = mr_options_int(options, "max_bytes_per_trigger");
     limited = source->files_max > 0 || source->bytes_max > 0;
-    /* Newest first with a limit would reach old files only after they are too old: the age is ignored then. */
+    /* Newest first with a limit would reach old files only after they are too old: the age is
+     * ignored then. */
     if (mr_options_has(options, "max_file_age") && !(source->latest_first && limited))
         source->age_max_ns =
             MR_MIN(mr_options_int(options, "max_file_age"), INT64_MAX / 2000) * 1000;
@@ -263,7 +267,7 @@ done:
     return status;
 }
 
-/* --- planning ---------------------------------------------------------------------------------- */
+/* ---- planning ---- */
 
 static enum mr_status found_candidate(void *arg, const char *path, struct mr_error *err)
 {
@@ -311,7 +315,8 @@ static void reverse(struct mr_fsrc_files *files)
     }
 }
 
-/* Lists again unless files of the last listing are left; with latest_first always, because newer ones go first. */
+/* Lists again unless files of the last listing are left; with latest_first always, because newer
+ * ones go first. */
 static enum mr_status refresh_pending(struct mr_source *source, struct mr_error *err)
 {
     enum mr_status status;
@@ -481,9 +486,10 @@ static enum mr_status file_plan(struct mr_source *source, const char *start,
     return status;
 }
 
-/* --- ranges ------------------------------------------------------------------------------------ */
+/* ---- ranges ---- */
 
-/* The parsed form of end; the last one is kept, because every reader of a batch asks for the same. Returns a reference. */
+/* The parsed form of end; the last one is kept, because every reader of a batch asks for the same.
+ * Returns a reference. */
 static enum mr_status range_of(struct mr_source *source, const char *end,
                                struct mr_fsrc_range **ret_range, struct mr_error *err)
 {
@@ -558,7 +564,8 @@ static bool visit_old(struct mr_slice key, struct mr_slice value, void *arg)
     return true;
 }
 
-/* Files that max_file_age keeps out anyway need not be remembered: the store stays as small as the directory. */
+/* Files that max_file_age keeps out anyway need not be remembered: the store stays as small as the
+ * directory. */
 static enum mr_status forget_old(struct mr_source *source, struct mr_kv *kv, struct mr_error *err)
 {
     struct forget forget = {source, MR_BUF_INIT};

@@ -1,7 +1,8 @@
 /*
  * Inside of the file source.
  *
- *     listing.c   directories and globs -> candidates         offset.c   one batch's files <-> offset text, pieces, partitions
+ *     listing.c   directories and globs -> candidates offset.c one batch's files <-> offset text,
+ *                 pieces, partitions
  *     file.c      options, planning, the seen-set             reader.c   one partition -> batches
  */
 #ifndef MR_SOURCES_FILE_FILE_SOURCE_H
@@ -19,7 +20,8 @@
 enum {
     FSRC_CHUNK_BYTES =
         32
-        << 20, /* a larger file is read in pieces of this size: part of every plan, never change it */
+        /* a larger file is read in pieces of this size: part of every plan, never change it */
+        << 20,
     FSRC_PARTITIONS_MAX = 1024,   /* of one batch: likewise */
     FSRC_BATCH_FILES_MAX = 10000, /* their names travel in the PLAN record */
     FSRC_DEPTH_MAX = 64,          /* of recursive listing */
@@ -56,14 +58,16 @@ struct mr_fsrc_pattern {
 typedef enum mr_status (*mr_fsrc_found_fn)(void *arg, const char *path, struct mr_error *err);
 
 /*
- * Names that begin with '.' or '_' and everything but regular files are left out, except that a path without wildcards may name
- * such a file itself. MR_NOT_FOUND when the directory (or what stands before the first wildcard) is missing.
+ * Names that begin with '.' or '_' and everything but regular files are left out, except that a
+ * path without wildcards may name such a file itself. MR_NOT_FOUND when the directory (or what
+ * stands before the first wildcard) is missing.
  */
 enum mr_status mr_fsrc_list(struct mr_env *env, const struct mr_fsrc_pattern *pattern,
                             mr_fsrc_found_fn found, void *arg, struct mr_error *err);
 bool mr_fsrc_is_compressed(const char *path);
 
-/* A part of a file that one reader reads: records that begin in [chunk * FSRC_CHUNK_BYTES, ...), or the whole file. */
+/* A part of a file that one reader reads: records that begin in [chunk * FSRC_CHUNK_BYTES, ...), or
+ * the whole file. */
 struct mr_fsrc_piece {
     const struct mr_fsrc_file *file;
     uint64_t from;
@@ -82,7 +86,8 @@ struct mr_fsrc_range {
     uint64_t total_bytes;
 };
 
-/* {"batch":3,"files":[{"p":"in/a.json","s":120,"m":1700000000000000000,"i":12}]}; freed with mr_text_free. */
+/* {"batch":3,"files":[{"p":"in/a.json","s":120,"m":1700000000000000000,"i":12}]}; freed with
+ * mr_text_free. */
 enum mr_status mr_fsrc_range_print(uint64_t number, const struct mr_fsrc_file *files, size_t count,
                                    char **ret_text, struct mr_error *err);
 /* cuttable: files may be cut at record ends, so large ones become several pieces. Returns new. */

@@ -5,11 +5,11 @@
  *     in                   the regular files in it; with recursive those below it too
  *     in/2026-*            files that match; directories that match are listed like `in`
  *
- * Called by file.c at every plan.  Symbolic links are not followed, so there are no loops; names that begin with '.' or '_' are
- * other programs' temporary files or bookkeeping and are left out.
+ * Called by file.c at every plan. Symbolic links are not followed, so there are no loops; names
+ * that begin with '.' or '_' are other programs' temporary files or bookkeeping and are left out.
  *
- * Invariant: memory is bounded by the depth and one directory's subdirectories, not by the number of files.
- * Thread: driver.
+ * Invariant: memory is bounded by the depth and one directory's subdirectories, not by the number
+ * of files. Thread: driver.
  */
 #include "sources/file/file_source.h"
 
@@ -66,7 +66,8 @@ bool mr_fsrc_is_compressed(const char *path)
     return false;
 }
 
-/* "dir" + "name"; an empty dir is the working directory. Freed with mr_free; NULL without memory. */
+/* "dir" + "name"; an empty dir is the working directory. Freed with mr_free; NULL without
+ * memory. */
 static char *join(const char *dir, const char *name)
 {
     if (dir[0] == '\0')
@@ -187,7 +188,8 @@ enum mr_status mr_fsrc_list(struct mr_env *env, const struct mr_fsrc_pattern *pa
     for (size_t at = 0; path[at] != '\0' && !has_wildcard(path + literal, at - literal); at++)
         if (path[at] == '/')
             literal = at + 1;
-    /* The loop above stops inside the first component with a wildcard; literal is where that begins. */
+    /* The loop above stops inside the first component with a wildcard; literal is where that
+     * begins. */
     dir = mr_strndup(path, literal);
     if (dir == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot list '%s': out of memory", path);

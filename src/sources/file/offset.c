@@ -3,7 +3,8 @@
  *
  *     {"batch":3,"files":[{"p":path,"s":size,"m":mtime in ns,"i":inode}, ...]}
  *
- * A range (start, end] is exactly the files that `end` lists, so a plan can be run again without looking at anything else.
+ * A range (start, end] is exactly the files that `end` lists, so a plan can be run again without
+ * looking at anything else.
  *
  *     files   a (70 MiB)          b (1 KiB)      empty ones have no piece
  *     pieces  a0  a1  a2          b0

@@ -1,8 +1,9 @@
 /*
  * Reads one partition of a batch: its pieces one after another (offset.c draws them).
  *
- * Record formats are read in blocks.  A piece of a large file owns the records that begin behind its first record end and up to
- * the first record end at or after its own end, so neighbours agree without talking:
+ * Record formats are read in blocks. A piece of a large file owns the records that begin behind its
+ * first record end and up to the first record end at or after its own end, so neighbours agree
+ * without talking:
  *
  *     file   aaaa\n bbbbbbbb\n cccc\n dddd\n
  *     cut             ^ piece 1 starts here in bytes, and with "cccc" in records
@@ -10,8 +11,9 @@
  *     SEEK   -- a '\n' was found -->  BLOCKS  -- end of the piece -->  next piece
  *       ^------- record too long, on_error skips it -------'
  *
- * A file must be what it was when it was planned (size, time, inode): looked at before the first and after the last block.
- * Line numbers are only needed for bad records, so they are counted when one is met.
+ * A file must be what it was when it was planned (size, time, inode): looked at before the first
+ * and after the last block. Line numbers are only needed for bad records, so they are counted when
+ * one is met.
  *
  * Thread: the one that opened the reader.
  */
@@ -126,7 +128,7 @@ static enum mr_status close_piece(struct mr_reader *reader, struct mr_error *err
     return MR_OK;
 }
 
-/* --- blocks of record formats ------------------------------------------------------------------ */
+/* ---- blocks of record formats ---- */
 
 /* The room of the buffer; it starts at one block and doubles up to the longest record. */
 static enum mr_status grow(struct mr_reader *reader, struct mr_error *err)
@@ -193,7 +195,8 @@ static enum mr_status seek_record(struct mr_reader *reader, struct mr_error *err
     return MR_OK;
 }
 
-/* Bytes of whole records at the beginning of the buffer, 0 = none; sets finished when they are the last of the piece. */
+/* Bytes of whole records at the beginning of the buffer, 0 = none; sets finished when they are the
+ * last of the piece. */
 static size_t cut_block(struct mr_reader *reader)
 {
     const struct mr_fsrc_piece *piece = reader->piece;
@@ -221,7 +224,8 @@ static size_t cut_block(struct mr_reader *reader)
     return end != NULL ? (size_t)(end - reader->data) + 1 : 0;
 }
 
-/* Line ends before the first byte of the buffer. The file is read again from where it was counted before. */
+/* Line ends before the first byte of the buffer. The file is read again from where it was counted
+ * before. */
 static enum mr_status lines_before(struct mr_reader *reader, uint64_t *ret_lines,
                                    struct mr_error *err)
 {
@@ -264,7 +268,8 @@ static void add_bad(void *arg, const struct mr_position *position, struct mr_sli
     struct mr_position there = *position;
     uint64_t lines = 0;
 
-    /* When the lines cannot be counted the number is that within the block: better than losing the record. */
+    /* When the lines cannot be counted the number is that within the block: better than losing the
+     * record. */
     if (lines_before(reader, &lines, NULL) == MR_OK)
         there.record += lines;
     mr_bad_records_add(reader->bad, &there, raw, reason);
@@ -285,7 +290,8 @@ static enum mr_status decode_block(struct mr_reader *reader, size_t size_bytes,
     if (status != MR_BAD_DATA || reader->data_offset == 0 ||
         lines_before(reader, &lines, NULL) != MR_OK)
         return status;
-    /* Once more, only for the error's text: now with the line number of the file instead of the block. */
+    /* Once more, only for the error's text: now with the line number of the file instead of the
+     * block. */
     position.record += lines;
     if (mr_batch_builder_new(reader->reading->decoder.schema, &scratch, NULL) != MR_OK)
         return status;
@@ -342,7 +348,7 @@ static enum mr_status next_block(struct mr_reader *reader, struct mr_error *err)
     return MR_OK;
 }
 
-/* --- the reader --------------------------------------------------------------------------------- */
+/* ---- the reader ---- */
 
 enum mr_status mr_fsrc_reader_new(const struct mr_fsrc_reading *reading,
                                   struct mr_fsrc_range *range, uint32_t partition,
@@ -381,7 +387,8 @@ void mr_fsrc_reader_close(struct mr_reader *reader)
     mr_free(reader);
 }
 
-/* One step: a batch of a whole file, or a block of records into the builder; closes the piece at its end. */
+/* One step: a batch of a whole file, or a block of records into the builder; closes the piece at
+ * its end. */
 static enum mr_status next_step(struct mr_reader *reader, struct mr_batch **ret_batch,
                                 struct mr_error *err)
 {

@@ -1,14 +1,18 @@
 /*
- * A librdkafka client of the Kafka source: configuration, metadata, watermarks, and why something failed.
+ * A librdkafka client of the Kafka source: configuration, metadata, watermarks, and why something
+ * failed.
  *
- * librdkafka is thread-safe: all readers share one client, the planner has another (kafka_source.h says why).  There is no consumer group: partitions are
- * consumed by number, and positions live in our checkpoint only.
+ * librdkafka is thread-safe: all readers share one client, the planner has another (kafka_source.h
+ * says why). There is no consumer group: partitions are consumed by number, and positions live in
+ * our checkpoint only.
  *
- * Errors come in two ways: as answers to calls ("timed out", which says nothing), and as events through error_cb ("connection to
- * 127.0.0.1:9092 refused").  Events are collected as causes since the last success and named in our error.  Some of them end the
- * waiting at once: wrong passwords and certificates do not get better by trying again.
+ * Errors come in two ways: as answers to calls ("timed out", which says nothing), and as events
+ * through error_cb ("connection to 127.0.0.1:9092 refused"). Events are collected as causes since
+ * the last success and named in our error. Some of them end the waiting at once: wrong passwords
+ * and certificates do not get better by trying again.
  *
- * Secrets: values of kafka.* never appear in errors or logs; librdkafka's own messages name hosts and mechanisms, not passwords.
+ * Secrets: values of kafka.* never appear in errors or logs; librdkafka's own messages name hosts
+ * and mechanisms, not passwords.
  *
  * Thread: any, except open and release: driver.
  */
@@ -39,7 +43,7 @@ static void unlock(struct mr_ksrc_client *client)
     atomic_flag_clear_explicit(&client->lock, memory_order_release);
 }
 
-/* --- configuration ------------------------------------------------------------------------------ */
+/* ---- configuration ---- */
 
 /* Ours by design, or without meaning here (structured.md 20.2). */
 static const char *const refused_keys[][2] = {
@@ -111,7 +115,7 @@ static enum mr_status set_user_keys(struct mr_ksrc_client *client, rd_kafka_conf
     return MR_OK;
 }
 
-/* --- events ------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 static bool is_refusal(int code, const char *reason)
 {
@@ -121,7 +125,8 @@ static bool is_refusal(int code, const char *reason)
         code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
         code == RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM)
         return true;
-    /* A handshake also fails when a broker goes away in the middle: only what names certificates or alerts is final. */
+    /* A handshake also fails when a broker goes away in the middle: only what names certificates or
+     * alerts is final. */
     return code == RD_KAFKA_RESP_ERR__SSL &&
            (strstr(reason, "certificate") != NULL || strstr(reason, "alert") != NULL ||
             strstr(reason, "verify") != NULL);
@@ -157,7 +162,7 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
     mr_ext_log('D', "librdkafka", "%s: %s", facility, text);
 }
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct mr_source_args *args,
                                    struct mr_error *err)
@@ -265,7 +270,7 @@ enum mr_status mr_ksrc_client_check(struct mr_ksrc_client *client, struct mr_err
                    : MR_OK;
 }
 
-/* --- asking ------------------------------------------------------------------------------------- */
+/* ---- asking ---- */
 
 /* Codes that say: ask again, the answer is not there yet. */
 static bool is_transient(rd_kafka_resp_err_t code)
@@ -290,7 +295,8 @@ static bool is_missing(rd_kafka_resp_err_t code)
            code == (rd_kafka_resp_err_t)100 /* unknown topic id; older headers have no name */;
 }
 
-/* One metadata answer, waited for in short calls so that a refusal is seen at once. Freed with rd_kafka_metadata_destroy. */
+/* One metadata answer, waited for in short calls so that a refusal is seen at once. Freed with
+ * rd_kafka_metadata_destroy. */
 static enum mr_status ask_metadata(struct mr_ksrc_client *client, const char *topic,
                                    const struct rd_kafka_metadata **ret_metadata,
                                    struct mr_error *err)
@@ -373,7 +379,8 @@ static enum mr_status add_matching(struct mr_ksrc_client *client,
     return status;
 }
 
-/* A topic may be unknown for a moment after it was made or while a broker starts: asked a few times. */
+/* A topic may be unknown for a moment after it was made or while a broker starts: asked a few
+ * times. */
 static enum mr_status add_named(struct mr_ksrc_client *client, const char *name,
                                 const struct mr_ksrc_topics *topics,
                                 struct mr_ksrc_offsets *partitions, struct mr_error *err)

@@ -1,18 +1,22 @@
 /*
- * Source `kafka`: topics of a Kafka cluster, read by ranges that our driver plans (structured.md 20).
+ * Source `kafka`: topics of a Kafka cluster, read by ranges that our driver plans (structured.md
+ * 20).
  *
- *   plan    partitions of the topics now + first and last offset of each  ->  where each partition's range ends
+ *   plan    partitions of the topics now + first and last offset of each -> where each partition's
+ *           range ends
  *   split   one partition of the batch for each topic partition whose range is not empty
  *   read    reader.c
  *
- * There is no consumer group and nothing is committed to Kafka: the offsets in the checkpoint are the only truth.
+ * There is no consumer group and nothing is committed to Kafka: the offsets in the checkpoint are
+ * the only truth.
  *
  *     start offset has the partition      begins there; the broker's log must still have that offset
  *     first plan of a query               begins as option `start` says; noted in the offset ("@from")
  *     a partition that appeared           begins at its first offset
  *     a partition that went away          data loss
  *
- * With read_committed (the default) the end is the last stable offset: a transaction that hangs holds it back, and shows as lag.
+ * With read_committed (the default) the end is the last stable offset: a transaction that hangs
+ * holds it back, and shows as lag.
  *
  * Thread: driver, except readers.
  */
@@ -74,7 +78,7 @@ static const struct mr_option kafka_options[] = {
      "(never printed)."},
 };
 
-/* --- options ------------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 static void topics_release(struct mr_ksrc_topics *topics)
 {
@@ -314,7 +318,7 @@ static enum mr_status kafka_open(const struct mr_source_args *args, struct mr_so
     return MR_OK;
 }
 
-/* --- planning ------------------------------------------------------------------------------------ */
+/* ---- planning ---- */
 
 /* Loss found while planning: an error, or a line in the log. */
 static enum mr_status lost(struct mr_source *source, const char *topic, int32_t partition,
@@ -332,7 +336,8 @@ static enum mr_status lost(struct mr_source *source, const char *topic, int32_t 
     return MR_OK;
 }
 
-/* A topic of the same name is another topic when its id changed, also when it has grown past our offsets. */
+/* A topic of the same name is another topic when its id changed, also when it has grown past our
+ * offsets. */
 static enum mr_status check_ids(struct mr_source *source, struct mr_error *err)
 {
     const char *topic =
@@ -394,7 +399,8 @@ static enum mr_status first_offset(struct mr_source *source, const struct mr_ksr
     const struct mr_ksrc_offset *given;
 
     if (!first_plan) {
-        /* Records that came and went before we saw the partition. A new topic may well begin anywhere. */
+        /* Records that came and went before we saw the partition. A new topic may well begin
+         * anywhere. */
         if (known_topic && low > 0)
             MR_TRY(lost(source, item->topic, item->partition, 0, low,
                         "it was made and cut while nobody looked", err));
@@ -424,7 +430,8 @@ static enum mr_status first_offset(struct mr_source *source, const struct mr_ksr
     return MR_OK;
 }
 
-/* Checks a known partition's start against what the broker has now; the end is at least the start. */
+/* Checks a known partition's start against what the broker has now; the end is at least the
+ * start. */
 static enum mr_status check_known(struct mr_source *source, const struct mr_ksrc_offset *start,
                                   int64_t low, int64_t *high, struct mr_error *err)
 {
@@ -475,7 +482,8 @@ static enum mr_status check_gone(struct mr_source *source, const struct mr_ksrc_
     return MR_OK;
 }
 
-/* Fills latest with the end of every partition, and its beginning where the start offset has none. */
+/* Fills latest with the end of every partition, and its beginning where the start offset has
+ * none. */
 static enum mr_status look(struct mr_source *source, const struct mr_ksrc_offsets *start,
                            bool first_plan, struct mr_ksrc_offsets *latest, struct mr_error *err)
 {
@@ -567,7 +575,8 @@ static enum mr_status apply_freeze(struct mr_source *source, struct mr_ksrc_offs
 static bool anything_new(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end)
 {
     if (start->count == 0 && end->count > 0)
-        return true; /* the beginning must be written down, even when there is nothing to read yet */
+        /* the beginning must be written down, even when there is nothing to read yet */
+        return true;
     for (size_t i = 0; i < end->count; i++)
         if (end->items[i].offset > from_of(start, &end->items[i]))
             return true;
@@ -613,7 +622,7 @@ done:
     return status;
 }
 
-/* --- ranges -------------------------------------------------------------------------------------- */
+/* ---- ranges ---- */
 
 static enum mr_status kafka_split(struct mr_source *source, const char *start, const char *end,
                                   uint32_t *ret_partitions, uint64_t *ret_bytes,
@@ -679,7 +688,7 @@ static enum mr_status kafka_remember(struct mr_source *source, const char *start
     return status;
 }
 
-/* --- progress ------------------------------------------------------------------------------------ */
+/* ---- progress ---- */
 
 static int64_t behind(const struct mr_source *source, const struct mr_ksrc_offsets *end)
 {

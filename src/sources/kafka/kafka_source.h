@@ -1,7 +1,8 @@
 /*
  * Inside of the Kafka source.
  *
- *     kafka.c     options, planning: which offsets belong to the next batch       offsets.c   offset text <-> sorted table
+ *     kafka.c     options, planning: which offsets belong to the next batch offsets.c offset text
+ *                 <-> sorted table
  *     client.c    one librdkafka client: configuration, metadata, watermarks, causes of failures
  *     reader.c    one range of one partition -> batches
  *     topic_ids.c a topic that was made again under the same name
@@ -21,7 +22,7 @@
 
 #include <stdatomic.h>
 
-/* --- offsets ------------------------------------------------------------------------------------ */
+/* ---- offsets ---- */
 
 /* One partition in an offset: everything before `offset` was planned. */
 struct mr_ksrc_offset {
@@ -29,7 +30,8 @@ struct mr_ksrc_offset {
     int32_t partition;
     int64_t offset;
     int64_t
-        from; /* where a partition that the start offset does not have begins; -1 = the start has it */
+        /* where a partition that the start offset does not have begins; -1 = the start has it */
+        from;
 };
 
 /* Sorted by topic, then partition; topics are owned. */
@@ -48,7 +50,8 @@ const struct mr_ksrc_offset *mr_ksrc_offsets_find(const struct mr_ksrc_offsets *
                                                   const char *topic,
                                                   int32_t partition); /* NULL = not there */
 bool mr_ksrc_offsets_have_topic(const struct mr_ksrc_offsets *offsets, const char *topic);
-/* {"clicks":{"0":23,"1":345}}, and "@from":{...} of the same form for partitions with a from. mr_text_free. NULL = no memory. */
+/* {"clicks":{"0":23,"1":345}}, and "@from":{...} of the same form for partitions with a from.
+ * mr_text_free. NULL = no memory. */
 char *mr_ksrc_offsets_print(const struct mr_ksrc_offsets *offsets);
 /* text NULL = empty. MR_CORRUPT when it is not an offset. */
 enum mr_status mr_ksrc_offsets_parse(const char *text, struct mr_ksrc_offsets *ret_offsets,
@@ -65,7 +68,7 @@ struct mr_ksrc_range {
 bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end,
                       size_t index, struct mr_ksrc_range *ret_range);
 
-/* --- the client --------------------------------------------------------------------------------- */
+/* ---- the client ---- */
 
 enum { KSRC_CAUSES_MAX = 4, KSRC_CAUSE_BYTES = 200 };
 
@@ -102,14 +105,15 @@ struct mr_ksrc_topics {
     struct mr_ksrc_offsets assigned; /* partitions of `assign`, empty = all */
 };
 
-/* All partitions of the topics as they are now (offsets are 0). MR_NOT_FOUND names a topic that does not exist. */
+/* All partitions of the topics as they are now (offsets are 0). MR_NOT_FOUND names a topic that
+ * does not exist. */
 enum mr_status mr_ksrc_client_partitions(struct mr_ksrc_client *client,
                                          const struct mr_ksrc_topics *topics,
                                          struct mr_ksrc_offsets *ret_partitions,
                                          struct mr_error *err);
 /*
- * The same for all partitions at once, in two questions instead of two for each: lows[i], highs[i] belong to partitions->items[i];
- * -1 = not answered, ask for that one alone.
+ * The same for all partitions at once, in two questions instead of two for each: lows[i], highs[i]
+ * belong to partitions->items[i]; -1 = not answered, ask for that one alone.
  */
 void mr_ksrc_client_all_watermarks(struct mr_ksrc_client *client,
                                    const struct mr_ksrc_offsets *partitions, int64_t *lows,
@@ -119,7 +123,7 @@ enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const ch
                                          int32_t partition, int64_t *ret_low, int64_t *ret_high,
                                          struct mr_error *err);
 
-/* --- topic ids ---------------------------------------------------------------------------------- */
+/* ---- topic ids ---- */
 
 struct mr_ksrc_topic_id {
     char *topic;
@@ -132,18 +136,20 @@ struct mr_ksrc_topic_ids {
 };
 
 void mr_ksrc_topic_ids_release(struct mr_ksrc_topic_ids *ids);
-/* The ids of the topics of these partitions now; those that the broker does not tell are left out. */
+/* The ids of the topics of these partitions now; those that the broker does not tell are left
+ * out. */
 enum mr_status mr_ksrc_topic_ids_ask(struct mr_ksrc_client *client,
                                      const struct mr_ksrc_offsets *partitions,
                                      struct mr_ksrc_topic_ids *ret_ids, struct mr_error *err);
 /* A topic whose id is not the one in the store (it was made again), or NULL. */
 const char *mr_ksrc_topic_ids_changed(const struct mr_ksrc_topic_ids *ids, struct mr_kv *kv);
-/* Puts the ids of the topics that end has into the store; a known one is only changed with replace. */
+/* Puts the ids of the topics that end has into the store; a known one is only changed with
+ * replace. */
 enum mr_status mr_ksrc_topic_ids_remember(const struct mr_ksrc_topic_ids *ids,
                                           const struct mr_ksrc_offsets *end, bool replace,
                                           struct mr_kv *kv, struct mr_error *err);
 
-/* --- columns ------------------------------------------------------------------------------------ */
+/* ---- columns ---- */
 
 enum mr_ksrc_from {
     KSRC_FROM_FORMAT,
@@ -171,17 +177,19 @@ enum mr_status mr_ksrc_columns_init(struct mr_ksrc_columns *columns,
 void mr_ksrc_columns_release(struct mr_ksrc_columns *columns);
 /* key, value, topic, partition, offset, timestamp, timestamp_type. */
 const struct mr_schema *mr_ksrc_fixed_schema(const struct mr_options *options);
-/* Appends the metadata (or plain) columns of one record; false: a text column got bytes that are not UTF-8 (nothing added). */
+/* Appends the metadata (or plain) columns of one record; false: a text column got bytes that are
+ * not UTF-8 (nothing added). */
 bool mr_ksrc_columns_append(const struct mr_schema *schema, const rd_kafka_message_t *message,
                             const char *topic, struct mr_batch_builder *builder);
 
-/* --- reading ------------------------------------------------------------------------------------ */
+/* ---- reading ---- */
 
 /* A partition that is being consumed; it stays positioned between batches. */
 struct mr_ksrc_stream;
 
 struct mr_ksrc_reading {
-    /* Two connections: a broker answers one after another, and a fetch that waits for data would hold questions up. */
+    /* Two connections: a broker answers one after another, and a fetch that waits for data would
+     * hold questions up. */
     struct mr_ksrc_client client;  /* fetches */
     struct mr_ksrc_client planner; /* metadata and offsets */
     struct mr_ksrc_columns columns;

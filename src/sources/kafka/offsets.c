@@ -4,8 +4,9 @@
  *     {"clicks":{"0":23,"1":345},"views":{"0":7}}                      topics and partitions sorted
  *     {"@from":{"views":{"0":2}}, "clicks":{...},"views":{"0":7}}       partition views/0 is new: its rows begin at 2
  *
- * "@from" makes a range self-contained: a partition that the start offset does not have begins where the plan saw its beginning,
- * even if the broker's beginning has moved when the batch runs again.  No topic can have that name ('@' is not allowed in one).
+ * "@from" makes a range self-contained: a partition that the start offset does not have begins
+ * where the plan saw its beginning, even if the broker's beginning has moved when the batch runs
+ * again. No topic can have that name ('@' is not allowed in one).
  *
  * Thread: any.
  */

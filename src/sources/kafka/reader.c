@@ -1,20 +1,23 @@
 /*
  * Reads one range [from, until) of one topic partition.
  *
- * A stream is a partition that librdkafka fetches ahead for us.  It stays positioned between batches: the next range normally begins
- * where the last one ended, and then nothing has to be fetched twice.
+ * A stream is a partition that librdkafka fetches ahead for us. It stays positioned between
+ * batches: the next range normally begins where the last one ended, and then nothing has to be
+ * fetched twice.
  *
- *     stream   idle -- reader_new: position is from --> busy -- end of the range --> idle, messages >= until are held
+ *     stream   idle -- reader_new: position is from --> busy -- end of the range --> idle, messages
+ *              >= until are held
  *                   \- position is elsewhere: stop, drop what was fetched, start at from
  *
- * The end of a range is a position, not a record: the last offsets of a range may be markers of transactions, aborted records, or
- * gaps of compaction, which are never delivered.  So the range ends at a message >= until, or at an end-of-partition event whose
- * offset is >= until.
+ * The end of a range is a position, not a record: the last offsets of a range may be markers of
+ * transactions, aborted records, or gaps of compaction, which are never delivered. So the range
+ * ends at a message >= until, or at an end-of-partition event whose offset is >= until.
  *
- * Offsets that are gone (retention, truncation, a deleted topic) are MR_DATA_LOSS with the exact range; with
- * fail_on_data_loss = false they are skipped and logged.
+ * Offsets that are gone (retention, truncation, a deleted topic) are MR_DATA_LOSS with the exact
+ * range; with fail_on_data_loss = false they are skipped and logged.
  *
- * Values are decoded one by one, or in runs of neighbours joined by line ends when every row comes from the value alone.
+ * Values are decoded one by one, or in runs of neighbours joined by line ends when every row comes
+ * from the value alone.
  *
  * Thread: a reader belongs to one; streams are handed out under reading->lock.
  */
@@ -78,7 +81,7 @@ static void unlock(struct mr_ksrc_reading *reading)
     atomic_flag_clear_explicit(&reading->lock, memory_order_release);
 }
 
-/* --- streams ------------------------------------------------------------------------------------- */
+/* ---- streams ---- */
 
 static void drop_held(struct mr_ksrc_stream *stream)
 {
@@ -201,7 +204,8 @@ static rd_kafka_message_t *stream_next(struct mr_ksrc_stream *stream)
         return stream->held[stream->held_at++];
     stream->held_at = 0;
     stream->held_count = 0;
-    /* The batch call waits for a full array, so it is only asked for what is there; the single call waits. */
+    /* The batch call waits for a full array, so it is only asked for what is there; the single call
+     * waits. */
     count = rd_kafka_consume_batch_queue(stream->queue, 0, stream->held, FETCH_MESSAGES);
     if (count <= 0)
         return rd_kafka_consume_queue(stream->queue, WAIT_MS);
@@ -209,14 +213,15 @@ static rd_kafka_message_t *stream_next(struct mr_ksrc_stream *stream)
     return stream->held[stream->held_at++];
 }
 
-/* --- a reader's life ------------------------------------------------------------------------------ */
+/* ---- a reader's life ---- */
 
 void mr_ksrc_reader_close(struct mr_reader *reader)
 {
     if (reader == NULL)
         return;
     if (reader->stream != NULL) {
-        /* An unfinished range will be read again from its beginning: what was fetched is in the wrong place. */
+        /* An unfinished range will be read again from its beginning: what was fetched is in the
+         * wrong place. */
         if (!reader->finished)
             stream_stop(reader->stream);
         lock(reader->reading);
@@ -276,7 +281,7 @@ done:
     return status;
 }
 
-/* --- decoding ------------------------------------------------------------------------------------ */
+/* ---- decoding ---- */
 
 static enum mr_status decode(struct mr_reader *reader, const char *data, size_t size_bytes,
                              int64_t offset, struct mr_error *err)
@@ -302,7 +307,8 @@ static enum mr_status flush_run(struct mr_reader *reader, struct mr_error *err)
     return status;
 }
 
-/* JSON may be laid out over several lines, but a record is a line to the format: line ends become blanks. */
+/* JSON may be laid out over several lines, but a record is a line to the format: line ends become
+ * blanks. */
 static const char *one_line(struct mr_reader *reader, const rd_kafka_message_t *message,
                             struct mr_error *err)
 {
@@ -368,7 +374,8 @@ static enum mr_status take_single(struct mr_reader *reader, const rd_kafka_messa
     for (int64_t rows = mr_batch_builder_row_count(reader->decoded) - before; rows > 0; rows--)
         if (!mr_ksrc_columns_append(columns->metadata, message, reader->stream->topic,
                                     reader->metadata)) {
-            /* The key is no text: the rows that came from the value cannot be taken back one by one. */
+            /* The key is no text: the rows that came from the value cannot be taken back one by
+             * one. */
             return MR_FAIL(err, MR_BAD_DATA,
                            "cannot decode '%s' %" PRId64
                            ": the key is not UTF-8; declare column 'key' as BLOB",
@@ -388,7 +395,8 @@ static enum mr_status take_message(struct mr_reader *reader, const rd_kafka_mess
             return MR_OK;
         return bad_text(reader, message, err);
     }
-    /* In a run, record number i is offset run_first + i: only for neighbours that are one line each. */
+    /* In a run, record number i is offset run_first + i: only for neighbours that are one line
+     * each. */
     if (columns->mixed || message->payload == NULL || message->len == 0 ||
         memchr(message->payload, '\n', message->len) != NULL) {
         MR_TRY(flush_run(reader, err));
@@ -405,7 +413,7 @@ static enum mr_status take_message(struct mr_reader *reader, const rd_kafka_mess
     return MR_OK;
 }
 
-/* --- the end of a range, and what can go wrong ----------------------------------------------------- */
+/* ---- the end of a range, and what can go wrong ---- */
 
 static enum mr_status lost(struct mr_reader *reader, int64_t from, int64_t to, const char *why,
                            struct mr_error *err)
@@ -502,7 +510,8 @@ static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_messag
                        ": the record is too large; raise kafka.receive.message.max.bytes",
                        reader->place, event->offset);
     default:
-        return MR_OK; /* connections come and go: librdkafka tries again, take_nothing watches the clock */
+        /* connections come and go: librdkafka tries again, take_nothing watches the clock */
+        return MR_OK;
     }
 }
 
@@ -569,7 +578,7 @@ static enum mr_status step(struct mr_reader *reader, struct mr_error *err)
     return status;
 }
 
-/* --- batches -------------------------------------------------------------------------------------- */
+/* ---- batches ---- */
 
 static size_t built_bytes(const struct mr_reader *reader)
 {

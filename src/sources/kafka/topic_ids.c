@@ -1,11 +1,13 @@
 /*
- * Which topic a name means: Kafka gives every topic an id when it is made, so a topic that was deleted and made again under the
- * same name has another one, even when it has grown past the offsets that we remember.
+ * Which topic a name means: Kafka gives every topic an id when it is made, so a topic that was
+ * deleted and made again under the same name has another one, even when it has grown past the
+ * offsets that we remember.
  *
  *     source's store    key "topic-id/<name>"    value "<id, base64>"
  *
- * The id is put into the store with the first batch that reads the topic, and compared at each discovery.  Brokers and librdkafkas that
- * have no topic ids are fine: then only offsets past the end tell that a topic was made again.
+ * The id is put into the store with the first batch that reads the topic, and compared at each
+ * discovery. Brokers and librdkafkas that have no topic ids are fine: then only offsets past the
+ * end tell that a topic was made again.
  *
  * Thread: driver.
  */

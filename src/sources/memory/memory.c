@@ -1,8 +1,10 @@
 /*
- * Source `memory`: rows that a test or a program adds in its own process (include/millrace/ext/memory.h).
+ * Source `memory`: rows that a test or a program adds in its own process
+ * (include/millrace/ext/memory.h).
  *
- * The offset is the number of steps consumed, as decimal text.  A step is never cut: batch boundaries are the test's own, or
- * every max_steps_per_trigger steps.  Step i belongs to partition i modulo the number of partitions of the range.
+ * The offset is the number of steps consumed, as decimal text. A step is never cut: batch
+ * boundaries are the test's own, or every max_steps_per_trigger steps. Step i belongs to partition
+ * i modulo the number of partitions of the range.
  *
  *     start "2", end "5", partitions 2:   partition 0 = steps 2, 4    partition 1 = step 3
  *

@@ -1,12 +1,15 @@
 /*
- * Tables in memory, found by name (include/millrace/ext/memory.h).  Used by the memory source, the memory sink, tests and programs.
+ * Tables in memory, found by name (include/millrace/ext/memory.h). Used by the memory source, the
+ * memory sink, tests and programs.
  *
- * A table is an array of steps: a batch of rows and the id of the query's batch that published it.  A sink's steps of one batch
- * are added under one lock, so a reader sees all of a batch or nothing.
+ * A table is an array of steps: a batch of rows and the id of the query's batch that published it.
+ * A sink's steps of one batch are added under one lock, so a reader sees all of a batch or nothing.
  *
- * Invariants: steps of a source are never removed (an offset is an index); a sink in complete mode replaces all steps.
+ * Invariants: steps of a source are never removed (an offset is an index); a sink in complete mode
+ * replaces all steps.
  *
- * Thread: any.  The lock is a spin lock: plug-ins start no threads and see no pthread, and it is held for a few instructions.
+ * Thread: any. The lock is a spin lock: plug-ins start no threads and see no pthread, and it is
+ * held for a few instructions.
  */
 #include "base/alloc.h"
 #include "base/check.h"

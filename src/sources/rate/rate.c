@@ -1,8 +1,8 @@
 /*
  * Source `rate`: rows at a steady rate, computed from the clock (structured.md 19.3).
  *
- * Columns `timestamp` and `value`.  The offset is the time the source began and the whole seconds since then, so that a range alone
- * says which rows it has:
+ * Columns `timestamp` and `value`. The offset is the time the source began and the whole seconds
+ * since then, so that a range alone says which rows it has:
  *
  *     {"start_us":1700000000000000,"seconds":12}
  *
@@ -275,7 +275,8 @@ static enum mr_status rate_read(struct mr_source *source, const char *start, con
     return MR_OK;
 }
 
-/* Milliseconds are rounded half up, as the reference does; the product is at most about 2^63 * 10^3. */
+/* Milliseconds are rounded half up, as the reference does; the product is at most about 2^63 *
+ * 10^3. */
 static int64_t time_of(const struct mr_reader *reader, int64_t index)
 {
     __extension__ typedef __int128 wide;

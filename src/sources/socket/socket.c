@@ -1,14 +1,15 @@
 /*
  * Source `socket`: lines of text from a TCP server, a receiver.
  *
- * The receiver only cuts the stream at line ends and hands whole lines to its host, which makes them durable before a batch may
- * see them; decoding happens when a batch reads them.
+ * The receiver only cuts the stream at line ends and hands whole lines to its host, which makes
+ * them durable before a batch may see them; decoding happens when a batch reads them.
  *
  *     recv -> [ lines ... \n | part of a line ]     lines go to the host, the part stays for the next recv
  *
- * When the peer closes, the part that is left counts as a line; when the connection breaks or the query stops in the middle of a
- * line, the part is dropped and logged, because it would be half a record.  The host connects again.  Lines that were sent while
- * nobody was connected are lost: TCP has no memory.  A line longer than max_line_bytes is dropped, counted and logged.
+ * When the peer closes, the part that is left counts as a line; when the connection breaks or the
+ * query stops in the middle of a line, the part is dropped and logged, because it would be half a
+ * record. The host connects again. Lines that were sent while nobody was connected are lost: TCP
+ * has no memory. A line longer than max_line_bytes is dropped, counted and logged.
  *
  * Thread: run on the receiver's own; interrupt from any.
  */

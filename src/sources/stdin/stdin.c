@@ -3,10 +3,12 @@
  *
  *     cat a.jsonl | millrace run -e "SELECT city, count(*) FROM stdin GROUP BY city"
  *
- * Whole lines go to the receiver's host, which makes them durable when the query has a checkpoint.  The last line may lack its
- * '\n'.  After a restart with the same checkpoint the lines that were received go on; those that were still in the pipe are gone.
+ * Whole lines go to the receiver's host, which makes them durable when the query has a checkpoint.
+ * The last line may lack its '\n'. After a restart with the same checkpoint the lines that were
+ * received go on; those that were still in the pipe are gone.
  *
- * Thread: run on the receiver's own; interrupt from any.  A read waits at most READ_TIMEOUT_MS, so interrupt needs no signal.
+ * Thread: run on the receiver's own; interrupt from any. A read waits at most READ_TIMEOUT_MS, so
+ * interrupt needs no signal.
  */
 #include "base/alloc.h"
 #include "base/buf.h"
@@ -75,7 +77,8 @@ static void stdin_interrupt(struct mr_receiver *receiver)
     atomic_store(&receiver->interrupted, true);
 }
 
-/* Room for the next read: a buffer that is full has no '\n', so it grows until the line is too long. */
+/* Room for the next read: a buffer that is full has no '\n', so it grows until the line is too
+ * long. */
 static enum mr_status make_room(struct mr_receiver *receiver, struct mr_error *err)
 {
     size_t capacity = receiver->capacity * 2;

@@ -1,19 +1,25 @@
 /*
  * Source `template`: the smallest complete source.  Copy this folder to start one of your own.
  *
- * It makes the numbers 1 .. rows in a column `n`, a few in each batch.  What every source must decide:
+ * It makes the numbers 1 .. rows in a column `n`, a few in each batch. What every source must
+ * decide:
  *
- *   offset      What says "everything up to here was planned"?  A text of your own that never changes its meaning: it is stored in
+ *   offset      What says "everything up to here was planned"? A text of your own that never
+ *               changes its meaning: it is stored in
  *               the checkpoint and handed back after a restart, perhaps to a newer program.  Here: the last number, as decimal text.
- *   range       (start, end] must give the same rows whenever it is read.  If the data behind it can vanish, say so with
+ *   range       (start, end] must give the same rows whenever it is read. If the data behind it can
+ *               vanish, say so with
  *               MR_DATA_LOSS; if it can change, with MR_SOURCE_CHANGED.  Never give other rows.
- *   partitions  How is a range cut, so that several workers can read it?  By the range alone, never by the number of workers:
+ *   partitions  How is a range cut, so that several workers can read it? By the range alone, never
+ *               by the number of workers:
  *               the names and bytes of the output depend on it.
- *   limits      How much may one batch take?  plan() is asked for an end offset again and again, and must not block.
+ *   limits      How much may one batch take? plan() is asked for an end offset again and again, and
+ *               must not block.
  *
  * Life: open -> { plan -> split -> read, next..., close (per partition) -> committed } ... -> stop
  *
- * Thread: plan, split, committed, exhausted, stop: driver.  read, next, close: any worker, so a reader must not change its source.
+ * Thread: plan, split, committed, exhausted, stop: driver. read, next, close: any worker, so a
+ * reader must not change its source.
  */
 #include "base/alloc.h"
 #include "base/check.h"
@@ -27,7 +33,8 @@
 
 enum { ROWS_PER_PARTITION = 1000, PARTITIONS_MAX = 64 };
 
-/* The source: what open was told and everything that plan must keep in mind. Only the driver changes it. */
+/* The source: what open was told and everything that plan must keep in mind. Only the driver
+ * changes it. */
 struct mr_source {
     struct mr_schema *schema; /* the columns to produce: none or `n` */
     int64_t rows;
@@ -42,13 +49,15 @@ struct mr_reader {
     struct mr_batch_builder *builder;
 };
 
-/* Options are data: parsing, range checks, `millrace options template` and the manual come from this table. */
+/* Options are data: parsing, range checks, `millrace options template` and the manual come from
+ * this table. */
 static const struct mr_option template_options[] = {
     {"rows", NULL, MR_OPTION_INT, 0, "10", "0", NULL, "Numbers in all."},
     {"rows_per_batch", "rowsPerBatch", MR_OPTION_INT, 0, "5", "1", NULL, "Numbers of one batch."},
 };
 
-/* The columns when CREATE TABLE declares none. Made once, never freed; whoever loses the race drops its copy. */
+/* The columns when CREATE TABLE declares none. Made once, never freed; whoever loses the race drops
+ * its copy. */
 static const struct mr_schema *template_fixed_schema(const struct mr_options *options)
 {
     static const char text[] = "n BIGINT";
@@ -101,7 +110,8 @@ static enum mr_status template_open(const struct mr_source_args *args,
     return MR_OK;
 }
 
-/* Offsets come from the checkpoint: outside data, so they are checked. NULL is the very beginning. */
+/* Offsets come from the checkpoint: outside data, so they are checked. NULL is the very
+ * beginning. */
 static enum mr_status parse_offset(const char *text, int64_t *ret_number, struct mr_error *err)
 {
     *ret_number = 0;
@@ -214,7 +224,8 @@ static enum mr_status template_next(struct mr_reader *reader, struct mr_batch **
     return mr_batch_builder_finish(reader->builder, ret_batch, err);
 }
 
-/* Everything up to end is durable downstream. A source with a peer acknowledges here; it may be called late or never. */
+/* Everything up to end is durable downstream. A source with a peer acknowledges here; it may be
+ * called late or never. */
 static void template_committed(struct mr_source *source, const char *end)
 {
     MR_UNUSED(source);
@@ -241,7 +252,8 @@ static const struct mr_source_ops template_ops = {
     .stop = template_stop,
 };
 
-/* The folder's name makes the symbol's: the build registers mr_source_<folder>_connector by itself. */
+/* The folder's name makes the symbol's: the build registers mr_source_<folder>_connector by
+ * itself. */
 extern const struct mr_source_connector mr_source_template_connector;
 const struct mr_source_connector mr_source_template_connector = {
     .struct_size = sizeof(struct mr_source_connector),

@@ -9,9 +9,9 @@
  * Called by tests/crash/run, which walks K over every point of a run. Needs libc only.
  *
  * How it works. The child installs a seccomp filter that answers SECCOMP_RET_TRACE for the calls
- * in calls.h (those which change files, directories or, when asked, peers) and ALLOW for all others,
- * so the program runs at full speed between two stops. The tracer gets each stop in turn, over all
- * threads and all processes of the tree, and numbers it: 1, 2, 3 ...
+ * in calls.h (those which change files, directories or, when asked, peers) and ALLOW for all
+ * others, so the program runs at full speed between two stops. The tracer gets each stop in turn,
+ * over all threads and all processes of the tree, and numbers it: 1, 2, 3 ...
  *
  *   entry   SIGKILL while the call waits in the stop: the kernel does not run it
  *   torn    the byte count of the call is halved first, then as `exit` (a call without one: `exit`)
@@ -130,7 +130,7 @@ __attribute__((noreturn, format(printf, 2, 3))) static void die(int code, const 
     exit(code); /* PTRACE_O_EXITKILL takes the tree along */
 }
 
-/* ---- the filter ---------------------------------------------------------------------------- */
+/* ---- the filter ---- */
 
 #define LOAD(member) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, member))
 #define ANSWER(value) BPF_STMT(BPF_RET | BPF_K, value)
@@ -207,7 +207,7 @@ static int filter_install(void)
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
-/* ---- tasks --------------------------------------------------------------------------------- */
+/* ---- tasks ---- */
 
 static struct task *task_find(pid_t tid)
 {
@@ -255,7 +255,7 @@ static void kill_tree(void)
         (void)kill(tasks[i].tid, SIGKILL);
 }
 
-/* ---- what a call touches ------------------------------------------------------------------- */
+/* ---- what a call touches ---- */
 
 static uint64_t *reg_arg(struct user_regs_struct *regs, int index)
 {
@@ -428,7 +428,7 @@ static void call_describe(const struct call *call, struct task *task, char *out)
                  *reg_arg(&task->regs, call->length_arg));
 }
 
-/* ---- changing a call ----------------------------------------------------------------------- */
+/* ---- changing a call ---- */
 
 static void set_regs(struct task *task, struct user_regs_struct *regs)
 {
@@ -514,7 +514,7 @@ static void do_inject(const struct call *call, struct task *task)
     }
 }
 
-/* ---- events -------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 static void on_call(struct task *task)
 {
@@ -655,7 +655,7 @@ static void trace_loop(void)
     }
 }
 
-/* ---- start and report ---------------------------------------------------------------------- */
+/* ---- start and report ---- */
 
 static void start_program(char **argv)
 {
@@ -722,7 +722,7 @@ static int finish(const char *program)
     return code;
 }
 
-/* ---- command line -------------------------------------------------------------------------- */
+/* ---- command line ---- */
 
 __attribute__((noreturn)) static void usage(const char *what)
 {

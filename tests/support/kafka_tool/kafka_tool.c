@@ -105,7 +105,7 @@ static rd_kafka_t *client(rd_kafka_type_t type, const char *transactional_id)
     return rk;
 }
 
-/* --- administration ------------------------------------------------------------------------------ */
+/* ---- administration ---- */
 
 static void check_topics(const rd_kafka_topic_result_t **results, size_t count)
 {
@@ -205,7 +205,7 @@ static void administer(int argc, char **argv)
     rd_kafka_destroy(rk);
 }
 
-/* --- records -------------------------------------------------------------------------------------- */
+/* ---- records ---- */
 
 static void send_lines(rd_kafka_t *rk, const char *topic, int32_t partition)
 {
