@@ -112,22 +112,33 @@ static enum mr_status fill_plan(struct mr_query *query, int64_t batch_time_us, s
     return MR_OK;
 }
 
+static bool is_unended(const struct mr_node *node)
+{
+    return node->kind == MR_NODE_SOURCE && node->source->ops == &mr__receiver_source_ops &&
+           mr__receiver_source_unended(node->source->object);
+}
+
 enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, bool always,
                               bool *ret_planned, struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
     int64_t began = mr_env_monotonic_ns(query->env);
-    bool any_new = false;
+    bool any_new = false, unended = false;
 
     MR_ASSERT(!query->has_plan);
     *ret_planned = false;
     for (uint32_t i = 0; i < graph->node_count; i++) {
         bool is_new = false;
+        if (is_unended(graph->nodes[i]))
+            unended = true;
         if (graph->nodes[i]->kind == MR_NODE_SOURCE)
             MR_TRY(plan_source(query, graph->nodes[i], batch_time_us, &is_new, err));
         any_new |= is_new;
     }
     query->duration_plan_us = (mr_env_monotonic_ns(query->env) - began) / 1000;
+    /* The one batch of ONCE waits for the end of what has one; asked again, sources plan again. */
+    if (query->config.trigger == MR_TRIGGER_ONCE && unended)
+        return MR_OK;
     if (!any_new && !always && !state_wants_batch(query))
         return MR_OK;
     MR_TRY(fill_plan(query, batch_time_us, err));

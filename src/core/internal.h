@@ -292,5 +292,7 @@ enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source
 extern const struct mr_source_ops mr__receiver_source_ops;
 /* Stops taking data in, makes what was taken durable. Driver. */
 void mr__receiver_source_drain(struct mr_source *source);
+/* Its data has an end (stdin) that was not reached yet. Driver. */
+bool mr__receiver_source_unended(struct mr_source *source);
 
 #endif

@@ -380,20 +380,35 @@ static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct
     return MR_OK;
 }
 
+/* A receiver whose data has an end (stdin) is not caught up with before it. */
+static bool awaits_an_end(const struct mr_query *query)
+{
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        const struct mr_source_run *run = query->graph->nodes[i]->source;
+
+        if (is_receiver(query->graph->nodes[i]) && run->spec.connector->receiver_ops->ends &&
+            !run->ops->exhausted(run->object, run->start))
+            return true;
+    }
+    return false;
+}
+
 /* Nothing to do in this trigger. *ret_finished: and nothing will come. */
 static void idle(struct mr_query *query, bool *ret_finished)
 {
     int64_t now_us = mr_env_wall_us(query->env);
 
-    *ret_finished = query->draining || query->config.trigger == MR_TRIGGER_CAUGHT_UP ||
-                    query->config.trigger == MR_TRIGGER_ONCE || all_exhausted(query);
+    bool caught_up =
+        query->config.trigger == MR_TRIGGER_CAUGHT_UP || query->config.trigger == MR_TRIGGER_ONCE;
+
+    *ret_finished = query->draining || (caught_up && !awaits_an_end(query)) || all_exhausted(query);
     if (*ret_finished)
         return;
     if (now_us - query->last_progress_us >= IDLE_PROGRESS_US)
         mr__progress_report(query, true);
     /* Asking may be dear, a directory with many files say: an idle query spends little of its time
      * on it. */
-    if (query->config.trigger == MR_TRIGGER_ASAP)
+    if (query->config.trigger == MR_TRIGGER_ASAP || caught_up)
         wait_us(query,
                 MR_MAX((int64_t)POLL_US,
                        MR_MIN(query->duration_plan_us * IDLE_SHARE, (int64_t)IDLE_POLL_MAX_US)),

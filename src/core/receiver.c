@@ -183,7 +183,9 @@ static void wait_for_room(struct mr_receiver_host *host, uint64_t records)
 
         if (left_ns > 0)
             mr_cond_wait_for(&host->changed, &host->lock, left_ns);
-        else if (host->backlog_bytes >= host->query->config.receiver_queue_bytes)
+        else if (host->query->config.trigger !=
+                     MR_TRIGGER_ONCE && /* one batch has to hold it all */
+                 host->backlog_bytes >= host->query->config.receiver_queue_bytes)
             mr_cond_wait(&host->changed, &host->lock);
         else
             break;
@@ -630,6 +632,16 @@ static bool receiver_exhausted(struct mr_source *source, const char *end)
     ended = source->host.run_ended && source->host.ops->ends;
     mr_mutex_unlock(&source->host.lock);
     return ended && mr_block_log_last(source->host.log) <= block_of(end);
+}
+
+bool mr__receiver_source_unended(struct mr_source *source)
+{
+    bool unended;
+
+    mr_mutex_lock(&source->host.lock);
+    unended = source->host.ops->ends && !source->host.run_ended;
+    mr_mutex_unlock(&source->host.lock);
+    return unended;
 }
 
 void mr__receiver_source_drain(struct mr_source *source)

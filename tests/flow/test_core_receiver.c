@@ -318,3 +318,23 @@ TEST(G13_what_the_log_holds_from_before_a_restart_counts_as_waiting)
     CHECK(counter.most_waiting <= QUEUE_BYTES + 4 * LINE_BYTES);
     mr_memory_drop("out");
 }
+
+TEST(once_and_until_caught_up_wait_for_the_end_of_what_has_one)
+{
+    const enum mr_trigger_kind triggers[] = {MR_TRIGGER_CAUGHT_UP, MR_TRIGGER_ONCE};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(triggers); i++) {
+        struct counter counter = {.end = 300, .failures = 1};
+        struct mr_query_config config = receiving(NULL);
+        struct mr_metrics metrics = {0};
+        struct mr_error err = {0};
+
+        config.trigger = triggers[i];
+        config.receiver_queue_bytes = QUEUE_BYTES;
+        CHECK_OK(run(&counter, &config, &metrics, &err), &err);
+        check_numbers(300);
+        if (triggers[i] == MR_TRIGGER_ONCE)
+            CHECK_EQ_INT(mr_metric_get(&metrics, MR_METRIC_BATCHES), 1);
+        mr_memory_drop("out");
+    }
+}
