@@ -20,7 +20,6 @@
 #include <millrace/ext/durable.h>
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -170,7 +169,7 @@ static int run(const struct cli_command *command, int argc, char **argv)
     int code;
 
     /* before any thread exists, so that all inherit it */
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
     runner.started_ns = mr_env_monotonic_ns(runner.env);
     if (cli_parse(command, argc, argv, &args, &err) != MR_OK)
         return cli_fail(&err);
