@@ -64,7 +64,7 @@ _Static_assert(sizeof(struct header) == 16, "the caller's memory must stay 16-by
 enum { ALIGNED_TO = 64, ARENA_BLOCK_MIN = 4096, ARENA_BLOCK_MAX = 1 << 20 };
 #define SIZE_MAX_BYTES ((size_t)1 << 46)
 
-static struct mr_budget process_budget = {.name = (char *)(uintptr_t)"process"};
+static struct mr_budget process_budget = {.name = (char *)(uintptr_t) "process"};
 static _Atomic uint64_t allocation_count;
 static _Atomic uint64_t fail_first; /* number of the allocation that fails, 0 = off */
 static _Atomic bool fail_forever;
@@ -129,9 +129,9 @@ static bool charge(struct mr_budget *budget, size_t size)
             errno = ENOMEM;
             return false;
         }
-        while (used > peak && !atomic_compare_exchange_weak_explicit(&at->peak_bytes, &peak, used,
-                                                                     memory_order_relaxed,
-                                                                     memory_order_relaxed))
+        while (used > peak &&
+               !atomic_compare_exchange_weak_explicit(&at->peak_bytes, &peak, used,
+                                                      memory_order_relaxed, memory_order_relaxed))
             ;
     }
     return true;
@@ -233,8 +233,8 @@ void *mr_alloc_aligned(struct mr_budget *budget, size_t size)
         budget = &process_budget;
     if (fault_wanted() || size > SIZE_MAX_BYTES || !charge(budget, size + sizeof(struct header)))
         return NULL;
-    base = aligned_alloc(ALIGNED_TO, (2 * ALIGNED_TO - 1 + behind_header(size)) &
-                                         ~((size_t)ALIGNED_TO - 1));
+    base = aligned_alloc(ALIGNED_TO,
+                         (2 * ALIGNED_TO - 1 + behind_header(size)) & ~((size_t)ALIGNED_TO - 1));
     if (base == NULL) {
         discharge(budget, NULL, size + sizeof(struct header));
         return NULL;

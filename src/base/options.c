@@ -98,8 +98,7 @@ static bool parse_value(enum mr_option_type type, const char *text, struct value
     case MR_OPTION_INT:
         return mr_int_parse(text, strlen(text), &ret_value->whole);
     case MR_OPTION_DOUBLE:
-        return mr_double_parse(text, strlen(text), &ret_value->real) &&
-               isfinite(ret_value->real);
+        return mr_double_parse(text, strlen(text), &ret_value->real) && isfinite(ret_value->real);
     case MR_OPTION_DURATION:
         return mr_parse_duration_us(text, &ret_value->whole);
     case MR_OPTION_SIZE:
@@ -546,8 +545,7 @@ double mr_options_double(const struct mr_options *options, const char *name)
     const struct entry *entry = must_find(options, name);
 
     MR_ASSERT(entry->text != NULL);
-    return entry->option->type == MR_OPTION_DOUBLE ? entry->value.real
-                                                   : (double)entry->value.whole;
+    return entry->option->type == MR_OPTION_DOUBLE ? entry->value.real : (double)entry->value.whole;
 }
 
 bool mr_options_bool(const struct mr_options *options, const char *name)

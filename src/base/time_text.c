@@ -33,8 +33,8 @@ void mr_civil_from_days(int64_t days, int64_t *ret_year, unsigned *ret_month, un
         (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
     int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     int64_t month_from_march = (5 * day_of_year + 2) / 153;
-    unsigned month = (unsigned)(month_from_march < 10 ? month_from_march + 3
-                                                      : month_from_march - 9);
+    unsigned month =
+        (unsigned)(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
 
     *ret_day = (unsigned)(day_of_year - (153 * month_from_march + 2) / 5 + 1);
     *ret_month = month;

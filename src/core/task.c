@@ -66,7 +66,8 @@ void mr__task_release(struct mr_task *task)
     if (task->query == NULL)
         return;
     const struct mr_graph *graph = task->query->graph;
-    for (uint32_t i = 0; task->begun != NULL && i < graph->node_count; i++) {
+    for (uint32_t i = 0; task->begun != NULL && task->map_tasks != NULL && i < graph->node_count;
+         i++) {
         const struct mr_node *node = graph->nodes[i];
         if (task->begun[i] && node->map->end != NULL)
             node->map->end(node->op, task->map_tasks[i]);

@@ -171,7 +171,8 @@ enum mr_status mr_durable_get(struct mr_env *env, const char *path, size_t size_
     MR_TRY(mr_env_open(env, path, MR_FILE_READ, &file, err));
     MR_TRY_GOTO(mr_env_file_info(env, file, &info, err));
     if (info.size_bytes > size_max)
-        MR_TRY_GOTO(MR_FAIL(err, MR_LIMIT, "cannot read '%s': it has %" PRIu64
+        MR_TRY_GOTO(MR_FAIL(err, MR_LIMIT,
+                            "cannot read '%s': it has %" PRIu64
                             " bytes, %zu are allowed; check that it is the right file",
                             path, info.size_bytes, size_max));
     data = mr_alloc(NULL, (size_t)info.size_bytes + 1);
@@ -371,8 +372,8 @@ static enum mr_status zero_behind(struct mr_appender *appender, struct mr_error 
 
         MR_TRY_GOTO(mr_env_pread(appender->env, appender->file, chunk, size, at, &got, err));
         if (got < size)
-            MR_TRY_GOTO(MR_FAIL(err, MR_IO, "cannot read '%s': it shrank meanwhile",
-                                appender->path));
+            MR_TRY_GOTO(
+                MR_FAIL(err, MR_IO, "cannot read '%s': it shrank meanwhile", appender->path));
         if (memcmp(chunk, zeros, size) != 0)
             MR_TRY_GOTO(mr_env_pwrite(appender->env, appender->file, zeros, size, at, err));
         at += size;

@@ -103,8 +103,8 @@ enum mr_status mr__posix_open(struct mr_env *env, const char *path, unsigned fla
     else
         file->fd = open_or_create(path, os_flags);
     if (file->fd < 0)
-        MR_TRY_GOTO(mr__posix_fail(err, (flags & MR_FILE_EXCLUSIVE) != 0 ? "create" : "open", path,
-                                   errno));
+        MR_TRY_GOTO(
+            mr__posix_fail(err, (flags & MR_FILE_EXCLUSIVE) != 0 ? "create" : "open", path, errno));
     MR_TRY_GOTO(check_regular(file->fd, path, err));
     if ((flags & MR_FILE_TRUNCATE) != 0)
         MR_TRY_GOTO(mr__posix_truncate(env, file, 0, err));

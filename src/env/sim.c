@@ -72,8 +72,9 @@ static enum mr_status gate(struct mr_sim *sim, enum needs needs, const char *act
     return mr__posix_fail(err, action, path, sim->fail_errno);
 }
 
-__attribute__((format(printf, 3, 4))) static struct sim_op *
-new_op(struct mr_sim *sim, enum sim_op_kind kind, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static struct sim_op *new_op(struct mr_sim *sim,
+                                                                   enum sim_op_kind kind,
+                                                                   const char *format, ...)
 {
     struct sim_op *op = sim_calloc(1, sizeof(*op));
     va_list args;
@@ -274,8 +275,8 @@ static enum mr_status sim_pread(struct mr_env *env, struct mr_file *file, void *
 static void write_node(struct mr_sim *sim, const struct mr_file *file, const void *data,
                        size_t size, uint64_t offset)
 {
-    struct sim_op *op = new_op(sim, SIM_WRITE, "write %zu bytes at %" PRIu64 " of %s", size, offset,
-                               file->path);
+    struct sim_op *op =
+        new_op(sim, SIM_WRITE, "write %zu bytes at %" PRIu64 " of %s", size, offset, file->path);
 
     op->node = file->node;
     op->offset = offset;
@@ -336,8 +337,8 @@ static enum mr_status sim_truncate(struct mr_env *env, struct mr_file *file, uin
 {
     struct mr_sim *sim = lock_sim(env);
     bool grows = size > node_of(sim, file->node)->size_bytes;
-    enum mr_status status = gate(sim, grows ? NEEDS_SPACE : NEEDS_NOTHING, "resize", file->path,
-                                 err);
+    enum mr_status status =
+        gate(sim, grows ? NEEDS_SPACE : NEEDS_NOTHING, "resize", file->path, err);
 
     MR_ASSERT(file->writable);
     if (status == MR_OK)
@@ -553,8 +554,8 @@ static enum mr_status copy_list(struct mr_sim *sim, const char *path, struct lis
     list = sim_calloc(node->entry_count, sizeof(*list));
     start = sim_mix(sim->seed ^ place.node);
     for (size_t i = 0; i < node->entry_count; i++) {
-        const struct sim_entry *entry = &node->entries[(start % node->entry_count + i) %
-                                                       node->entry_count];
+        const struct sim_entry *entry =
+            &node->entries[(start % node->entry_count + i) % node->entry_count];
 
         list[i].name = copy_text(entry->name);
         list[i].kind = node_of(sim, entry->node)->kind;

@@ -64,8 +64,8 @@ static void replay_to(struct mr_sim *sim, uint64_t op_count)
             make_durable(sim, op);
             continue;
         }
-        replay->pending = sim_realloc(replay->pending,
-                                      (replay->pending_count + 1) * sizeof(uint64_t));
+        replay->pending =
+            sim_realloc(replay->pending, (replay->pending_count + 1) * sizeof(uint64_t));
         replay->pending[replay->pending_count++] = replay->position;
     }
 }

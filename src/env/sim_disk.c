@@ -198,7 +198,7 @@ size_t sim_node_read(const struct sim_node *node, uint64_t offset, void *data, s
     return size;
 }
 
-/* ---------------------------------------------------------------- entries */
+/* ---- Entries ---- */
 
 /* Place of the name, or where it belongs. */
 static size_t place_of(const struct sim_node *dir, const char *name, bool *ret_found)
@@ -229,8 +229,7 @@ static void set_entry(struct sim_node *dir, const char *name, uint64_t node)
     size_t at = place_of(dir, name, &found);
 
     if (!found) {
-        dir->entries = sim_realloc(dir->entries,
-                                   (dir->entry_count + 1) * sizeof(struct sim_entry));
+        dir->entries = sim_realloc(dir->entries, (dir->entry_count + 1) * sizeof(struct sim_entry));
         memmove(dir->entries + at + 1, dir->entries + at,
                 (dir->entry_count - at) * sizeof(struct sim_entry));
         dir->entries[at].name = copy_text(name);
@@ -353,8 +352,8 @@ bool sim_op_is_synced_by(const struct sim_op *op, const struct sim_op *sync)
     if (sync->kind == SIM_SYNC)
         return of_data && op->node == sync->node;
     if (sync->kind == SIM_SYNC_DIR)
-        return !of_data && (op->dir == sync->node ||
-                            (op->kind == SIM_RENAME && op->dir_from == sync->node));
+        return !of_data &&
+               (op->dir == sync->node || (op->kind == SIM_RENAME && op->dir_from == sync->node));
     return false;
 }
 

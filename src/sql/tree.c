@@ -393,7 +393,8 @@ enum mr_status mr_sql__print(struct mr_sql_planner *p, const struct mr_json *nod
     char *sql = NULL;
 
     mr_buf_add_str(&json, "{\"error\":false,\"statements\":[{\"node\":");
-    mr_json_write(&json, node);
+    if (node != NULL)
+        mr_json_write(&json, node);
     mr_buf_add_str(&json, ",\"named_param_map\":[]}]}");
     if (json.failed || node == NULL)
         status = mr_sql__no_memory(p);

@@ -168,6 +168,10 @@ static enum mr_status create_segment(struct mr_batch_log *log, uint64_t number,
     }
     mr_record_append(&head, MR_RECORD_SEGMENT, MR_SEGMENT_FORMAT, log->synced_chain, payload.data,
                      payload.size, ret_head_sum);
+    if (head.failed) {
+        status = no_memory(log, err);
+        goto done;
+    }
     mr__segment_name(number, MR_BATCH_LOG_SUFFIX, name);
     status =
         mr__segment_create(log->env, log->dir, name, size_bytes,

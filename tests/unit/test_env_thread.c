@@ -45,9 +45,9 @@ TEST(a_lock_keeps_threads_apart)
 
     init(&shared);
     for (int i = 0; i < 3; i++)
-        CHECK_OK(mr_thread_start("a-name-of-more-than-15-bytes", count_up, &shared, &threads[i],
-                                 &err),
-                 &err);
+        CHECK_OK(
+            mr_thread_start("a-name-of-more-than-15-bytes", count_up, &shared, &threads[i], &err),
+            &err);
     for (int i = 0; i < 3; i++)
         mr_thread_join(threads[i]);
     CHECK_EQ_INT(shared.turns, 3000);

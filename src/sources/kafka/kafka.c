@@ -208,8 +208,11 @@ static enum mr_status parse_assign(struct mr_source *source, const char *text, s
     struct mr_json *json = NULL;
     enum mr_status status;
 
-    if (mr_json_parse(text, strlen(text), &arena, &json, NULL) != MR_OK ||
-        json->kind != MR_JSON_OBJECT || json->count == 0 || json->count > TOPICS_MAX) {
+    status = mr_json_parse(text, strlen(text), &arena, &json, err);
+    if (status == MR_NOMEM)
+        goto done;
+    if (status != MR_OK || json->kind != MR_JSON_OBJECT || json->count == 0 ||
+        json->count > TOPICS_MAX) {
         status = wrong_assign(source, err);
         goto done;
     }

@@ -193,8 +193,9 @@ enum mr_status mr_ksrc_offsets_parse(const char *text, struct mr_ksrc_offsets *r
 
     if (text == NULL)
         goto done;
-    if (mr_json_parse(text, strlen(text), &arena, &json, NULL) != MR_OK) {
-        status = bad_offset(text, err);
+    status = mr_json_parse(text, strlen(text), &arena, &json, err);
+    if (status != MR_OK) {
+        status = status == MR_NOMEM ? status : bad_offset(text, err);
         goto done;
     }
     MR_TRY_GOTO(parse_table(json, false, text, &offsets, err));

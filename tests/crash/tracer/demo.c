@@ -115,6 +115,7 @@ static void put_file(int dir_fd, const char *name, const char *bytes, size_t len
 static int get_numbers(const char *name, int *first, int *second)
 {
     char text[64] = "";
+    char *end, *last;
     int fd = openat(ckpt_fd, name, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
@@ -122,7 +123,11 @@ static int get_numbers(const char *name, int *first, int *second)
     if (read(fd, text, sizeof(text) - 1) < 0)
         die("cannot read '%s'", name);
     close(fd);
-    return sscanf(text, "%d %d", first, second);
+    *first = (int)strtol(text, &end, 10);
+    if (end == text)
+        return 0;
+    *second = (int)strtol(end, &last, 10);
+    return last == end ? 1 : 2;
 }
 
 static void put_numbers(const char *name, int first, int second)
@@ -152,6 +157,7 @@ static void *write_part(void *arg)
     char name[32];
     char *text = calloc(1, PART_MAX);
     size_t length = 0;
+    bool there; /* the sink knows (batch, partition): a repeat does nothing */
 
     if (text == NULL)
         die("cannot allocate");
@@ -164,13 +170,12 @@ static void *write_part(void *arg)
         for (const char *c = lines[i]; *c != '\0'; c++)
             text[length++] = (char)toupper((unsigned char)*c);
     }
+    there = faccessat(out_fd, name, F_OK, 0) == 0;
     if (broken == APPEND)
         write_direct("part-all", O_APPEND, text, length);
-    else if (faccessat(out_fd, name, F_OK, 0) == 0)
-        length = 0; /* the sink knows (batch, partition): a repeat does nothing */
-    else if (broken == IN_PLACE)
+    else if (!there && broken == IN_PLACE)
         write_direct(name, O_TRUNC, text, length);
-    else
+    else if (!there)
         put_file(out_fd, name, text, length);
     free(text);
     return NULL;
@@ -235,14 +240,17 @@ static int sweep(int dir_fd)
     DIR *dir = fdopendir(openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     struct dirent *entry;
     int newest = -1;
-    int number;
 
     if (dir == NULL)
         die("cannot list a directory");
     while ((entry = readdir(dir)) != NULL) {
+        int number = -1;
+
         if (strstr(entry->d_name, ".tmp") != NULL)
             (void)unlinkat(dir_fd, entry->d_name, 0);
-        else if (sscanf(entry->d_name, "commit-%d", &number) == 1 && number > newest)
+        else if (strncmp(entry->d_name, "commit-", 7) == 0)
+            number = (int)strtol(entry->d_name + 7, NULL, 10);
+        if (number > newest)
             newest = number;
     }
     closedir(dir);
@@ -305,7 +313,7 @@ int main(int argc, char **argv)
 {
     for (int i = 2; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--threads") == 0)
-            thread_count = atoi(argv[i + 1]);
+            thread_count = (int)strtol(argv[i + 1], NULL, 10);
         for (int kind = 0; strcmp(argv[i], "--broken") == 0 && kind <= RECOVERY; kind++) {
             if (strcmp(argv[i + 1], broken_names[kind]) == 0)
                 broken = (enum broken)kind;
