@@ -491,9 +491,9 @@ void mr_options_free(struct mr_options *options)
 {
     if (options == NULL)
         return;
-    for (size_t i = 0; i < options->entry_count; i++)
+    for (size_t i = 0; options->entries != NULL && i < options->entry_count; i++)
         wipe(options->entries[i].text);
-    for (size_t i = 0; i < options->kept_count; i++) {
+    for (size_t i = 0; options->kept != NULL && i < options->kept_count; i++) {
         mr_free(options->kept[i].key);
         wipe(options->kept[i].value);
     }

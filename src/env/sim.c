@@ -602,11 +602,12 @@ static enum mr_status refuse(const struct mr_sim *sim, uint64_t node, const char
 static enum mr_status lock_locked(struct mr_sim *sim, const char *path, struct mr_lock **ret_lock,
                                   struct mr_error *err)
 {
-    struct mr_file *file;
+    struct mr_file *file = NULL;
     struct mr_lock *lock;
     uint64_t node;
 
     MR_TRY(open_locked(sim, path, MR_FILE_WRITE | MR_FILE_CREATE, &file, err));
+    MR_ASSERT(file != NULL);
     node = file->node;
     free(file->path);
     free(file);

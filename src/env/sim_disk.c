@@ -162,6 +162,7 @@ static void write_bytes(struct sim_node *node, uint64_t offset, const uint8_t *d
 {
     if (offset + size > node->size_bytes)
         resize(node, offset + size);
+    MR_ASSERT(size == 0 || node->pages != NULL);
     while (size > 0) {
         size_t index = (size_t)(offset / SIM_PAGE_BYTES);
         size_t at = (size_t)(offset % SIM_PAGE_BYTES);
@@ -206,9 +207,14 @@ static size_t place_of(const struct sim_node *dir, const char *name, bool *ret_f
     size_t low = 0;
     size_t high = dir->entry_count;
 
+    MR_ASSERT(high == 0 || dir->entries != NULL);
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = strcmp(dir->entries[middle].name, name);
+        const char *other = dir->entries[middle].name;
+        int order;
+
+        MR_ASSERT(other != NULL);
+        order = strcmp(other, name);
 
         if (order == 0) {
             *ret_found = true;
@@ -228,6 +234,7 @@ static void set_entry(struct sim_node *dir, const char *name, uint64_t node)
     bool found;
     size_t at = place_of(dir, name, &found);
 
+    MR_ASSERT(!found || dir->entries != NULL);
     if (!found) {
         dir->entries = sim_realloc(dir->entries, (dir->entry_count + 1) * sizeof(struct sim_entry));
         memmove(dir->entries + at + 1, dir->entries + at,
@@ -245,6 +252,7 @@ static void remove_entry(struct sim_node *dir, const char *name)
 
     if (!found)
         return;
+    MR_ASSERT(dir->entries != NULL);
     free(dir->entries[at].name);
     dir->entry_count--;
     memmove(dir->entries + at, dir->entries + at + 1,

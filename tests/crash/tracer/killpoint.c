@@ -298,7 +298,7 @@ static void read_link(pid_t tid, const char *name, int fd, char *out)
     char link[64];
     ssize_t length;
 
-    if (name == NULL)
+    if (fd >= 0 || name == NULL)
         snprintf(link, sizeof(link), "/proc/%d/fd/%d", (int)tid, fd);
     else
         snprintf(link, sizeof(link), "/proc/%d/%s", (int)tid, name);
