@@ -100,10 +100,6 @@ MR_API void mr_error_clear(struct mr_error *err);
  * full stop, what was tried first, names in single quotes, then what to do: "cannot open 'x': made
  * by version 3; run a newer millrace".
  */
-#ifdef __clang_analyzer__ /* the analyzer does not see that mr_error_set returns its status */
-#define MR_FAIL(err, status, ...)                                                                  \
-    ((void)mr_error_set((err), __FILE__, __LINE__, (status), __VA_ARGS__), (status))
-#else
 #define MR_FAIL(err, status, ...) mr_error_set((err), __FILE__, __LINE__, (status), __VA_ARGS__)
 #ifdef __clang_analyzer__
 /* The analyzer sees one file at a time: tell it that the result is the status that was given. */
@@ -115,7 +111,6 @@ static inline enum mr_status mr_error_set_to(enum mr_status set, enum mr_status 
 #undef MR_FAIL
 #define MR_FAIL(err, status, ...)                                                                  \
     mr_error_set_to(mr_error_set((err), __FILE__, __LINE__, (status), __VA_ARGS__), (status))
-#endif
 #endif
 
 /* Returns from the calling function when the call did not succeed. Only where there is nothing to
