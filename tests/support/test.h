@@ -68,16 +68,16 @@ uint64_t test_seed(uint64_t otherwise);
 __attribute__((noreturn)) void test_skip(struct test *t, const char *why);
 #define SKIP(t, why) test_skip((t), (why))
 
-/* Linters judge the main thread, where a failure leaves the test. */
-#if defined(__clang_analyzer__) || defined(__cppcheck__)
+/* The analyzer judges the main thread, where a failure leaves the test. */
+#ifdef __clang_analyzer__
 #define TEST_LEAVES __attribute__((noreturn))
 #else
 #define TEST_LEAVES
 #endif
 
 /* Marks the running test as failed and leaves it (see the top for other threads). */
-__attribute__((format(printf, 3, 4))) TEST_LEAVES void test_fail(const char *file, int line, const char *text,
-                                                     ...);
+__attribute__((format(printf, 3, 4))) TEST_LEAVES void test_fail(const char *file, int line,
+                                                                 const char *text, ...);
 #define FAIL(...) test_fail(__FILE__, __LINE__, __VA_ARGS__)
 
 /* The functions behind the macros below. */
