@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "data/row_codec.h"
+#include "ops/ops.h"
 #include "state/state.h"
 
 #include <stdio.h>
@@ -22,7 +23,8 @@ struct printer {
     struct mr_schema *keys;   /* NULL: key bytes are shown as hexadecimal */
     struct mr_schema *values; /* NULL: the same for values */
     struct mr_buf line;
-    const char *wanted; /* get: text form that the key must have, else NULL */
+    struct mr_agg_layout *layout; /* of a store of kind "aggregate": its rows are results */
+    const char *wanted;           /* get: text form that the key must have, else NULL */
     uint64_t printed;
     enum mr_status status;
     struct mr_error err;
@@ -106,12 +108,28 @@ static bool key_matches(const struct mr_batch *batch, const char *wanted)
     return same;
 }
 
+/* One group of an aggregation: key columns and results. */
+static enum mr_status decode_group(const struct mr_agg_layout *layout, struct mr_slice key,
+                                   struct mr_slice value, struct mr_batch **ret_batch,
+                                   struct mr_error *err)
+{
+    struct mr_batch_builder *builder = NULL;
+    enum mr_status status;
+
+    MR_TRY(mr_batch_builder_new(mr_agg_layout_output(layout), &builder, err));
+    status = mr_agg_emit(layout, key, value, builder, err);
+    if (status == MR_OK)
+        status = mr_batch_builder_finish(builder, ret_batch, err);
+    mr_batch_builder_free(builder);
+    return status;
+}
+
 static bool print_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
                         void *arg)
 {
     struct printer *printer = arg;
     struct mr_json_out out = {&printer->line, false};
-    struct mr_batch *key_batch = NULL, *value_batch = NULL;
+    struct mr_batch *key_batch = NULL, *value_batch = NULL, *group = NULL;
 
     mr_buf_clear(&printer->line);
     if (printer->keys != NULL)
@@ -120,17 +138,23 @@ static bool print_entry(const char *key, size_t key_bytes, const char *value, si
     if (printer->status == MR_OK && printer->values != NULL &&
         decode_row(printer->values, false, value, value_bytes, &value_batch, NULL) != MR_OK)
         value_batch = NULL; /* the value has a form of its own: bytes */
+    if (printer->status == MR_OK && printer->layout != NULL &&
+        decode_group(printer->layout, (struct mr_slice){key, key_bytes},
+                     (struct mr_slice){value, value_bytes}, &group, NULL) != MR_OK)
+        group = NULL;
     if (printer->status == MR_OK &&
         (printer->wanted == NULL ||
          (key_batch != NULL && key_matches(key_batch, printer->wanted)))) {
         mr_json_begin_object(&out, NULL);
-        if (key_batch != NULL)
+        if (group != NULL)
+            add_columns(&out, group);
+        else if (key_batch != NULL)
             add_columns(&out, key_batch);
         else
             add_hex(&out, "key_hex", key, key_bytes);
         if (value_batch != NULL)
             add_columns(&out, value_batch);
-        else
+        else if (group == NULL)
             add_hex(&out, "value_hex", value, value_bytes);
         mr_json_end_object(&out);
         printf("%s\n", printer->line.data != NULL ? printer->line.data : "");
@@ -138,6 +162,7 @@ static bool print_entry(const char *key, size_t key_bytes, const char *value, si
     }
     mr_batch_unref(key_batch);
     mr_batch_unref(value_batch);
+    mr_batch_unref(group);
     return printer->status == MR_OK;
 }
 
@@ -176,6 +201,9 @@ static enum mr_status print_store(struct mr_state *state, const char *dir, const
     if (mr_schema_parse(info.value_schema, strlen(info.value_schema), &printer.values, NULL) !=
         MR_OK)
         printer.values = NULL;
+    if (strcmp(info.kind, "aggregate") == 0 &&
+        mr_agg_layout_parse(info.key_schema, info.value_schema, &printer.layout, NULL) != MR_OK)
+        printer.layout = NULL;
     enum mr_status status =
         mr_store_scan_sorted(mr_state_find(state, name), NULL, 0, print_entry, &printer, err);
     if (status == MR_OK && printer.status != MR_OK) {
@@ -186,6 +214,7 @@ static enum mr_status print_store(struct mr_state *state, const char *dir, const
         status = MR_FAIL(err, MR_NOT_FOUND, "no key '%s' in store '%s'", wanted, name);
     mr_schema_unref(printer.keys);
     mr_schema_unref(printer.values);
+    mr_agg_layout_free(printer.layout);
     mr_buf_release(&printer.line);
     return status;
 }

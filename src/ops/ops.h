@@ -113,6 +113,11 @@ enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct
 struct mr_agg_layout;
 enum mr_status mr_agg_layout_new(const struct mr_aggregate_spec *spec,
                                  struct mr_agg_layout **ret_layout, struct mr_error *err);
+/* The layout that a store of kind "aggregate" was written with, from its key and value schema. */
+enum mr_status mr_agg_layout_parse(const char *key_schema, const char *value_schema,
+                                   struct mr_agg_layout **ret_layout, struct mr_error *err);
+/* Key columns, then results; borrowed. */
+const struct mr_schema *mr_agg_layout_output(const struct mr_agg_layout *layout);
 void mr_agg_layout_free(struct mr_agg_layout *layout);
 /* Merges buffer b into the buffer at a (both of this layout); *a may be empty (takes b). */
 enum mr_status mr_agg_merge(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b,

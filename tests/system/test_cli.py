@@ -125,7 +125,8 @@ class Cli(unittest.TestCase):
         self.assertEqual(listed.returncode, 0, listed.stderr)
         store = next(line.split()[0] for line in listed.stdout.splitlines() if "agg" in line)
         exported = self.run_cli("state", "export", "cp", store)
-        self.assertIn("Bergen", exported.stdout)
+        rows = [json.loads(line) for line in exported.stdout.splitlines()]
+        self.assertEqual(sorted(list(row.values()) for row in rows), [["Bergen", 1], ["Oslo", 2]])
         self.assertIn("Oslo", self.run_cli("state", "get", "cp", store, "Oslo").stdout)
         self.expect(66, "Paris", "state", "get", "cp", store, "Paris")
         shown = self.run_cli("checkpoint", "show", "cp")
