@@ -70,6 +70,17 @@ foreach(pattern IN LISTS MR_FOLDER_ORDER)
 endforeach()
 file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/mr_plugins.inc CONTENT "${plugins}" @ONLY)
 
+if(TARGET mr_cli)
+    # What "millrace version --deps" says: what tells one build from another, not every warning.
+    string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
+    set(flags ${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${type}})
+    if(MR_SANITIZE)
+        list(APPEND flags -fsanitize=${MR_SANITIZE})
+    endif()
+    list(JOIN flags " " flags)
+    target_compile_definitions(mr_cli PRIVATE MR_COMPILE_FLAGS="${flags}")
+endif()
+
 if(TARGET mr_duck)
     # The second place src/duck looks for the library, after the variable MILLRACE_DUCKDB.
     target_compile_definitions(mr_duck PRIVATE MR_DUCKDB_PATH="${MR_DUCKDB_LIBRARY}")

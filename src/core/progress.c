@@ -133,6 +133,15 @@ static void add_sinks(struct mr_json_out *out, const struct mr_query *query)
         mr_json_end_array(out);
 }
 
+/* Since the query was opened; docs/metrics.md lists them. */
+static void add_metrics(struct mr_json_out *out, const struct mr_metrics *metrics)
+{
+    mr_json_begin_object(out, "metrics");
+    for (enum mr_metric i = 0; i < MR_METRIC_COUNT; i++)
+        mr_json_add_int(out, mr_metric_infos[i].name, mr_metric_get(metrics, i));
+    mr_json_end_object(out);
+}
+
 /* The caller holds query->lock, or is the driver, who alone changes the report. */
 static void write_document(struct mr_buf *text, const struct mr_query *query)
 {
@@ -162,6 +171,7 @@ static void write_document(struct mr_buf *text, const struct mr_query *query)
     add_state(&out, query);
     add_sources(&out, query);
     add_sinks(&out, query);
+    add_metrics(&out, &query->metrics);
     mr_json_end_object(&out);
 }
 

@@ -302,6 +302,19 @@ class Cli(unittest.TestCase):
             self.skipTest("built without kafka: its options are missing")
         self.assertEqual(done.stdout, page, "run: millrace options --markdown > docs/options.md")
 
+    def test_the_metrics_page_is_what_the_program_prints_and_counts(self):
+        with open(os.path.join(SOURCE, "docs", "metrics.md")) as file:
+            page = file.read()
+        done = self.run_cli("options", "--metrics-markdown")
+        self.assertEqual(done.stdout, page,
+                         "run: millrace options --metrics-markdown > docs/metrics.md")
+        self.write("q.sql", COUNT.format(source=""))
+        self.write("in/a.json", '{"k": 1, "city": "Oslo"}\n')
+        done = self.run_cli("run", "--until-caught-up", "--progress", "json", "q.sql")
+        counted = json.loads(done.stderr.splitlines()[-1])["metrics"]
+        self.assertEqual(list(counted), re.findall(r"^\| `(\w+)`", page, re.M))
+        self.assertEqual(counted["input_rows"], 1)
+
     def test_version_names_what_it_stands_on(self):
         done = self.run_cli("version", "--deps")
         self.assertRegex(done.stdout, r"millrace \d+\.\d+\.\d+")
