@@ -1,8 +1,10 @@
 /*
  * Start of a DStream program that needs no SQL engine: a word count over a file, with a checkpoint.
  *
- *     start_dstream start WORDS.txt CHECKPOINT     ends after the first batch; prints the monotonic clock once it is committed
- *     start_dstream idle  WORDS.txt CHECKPOINT     a batch a second until it is killed (its memory is looked at)
+ *     start_dstream start WORDS.txt CHECKPOINT     ends after the first batch; prints the monotonic
+ *                                                  clock once it is committed
+ *     start_dstream idle  WORDS.txt CHECKPOINT     a batch a second until it is killed (its memory
+ *                                                  is looked at)
  *
  * The clock is read when the context has stopped gracefully after its first batch, so the time
  * includes the commit and the stop.

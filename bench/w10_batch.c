@@ -2,17 +2,21 @@
  * Workload W10: what one durable, stateful batch costs. A count per 1-minute window and key (1,000
  * keys) with a real checkpoint in a directory of the disk that is to be measured.
  *
- *     w10_batch sync  DIR COUNT [RATE]     fdatasync of 4 KB into a preallocated, zero-filled file: the unit of the other numbers; with
- *                                          RATE only so many a second, which finds the disk and the core asleep
- *     w10_batch burst DIR COUNT            batches of one row, one behind the other: microseconds from commit to commit
- *     w10_batch paced DIR COUNT RATE       RATE rows a second: microseconds of each batch, from its trigger to its durable commit, and
- *                                          of each row, from the time it is due to its durable commit
+ *     w10_batch sync  DIR COUNT [RATE]     fdatasync of 4 KB into a preallocated, zero-filled file:
+ *                                          the unit of the other numbers; with RATE only so many a
+ *                                          second, which finds the disk and the core asleep
+ *     w10_batch burst DIR COUNT            batches of one row, one behind the other: microseconds
+ *                                          from commit to commit
+ *     w10_batch paced DIR COUNT RATE       RATE rows a second: microseconds of each batch, from its
+ *                                          trigger to its durable commit, and of each row, from the
+ *                                          time it is due to its durable commit
  *     w10_batch start DIR                  one batch; prints the monotonic clock at its commit
- *     w10_batch idle  DIR                  one batch, then nothing until it is killed (its memory is looked at)
+ *     w10_batch idle  DIR                  one batch, then nothing until it is killed (its memory
+ *                                          is looked at)
  *
  * Prints JSON: a list of the measured times in order, which bench/run reads.
  *
- *     source (this file) -> watermark -> window 1 min -> partial count -> fold, update mode -> sink null
+ *     source (this file) -> watermark -> window 1 min -> partial count -> fold, update -> sink null
  *
  * Threads: the driver of the query; in paced mode a thread that wakes it when a row is due.
  */

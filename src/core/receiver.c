@@ -333,8 +333,8 @@ static uint64_t bytes_of_blocks(struct mr_source *source, uint64_t after, uint64
     return bytes;
 }
 
-/* A directory of the source's name, whatever is in it: what is not plain is percent-encoded, so that
- * no name leads out of the checkpoint. NULL without memory. */
+/* A directory of the source's name, whatever is in it: what is not plain is percent-encoded, so
+ * that no name leads out of the checkpoint. NULL without memory. */
 static char *blocks_dir(const char *received_dir, const char *name)
 {
     struct mr_buf path = MR_BUF_INIT;

@@ -3,7 +3,7 @@
  *
  *     mr_batch  references, schema, rows, owner
  *               nodes: [ column 0 ][ column 1 ] ... [ children of column 0 ] ...
- *                          `-> buffers of the owner: a builder's columns, another batch, DuckDB, an Arrow array
+ *                          `-> buffers of the owner: builder, other batch, DuckDB, Arrow array
  *
  * Everything that makes a batch goes through mr_batch_wrap: finish of a builder, select (owner: the
  * batch selected from), slice and take (owner: new builders), import.

@@ -1,7 +1,7 @@
 /*
  * Row-wise building of batches: what C callbacks and operators use.
  *
- *     append values of a row in any order of columns  ->  end_row  ->  ...  ->  finish  ->  batch, builder empty again
+ *     append values of a row in any order -> end_row -> ... -> finish -> batch; builder empty
  *
  * The first failure sticks: later appends do nothing and finish returns it, so a callback needs no
  * checks. Invariants: between rows every column has row_count values; within one it has row_count

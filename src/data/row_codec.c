@@ -6,7 +6,8 @@
  *     value  BOOL: one byte 0 or 1
  *            fixed width: that many bytes, little-endian
  *            TEXT, BINARY: varint length, bytes
- *            LIST: varint item count | nulls of the items | items        STRUCT: a row of its fields
+ *            LIST: varint item count | nulls of the items | items
+ *            STRUCT: a row of its fields
  *
  * Readers accept exactly what the writers make: anything else is MR_CORRUPT, and the builders are
  * as before. Called by src/state and by stateful operators. Threads: any; a builder belongs to one.

@@ -4,8 +4,9 @@
  * Key encoding compares with memcmp in the order of the values (nulls first, numbers ascending,
  * text by bytes, false < true), so a sorted scan of a store is sorted by key; -0.0 and 0.0 are one
  * key, all NaNs are one key, after +infinity.
- *   null 0x00 | value 0x01 then:  integers, dates, timestamps: big-endian, sign bit flipped;  floats: IEEE bits made
- *   monotonic;  decimal: 16 bytes big-endian, sign flipped; text, binary: bytes with 0x00 -> 0x00
+ *   null 0x00 | value 0x01 then:  integers, dates, timestamps: big-endian, sign bit flipped;
+ *   floats: IEEE bits made monotonic;  decimal: 16 bytes big-endian, sign flipped;
+ *   text, binary: bytes with 0x00 -> 0x00
  *               0xff, end 0x00 0x00;
  *   list: 0x01 item ... 0x00;  struct: its fields.
  * Value encoding is compact: a null bitmap, then fixed widths little-endian and varint-length

@@ -1,8 +1,8 @@
 /*
  * The context: what a program holds, its states, and the thread that runs its batches.
  *
- *     INITIALIZED --start: validate, lower, open the checkpoint--> ACTIVE --stop, failure, nothing left to do--> STOPPED
- *          \------------------- stop --------------------------------------------------------------------------^
+ *     INITIALIZED --start: validate, lower, open--> ACTIVE --stop, failure, idle--> STOPPED
+ *          \------------------- stop ---------------------------------------------------^
  *
  *     program's thread     building calls, start, await, free
  *     driver               mr_query_run: every batch, update and reduce functions, foreach_rdd; one

@@ -1,8 +1,10 @@
 /*
  * mr_context_main: start, await, report, exit code.  The last line of a program.
  *
- *     main thread     blocks SIGINT and SIGTERM for the whole process, starts, waits for the context, tells the signal thread to end
- *     signal thread   first signal: graceful stop; second: _exit(130 or 143) at once, which leaves what a kill leaves
+ *     main thread     blocks SIGINT and SIGTERM for the whole process, starts, waits for the
+ *                     context, tells the signal thread to end
+ *     signal thread   first signal: graceful stop; second: _exit(130 or 143) at once, which leaves
+ *                     what a kill leaves
  *
  * Signals are taken with sigwait, so no code runs in a signal handler.
  */

@@ -1,7 +1,7 @@
 /*
  * Reducing: the values of each key to one, with any associative and commutative function.
  *
- *     rows --group--> rows of each key side by side --pairs--> half as many --pairs--> ... one row a key
+ *     rows --group--> those of a key side by side --pairs--> half as many --> ... one row a key
  *
  *     key    a a a a a b each round calls the function once, over all pairs of neighbours of equal
  *            key:

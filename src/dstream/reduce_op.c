@@ -2,9 +2,8 @@
  * reduce_by_key, count_by_value and union as operators of the kernel. None of them keeps anything
  * between batches.
  *
- *     any function    rows --partial: in tasks, one row a key--> fold: once more over all tasks --> pairs in key order
- *     built-ins       rows --aggregate buffers (src/ops)-------> fold: merges buffers ---------->
- *                     pairs in key order
+ *     any function    rows --partial: one row a key---------> fold: once more -----> pairs by key
+ *     built-ins       rows --aggregate buffers (src/ops)----> fold: merges buffers -> pairs by key
  *     union           the batches of the first input, then those of the second
  *
  * Thread: the partials run on workers, a task's rows belong to it; the folds on the driver.

@@ -3,7 +3,7 @@
  *
  *     window                              the batches of the last window_ms, again at each slide
  *     reduce_by_key_and_window            reduce_by_key -> window -> reduce_by_key (WIN-9)
- *       with an inverse                   reduce_by_key -> one operator that adds and takes out        (INV-1 .. INV-4)
+ *       with an inverse                   reduce_by_key -> one operator that adds and takes out
  *     update_state_by_key                 one operator
  *
  * Thread: the building one.

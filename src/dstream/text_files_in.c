@@ -2,7 +2,8 @@
  * Text file streams: the lines of new files in directories, chosen by modification time (FILE-1 ..
  * FILE-9).
  *
- *     a file is read by batch t when   max(start, t - remember) < mtime <= t,   and it was not read within `remember`
+ *     a file is read by batch t when   max(start, t - remember) < mtime <= t,   and it was not read
+ *                                      within `remember`
  *
  * start is the moment the stream was built; it travels in the offset, so a recovered program has
  * the first one's. The offset of a batch lists its files, so the batch can run again without

@@ -3,8 +3,8 @@
  * operator's name.
  *
  *     batch's pairs --group by key--> (key, values) --\
- *                                                      merge by key bytes --> (key, values or none, state or none) --> new state
- *     store, in key order ---------> (key, state) ----/                          none: the key goes (UPD-4)
+ *                                                      merge by key --> (values?, state?) --> state
+ *     store, in key order ---------> (key, state) ----/                none: the key goes (UPD-4)
  *
  * Every key of either side is updated in every batch (UPD-3); all states are emitted, in key order.
  * Built-ins add the new values to the state without calling anything for keys that have none.

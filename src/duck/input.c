@@ -3,7 +3,7 @@
  * is prepared or run, and a replacement scan makes the input's name mean it. DuckDB calls
  * everything here while mr_duck_prepare or mr_duck_run is on the stack.
  *
- *     name --find_input--> mr_scan(k) --bind--> columns --init--> projection --fill, 2048 rows a call--> vectors
+ *     name --find_input--> mr_scan(k) --bind--> columns --init--> projection --fill--> vectors
  *
  * Nothing is copied that need not be: fixed widths are one memcpy, texts longer than 12 bytes stay
  * in the batch's buffer and only their pointer goes over (the batches outlive the run; DuckDB

@@ -1,7 +1,7 @@
 /*
  * Shared between the files of src/duck.
  *
- *     text --rewrite--> prepared statement --run: scan (input.c) --> DuckDB --> chunks (output.c)--> batches
+ *     text --rewrite--> statement --run: scan (input.c) --> DuckDB --> chunks (output.c)--> batches
  *
  * Thread: an instance, its statements and everything below belong to one thread at a time.
  */

@@ -2,7 +2,8 @@
  * Chunks of results (at most 2048 rows, columns as flat vectors) into column builders. Called by
  * stmt.c for each chunk.
  *
- *     same layout on both sides      one bulk append          integers, floats, dates, timestamps, wide decimals
+ *     same layout on both sides      one bulk append          integers, floats, dates, timestamps,
+ *                                                             wide decimals
  *     text, binary                   sizes first, then bytes
  *     booleans, narrow decimals,     value by value
  *     other timestamps, lists, structs

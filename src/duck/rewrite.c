@@ -1,9 +1,11 @@
 /*
  * The pass over a statement before DuckDB sees it: called by mr_duck_prepare.
  *
- *   time of the batch     now(), current_timestamp, localtimestamp, ... become a parameter that each run binds;
- *                         today(), current_date and the times of day are taken from it; age(x) gets its second argument
- *   not repeatable        random(), uuid(), nextval(), ... are refused: a batch that runs twice must give the same rows
+ *   time of the batch     now(), current_timestamp, localtimestamp, ... become a parameter that
+ *                         each run binds; today(), current_date and the times of day are taken from
+ *                         it; age(x) gets its second argument
+ *   not repeatable        random(), uuid(), nextval(), ... are refused: a batch that runs twice
+ *                         must give the same rows
  *
  * Each replacement is remembered, so that a position in the new text leads back to the user's
  * (mr_edits_old_position).

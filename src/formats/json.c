@@ -1,9 +1,9 @@
 /*
  * The format json: JSON lines, one object a line, straight into columns.
  *
- *     data -> regions (end in '\n', slack behind) -> pieces (about PIECE_BYTES, whole lines) -> lines
- *               the last lines of the data are             bitmap of what can end a           json_line.c, json_value.c
- *               copied, to have the slack                  string; UTF-8 checked
+ *     data -> regions (end in '\n', slack behind) -> pieces (of whole lines) -> lines
+ *               the last lines of the data are           bitmap of what can end    json_line.c,
+ *               copied, to have the slack                a string; UTF-8 checked   json_value.c
  *
  * A record is bad when json_line.c says so, when it is not valid UTF-8 (wherever in the line), or
  * longer than max_line_bytes. Lines of blanks are no records. A byte order mark at the start of a

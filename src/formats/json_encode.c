@@ -1,7 +1,7 @@
 /*
  * Rows as JSON lines: keys in the order of the schema, no blanks.
  *
- *     {"b":true,"n":12,"m":1.50,"d":0.1,"t":"text","day":"2026-11-21","ts":"2026-11-21T10:00:00.123Z","l":[1,null],"s":{"x":1}}
+ *     {"b":true,"n":12,"t":"text","ts":"2026-11-21T10:00:00.123Z","l":[1,null],"s":{"x":1}}
  *
  * Nulls are left out (ignore_null_fields = false writes them), but stay in lists. Timestamps have
  * milliseconds, and as many digits more as are not zero by threes. Doubles are the shortest text

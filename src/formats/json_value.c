@@ -4,12 +4,13 @@
  *
  *     BOOL              true, false                     coerce_strings: "true"
  *     TINYINT..UBIGINT  12, -3, 1.0, 1e3 when exact     coerce_strings: "12"
- *     FLOAT, DOUBLE     a number that is finite, "NaN", "Infinity", "-Infinity"      coerce_strings: "1.5"
+ *     FLOAT, DOUBLE     a finite number, "NaN", "Infinity", "-Infinity"      coerce_strings: "1.5"
  *     DECIMAL           a number that is exact at the scale coerce_strings: "1.50"
  *     VARCHAR           "text"; any other value: its bytes as they are written
  *     BLOB              "text": its UTF-8 bytes
- *     DATE, TIMESTAMP   "2026-11-21", "2026-11-21T10:00:00Z"; timestamp_format = 'epoch_*': a number
- *     LIST, STRUCT      [...], {...}: unknown names are ignored, missing ones null, the last of equal names wins
+ *     DATE, TIMESTAMP   "2026-11-21", "2026-11-21T10:00:00Z"; timestamp_format 'epoch_*': a number
+ *     LIST, STRUCT      [...], {...}: unknown names are ignored, missing ones null, the last of
+ *                       equal names wins
  *     null              null for every type
  *
  * What makes a record bad, wanted value or not: a token that JSON does not have (RFC 8259), a

@@ -4,13 +4,11 @@
  *
  *     store    key bytes (row_codec of the key columns) -> buffers (aggregate.c)
  *
- *     partials --late? dropped and counted--> merge into the store --> append    expired groups, which leave the store
- *                                                                      update    changed groups;
- *                                                                                expired ones leave
- *                                                                                silently
- *                                                                      complete  the whole store,
- *                                                                                which keeps
- *                                                                                everything
+ *     partials --late? dropped and counted--> merge into the store, then emit
+ *
+ *     append    expired groups, which leave the store
+ *     update    changed groups; expired ones leave silently
+ *     complete  the whole store, which keeps everything
  *
  * A group is late when its event time is at or below the late watermark of the batch, expired when
  * it is at or below the watermark in force. Whatever is emitted is in key order. Without keys there

@@ -1,7 +1,7 @@
 /*
  * The partial aggregate: rows of one partition into one row per group.
  *
- *     batch --chunk of 1,024 rows--> group table: numbers --> agg_update.c: buffers          finish: key BINARY | value BINARY
+ *     batch --1,024 rows--> group table: numbers --> agg_update.c: buffers --finish--> key | value
  *
  * Groups come out in the order in which they were first seen: the same rows give the same bytes. A
  * task's table and buffers are kept for the next task (a pool, the one used last first), so a batch

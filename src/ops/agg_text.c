@@ -2,7 +2,8 @@
  * The layout of aggregate buffers from its text in the checkpoint: inspectors read state without
  * the query that wrote it.
  *
- *     keys "window_start TIMESTAMP, city VARCHAR"    values "rows, sum(price DOUBLE), max(name VARCHAR)"
+ *     keys    "window_start TIMESTAMP, city VARCHAR"
+ *     values  "rows, sum(price DOUBLE), max(name VARCHAR)"
  *
  * The inverse of mr_agg_print: the same slots in the same order, so the same offsets.
  */

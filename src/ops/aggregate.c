@@ -2,9 +2,8 @@
  * Aggregation buffers: what one group of an incremental aggregation keeps between batches, and what
  * is done to it.
  *
- *     buffers   rows u64 | slot | slot | ... | byte string | byte string | ... packed,
- *               little-endian
- *               `------- fixed part -------'   `-- one for each BEST_BYTES slot, in order, as long as the slot says --'
+ *     buffers   rows u64 | slot | slot | ... | byte string | ... packed, little-endian
+ *               `------- fixed part -------'   `-- one for each BEST_BYTES slot, in order --'
  *     slot      COUNT       count i64                         rows that were not null
  *               SUM_INT     sum i128 | count i64              integers and decimals: exact
  *               SUM_FLOAT   sum f64 | error f64 | count i64   the sum is sum + error

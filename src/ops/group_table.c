@@ -8,7 +8,8 @@
  *     word      FIXED    the ordinal of the value
  *               BYTES    up to 7 bytes: the bytes, their count in the top byte: equal words are
  *                        equal values
- *                        longer: a hash with 0xff in the top byte; the bytes are compared in `values`
+ *                        longer: a hash with 0xff in the top byte; the bytes are compared in
+ *                        `values`
  *     prefix    number in the level before + 1 (1 in level 0); top bit: the value is null
  *
  * Kinds: FIXED BOOL and fixed widths up to 8 bytes BYTES TEXT, BINARY and DECIMAL (its 16 bytes)

@@ -3,7 +3,7 @@
  * the operator's object for mr_graph_map / mr_graph_fold (which take the object). See
  * core/operator.h for the contract.
  *
- *     scan -> filter -> project -> watermark -> window -> partial aggregate ==> aggregate fold -> project -> sink
+ *     scan -> filter -> project -> watermark -> window -> partial ==> fold -> project -> sink
  */
 #ifndef MR_OPS_OPS_H
 #define MR_OPS_OPS_H

@@ -4,7 +4,8 @@
  *     ts | city          start | end | ts | city
  *      7 | Bonn    -->       5 |  10 |  7 | Bonn        size 5, tumbling
  *
- *     windows of t:  last = the greatest (offset + k * slide) <= t;  [last - i * slide, ... + size) for i = 0, 1, ... while it covers t
+ *     windows of t:  last = the greatest (offset + k * slide) <= t;
+ *                    [last - i * slide, ... + size) for i = 0, 1, ... while it covers t
  *
  * Tumbling windows copy nothing: the new batch borrows the columns of the old one and adds two.
  * Sliding windows repeat rows, in pieces of at most PIECE_ROWS. Rows without a time are in no

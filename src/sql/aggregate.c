@@ -1,7 +1,7 @@
 /*
  * GROUP BY over a stream: one block becomes
  *
- *     FROM, WHERE --pre--> keys, arguments [, time] --window--> --partial--> per partition --agg (state)--> --post--> rows
+ *     FROM, WHERE --pre--> keys, arguments, time --window--> --partial--> --agg--> --post--> rows
  *
  *     pre     nothing or a native filter when keys and arguments are plain columns; else a
  *             statement

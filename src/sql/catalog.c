@@ -1,7 +1,7 @@
 /*
  * Tables and views of a script: collected first, resolved when a query uses them.
  *
- *     CREATE TABLE --use as a source--> connector, format, options, columns --needs--> narrow schema --> node, watermark
+ *     CREATE TABLE --used as a source--> connector, format --needs--> narrow schema --> node
  *
  * `stdin` is a table even without CREATE TABLE: JSON lines with the columns that queries name, as
  * VARCHAR; or one column `value` with the line when that is all they name.

@@ -2,7 +2,7 @@
  * Statements as map operators, and the instances of DuckDB they run on: one a worker, opened when
  * the worker first needs it.
  *
- *     each batch     apply: run over it, collect the result, hand it on            projections, filters
+ *     each batch     apply: run over it, collect the result, hand it on      projections, filters
  *     joins          the same over GATHER_ROWS at a time: the static side is hashed anew at every
  *                    run
  *     whole          apply: keep a reference; finish: run over all, hand it on ORDER BY and LIMIT

@@ -5,7 +5,8 @@
  *
  *     table        source node (narrow columns, watermark) view, CTE, subquery planned as a block
  *                  of its own
- *     TUMBLE, HOP  the table with window_start and window_end       static table          an input that is read once
+ *     TUMBLE, HOP  the table with window_start and window_end
+ *     static table an input that is read once
  *     JOIN         stream with static; the stream must be the side that is kept
  *
  * Thread: the planner's.

@@ -6,7 +6,7 @@
  *     tables, views                --> catalogue                                   catalog.c
  *     each INSERT or SELECT        --> syntax tree                                 text.c
  *     all of them, dry             --> columns each source must read               needs.c
- *     each again                   --> sources, maps, folds                        from.c select.c window.c aggregate.c
+ *     each again                   --> sources, maps, folds   from.c select.c window.c aggregate.c
  *     rows cast to the sink        --> sinks                                       sink.c
  *
  * What the graph borrows (static tables, texts, instances of DuckDB) belongs to the plan, which

@@ -1,7 +1,7 @@
 /*
  * From statements to one graph: the SQL front end's planner.
  *
- *     script --> tables, views, settings --> column needs --> nodes of each INSERT --> graph + config
+ *     script --> tables, views, settings --> columns needed --> nodes of each INSERT --> graph
  *
  * A source that several statements use is read once; a view is planned once. Nothing is opened and
  * no data is read, except static tables when a plan (not a check) asks for it.

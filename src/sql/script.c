@@ -2,7 +2,8 @@
  * The statement parser: called by the front ends (mr_sql_script_parse) before the planner.
  *
  *     SET key = value ;
- *     CREATE TABLE name ( column type, ..., WATERMARK FOR c AS c - INTERVAL '5 seconds' ) WITH ( key = value, ... ) ;
+ *     CREATE TABLE name ( column type, ..., WATERMARK FOR c AS c - INTERVAL '5 seconds' )
+ *         WITH ( key = value, ... ) ;
  *     CREATE [OR REPLACE] [TEMPORARY] VIEW name AS SELECT ... ;
  *     INSERT INTO name [( column, ... )] SELECT ... ;
  *     SELECT ... | WITH ... | FROM ... ;

@@ -2,9 +2,10 @@
  * From the text of a SELECT to its syntax tree: a token pass first, because DuckDB's parser refuses
  * what streams add; then json_serialize_sql. Places of errors always refer to the user's script.
  *
- *     window(ts, '10 minutes')                       mr_window(ts, '10 minutes')         window is a keyword there
+ *     window(ts, '10 minutes')                       mr_window(ts, '10 minutes'): a keyword
  *     window.start                                   "window".start
- *     TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ...))    .....(TUMBLE(..... t, DESCRIPTOR(ts), ...)   blanks, no outer brackets
+ *     TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ...))    .....(TUMBLE(..... t, DESCRIPTOR(ts), ...)
+ *                                                    blanks, no outer brackets
  *     '${NAME}' in a text                            the variable's value
  *
  * Each replacement is kept as an edit (duck/lex.h), so that query_location of a node leads back to

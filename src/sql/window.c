@@ -2,8 +2,10 @@
  * Event-time windows in SQL: the spellings of Spark and Flink become one struct mr_sql_window.
  *
  *     in expressions   mr_window(ts, size [, slide [, start]])     (window() after the token pass)
- *                      tumble(ts, size)   hop(ts, slide, size)   tumble_start(...)   tumble_end(...)   hop_start   hop_end
- *     in FROM          tumble(t, descriptor(ts), size [, offset])   hop(t, descriptor(ts), slide, size [, offset])
+ *                      tumble(ts, size)   hop(ts, slide, size)
+ *                      tumble_start(...)   tumble_end(...)   hop_start(...)   hop_end(...)
+ *     in FROM          tumble(t, descriptor(ts), size [, offset])
+ *                      hop(t, descriptor(ts), slide, size [, offset])
  *                      also with names: data =>, timecol =>, size =>, slide =>, offset =>
  *
  * Lengths are texts ('10 minutes') or intervals; months have no fixed length and are refused.

@@ -2,7 +2,7 @@
  * The oracle: a streaming query over all the input gives what DuckDB gives over the whole at once,
  * however the input is cut into batches. Results are compared as multisets.
  *
- *     rows (random, seeded) --cut at random--> steps, one a batch --> query --> memory sink  ==  DuckDB over the same rows
+ *     rows (seeded) --cut at random--> batches --> query --> memory sink  ==  DuckDB over the rows
  */
 #include "support/sql_flow.h"
 

@@ -1,7 +1,7 @@
 /*
  * Small pieces for tests of the kernel: a summing fold, options from pairs, files of pairs.
  *
- *     source (k BIGINT, v BIGINT) -> flow_sum: emits the keys it changed with their sums, in key order -> sink
+ *     source (k BIGINT, v BIGINT) -> flow_sum: the keys it changed with their sums -> sink
  */
 #ifndef MR_TESTS_SUPPORT_FLOW_H
 #define MR_TESTS_SUPPORT_FLOW_H

@@ -1,7 +1,8 @@
 /*
  * Decodes bytes with a format and shows the rows as text, for the tests of src/formats.
  *
- *     struct decoded *d = format_decode(t, &mr__format_json, "a INT, b TEXT", NULL, lines, strlen(lines));
+ *     struct decoded *d = format_decode(t, &mr__format_json, "a INT, b TEXT", NULL, lines,
+ *                                       strlen(lines));
  *     CHECK_EQ_STR(d->rows, "1|x\n2|null\n");
  */
 #ifndef MR_TESTS_SUPPORT_FORMAT_HARNESS_H

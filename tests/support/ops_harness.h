@@ -2,7 +2,8 @@
  * Operators without a query: batches written as text, an output that records, and a partial
  * aggregate with its fold over a volatile state.
  *
- *     rows are separated by ';', fields by '|':   "10s|Bonn;12s|null"        timestamps: microseconds, or seconds with an 's'
+ *     rows are separated by ';', fields by '|':   "10s|Bonn;12s|null"
+ *     timestamps are microseconds, or seconds with an 's'
  *
  * The same form comes out again, so a test compares strings. Failures of the harness itself fail
  * the test.

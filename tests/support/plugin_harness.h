@@ -3,7 +3,7 @@
  * through its batches by hand.
  *
  *     rows are written with ';' between rows and '|' between fields:   "1|a;2|null"
- *     options as they stand in WITH, '\n' between pairs:               "path=/tmp/in\nmax_files_per_trigger=1"
+ *     options as they stand in WITH, '\n' between pairs:   "path=/tmp/in\nmax_files_per_trigger=1"
  *
  * Failures of the harness itself fail the test. Everything is freed by plug_source_stop and
  * plug_sink_close.

@@ -2,7 +2,7 @@
  * Tables in memory: the `memory` source reads one, the `memory` sink writes one. For tests and for
  * programs that want the result of a query in their own process.
  *
- *     mr_memory_add(table, batch)  -->  source 'memory'  -->  query  -->  sink 'memory'  -->  mr_memory_rows(table)
+ *     mr_memory_add --> source 'memory' --> query --> sink 'memory' --> mr_memory_rows
  *
  * A table is found by its name, lives until mr_memory_drop or the end of the process, and so
  * outlives a query: a query that is started again goes on where its checkpoint says, and the sink

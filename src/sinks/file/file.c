@@ -1,7 +1,7 @@
 /*
  * Sink `file`: each batch becomes files in one directory, which a plain `ls` may read.
  *
- *     <path>/part-<batch, 10 digits>-<partition, 5 digits>.<extension>      no file for a partition without rows
+ *     <path>/part-<batch, 10 digits>-<partition, 5 digits>.<extension>    none without rows
  *     <path>/.tmp-*                                                        being written; removed
  *                                                                          when a batch is given up
  *     <path>/.millrace/manifest.json                                       whose directory, what is

@@ -2,7 +2,8 @@
  * The manifest of an output directory: <dir>/.millrace/manifest.json, replaced whole.
  *
  *     {"version":1, "query":"<checkpoint's id>", "sink":"per_city",
- *      "published":40, "publishing":41, "files":[{"n":"part-0000000041-00000.json","s":1204}], "stale":[]}
+ *      "published":40, "publishing":41, "files":[{"n":"part-0000000041-00000.json","s":1204}],
+ *      "stale":[]}
  *
  * It binds the directory to one sink of one query, and it is the note of intent that lets publish
  * be repeated:

@@ -1,8 +1,10 @@
 /*
  * Sink `kafka`: rows as records of a topic.
  *
- *   formats raw and text     columns `value`, and if there are any `key`, `topic`, `partition` (structured.md 18.8)
- *   other formats            the whole row is the value; key_column names the column whose text is the key
+ *   formats raw and text     columns `value`, and if there are any `key`, `topic`, `partition`
+ *                            (structured.md 18.8)
+ *   other formats            the whole row is the value; key_column names the column whose text is
+ *                            the key
  *
  *   write    records are queued and sent in the background
  *   stage    returns when the brokers have acknowledged every record: from here on readers see them

@@ -5,7 +5,8 @@
  * partitions or batches, and two runs that wrote the same rows, the same number of times, have the
  * same one. Each batch's receipt has both numbers, and the totals of the run are logged at the end.
  *
- *     row hash = mix(column 0 value) * K + mix(column 1 value) * K ...        null values have a hash of their own
+ *     row hash = mix(column 0 value) * K + mix(column 1 value) * K ...
+ *     null values have a hash of their own
  *
  * At least once: nothing is kept that could tell a batch that runs again.
  *

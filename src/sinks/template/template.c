@@ -15,8 +15,9 @@
  *   publish    One step makes batch N visible. It is asked again after a crash, so it must give the
  *              same result when it has
  *              been done already.  Here: a durable write of a whole file under a name made from N.
- *   (query, N) How does the sink recognise a batch that it has published?  If it cannot, it is at-least-once, and says so in its
- *              descriptor.  Here: by the file's name and first line.
+ *   (query, N) How does the sink recognise a batch that it has published?  If it cannot, it is
+ *              at-least-once, and says so in its descriptor.  Here: by the file's name and
+ *              first line.
  *
  * Life: open -> last_published -> { begin -> write... -> stage -> publish | abort } ... -> close
  *

@@ -1,10 +1,12 @@
 /*
  * Which column of a Kafka table comes from where.
  *
- *   no columns declared, formats raw and text      key, value, topic, partition, offset, timestamp, timestamp_type
- *   columns declared, formats raw and text         those of the names above; value has the bytes as they are
- *   columns declared, other formats                names listed in metadata_columns come from the record's metadata, all
- *                                                  others from its value, decoded by the format
+ *   no columns declared, formats raw and text      key, value, topic, partition, offset, timestamp,
+ *                                                  timestamp_type
+ *   columns declared, formats raw and text         those of the names above; value: as it is
+ *   columns declared, other formats                names listed in metadata_columns come from the
+ *                                                  record's metadata, all others from its value,
+ *                                                  decoded by the format
  *
  * A null value (a tombstone) is a row whose decoded columns are null.
  *

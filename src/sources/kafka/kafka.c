@@ -10,8 +10,8 @@
  * There is no consumer group and nothing is committed to Kafka: the offsets in the checkpoint are
  * the only truth.
  *
- *     start offset has the partition      begins there; the broker's log must still have that offset
- *     first plan of a query               begins as option `start` says; noted in the offset ("@from")
+ *     start offset has the partition      begins there; the broker must still have that offset
+ *     first plan of a query               begins as option `start` says; noted as "@from"
  *     a partition that appeared           begins at its first offset
  *     a partition that went away          data loss
  *

@@ -2,7 +2,7 @@
  * The offset of the Kafka source: the next offset to read of every partition (structured.md 20.3).
  *
  *     {"clicks":{"0":23,"1":345},"views":{"0":7}}                      topics and partitions sorted
- *     {"@from":{"views":{"0":2}}, "clicks":{...},"views":{"0":7}}       partition views/0 is new: its rows begin at 2
+ *     {"@from":{"views":{"0":2}}, "clicks":{...},"views":{"0":7}}       views/0 is new, begins at 2
  *
  * "@from" makes a range self-contained: a partition that the start offset does not have begins
  * where the plan saw its beginning, even if the broker's beginning has moved when the batch runs

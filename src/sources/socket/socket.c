@@ -4,7 +4,7 @@
  * The receiver only cuts the stream at line ends and hands whole lines to its host, which makes
  * them durable before a batch may see them; decoding happens when a batch reads them.
  *
- *     recv -> [ lines ... \n | part of a line ]     lines go to the host, the part stays for the next recv
+ *     recv -> [ lines ... \n | part of a line ]     lines go to the host, the part waits
  *
  * When the peer closes, the part that is left counts as a line; when the connection breaks or the
  * query stops in the middle of a line, the part is dropped and logged, because it would be half a

@@ -5,8 +5,8 @@
  * decide:
  *
  *   offset      What says "everything up to here was planned"? A text of your own that never
- *               changes its meaning: it is stored in
- *               the checkpoint and handed back after a restart, perhaps to a newer program.  Here: the last number, as decimal text.
+ *               changes its meaning: it is stored in the checkpoint and handed back
+ *               after a restart, perhaps to a newer program.  Here: the last number as text.
  *   range       (start, end] must give the same rows whenever it is read. If the data behind it can
  *               vanish, say so with
  *               MR_DATA_LOSS; if it can change, with MR_SOURCE_CHANGED.  Never give other rows.

@@ -5,9 +5,11 @@
  *     kafka_tool BROKERS grow TOPIC PARTITIONS
  *     kafka_tool BROKERS delete TOPIC
  *     kafka_tool BROKERS truncate TOPIC PARTITION OFFSET        records before OFFSET are deleted
- *     kafka_tool BROKERS produce TOPIC PARTITION                lines of standard input; "key<TAB>value", "key<TAB>" = null value
- *     kafka_tool BROKERS transact TOPIC PARTITION commit|abort|hang       hang: exits inside the transaction
- *     kafka_tool BROKERS dump TOPIC                             committed records, "partition offset key value" a line
+ *     kafka_tool BROKERS produce TOPIC PARTITION                lines from stdin; "key<TAB>value",
+ *                                                               "key<TAB>" = null value
+ *     kafka_tool BROKERS transact TOPIC PARTITION commit|abort|hang    hang: exits inside it
+ *     kafka_tool BROKERS dump TOPIC                             committed records, "partition
+ *                                                               offset key value" a line
  *
  * Environment KAFKA_CONF: "key=value" pairs with ';' between, for every client.
  * Exit code 0, or 1 with a line on standard error.
