@@ -13,8 +13,10 @@
  * ignored. Streams belong to their context.
  *
  * Elements: a stream's element is a row of named columns. A scalar stream has one column, `value`;
- * a pair stream has `key` and `value`. The type of a stream is known when it is built
- * (mr_dstream_schema).
+ * a pair stream has `key` and `value`. What has two sides (joins, cogroup) is a pair whose value is
+ * STRUCT("left", "right"); a side that may be missing is null. A struct of the program is a column
+ * with a codec (<millrace/codec.h>). The type of a stream is known when it is built
+ * (mr_dstream_schema); a wrong one is an error with the file and line of the call's function.
  *
  * Durations are milliseconds (dstream.md TIME-1). Thread: build and start in one thread;
  * mr_context_stop from any.
@@ -22,7 +24,8 @@
 #ifndef MILLRACE_DSTREAM_H
 #define MILLRACE_DSTREAM_H
 
-#include <millrace/batch.h>
+#include <millrace/fn.h>
+#include <millrace/storage.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,120 +37,7 @@ extern "C" {
 
 struct mr_context;
 struct mr_dstream;
-struct mr_emitter; /* where a C function puts its results */
-struct mr_rdd;     /* the data of one stream in one batch */
-
-/* ---- Functions ---- */
-
-/*
- * By row: any number of results. map and map_to_pair want exactly one result each. Functions of
- * map, flat_map, filter and map_to_pair run on several threads at once, over different partitions:
- * they must not change what arg points to.
- */
-typedef void (*mr_row_fn)(const struct mr_row *row, struct mr_emitter *out, void *arg);
-/* By batch: appends results to out, whose schema is the result's. */
-typedef enum mr_status (*mr_batch_fn)(const struct mr_batch *in, struct mr_batch_builder *out,
-                                      void *arg, struct mr_error *err);
-/* A test of one row (filter). */
-typedef bool (*mr_test_fn)(const struct mr_row *row, void *arg);
-/* Two values to one (reduce); the value is column 0 of a and b. Must be associative and
- * commutative. */
-typedef void (*mr_reduce_fn)(const struct mr_row *a, const struct mr_row *b, struct mr_emitter *out,
-                             void *arg);
-/*
- * New state of one key: values are the rows [0, value_count) of this batch (column 0 the value),
- * state is NULL when there is none. Emit the new state, or nothing to remove the key (UPD-4).
- */
-struct mr_update {
-    const struct mr_row *key;
-    const struct mr_batch *values; /* one column */
-    int64_t value_count;
-    const struct mr_row *state; /* one column, or NULL */
-    int64_t batch_time_ms;
-};
-typedef void (*mr_update_fn)(const struct mr_update *update, struct mr_emitter *out, void *arg);
-
-enum mr_fn_kind {
-    MR_FN_KIND_SQL,
-    MR_FN_KIND_BUILTIN,
-    MR_FN_KIND_ROW,
-    MR_FN_KIND_BATCH,
-    MR_FN_KIND_TEST,
-    MR_FN_KIND_REDUCE,
-    MR_FN_KIND_UPDATE,
-    MR_FN_KIND_NONE,
-};
-enum mr_builtin {
-    MR_BUILTIN_NONE,
-    MR_BUILTIN_SUM,
-    MR_BUILTIN_MIN,
-    MR_BUILTIN_MAX,
-    MR_BUILTIN_COUNT,
-    MR_BUILTIN_WORDS
-};
-
-/*
- * A function: an SQL expression, a C function or a built-in. All are named (expression text, C
- * name, built-in), so a checkpoint survives a recompile. type: result columns as in "key VARCHAR,
- * value BIGINT"; NULL = the usual of the operator: the input's for map, flat_map, and (input's
- * value type, BIGINT) for map_to_pair.
- */
-struct mr_fn {
-    enum mr_fn_kind kind;
-    enum mr_builtin builtin;
-    const char *name;
-    const char *type;
-    void (*call)(void); /* cast back by kind */
-    void *arg;
-    const char *file;
-    int line;
-};
-
-/*
- * Names inside an expression: `value`, for a pair `key` and `value`; in a reduce `a` and `b`; in
- * updateStateByKey "values" (a list) and state; batch_time everywhere. map_to_pair takes two
- * expressions with a comma; flat_map one that is a list.
- */
-#define MR_SQL(expression)                                                                         \
-    ((struct mr_fn){MR_FN_KIND_SQL, MR_BUILTIN_NONE, (expression), NULL, NULL, NULL, __FILE__,     \
-                    __LINE__})
-#define MR_FN_KIND_OF(function)                                                                    \
-    _Generic((function), mr_row_fn                                                                 \
-             : MR_FN_KIND_ROW, mr_batch_fn                                                         \
-             : MR_FN_KIND_BATCH, mr_test_fn                                                        \
-             : MR_FN_KIND_TEST, mr_reduce_fn                                                       \
-             : MR_FN_KIND_REDUCE, mr_update_fn                                                     \
-             : MR_FN_KIND_UPDATE)
-#define MR_FN_FULL(function, type, argument)                                                       \
-    ((struct mr_fn){MR_FN_KIND_OF(function), MR_BUILTIN_NONE, #function, (type),                   \
-                    (void (*)(void))(function), (argument), __FILE__, __LINE__})
-#define MR_FN(function) MR_FN_FULL(function, NULL, NULL)
-#define MR_FN_AS(function, type) MR_FN_FULL(function, type, NULL) /* with its result columns */
-#define MR_FN_BUILTIN(which, text)                                                                 \
-    ((struct mr_fn){MR_FN_KIND_BUILTIN, (which), (text), NULL, NULL, NULL, __FILE__, __LINE__})
-#define MR_SUM MR_FN_BUILTIN(MR_BUILTIN_SUM, "sum")
-#define MR_MIN_OF MR_FN_BUILTIN(MR_BUILTIN_MIN, "min")
-#define MR_MAX_OF MR_FN_BUILTIN(MR_BUILTIN_MAX, "max")
-#define MR_COUNT                                                                                   \
-    MR_FN_BUILTIN(                                                                                 \
-        MR_BUILTIN_COUNT,                                                                          \
-        "count") /* reduce: number of values; update: running count; map_to_pair: with 1 */
-#define MR_WORDS MR_FN_BUILTIN(MR_BUILTIN_WORDS, "words") /* flat_map: words between white space */
-#define MR_NO_FN                                                                                   \
-    ((struct mr_fn){MR_FN_KIND_NONE, MR_BUILTIN_NONE, NULL, NULL, NULL, NULL, __FILE__, __LINE__})
-
-/* Emitting: one call per column in order, then mr_emit_end; the _str, _int... shorthands emit a
- * whole one-column row. */
-MR_API void mr_emit_str(struct mr_emitter *out, const char *data, size_t size_bytes);
-MR_API void mr_emit_int(struct mr_emitter *out, int64_t value);
-MR_API void mr_emit_double(struct mr_emitter *out, double value);
-MR_API void mr_emit_pair_str_int(struct mr_emitter *out, const char *key, size_t key_bytes,
-                                 int64_t value);
-/* any row: append columns, then mr_emit_end */
-MR_API struct mr_batch_builder *mr_emit_builder(struct mr_emitter *out);
-MR_API void mr_emit_end(struct mr_emitter *out);
-/* The function failed: the batch is run again, then the program ends with this text. */
-MR_API void mr_emit_fail(struct mr_emitter *out, const char *format, ...) MR_PRINTF(2, 3);
+struct mr_session; /* <millrace/rdd.h> */
 
 /* ---- Context ---- */
 
@@ -196,13 +86,41 @@ MR_API enum mr_context_state mr_context_state(const struct mr_context *ctx);
  */
 MR_API int mr_context_main(struct mr_context *ctx);
 
+/* The context of this process that is started and not stopped; NULL = none (CTX-8, CTX-13). */
+MR_API struct mr_context *mr_context_active(void);
+/* That one, else mr_context_get_or_create; dir NULL: else build. */
+MR_API struct mr_context *mr_context_active_or_create(const char *dir,
+                                                      struct mr_context *(*build)(void *arg),
+                                                      void *arg);
+/* Once, before start: streams keep their datasets at least that long (CTX-6, DS-10), for
+ * mr_dstream_slice. */
+MR_API void mr_context_remember(struct mr_context *ctx, int64_t duration_ms);
+/* The session of its datasets; lives as long as the context. */
+MR_API struct mr_session *mr_context_session(struct mr_context *ctx);
+
 /* ---- Input ---- */
 
 /* Lines of a TCP server; received blocks are in the write-ahead log before a batch sees them when
  * there is a checkpoint. */
 MR_API struct mr_dstream *mr_socket_text_stream(struct mr_context *ctx, const char *host, int port);
-/* Lines of new files in a directory (FILE-*). */
+/* Lines of new files in a directory or a glob of directories (FILE-*). */
 MR_API struct mr_dstream *mr_text_file_stream(struct mr_context *ctx, const char *dir);
+struct mr_file_stream {
+    const char *dir;                             /* a directory, or a glob of directories */
+    const char *format;                          /* "text" (NULL), "json", "csv", "parquet" ... */
+    const char *columns;                         /* NULL = the format's own */
+    bool (*filter)(const char *path, void *arg); /* replaces "name does not start with a dot" */
+    void *filter_arg;
+    bool all_files; /* also those that were there before (newFilesOnly = false) */
+};
+MR_API struct mr_dstream *mr_file_stream(struct mr_context *ctx,
+                                         const struct mr_file_stream *files);
+/* Records of a fixed length, one BINARY column; a file with a part of a record at its end is an
+ * error of the batch. */
+MR_API struct mr_dstream *mr_binary_records_stream(struct mr_context *ctx, const char *dir,
+                                                   int64_t record_bytes);
+/* The same rows in every batch. */
+MR_API struct mr_dstream *mr_constant_stream(struct mr_context *ctx, const struct mr_batch *rows);
 /* Any connector of the SQL side as a stream: options are pairs key, value, ..., NULL. columns NULL
  * = the connector's own. */
 MR_API struct mr_dstream *mr_connector_stream(struct mr_context *ctx, const char *connector,
@@ -216,21 +134,65 @@ MR_API struct mr_queue *mr_queue_new(const char *columns); /* "value BIGINT"; NU
 MR_API void mr_queue_push(struct mr_queue *queue, const struct mr_batch *batch);
 MR_API void mr_queue_push_ints(struct mr_queue *queue, const int64_t *values, size_t count);
 MR_API void mr_queue_push_texts(struct mr_queue *queue, const char *const *values, size_t count);
+/* A batch without a dataset (DS-2): not the same as an empty one. */
+MR_API void mr_queue_push_absent(struct mr_queue *queue);
+/* What a batch gets when the queue is empty; NULL (the start) = no rows (Q-2). */
+MR_API void mr_queue_set_default(struct mr_queue *queue, const struct mr_batch *batch);
 MR_API void mr_queue_free(struct mr_queue *queue); /* after the context */
 MR_API struct mr_dstream *mr_queue_stream(struct mr_context *ctx, struct mr_queue *queue,
                                           bool one_at_a_time);
 
 /* ---- Transformations (dstream.md 5) ---- */
 
+/* map, flat_map, filter: any stream. map and map_to_pair: exactly one result each. */
 MR_API struct mr_dstream *mr_map(struct mr_dstream *stream, struct mr_fn fn);
 MR_API struct mr_dstream *mr_flat_map(struct mr_dstream *stream, struct mr_fn fn);
 MR_API struct mr_dstream *mr_filter(struct mr_dstream *stream, struct mr_fn fn);
 MR_API struct mr_dstream *mr_map_to_pair(struct mr_dstream *stream, struct mr_fn fn);
-MR_API struct mr_dstream *mr_reduce_by_key(struct mr_dstream *pairs, struct mr_fn reduce);
+MR_API struct mr_dstream *mr_map_partitions(struct mr_dstream *stream, struct mr_fn fn);
+MR_API struct mr_dstream *mr_glom(struct mr_dstream *stream); /* a list per partition */
+MR_API struct mr_dstream *mr_repartition(struct mr_dstream *stream, uint32_t partition_count);
+MR_API struct mr_dstream *mr_reduce(struct mr_dstream *stream, struct mr_fn reduce);
+MR_API struct mr_dstream *mr_count(struct mr_dstream *stream); /* one row a batch, 0 when empty */
 MR_API struct mr_dstream *mr_count_by_value(struct mr_dstream *stream);
+/* Same context, slide and columns. A batch in which one has no dataset is an error. */
 MR_API struct mr_dstream *mr_union(struct mr_dstream *a, struct mr_dstream *b);
-/* window and slide: multiples of the stream's slide; slide 0 = the stream's. */
+MR_API struct mr_dstream *mr_union_all(struct mr_dstream *const *streams, size_t stream_count);
+/* fn: a C mr_transform_fn with its result columns (MR_FN_AS; MR_FN = those of the first input), or
+ * a whole SELECT. On the driver, once a batch. */
+MR_API struct mr_dstream *mr_transform(struct mr_dstream *stream, struct mr_fn fn);
+MR_API struct mr_dstream *mr_transform_with(struct mr_dstream *a, struct mr_dstream *b,
+                                            struct mr_fn fn);
+MR_API struct mr_dstream *mr_transform_all(struct mr_dstream *const *streams, size_t stream_count,
+                                           struct mr_fn fn);
+
+/* Pairs. */
+MR_API struct mr_dstream *mr_map_values(struct mr_dstream *pairs, struct mr_fn fn);
+MR_API struct mr_dstream *mr_flat_map_values(struct mr_dstream *pairs, struct mr_fn fn);
+MR_API struct mr_dstream *mr_group_by_key(struct mr_dstream *pairs); /* value: a list */
+MR_API struct mr_dstream *mr_reduce_by_key(struct mr_dstream *pairs, struct mr_fn reduce);
+/* create: value -> combiner (map function); merge_value: a the combiner, b the value;
+ * merge_combiners: a and b combiners. */
+MR_API struct mr_dstream *mr_combine_by_key(struct mr_dstream *pairs, struct mr_fn create,
+                                            struct mr_fn merge_value, struct mr_fn merge_combiners);
+MR_API struct mr_dstream *mr_cogroup(struct mr_dstream *a, struct mr_dstream *b);
+MR_API struct mr_dstream *mr_join(struct mr_dstream *a, struct mr_dstream *b);
+MR_API struct mr_dstream *mr_left_outer_join(struct mr_dstream *a, struct mr_dstream *b);
+MR_API struct mr_dstream *mr_right_outer_join(struct mr_dstream *a, struct mr_dstream *b);
+MR_API struct mr_dstream *mr_full_outer_join(struct mr_dstream *a, struct mr_dstream *b);
+
+/* Windows. window and slide: multiples of the stream's slide; slide 0 = the stream's. */
 MR_API struct mr_dstream *mr_window(struct mr_dstream *stream, int64_t window_ms, int64_t slide_ms);
+MR_API struct mr_dstream *mr_count_by_window(struct mr_dstream *stream, int64_t window_ms,
+                                             int64_t slide_ms);
+/* inverse MR_NO_FN: from the batches of the window (WIN-6); else incremental (WIN-7). */
+MR_API struct mr_dstream *mr_reduce_by_window(struct mr_dstream *stream, struct mr_fn reduce,
+                                              struct mr_fn inverse, int64_t window_ms,
+                                              int64_t slide_ms);
+MR_API struct mr_dstream *mr_group_by_key_and_window(struct mr_dstream *pairs, int64_t window_ms,
+                                                     int64_t slide_ms);
+MR_API struct mr_dstream *mr_count_by_value_and_window(struct mr_dstream *stream, int64_t window_ms,
+                                                       int64_t slide_ms);
 /*
  * inverse MR_NO_FN: recomputed from the batches of the window; else incremental (MR_SUM and
  * MR_COUNT are their own inverses). filter: MR_NO_FN or a test on the result (INV-4); a key that
@@ -239,15 +201,52 @@ MR_API struct mr_dstream *mr_window(struct mr_dstream *stream, int64_t window_ms
 MR_API struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct mr_fn reduce,
                                                       struct mr_fn inverse, int64_t window_ms,
                                                       int64_t slide_ms, struct mr_fn filter);
-/* State lives under `name` in the checkpoint, whatever else changes in the program; NULL = a name
- * made from the graph's order. */
+
+/* State. It lives under `name` in the checkpoint, whatever else changes in the program; NULL = a
+ * name made from the graph's order. */
 MR_API struct mr_dstream *mr_update_state_by_key(struct mr_dstream *pairs, const char *name,
                                                  struct mr_fn update);
+/* initial: pairs (key, state), used while there is no state yet (UPD-5); NULL allowed. */
+MR_API struct mr_dstream *mr_update_state_by_key_from(struct mr_dstream *pairs, const char *name,
+                                                      struct mr_fn update, struct mr_rdd *initial);
+struct mr_state_spec {
+    const char *name;
+    struct mr_fn function;     /* MR_FN_AS(fn, "the mapped columns"), MR_SUM, MR_COUNT or SQL */
+    const char *state_columns; /* "state BIGINT"; NULL = BIGINT */
+    struct mr_rdd *initial;    /* pairs (key, state), or NULL */
+    int64_t timeout_ms;        /* 0 = none */
+};
+/* MWS-*. Timeouts fire in the batches of the checkpoint interval: 10 slides, or what
+ * mr_dstream_checkpoint says. */
+MR_API struct mr_dstream *mr_map_with_state(struct mr_dstream *pairs,
+                                            const struct mr_state_spec *spec);
+/* All (key, state) after each batch, of a stream of mr_map_with_state. */
+MR_API struct mr_dstream *mr_state_snapshots(struct mr_dstream *mapped);
 
-/* Name of the operator's state for windows and the like. Before start. */
+/* ---- Streams: names, storing, partitions. Before start. ---- */
+
+/* Name of the operator's state for windows and the like. */
 MR_API void mr_dstream_set_name(struct mr_dstream *stream, const char *name);
+/* Partitions of what comes out of a shuffle (reduce_by_key, joins, state ...); default: workers. */
+MR_API void mr_dstream_set_partitions(struct mr_dstream *stream, uint32_t partition_count);
 /* NULL when it failed to build */
 MR_API const struct mr_schema *mr_dstream_schema(const struct mr_dstream *stream);
+MR_API struct mr_context *mr_dstream_context(const struct mr_dstream *stream);
+MR_API int64_t mr_dstream_slide_ms(const struct mr_dstream *stream);
+/* Datasets of the stream are kept; of a receiver's stream: how received blocks are kept (STO-4).
+ * DS-5: cache is MEMORY_ONLY_SER. */
+MR_API void mr_dstream_persist(struct mr_dstream *stream, enum mr_storage_level level);
+MR_API void mr_dstream_cache(struct mr_dstream *stream);
+/* How often all of its state is written, instead of what changed; a multiple of the slide (4.5). */
+MR_API void mr_dstream_checkpoint(struct mr_dstream *stream, int64_t interval_ms);
+/*
+ * The remembered datasets of from <= time <= to, oldest first (WIN-5); while the context runs, any
+ * thread. The caller unrefs each and frees the array with mr_rdds_free.
+ */
+MR_API enum mr_status mr_dstream_slice(struct mr_dstream *stream, int64_t from_ms, int64_t to_ms,
+                                       struct mr_rdd ***ret_rdds, size_t *ret_count,
+                                       struct mr_error *err);
+MR_API void mr_rdds_free(struct mr_rdd **rdds, size_t count); /* unrefs too */
 
 /* ---- Output (dstream.md 6) ---- */
 
@@ -256,6 +255,11 @@ MR_API void mr_print(struct mr_dstream *stream, int rows); /* OUT-2; to standard
  * overwrites its directory. */
 MR_API void mr_save_as_text_files(struct mr_dstream *stream, const char *prefix,
                                   const char *suffix);
+/* The same with rows in the row codec (mr_rdd_object_file reads them), and with Parquet files. */
+MR_API void mr_save_as_object_files(struct mr_dstream *stream, const char *prefix,
+                                    const char *suffix);
+MR_API void mr_save_as_parquet_files(struct mr_dstream *stream, const char *prefix,
+                                     const char *suffix);
 /* Once per batch, on the driver (OUT-5). The rdd is valid during the call. A failure runs the batch
  * again. */
 typedef enum mr_status (*mr_rdd_fn)(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,

@@ -72,6 +72,7 @@ struct mr_fold_call {
     /* output of this batch will be used; false: only take the input in (windows) */
     bool fires;
     struct mr_output *out;
+    struct mr_output *outputs; /* one per partition; the kernel's: mr_fold_output */
 };
 
 struct mr_fold_ops {
@@ -85,6 +86,18 @@ struct mr_fold_ops {
     bool (*wants_batch)(void *op, int64_t watermark_us);
     void (*free)(void *op);
     struct mr_store *(*store)(void *op); /* its main store, for progress; may be NULL */
+    /* Partitions of its output, the same in every batch; NULL: 1. */
+    uint32_t (*partition_count)(void *op);
+    /*
+     * After run, once per partition of the output that the batch has, on any worker, several at
+     * once; call->out and call->info are that partition's, the inputs those of run. NULL: run emits
+     * everything (mr_fold_output). Stores: the shards of one partition only (state.h).
+     */
+    enum mr_status (*run_partition)(void *op, uint32_t partition, struct mr_fold_call *call,
+                                    struct mr_error *err);
 };
+
+/* Where `run` emits the rows of a partition of its output; call->out is partition 0. Driver. */
+struct mr_output *mr_fold_output(struct mr_fold_call *call, uint32_t partition);
 
 #endif

@@ -17,7 +17,7 @@ enum { OPTIONS_MAX = 128 };
 struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation,
                                      struct mr__source *source, const struct mr_schema *schema)
 {
-    struct mr_dstream *stream = mr__stream_new(ctx, MR__STREAM_SOURCE, operation, NULL, NULL);
+    struct mr_dstream *stream = mr__stream_new(ctx, mr__lower_source, operation, NULL, 0);
 
     if (stream == NULL) {
         mr_options_free(source->options);

@@ -15,11 +15,6 @@
 
 #include <stdio.h>
 
-struct lowering {
-    struct mr_context *ctx;
-    struct mr_graph *graph;
-};
-
 static void want(struct mr_dstream *stream)
 {
     if (stream == NULL || stream->wanted)
@@ -29,8 +24,8 @@ static void want(struct mr_dstream *stream)
         want(stream->inputs[i]);
 }
 
-static enum mr_status lower_source(struct lowering *low, struct mr_dstream *stream,
-                                   struct mr_error *err)
+enum mr_status mr__lower_source(struct mr__lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err)
 {
     struct mr_source_spec spec = {
         .name = stream->name,
@@ -47,8 +42,8 @@ static enum mr_status lower_source(struct lowering *low, struct mr_dstream *stre
     return mr_graph_source(low->graph, &spec, &stream->node, err);
 }
 
-static enum mr_status lower_map(struct lowering *low, struct mr_dstream *stream,
-                                struct mr_error *err)
+enum mr_status mr__lower_map(struct mr__lowering *low, struct mr_dstream *stream,
+                             struct mr_error *err)
 {
     bool is_flat = !stream->one_to_one;
     struct mr_map_op op;
@@ -58,40 +53,45 @@ static enum mr_status lower_map(struct lowering *low, struct mr_dstream *stream,
                         op.ops, op.op, &stream->node, err);
 }
 
-static enum mr_status add_partial(struct lowering *low, struct mr_dstream *stream,
-                                  const struct mr_schema *schema, const struct mr_map_op *op,
-                                  struct mr_node **ret_node, struct mr_error *err)
+enum mr_status mr__lower_add_map(struct mr__lowering *low, struct mr_dstream *stream,
+                                 const char *part, const struct mr_schema *schema,
+                                 const struct mr_map_op *op, struct mr_node **ret_node,
+                                 struct mr_error *err)
 {
     char name[2 * MR_STATE_NAME_BYTES_MAX];
 
-    snprintf(name, sizeof(name), "%s.partial", stream->name);
-    return mr_graph_map(low->graph, name, &stream->inputs[0]->node, 1, schema, op->ops, op->op,
-                        ret_node, err);
+    snprintf(name, sizeof(name), "%s%s%s", stream->name, part != NULL ? "." : "",
+             part != NULL ? part : "");
+    MR_TRY(mr_graph_map(low->graph, name, &stream->inputs[0]->node, 1, schema, op->ops, op->op,
+                        ret_node, err));
+    if (part == NULL)
+        stream->node = *ret_node;
+    return MR_OK;
 }
 
-static enum mr_status add_fold(struct lowering *low, struct mr_dstream *stream,
-                               struct mr_node *const *inputs, size_t input_count,
-                               const struct mr_fold_op *op, struct mr_error *err)
+enum mr_status mr__lower_add_fold(struct mr__lowering *low, struct mr_dstream *stream,
+                                  struct mr_node *const *inputs, size_t input_count,
+                                  const struct mr_fold_op *op, struct mr_error *err)
 {
     return mr_graph_fold(low->graph, stream->name, inputs, input_count, stream->schema, op->ops,
                          op->op, &stream->node, err);
 }
 
-static enum mr_status lower_reduce(struct lowering *low, struct mr_dstream *stream,
-                                   struct mr_error *err)
+enum mr_status mr__lower_reduce(struct mr__lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err)
 {
     struct mr_node *partial;
     struct mr_map_op map;
     struct mr_fold_op fold;
 
     MR_TRY(mr__reduce_partial_op(stream->function, stream->schema, &map, err));
-    MR_TRY(add_partial(low, stream, stream->schema, &map, &partial, err));
+    MR_TRY(mr__lower_add_map(low, stream, "partial", stream->schema, &map, &partial, err));
     MR_TRY(mr__reduce_fold_op(stream->function, stream->schema, &fold, err));
-    return add_fold(low, stream, &partial, 1, &fold, err);
+    return mr__lower_add_fold(low, stream, &partial, 1, &fold, err);
 }
 
-static enum mr_status lower_builtin(struct lowering *low, struct mr_dstream *stream,
-                                    struct mr_error *err)
+enum mr_status mr__lower_reduce_builtin(struct mr__lowering *low, struct mr_dstream *stream,
+                                        struct mr_error *err)
 {
     struct mr_aggregate_spec spec;
     struct mr__agg_names names;
@@ -102,72 +102,70 @@ static enum mr_status lower_builtin(struct lowering *low, struct mr_dstream *str
 
     mr__aggregate_spec(stream, &names, &spec);
     MR_TRY(mr_op_aggregate_partial(&spec, &map, err));
-    status = add_partial(low, stream, map.schema, &map, &partial, err);
+    status = mr__lower_add_map(low, stream, "partial", map.schema, &map, &partial, err);
     if (status == MR_OK)
         status = mr__builtin_fold_op(&spec, map.schema, stream->schema, &fold, err);
     mr_schema_unref(map.schema);
     MR_TRY(status);
-    return add_fold(low, stream, &partial, 1, &fold, err);
+    return mr__lower_add_fold(low, stream, &partial, 1, &fold, err);
 }
 
-static enum mr_status lower_union(struct lowering *low, struct mr_dstream *stream,
-                                  struct mr_error *err)
+enum mr_status mr__lower_union(struct mr__lowering *low, struct mr_dstream *stream,
+                               struct mr_error *err)
 {
     struct mr_node *inputs[2] = {stream->inputs[0]->node, stream->inputs[1]->node};
     struct mr_fold_op fold;
 
     mr__union_op(&fold);
-    return add_fold(low, stream, inputs, 2, &fold, err);
+    return mr__lower_add_fold(low, stream, inputs, 2, &fold, err);
 }
 
-static enum mr_status lower_stateful(struct lowering *low, struct mr_dstream *stream,
-                                     struct mr_error *err)
+static struct mr__window window_of(const struct mr__lowering *low, const struct mr_dstream *stream)
 {
-    struct mr__window window = {
+    return (struct mr__window){
         .ctx = low->ctx,
         .name = stream->name,
         .size_us = stream->window_ms * 1000,
         .slide_us = stream->slide_ms * 1000,
     };
-    const struct mr_schema *input = stream->inputs[0]->schema;
+}
+
+enum mr_status mr__lower_window(struct mr__lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err)
+{
+    struct mr__window window = window_of(low, stream);
     struct mr_fold_op fold;
 
-    if (stream->kind == MR__STREAM_WINDOW)
-        MR_TRY(mr__window_op(&window, input, &fold, err));
-    else if (stream->kind == MR__STREAM_INVERSE)
-        MR_TRY(mr__inverse_op(&window, input, stream->function, stream->inverse, stream->filter,
-                              &fold, err));
-    else
-        MR_TRY(mr__update_op(stream->function, stream->name, input, stream->schema, &fold, err));
-    MR_TRY(add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err));
-    if (stream->kind != MR__STREAM_UPDATE)
-        mr_node_set_slide(stream->node, window.slide_us);
+    MR_TRY(mr__window_op(&window, stream->inputs[0]->schema, &fold, err));
+    MR_TRY(mr__lower_add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err));
+    mr_node_set_slide(stream->node, window.slide_us);
     return MR_OK;
 }
 
-static enum mr_status lower_stream(struct lowering *low, struct mr_dstream *stream,
-                                   struct mr_error *err)
+enum mr_status mr__lower_inverse(struct mr__lowering *low, struct mr_dstream *stream,
+                                 struct mr_error *err)
 {
-    switch (stream->kind) {
-    case MR__STREAM_SOURCE:
-        return lower_source(low, stream, err);
-    case MR__STREAM_MAP:
-        return lower_map(low, stream, err);
-    case MR__STREAM_REDUCE:
-        return lower_reduce(low, stream, err);
-    case MR__STREAM_REDUCE_BUILTIN:
-        return lower_builtin(low, stream, err);
-    case MR__STREAM_UNION:
-        return lower_union(low, stream, err);
-    case MR__STREAM_WINDOW:
-    case MR__STREAM_INVERSE:
-    case MR__STREAM_UPDATE:
-        return lower_stateful(low, stream, err);
-    }
-    return MR_FAIL(err, MR_INTERNAL, "a stream of an unknown kind");
+    struct mr__window window = window_of(low, stream);
+    struct mr_fold_op fold;
+
+    MR_TRY(mr__inverse_op(&window, stream->inputs[0]->schema, stream->function, stream->inverse,
+                          stream->filter, &fold, err));
+    MR_TRY(mr__lower_add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err));
+    mr_node_set_slide(stream->node, window.slide_us);
+    return MR_OK;
 }
 
-static enum mr_status lower_output(struct lowering *low, struct mr__output *output,
+enum mr_status mr__lower_update(struct mr__lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err)
+{
+    struct mr_fold_op fold;
+
+    MR_TRY(mr__update_op(stream->function, stream->name, stream->inputs[0]->schema, stream->schema,
+                         &fold, err));
+    return mr__lower_add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err);
+}
+
+static enum mr_status lower_output(struct mr__lowering *low, struct mr__output *output,
                                    struct mr_error *err)
 {
     struct mr_sink_spec spec = {
@@ -182,7 +180,7 @@ static enum mr_status lower_output(struct lowering *low, struct mr__output *outp
 
 enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, struct mr_error *err)
 {
-    struct lowering low = {ctx, mr_graph_new()};
+    struct mr__lowering low = {ctx, mr_graph_new()};
     enum mr_status status = MR_OK;
 
     if (low.graph == NULL)
@@ -191,7 +189,7 @@ enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, st
         want(ctx->outputs[i]->stream);
     for (size_t i = 0; i < ctx->stream_count; i++) {
         if (ctx->streams[i]->wanted)
-            MR_TRY_GOTO(lower_stream(&low, ctx->streams[i], err));
+            MR_TRY_GOTO(ctx->streams[i]->lower(&low, ctx->streams[i], err));
     }
     for (size_t i = 0; i < ctx->output_count; i++)
         MR_TRY_GOTO(lower_output(&low, ctx->outputs[i], err));

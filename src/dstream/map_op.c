@@ -8,8 +8,6 @@
  */
 #include "dstream/streams.h"
 
-_Thread_local unsigned mr__inside_user_code;
-
 struct map_op {
     struct mr__function *function; /* borrowed from the context */
     bool is_flat;                  /* any number of results per row */
@@ -140,9 +138,7 @@ static enum mr_status apply(void *op, void *task, const struct mr_batch_info *in
         else
             MR_TRY(mr__pair_with_one(batch, map->function->output, &result, err));
         return emit_and_free(out, result, err);
-    case MR_FN_KIND_REDUCE:
-    case MR_FN_KIND_UPDATE:
-    case MR_FN_KIND_NONE:
+    default:
         break; /* compile.c refuses them */
     }
     return MR_FAIL(err, MR_INTERNAL, "a function of the wrong kind");

@@ -42,9 +42,9 @@ static enum mr_status check_window(const struct mr_dstream *stream, int64_t wind
 }
 
 static struct mr_dstream *window_of(struct mr_dstream *stream, const char *operation,
-                                    enum mr__stream_kind kind, int64_t window_ms, int64_t slide_ms)
+                                    mr__lower_fn lower, int64_t window_ms, int64_t slide_ms)
 {
-    struct mr_dstream *window = mr__stream_new(stream->ctx, kind, operation, stream, NULL);
+    struct mr_dstream *window = mr__stream_new(stream->ctx, lower, operation, &stream, 1);
 
     if (window == NULL)
         return NULL;
@@ -64,7 +64,7 @@ struct mr_dstream *mr_window(struct mr_dstream *stream, int64_t window_ms, int64
         mr__context_blame(stream->ctx, "window", &err);
         return NULL;
     }
-    return window_of(stream, "window", MR__STREAM_WINDOW, window_ms, slide_ms);
+    return window_of(stream, "window", mr__lower_window, window_ms, slide_ms);
 }
 
 /* ---- reduce_by_key_and_window ---- */
@@ -125,7 +125,7 @@ static struct mr_dstream *incremental(struct mr_dstream *reduced, const struct m
     struct mr_fn over = over_batches(reduce), out = over_batches(inverse);
     struct mr_dstream *window;
 
-    window = window_of(reduced, reduce_window, MR__STREAM_INVERSE, window_ms, slide_ms);
+    window = window_of(reduced, reduce_window, mr__lower_inverse, window_ms, slide_ms);
     if (window == NULL)
         return NULL;
     window->function = compile_kept(window->ctx, &over, reduced->schema, false);
@@ -165,7 +165,7 @@ struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct 
         return NULL;
     if (inverse.kind != MR_FN_KIND_NONE)
         return incremental(reduced, &reduce, &inverse, window_ms, slide_ms, &filter);
-    window = window_of(reduced, reduce_window, MR__STREAM_WINDOW, window_ms, slide_ms);
+    window = window_of(reduced, reduce_window, mr__lower_window, window_ms, slide_ms);
     if (window == NULL)
         return NULL;
     result = mr__reduce(window, &over, "reduce_by_key_and_window.window");
@@ -195,7 +195,7 @@ struct mr_dstream *mr_update_state_by_key(struct mr_dstream *pairs, const char *
     }
     if (!mr__context_keep(pairs->ctx, function))
         return NULL;
-    stream = mr__stream_new(pairs->ctx, MR__STREAM_UPDATE, operation, pairs, NULL);
+    stream = mr__stream_new(pairs->ctx, mr__lower_update, operation, &pairs, 1);
     if (stream == NULL)
         return NULL;
     stream->function = function;

@@ -42,6 +42,9 @@ static void stream_free(struct mr_dstream *stream)
     mr_schema_unref(stream->source.declared);
     mr_free(stream->source.path);
     mr_schema_unref(stream->schema);
+    if (stream->own_free != NULL)
+        stream->own_free(stream->own);
+    mr_free(stream->inputs);
     mr_free(stream->operation);
     mr_free(stream->name);
     mr_free(stream);
@@ -71,44 +74,43 @@ static enum mr_status keep_stream(struct mr_context *ctx, struct mr_dstream *str
     return MR_OK;
 }
 
-static enum mr_status add_stream(struct mr_context *ctx, enum mr__stream_kind kind,
-                                 const char *operation, struct mr_dstream *a, struct mr_dstream *b,
-                                 struct mr_dstream **ret_stream, struct mr_error *err)
+static enum mr_status fill_stream(struct mr_dstream *stream, const char *operation,
+                                  struct mr_dstream *const *inputs, size_t input_count,
+                                  struct mr_error *err)
 {
-    struct mr_dstream *stream = mr_alloc_zero(NULL, sizeof(*stream));
-    enum mr_status status;
+    struct mr_context *ctx = stream->ctx;
 
-    if (stream == NULL)
-        return MR_FAIL(err, MR_NOMEM, "out of memory");
-    stream->ctx = ctx;
-    stream->kind = kind;
     stream->operation = mr_strdup(operation);
     stream->name = mr_asprintf("%s-%zu", operation, mr__ordinal(ctx, operation));
-    stream->slide_ms = a != NULL ? a->slide_ms : ctx->interval_ms;
-    stream->inputs[0] = a;
-    stream->inputs[1] = b;
-    stream->input_count = (size_t)(a != NULL) + (size_t)(b != NULL);
+    stream->inputs = mr_alloc_zero(NULL, (input_count + 1) * sizeof(struct mr_dstream *));
+    if (stream->operation == NULL || stream->name == NULL || stream->inputs == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    for (size_t i = 0; i < input_count; i++)
+        stream->inputs[i] = inputs[i];
+    stream->input_count = input_count;
+    stream->slide_ms = input_count > 0 ? inputs[0]->slide_ms : ctx->interval_ms;
     stream->named = stream;
-    if (stream->operation == NULL || stream->name == NULL)
-        status = MR_FAIL(err, MR_NOMEM, "out of memory");
-    else
-        status = keep_stream(ctx, stream, err);
-    if (status == MR_OK)
-        *ret_stream = stream;
-    else
-        stream_free(stream);
-    return status;
+    return keep_stream(ctx, stream, err);
 }
 
-struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind,
-                                  const char *operation, struct mr_dstream *a, struct mr_dstream *b)
+struct mr_dstream *mr__stream_new(struct mr_context *ctx, mr__lower_fn lower, const char *operation,
+                                  struct mr_dstream *const *inputs, size_t input_count)
 {
-    struct mr_dstream *stream = NULL;
+    struct mr_dstream *stream;
     struct mr_error err;
 
     if (!mr__context_is_open(ctx, operation))
         return NULL;
-    if (add_stream(ctx, kind, operation, a, b, &stream, &err) != MR_OK) {
+    stream = mr_alloc_zero(NULL, sizeof(*stream));
+    if (stream == NULL) {
+        MR_FAIL(&err, MR_NOMEM, "out of memory");
+        mr__context_blame(ctx, operation, &err);
+        return NULL;
+    }
+    stream->ctx = ctx;
+    stream->lower = lower;
+    if (fill_stream(stream, operation, inputs, input_count, &err) != MR_OK) {
+        stream_free(stream);
         mr__context_blame(ctx, operation, &err);
         return NULL;
     }
@@ -188,7 +190,7 @@ static struct mr_dstream *build_map(struct mr_dstream *input, const char *operat
         return NULL;
     }
     stream =
-        with_function(mr__stream_new(input->ctx, MR__STREAM_MAP, operation, input, NULL), function);
+        with_function(mr__stream_new(input->ctx, mr__lower_map, operation, &input, 1), function);
     if (stream != NULL)
         stream->one_to_one = operation[0] == 'm'; /* map, map_to_pair */
     return stream;
@@ -250,7 +252,8 @@ struct mr_dstream *mr_union(struct mr_dstream *a, struct mr_dstream *b)
         mr__context_blame(a->ctx, "union", &err);
         return NULL;
     }
-    stream = mr__stream_new(a->ctx, MR__STREAM_UNION, "union", a, b);
+    stream =
+        mr__stream_new(a->ctx, mr__lower_union, "union", (struct mr_dstream *const[]){a, b}, 2);
     if (stream != NULL)
         stream->schema = mr_schema_ref(a->schema);
     return stream;
@@ -281,7 +284,7 @@ static struct mr_dstream *reduce_with_kernel(struct mr_dstream *pairs, const str
                                              bool count_values)
 {
     struct mr_dstream *stream =
-        mr__stream_new(pairs->ctx, MR__STREAM_REDUCE_BUILTIN, operation, pairs, NULL);
+        mr__stream_new(pairs->ctx, mr__lower_reduce_builtin, operation, &pairs, 1);
     struct mr_aggregate_spec spec;
     struct mr__agg_names names;
     struct mr_agg_layout *layout;
@@ -345,7 +348,7 @@ struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn,
         blame(pairs->ctx, fn, operation, &err);
         return NULL;
     }
-    stream = mr__stream_new(pairs->ctx, MR__STREAM_REDUCE, operation, pairs, NULL);
+    stream = mr__stream_new(pairs->ctx, mr__lower_reduce, operation, &pairs, 1);
     if (with_function(stream, function) == NULL)
         return NULL;
     mr_schema_unref(stream->schema);

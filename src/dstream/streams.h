@@ -9,16 +9,14 @@
 
 #include "dstream/internal.h"
 
-enum mr__stream_kind {
-    MR__STREAM_SOURCE,
-    MR__STREAM_MAP,            /* map, flat_map, filter, map_to_pair */
-    MR__STREAM_REDUCE,         /* reduce_by_key with a function */
-    MR__STREAM_REDUCE_BUILTIN, /* with a built-in; count_by_value */
-    MR__STREAM_UNION,
-    MR__STREAM_WINDOW,
-    MR__STREAM_INVERSE, /* reduce_by_key_and_window with an inverse */
-    MR__STREAM_UPDATE,
+struct mr__lowering {
+    struct mr_context *ctx;
+    struct mr_graph *graph;
 };
+
+/* Makes the nodes of one stream, whose inputs have theirs, and sets stream->node. */
+typedef enum mr_status (*mr__lower_fn)(struct mr__lowering *low, struct mr_dstream *stream,
+                                       struct mr_error *err);
 
 /* An input, as the kernel wants it. */
 struct mr__source {
@@ -37,12 +35,12 @@ struct mr__source {
 
 struct mr_dstream {
     struct mr_context *ctx;
-    enum mr__stream_kind kind;
-    char *operation; /* "map_to_pair" */
-    char *name;      /* of the operator, and of its state */
+    mr__lower_fn lower; /* what kind of stream it is */
+    char *operation;    /* "map_to_pair" */
+    char *name;         /* of the operator, and of its state */
     struct mr_schema *schema;
     int64_t slide_ms;
-    struct mr_dstream *inputs[2];
+    struct mr_dstream **inputs;
     size_t input_count;
     struct mr_dstream
         *named; /* whose name mr_dstream_set_name sets: itself, or the window inside */
@@ -51,10 +49,12 @@ struct mr_dstream {
     struct mr__function *inverse;
     struct mr__function *filter;
     bool one_to_one;      /* map, map_to_pair */
-    enum mr_agg_kind agg; /* REDUCE_BUILTIN */
+    enum mr_agg_kind agg; /* of a built-in reduce */
     bool count_values;    /* count_by_value: the key is column 0, there is no value */
     int64_t window_ms;
     struct mr__source source;
+    void *own; /* of a kind with a file of its own; freed with own_free when the context goes */
+    void (*own_free)(void *own);
 
     bool wanted;          /* an output needs it */
     struct mr_node *node; /* once lowered */
@@ -113,9 +113,8 @@ void mr__place(const struct mr_fn *fn, const char *operation, char *text, size_t
 bool mr__context_keep(struct mr_context *ctx, struct mr__function *function); /* takes */
 /* A new stream on a context that is open; NULL when it is not. The name is
  * <operation>-<ordinal>. */
-struct mr_dstream *mr__stream_new(struct mr_context *ctx, enum mr__stream_kind kind,
-                                  const char *operation, struct mr_dstream *a,
-                                  struct mr_dstream *b);
+struct mr_dstream *mr__stream_new(struct mr_context *ctx, mr__lower_fn lower, const char *operation,
+                                  struct mr_dstream *const *inputs, size_t input_count);
 struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation,
                                      struct mr__source *source,
                                      const struct mr_schema *schema); /* takes what source owns */
@@ -132,7 +131,7 @@ void mr__streams_free(struct mr_context *ctx);
 bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const char *operation);
 struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn,
                               const char *operation);
-/* The aggregation behind a REDUCE_BUILTIN stream; ret_spec borrows from names and the stream. */
+/* The aggregation behind a built-in reduce; ret_spec borrows from names and the stream. */
 struct mr__agg_names {
     uint32_t key;
     const char *key_name;
@@ -145,7 +144,33 @@ void mr__aggregate_spec(const struct mr_dstream *stream, struct mr__agg_names *n
 enum mr_status mr__settings_check(const char *key, const char *value, struct mr_error *err);
 enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err);
 
-/* lower.c: the kernel's graph of what the outputs need. Returns new. */
+/* lower.c: the kinds of streams. */
+enum mr_status mr__lower_source(struct mr__lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err);
+enum mr_status mr__lower_map(struct mr__lowering *low, struct mr_dstream *stream,
+                             struct mr_error *err);
+enum mr_status mr__lower_reduce(struct mr__lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err);
+enum mr_status mr__lower_reduce_builtin(struct mr__lowering *low, struct mr_dstream *stream,
+                                        struct mr_error *err);
+enum mr_status mr__lower_union(struct mr__lowering *low, struct mr_dstream *stream,
+                               struct mr_error *err);
+enum mr_status mr__lower_window(struct mr__lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err);
+enum mr_status mr__lower_inverse(struct mr__lowering *low, struct mr_dstream *stream,
+                                 struct mr_error *err);
+enum mr_status mr__lower_update(struct mr__lowering *low, struct mr_dstream *stream,
+                                struct mr_error *err);
+/* Nodes for a stream: a map called <name>.<part> on its first input (part NULL: <name>, and it is
+ * the stream's node); a fold called <name> on the nodes given, which is the stream's node. */
+enum mr_status mr__lower_add_map(struct mr__lowering *low, struct mr_dstream *stream,
+                                 const char *part, const struct mr_schema *schema,
+                                 const struct mr_map_op *op, struct mr_node **ret_node,
+                                 struct mr_error *err);
+enum mr_status mr__lower_add_fold(struct mr__lowering *low, struct mr_dstream *stream,
+                                  struct mr_node *const *inputs, size_t input_count,
+                                  const struct mr_fold_op *op, struct mr_error *err);
+/* The kernel's graph of what the outputs need. Returns new. */
 enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, struct mr_error *err);
 
 /* context.c, for main.c: asks the query to stop, does not wait. Any thread. */
@@ -155,9 +180,6 @@ void mr__context_request_stop(struct mr_context *ctx, bool graceful);
 void mr__context_use(struct mr_context *ctx, struct mr_env *env);
 struct mr_query_config *mr__context_config(struct mr_context *ctx);
 enum mr_status mr__context_run_here(struct mr_context *ctx, struct mr_error *err);
-
-/* Marks that this thread runs a function of the program: mr_context_stop does not wait then. */
-extern _Thread_local unsigned mr__inside_user_code;
 
 /* "prefix-<ms>.suffix" (OUT-3). NULL without memory. */
 char *mr__batch_dir(const char *prefix, const char *suffix, int64_t batch_time_ms);

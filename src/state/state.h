@@ -61,6 +61,17 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
  * the end. */
 const char *mr_state_unclaimed(struct mr_state *state, size_t index);
 
+/*
+ * A store consists of shards, each the keys of some neighbouring key groups. Different shards may be
+ * read and changed by different threads at the same time; one shard, by one thread. Everything that
+ * is not said to be of a shard wants all of them.
+ */
+enum { MR_STORE_SHARDS = 8 };
+static inline unsigned mr_store_shard(uint64_t key_hash)
+{
+    return (unsigned)(key_hash >> 61);
+}
+
 static inline unsigned mr_key_group(uint64_t key_hash)
 {
     return (unsigned)(key_hash >> 56);

@@ -3,7 +3,7 @@
  *
  * Thread: the evaluating worker's; nothing is kept.
  */
-#include "dstream/internal.h"
+#include "fn/fn.h"
 
 #include "data/batch_internal.h"
 #include "data/row_codec.h"

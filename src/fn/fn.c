@@ -16,12 +16,14 @@
  * Thread: compiling in the building thread with the engine of worker 0; evaluating in any worker,
  * each with an engine and a statement of its own, both made when first needed.
  */
-#include "dstream/internal.h"
+#include "fn/fn.h"
 
 #include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
+
+_Thread_local unsigned mr__inside_user_code;
 
 const struct mr_type mr__bigint = {.id = MR_TYPE_INT64};
 const struct mr_type mr__double = {.id = MR_TYPE_DOUBLE};
@@ -84,7 +86,7 @@ bool mr__is_pairs(const struct mr_schema *schema)
 
 void mr__engines_release(struct mr__engines *engines)
 {
-    for (unsigned i = 0; i < MR_DSTREAM_WORKERS_MAX; i++) {
+    for (unsigned i = 0; i < MR_FN_WORKERS_MAX; i++) {
         mr_duck_close(engines->ducks[i]);
         engines->ducks[i] = NULL;
     }
@@ -93,7 +95,7 @@ void mr__engines_release(struct mr__engines *engines)
 static enum mr_status engine_of(struct mr__engines *engines, unsigned worker,
                                 struct mr_duck **ret_duck, struct mr_error *err)
 {
-    MR_ASSERT(worker < MR_DSTREAM_WORKERS_MAX);
+    MR_ASSERT(worker < MR_FN_WORKERS_MAX);
     if (engines->ducks[worker] == NULL)
         MR_TRY(mr_duck_open(&engines->ducks[worker], err));
     *ret_duck = engines->ducks[worker];
@@ -143,7 +145,7 @@ void mr__function_free(struct mr__function *function)
 {
     if (function == NULL)
         return;
-    for (unsigned i = 0; i < MR_DSTREAM_WORKERS_MAX; i++)
+    for (unsigned i = 0; i < MR_FN_WORKERS_MAX; i++)
         mr_duck_stmt_free(function->stmts[i]);
     mr_schema_unref(function->input);
     mr_schema_unref(function->output);
@@ -238,7 +240,7 @@ enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__wh
 {
     struct mr_batch *const *const inputs[1] = {batches};
 
-    MR_ASSERT(when.worker < MR_DSTREAM_WORKERS_MAX && function->sql != NULL);
+    MR_ASSERT(when.worker < MR_FN_WORKERS_MAX && function->sql != NULL);
     if (function->stmts[when.worker] == NULL)
         MR_TRY(prepare(function->engines, when.worker, function->sql, function->input,
                        &function->stmts[when.worker], err));

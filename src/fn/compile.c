@@ -3,7 +3,7 @@
  * statement of an expression. fn.c draws the statements. Called by the building calls (stream.c,
  * stateful.c) in the building thread.
  */
-#include "dstream/internal.h"
+#include "fn/fn.h"
 
 #include <string.h>
 

@@ -10,7 +10,7 @@
  *
  * Thread: the evaluating worker's.
  */
-#include "dstream/internal.h"
+#include "fn/fn.h"
 
 #include <millrace/ext/builder.h>
 

@@ -16,7 +16,7 @@
  *
  * Thread: the evaluating worker's.
  */
-#include "dstream/internal.h"
+#include "fn/fn.h"
 
 #include "data/batch_internal.h"
 #include "data/row_codec.h"
