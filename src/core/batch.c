@@ -280,7 +280,7 @@ static enum mr_status run_fold(struct mr_query *query, struct mr_node *node, str
     struct mr_task *task = &tasks[*task_count];
     struct mr_fold_input *inputs = mr_alloc_zero(NULL, (node->input_count + 1) * sizeof(*inputs));
     struct mr_output out = {task, node};
-    struct mr_fold_call call = {&task->info, inputs, node->input_count, node->fires, &out};
+    struct mr_fold_call call = {&task->info, inputs, node->input_count, node->fires, &out, &out};
     enum mr_status status;
 
     if (inputs == NULL)
