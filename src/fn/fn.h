@@ -4,7 +4,7 @@
  *
  *   fn.c       functions, engines, statements      compile.c  what a function means to an operator
  *   emit.c     results of C functions              builtin.c  native functions
- *   reduce.c   values of a key to one
+ *   reduce.c   values of a key to one          apply.c    map, flat_map, filter of a batch
  *
  * Thread: compiled in the building thread; evaluated by workers, each with a statement of its own.
  */
@@ -76,6 +76,11 @@ void mr__tell_position(struct mr_error *err);
 /* Puts the place in front of an error's text; returns its status. */
 enum mr_status mr__function_blame(const struct mr__function *function, enum mr_status status,
                                   struct mr_error *err);
+/* map, flat_map, filter, map_to_pair (apply.c): results of one batch, appended. is_flat: any number
+ * of results per row. Errors say where the function was given. */
+enum mr_status mr__apply(struct mr__function *function, bool is_flat, struct mr__when when,
+                         const struct mr_batch *batch, struct mr__batches *ret_results,
+                         struct mr_error *err);
 /* The rows for which a C test says yes. Returns new. */
 enum mr_status mr__filter_rows(struct mr__function *test, const struct mr_batch *batch,
                                struct mr_batch **ret_batch, struct mr_error *err);

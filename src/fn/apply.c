@@ -1,0 +1,140 @@
+/*
+ * Applying a function of map, flat_map, filter and map_to_pair to a batch: streams (map_op.c of
+ * src/dstream) and datasets (src/rdd) call this.
+ *
+ * The order of rows is kept. Results of SQL may be several batches. Functions of the program run
+ * here on any worker, several at the same time on different partitions.
+ *
+ * Thread: the evaluating worker's; the function itself is not changed.
+ */
+#include "fn/fn.h"
+
+/* Calls the program's function for each row. */
+static enum mr_status call_rows(const struct mr__function *function, bool is_flat,
+                                const struct mr_batch *batch, struct mr_emitter *out,
+                                struct mr_error *err)
+{
+    mr_row_fn call = (mr_row_fn)function->fn.call;
+    int64_t rows = mr_batch_row_count(batch);
+
+    for (struct mr_row row = {batch, 0}; row.index < rows; row.index++) {
+        int64_t before = mr__emitter_rows(out);
+
+        call(&row, out, function->fn.arg);
+        MR_TRY(mr__emitter_check(out, err));
+        if (!is_flat && mr__emitter_rows(out) != before + 1)
+            return mr__emitter_count_is_wrong(
+                out, function->fn.name,
+                "exactly one result per element; flat_map takes any number", err);
+    }
+    return MR_OK;
+}
+
+static enum mr_status apply_row_fn(const struct mr__function *function, bool is_flat,
+                                   const struct mr_batch *batch, struct mr_batch **ret_batch,
+                                   struct mr_error *err)
+{
+    struct mr_emitter emitter;
+
+    MR_TRY(mr__emitter_init(&emitter, function->output, err));
+    mr__inside_user_code++;
+    enum mr_status status = call_rows(function, is_flat, batch, &emitter, err);
+    mr__inside_user_code--;
+    if (status == MR_OK)
+        status = mr__emitter_finish(&emitter, ret_batch, err);
+    mr__emitter_release(&emitter);
+    return status;
+}
+
+static enum mr_status apply_batch_fn(const struct mr__function *function, bool is_flat,
+                                     const struct mr_batch *batch, struct mr_batch **ret_batch,
+                                     struct mr_error *err)
+{
+    mr_batch_fn call = (mr_batch_fn)function->fn.call;
+    struct mr_batch_builder *builder = NULL;
+    struct mr_batch *result = NULL;
+    enum mr_status status;
+
+    MR_TRY(mr_batch_builder_new(function->output, &builder, err));
+    mr__inside_user_code++;
+    status = call(batch, builder, function->fn.arg, err);
+    mr__inside_user_code--;
+    if (status == MR_OK)
+        status = mr_batch_builder_finish(builder, &result, err);
+    mr_batch_builder_free(builder);
+    MR_TRY(status);
+    if (!is_flat && mr_batch_row_count(result) != mr_batch_row_count(batch)) {
+        mr_batch_unref(result);
+        return MR_FAIL(err, MR_USER,
+                       "'%s' must append exactly one result per element; flat_map takes any "
+                       "number",
+                       function->fn.name);
+    }
+    *ret_batch = result;
+    return MR_OK;
+}
+
+static enum mr_status apply_native(struct mr__function *function, bool is_flat,
+                                   const struct mr_batch *batch, struct mr_batch **ret_batch,
+                                   struct mr_error *err)
+{
+    switch (function->fn.kind) {
+    case MR_FN_KIND_ROW:
+        return apply_row_fn(function, is_flat, batch, ret_batch, err);
+    case MR_FN_KIND_BATCH:
+        return apply_batch_fn(function, is_flat, batch, ret_batch, err);
+    case MR_FN_KIND_TEST:
+        return mr__filter_rows(function, batch, ret_batch, err);
+    case MR_FN_KIND_BUILTIN:
+        if (function->fn.builtin == MR_BUILTIN_WORDS)
+            return mr__words(batch, function->output, ret_batch, err);
+        return mr__pair_with_one(batch, function->output, ret_batch, err);
+    default:
+        break; /* compile.c refuses them */
+    }
+    return MR_FAIL(err, MR_INTERNAL, "a function of the wrong kind");
+}
+
+enum mr_status mr__apply(struct mr__function *function, bool is_flat, struct mr__when when,
+                         const struct mr_batch *batch, struct mr__batches *ret_results,
+                         struct mr_error *err)
+{
+    struct mr_batch *input = (struct mr_batch *)(uintptr_t)batch;
+    struct mr_batch *result = NULL;
+    enum mr_status status;
+
+    if (function->fn.kind == MR_FN_KIND_SQL)
+        return mr__function_blame(
+            function, mr__function_run_sql(function, when, &input, 1, ret_results, err), err);
+    MR_TRY(mr__function_blame(function, apply_native(function, is_flat, batch, &result, err), err));
+    status = mr__batches_add(ret_results, result, err);
+    mr_batch_unref(result);
+    return status;
+}
+
+/* Rows for which the C test says yes. */
+enum mr_status mr__filter_rows(struct mr__function *test, const struct mr_batch *batch,
+                               struct mr_batch **ret_batch, struct mr_error *err)
+{
+    mr_test_fn call = (mr_test_fn)test->fn.call;
+    int64_t rows = mr_batch_row_count(batch), kept = 0;
+    uint32_t *list = mr_alloc(NULL, ((size_t)rows + 1) * sizeof(*list));
+    enum mr_status status;
+
+    if (list == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    mr__inside_user_code++;
+    for (struct mr_row row = {batch, 0}; row.index < rows; row.index++) {
+        if (call(&row, test->fn.arg))
+            list[kept++] = (uint32_t)row.index;
+    }
+    mr__inside_user_code--;
+    if (kept == rows) {
+        *ret_batch = mr_batch_ref(batch);
+        status = MR_OK;
+    } else {
+        status = mr_batch_take(batch, list, kept, ret_batch, err);
+    }
+    mr_free(list);
+    return status;
+}
