@@ -1,6 +1,6 @@
 /*
- * Windows of DStreams: window, reduceByKeyAndWindow with and without an inverse, and their content
- * across a crash.
+ * Windows of DStreams: window, and reducing, counting and grouping over windows, with and without
+ * an inverse; and their content across a crash.
  */
 #include "support/dstream.h"
 
@@ -26,6 +26,12 @@ static bool is_not_zero(const struct mr_row *row, void *arg)
 {
     (void)arg;
     return mr_row_int(row, 1) != 0;
+}
+
+static bool is_two_or_more(const struct mr_row *row, void *arg)
+{
+    (void)arg;
+    return mr_row_int(row, 1) >= 2;
 }
 
 /* How the reduction of a window is said. */
@@ -96,6 +102,31 @@ static void run_window(struct test *t, const char *id, struct window window, uin
     ds_free(d);
 }
 
+/* One vector, as `build` says it. */
+static void run_built(struct test *t, const char *id, uint64_t batches,
+                      struct mr_dstream *(*build)(struct mr_dstream *stream))
+{
+    const struct ds_vector *vector = ds_vector(id);
+    struct ds *d = ds_new(t, vector->columns);
+
+    ds_input(d, vector->input);
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, build(ds_stream(d)));
+    ds_must_run(d, batches);
+    CHECK_EQ_STR(ds_output(d, true), expected_of(d, vector));
+    ds_free(d);
+}
+
+static struct mr_dstream *count_values(struct mr_dstream *stream)
+{
+    return mr_count_by_value_and_window(stream, MR_SECONDS(2), MR_SECONDS(1));
+}
+
+static struct mr_dstream *count_all(struct mr_dstream *stream)
+{
+    return mr_count_by_window(stream, MR_SECONDS(2), MR_SECONDS(1));
+}
+
 static const struct window two_one = {MR_SECONDS(2), MR_SECONDS(1)};
 
 /* ---- vectors ---- */
@@ -147,7 +178,100 @@ TEST(V62_with_an_inverse_a_key_that_left_stays_with_zero)
 
 TEST(V64_with_a_filter_it_goes)
 {
-    run_reduced(t, "V64", FILTERED, FORMS_END, two_one, 4);
+    run_reduced(t, "V64", FILTERED, FORMS_END, two_one, 12);
+}
+
+/* V337's windows lose what the filter dropped, in each form (INV-4). */
+TEST(V337_a_filter_on_anything_but_presence_loses_a_part_of_the_window)
+{
+    const struct form forms[] = {
+        {MR_SQL("a + b"), MR_SQL("a - b"), MR_SQL("value >= 2")},
+        {MR_FN(add), MR_FN(subtract), MR_FN(is_two_or_more)},
+        {MR_SUM, MR_SUM, MR_SQL("value >= 2")},
+    };
+    const struct ds_vector *vector = ds_vector("V337");
+
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        struct ds *d = ds_new(t, vector->columns);
+
+        ds_input(d, vector->input);
+        ds_begin(d, MR_SECONDS(1), NULL);
+        ds_collect(d, mr_reduce_by_key_and_window(ds_stream(d), forms[i].reduce, forms[i].inverse,
+                                                  MR_SECONDS(2), 0, forms[i].filter));
+        ds_must_run(d, 5);
+        CHECK_EQ_STR(ds_output(d, true), expected_of(d, vector));
+        ds_free(d);
+    }
+}
+
+/* ---- counts and values of a whole window ---- */
+
+TEST(V67_counts_of_values_in_a_window)
+{
+    run_built(t, "V67", 3, count_values);
+}
+
+TEST(V73_counts_of_values_in_a_window_forget_what_left)
+{
+    run_built(t, "V73", 3, count_values);
+}
+
+TEST(V70_reduce_by_window_with_and_without_an_inverse)
+{
+    const struct ds_vector *vector = ds_vector("V70");
+
+    for (int index = PLAIN; index < FILTERED; index++) {
+        struct form form = form_at(index);
+        struct ds *d = ds_new(t, vector->columns);
+
+        ds_input(d, vector->input);
+        ds_begin(d, MR_SECONDS(1), NULL);
+        ds_collect(d, mr_reduce_by_window(ds_stream(d), form.reduce, form.inverse, MR_SECONDS(2),
+                                          MR_SECONDS(1)));
+        ds_must_run(d, 4);
+        CHECK_EQ_STR(ds_output(d, true), expected_of(d, vector));
+        ds_free(d);
+    }
+}
+
+TEST(V74_a_window_that_never_saw_anything_counts_nothing)
+{
+    run_built(t, "V74", 2, count_all);
+}
+
+TEST(a_window_that_was_empty_only_later_counts_zero)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+
+    ds_input(d, "| a:1,b:2 | c:3 | | | d:4");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, count_all(ds_stream(d)));
+    ds_must_run(d, 6);
+    CHECK_EQ_STR(ds_output(d, false), " | 2 | 3 | 1 | 0 | 1");
+    ds_free(d);
+}
+
+TEST(without_an_inverse_an_empty_window_has_no_result)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+
+    ds_input(d, "1 | | | 2");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_reduce_by_window(ds_stream(d), MR_SUM, MR_NO_FN, MR_SECONDS(2), 0));
+    ds_must_run(d, 4);
+    CHECK_EQ_STR(ds_output(d, false), "1 | 1 |  | 2");
+    ds_free(d);
+}
+
+TEST(a_window_of_pairs_cannot_be_reduced_to_one)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+    struct mr_context *ctx = ds_begin(d, MR_SECONDS(1), NULL);
+    struct mr_error err;
+
+    CHECK_NULL(mr_reduce_by_window(ds_stream(d), MR_SUM, MR_NO_FN, MR_SECONDS(2), 0));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "the elements have 2 columns");
+    ds_free(d);
 }
 
 TEST(V336_with_an_inverse_and_a_slide_longer_than_the_window_gaps_count_nothing)
