@@ -3,7 +3,7 @@
  * statement of an expression. fn.c draws the statements. Called by the building calls (stream.c,
  * stateful.c) in the building thread.
  */
-#include "fn/fn.h"
+#include "fn/compile.h"
 
 #include <string.h>
 
@@ -18,20 +18,25 @@ static const char *kind_name(const struct mr_fn *fn)
         [MR_FN_KIND_SQL] = "an SQL expression",     [MR_FN_KIND_BUILTIN] = "a built-in",
         [MR_FN_KIND_ROW] = "a function of one row", [MR_FN_KIND_BATCH] = "a function of a batch",
         [MR_FN_KIND_TEST] = "a test of a row",      [MR_FN_KIND_REDUCE] = "a reduce function",
-        [MR_FN_KIND_UPDATE] = "an update function", [MR_FN_KIND_NONE] = "no function",
+        [MR_FN_KIND_UPDATE] = "an update function",
+        [MR_FN_KIND_PARTITION] = "a function of a partition",
+        [MR_FN_KIND_UPDATE_ALL] = "an update function of all keys",
+        [MR_FN_KIND_STATE] = "a state function",
+        [MR_FN_KIND_TRANSFORM] = "a transform function",
+        [MR_FN_KIND_NONE] = "no function",
     };
     return names[fn->kind];
 }
 
 /* The refusal names what was given and what the operator takes. */
-static enum mr_status refuse(const struct mr_fn *fn, const char *takes, struct mr_error *err)
+enum mr_status mr__refuse(const struct mr_fn *fn, const char *takes, struct mr_error *err)
 {
     return MR_FAIL(err, MR_CONFIG, "cannot use %s%s%s%s; use %s", kind_name(fn),
                    fn->name != NULL ? " '" : "", fn->name != NULL ? fn->name : "",
                    fn->name != NULL ? "'" : "", takes);
 }
 
-static void add_name(struct mr_buf *out, const char *name)
+void mr__add_name(struct mr_buf *out, const char *name)
 {
     mr_buf_add_char(out, '"');
     for (; *name != '\0'; name++) {
@@ -42,7 +47,7 @@ static void add_name(struct mr_buf *out, const char *name)
     mr_buf_add_char(out, '"');
 }
 
-static void add_type(struct mr_buf *out, const struct mr_type *type)
+void mr__add_type(struct mr_buf *out, const struct mr_type *type)
 {
     size_t need = mr_type_print(type, NULL, 0);
 
@@ -52,13 +57,13 @@ static void add_type(struct mr_buf *out, const struct mr_type *type)
     out->size += need;
 }
 
-static bool is_narrow_integer(const struct mr_type *type)
+bool mr__is_narrow_integer(const struct mr_type *type)
 {
     return type->id >= MR_TYPE_INT8 && type->id <= MR_TYPE_UINT32 && type->id != MR_TYPE_INT64;
 }
 
 /* The columns a C function's result has: declared, or the operator's usual ones. */
-static enum mr_status declared_or(const struct mr_fn *fn, const struct mr_schema *usual,
+enum mr_status mr__declared_or(const struct mr_fn *fn, const struct mr_schema *usual,
                                   struct mr_schema **ret_schema, struct mr_error *err)
 {
     if (fn->type != NULL)
@@ -122,7 +127,7 @@ static enum mr_status shape_of(const struct mr_fn *fn, bool pairs, const struct 
         const struct mr_type *value = mr__column_type(found, 1);
         struct mr__column_of columns[] = {
             {"key", mr__column_type(found, 0)},
-            {"value", is_narrow_integer(value) ? &mr__bigint : value}};
+            {"value", mr__is_narrow_integer(value) ? &mr__bigint : value}};
         return mr__schema_of(columns, 2, ret_schema, err);
     }
     *ret_schema = mr_schema_ref(found);
@@ -139,9 +144,9 @@ static char *cast_statement(const struct mr_schema *shape, const char *head, con
     mr_buf_add_str(&sql, "SELECT ");
     for (uint32_t i = 0; i < count; i++) {
         mr_buf_printf(&sql, "%sCAST(c%u AS ", i > 0 ? ", " : "", i);
-        add_type(&sql, mr__column_type(shape, i));
+        mr__add_type(&sql, mr__column_type(shape, i));
         mr_buf_add_str(&sql, ") AS ");
-        add_name(&sql, mr_schema_field(shape, i)->name);
+        mr__add_name(&sql, mr_schema_field(shape, i)->name);
     }
     mr_buf_printf(&sql, " FROM (%s\n%s\n%s FROM %s) AS t(", head, expression, tail, table);
     for (uint32_t i = 0; i < count; i++)
@@ -209,14 +214,14 @@ enum mr_status mr__compile_map(struct mr__engines *engines, const char *operatio
         return compile_projection(engines, operation, fn, pairs, "SELECT", "", input, ret_function,
                                   err);
     if (fn->kind != MR_FN_KIND_ROW && fn->kind != MR_FN_KIND_BATCH && !counts)
-        return refuse(
+        return mr__refuse(
             fn,
             pairs ? "MR_SQL, MR_FN of a row or batch function, or MR_COUNT (each element with 1)"
                   : "MR_SQL or MR_FN of a row or batch function",
             err);
     if (pairs && fn->type == NULL)
         MR_TRY_GOTO(usual_pairs(input, &usual, err));
-    MR_TRY_GOTO(declared_or(fn, pairs ? usual : input, &output, err));
+    MR_TRY_GOTO(mr__declared_or(fn, pairs ? usual : input, &output, err));
     if (pairs)
         MR_TRY_GOTO(check_pairs(output, err));
     status = mr__function_new(engines, fn, operation, input, output, NULL, ret_function, err);
@@ -238,12 +243,12 @@ enum mr_status mr__compile_flat_map(struct mr__engines *engines, const char *ope
         return compile_projection(engines, operation, fn, false, "SELECT unnest(", ")", input,
                                   ret_function, err);
     if (fn->kind != MR_FN_KIND_ROW && fn->kind != MR_FN_KIND_BATCH && !words)
-        return refuse(fn, "MR_SQL with a list, MR_FN of a row or batch function, or MR_WORDS", err);
+        return mr__refuse(fn, "MR_SQL with a list, MR_FN of a row or batch function, or MR_WORDS", err);
     if (words &&
         (mr_schema_field_count(input) != 1 || mr__column_type(input, 0)->id != MR_TYPE_TEXT))
         return MR_FAIL(err, MR_CONFIG,
                        "MR_WORDS takes a stream of texts; map it to its text first");
-    MR_TRY_GOTO(declared_or(fn, input, &output, err));
+    MR_TRY_GOTO(mr__declared_or(fn, input, &output, err));
     status = mr__function_new(engines, fn, operation, input, output, NULL, ret_function, err);
 done:
     mr_schema_unref(output);
@@ -260,12 +265,12 @@ enum mr_status mr__compile_filter(struct mr__engines *engines, const char *opera
     if (fn->kind == MR_FN_KIND_TEST)
         return mr__function_new(engines, fn, operation, input, input, NULL, ret_function, err);
     if (fn->kind != MR_FN_KIND_SQL)
-        return refuse(
+        return mr__refuse(
             fn, "MR_SQL or MR_FN of a test function (bool f(const struct mr_row *, void *))", err);
     mr_buf_add_str(&sql, "SELECT ");
     for (uint32_t i = 0; i < mr_schema_field_count(input); i++) {
         mr_buf_add_str(&sql, i > 0 ? ", " : "");
-        add_name(&sql, mr_schema_field(input, i)->name);
+        mr__add_name(&sql, mr_schema_field(input, i)->name);
     }
     mr_buf_printf(&sql, " FROM %s WHERE (\n%s\n)", mr__sql_table(fn->name, input), fn->name);
     if (sql.failed)
@@ -283,12 +288,12 @@ static char *value_statement(const struct mr_fn *fn, const struct mr_type *type,
     struct mr_buf sql = MR_BUF_INIT;
 
     mr_buf_printf(&sql, "SELECT CAST((\n%s\n) AS ", fn->name);
-    add_type(&sql, type);
+    mr__add_type(&sql, type);
     mr_buf_printf(&sql, ") AS \"value\" FROM %s", mr__sql_table(fn->name, input));
     return mr_buf_take(&sql);
 }
 
-static enum mr_status new_value_function(struct mr__engines *engines, const char *operation,
+enum mr_status mr__compile_value(struct mr__engines *engines, const char *operation,
                                          const struct mr_fn *fn, const struct mr_type *type,
                                          const struct mr_schema *input,
                                          struct mr__function **ret_function, struct mr_error *err)
@@ -313,7 +318,7 @@ done:
     return status;
 }
 
-static bool can_be_added(const struct mr_type *type)
+bool mr__can_be_added(const struct mr_type *type)
 {
     return type->id == MR_TYPE_INT64 || type->id == MR_TYPE_DOUBLE || type->id == MR_TYPE_DECIMAL;
 }
@@ -329,18 +334,18 @@ enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *opera
 
     if (fn->kind == MR_FN_KIND_BUILTIN && fn->builtin != MR_BUILTIN_WORDS) {
         bool adds = fn->builtin == MR_BUILTIN_SUM || fn->builtin == MR_BUILTIN_COUNT;
-        if (adds && !can_be_added(type))
+        if (adds && !mr__can_be_added(type))
             return MR_FAIL(
                 err, MR_CONFIG,
                 "cannot add values of this type; the value must be BIGINT, DOUBLE or DECIMAL");
     } else if (fn->kind != MR_FN_KIND_SQL && fn->kind != MR_FN_KIND_REDUCE) {
-        return refuse(fn,
+        return mr__refuse(fn,
                       "MR_SQL over a and b, MR_FN of a reduce function, MR_SUM, MR_MIN_OF, "
                       "MR_MAX_OF or MR_COUNT",
                       err);
     }
     MR_TRY(mr__schema_of(columns, 2, &input, err));
-    status = new_value_function(engines, operation, fn, type, input, ret_function, err);
+    status = mr__compile_value(engines, operation, fn, type, input, ret_function, err);
     mr_schema_unref(input);
     return status;
 }
@@ -361,11 +366,11 @@ static enum mr_status update_input(const struct mr_schema *pairs, const struct m
 
 /* Integers count in BIGINT (SQL's sum of them is wider), floats in DOUBLE; other results stay what
  * they are. */
-static struct mr_type state_type_of(const struct mr_type *found)
+struct mr_type mr__wide_type(const struct mr_type *found)
 {
     bool is_hugeint = found->id == MR_TYPE_DECIMAL && found->precision == 38 && found->scale == 0;
 
-    if (is_narrow_integer(found) || is_hugeint)
+    if (mr__is_narrow_integer(found) || is_hugeint)
         return mr__bigint;
     return found->id == MR_TYPE_FLOAT ? mr__double : *found;
 }
@@ -378,7 +383,7 @@ static enum mr_status find_state_type(struct mr__engines *engines, const struct 
                                       const struct mr_schema *pairs, struct mr_schema **ret_state,
                                       struct mr_error *err)
 {
-    struct mr_type guess = state_type_of(mr__column_type(pairs, 1));
+    struct mr_type guess = mr__wide_type(mr__column_type(pairs, 1));
     struct mr_schema *held = NULL; /* keeps the fields of a nested guess */
 
     for (int round = 0; round < 3; round++) {
@@ -399,7 +404,7 @@ static enum mr_status find_state_type(struct mr__engines *engines, const struct 
             mr_schema_unref(held);
             return status;
         }
-        next = state_type_of(mr__column_type(found, 0));
+        next = mr__wide_type(mr__column_type(found, 0));
         same = mr_type_equal(&next, &guess);
         mr_schema_unref(held);
         held = found;
@@ -423,7 +428,7 @@ static enum mr_status update_state(struct mr__engines *engines, const struct mr_
                                    struct mr_error *err)
 {
     const struct mr_type *value = mr__column_type(pairs, 1);
-    struct mr_type sum = state_type_of(value);
+    struct mr_type sum = mr__wide_type(value);
     struct mr__column_of columns[] = {{"value", value}};
 
     if (fn->type != NULL) {
@@ -454,20 +459,20 @@ enum mr_status mr__compile_update(struct mr__engines *engines, const struct mr_f
     enum mr_status status;
 
     if (fn->kind != MR_FN_KIND_SQL && fn->kind != MR_FN_KIND_UPDATE && !is_builtin)
-        return refuse(fn,
+        return mr__refuse(fn,
                       "MR_SQL over \"values\" and state, MR_FN of an update function, MR_SUM, "
                       "MR_MIN_OF, MR_MAX_OF "
                       "or MR_COUNT",
                       err);
     MR_TRY_GOTO(update_state(engines, fn, pairs, &state, err));
-    if (is_builtin && fn->builtin == MR_BUILTIN_SUM && !can_be_added(mr__column_type(state, 0))) {
+    if (is_builtin && fn->builtin == MR_BUILTIN_SUM && !mr__can_be_added(mr__column_type(state, 0))) {
         status =
             MR_FAIL(err, MR_CONFIG,
                     "cannot add values of this type; the value must be BIGINT, DOUBLE or DECIMAL");
         goto done;
     }
     MR_TRY_GOTO(update_input(pairs, mr__column_type(state, 0), &input, err));
-    status = new_value_function(engines, "update_state_by_key", fn, mr__column_type(state, 0),
+    status = mr__compile_value(engines, "update_state_by_key", fn, mr__column_type(state, 0),
                                 input, ret_function, err);
 done:
     mr_schema_unref(state);
