@@ -21,7 +21,7 @@ build: ## install what is needed and build build/release/millrace
 	@tools/build release
 
 test: ## every test, in four builds; ends with "N passed, N failed"
-	@tools/setup --dev --kafka-broker --quiet
+	@tools/setup --dev --kafka-broker --postgres --quiet
 	@tools/run-tests $(ARGS)
 
 bench: ## the benchmarks
