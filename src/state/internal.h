@@ -2,7 +2,7 @@
  * Inside of src/state: the structs behind state.h.
  *
  *   slab.c         memory for entries
- *   table.c        slots and entries of one store
+ *   table.c        slots and entries of one shard
  *   store.c        what operators call; changes and undo of one batch
  *   store_batch.c  end of a batch, visits in file order, loading
  *   part_write.c   deltas and snapshots as bytes
@@ -11,7 +11,7 @@
  *   load.c         recovery, the offline reader, verify
  *   kv.c           the view that plug-ins get
  *
- * Thread: driver.
+ * Thread: driver; shards: see state.h.
  */
 #ifndef MR_STATE_INTERNAL_H
 #define MR_STATE_INTERNAL_H
@@ -21,6 +21,9 @@
 #include "state/slab.h"
 #include "state/state.h"
 #include "wal/part_list.h"
+
+enum { MR_SHARD_BITS = 3 };
+_Static_assert(1 << MR_SHARD_BITS == MR_STORE_SHARDS, "shards are the top bits of the hash");
 
 enum { MR_STORE_KEY_BYTES_MAX = (1 << 20) - 1, MR_STORE_VALUE_BYTES_MAX = 1 << 28 };
 
@@ -35,6 +38,22 @@ struct mr_change {
     uint64_t undo; /* low two bits: what happened; the rest: where the old value is */
 };
 
+/* The keys of 32 neighbouring key groups; one thread at a time. */
+struct mr_shard {
+    const char *name; /* of the store, for errors */
+    struct mr_slot *slots;  /* NULL while empty */
+    unsigned capacity_bits; /* 2^bits home slots */
+    uint32_t slot_count;    /* all of them, slack and end mark included */
+    uint64_t used_slots;    /* entries deleted in this batch included */
+    uint64_t live_count;
+    uint64_t committed_count; /* live_count at the last accept */
+    struct mr_slab slab;
+    struct mr_change *changes; /* of the running batch, in order */
+    size_t change_count, change_capacity;
+    char *undo; /* old values */
+    size_t undo_size, undo_capacity;
+};
+
 struct mr_store {
     char *name;
     char *dir_name; /* name, percent-encoded */
@@ -47,18 +66,7 @@ struct mr_store {
     bool wants_snapshot; /* it was loaded around a damaged one */
     uint64_t seed;
 
-    /* store.c */
-    struct mr_slot *slots;  /* NULL while empty */
-    unsigned capacity_bits; /* 2^bits home slots */
-    uint32_t slot_count;    /* all of them, slack and end mark included */
-    uint64_t used_slots;    /* entries deleted in this batch included */
-    uint64_t live_count;
-    uint64_t committed_count; /* live_count at the last accept */
-    struct mr_slab slab;
-    struct mr_change *changes; /* of the running batch, in order */
-    size_t change_count, change_capacity;
-    char *undo; /* old values */
-    size_t undo_size, undo_capacity;
+    struct mr_shard *shards[MR_STORE_SHARDS]; /* NULL until it has had a key */
 
     struct mr_store_stats stats; /* of the batch last prepared */
 
@@ -91,10 +99,14 @@ struct mr_state {
 
 struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema,
                                const char *value_schema, uint64_t seed);
+/* The shard of a hash, made when it is not there. */
+enum mr_status mr__store_shard(struct mr_store *store, uint64_t hash, struct mr_shard **ret_shard,
+                               struct mr_error *err);
 void mr__store_free(struct mr_store *store);     /* NULL allowed */
 void mr__store_clear(struct mr_store *store);    /* no keys, no changes; memory given back */
 void mr__store_accept(struct mr_store *store);   /* changes become the base; cannot fail */
 void mr__store_rollback(struct mr_store *store); /* changes are undone; cannot fail */
+bool mr__store_is_changed(const struct mr_store *store); /* since the last accept */
 void mr__store_count_changes(const struct mr_store *store, struct mr_store_stats *ret_stats);
 
 /* A key as it goes into a part. */

@@ -283,7 +283,7 @@ static enum mr_status check_foot(struct mr_part_reader *reader, const struct mr_
         return bad(reader, "bytes follow its foot", err);
     if (record->sum != reader->part->sum || keys_told != reader->part->key_count)
         return bad(reader, "it is not the part that its commit names", err);
-    if (count_keys && keys_told != store->live_count)
+    if (count_keys && keys_told != mr_store_count(store))
         return bad(reader, "it does not fit the parts before it", err);
     return MR_OK;
 }
@@ -298,7 +298,7 @@ enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *st
     if (reader->part->is_snapshot) {
         mr__store_clear(store);
         MR_TRY(mr__store_reserve(store, reader->part->key_count, err));
-    } else if (store->live_count > 0 && store->seed != reader->seed) {
+    } else if (mr_store_count(store) > 0 && store->seed != reader->seed) {
         return bad(reader, "its keys were hashed with another seed than those before it", err);
     }
     store->seed = reader->seed;

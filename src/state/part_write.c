@@ -163,7 +163,7 @@ static enum mr_status add_foot(struct writer *writer, const struct mr_store *sto
     MR_TRY(end_record(writer, err));
     mr_buf_add_u64(&writer->payload, writer->entries);
     mr_buf_add_u32(&writer->payload, writer->records);
-    mr_buf_add_u64(&writer->payload, store->live_count);
+    mr_buf_add_u64(&writer->payload, mr_store_count(store));
     return add_record(writer, MR_RECORD_FILE_FOOT, &writer->payload, err);
 }
 
@@ -196,7 +196,7 @@ enum mr_status mr__part_write(const struct mr_store *store, struct mr_state_part
     part->in_log = target->staged == NULL;
     part->size_bytes = writer.flushed_bytes + target->bytes.size;
     part->sum = writer.chain;
-    part->key_count = store->live_count;
+    part->key_count = mr_store_count(store);
 done:
     mr_buf_release(&writer.payload);
     return status;

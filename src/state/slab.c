@@ -1,16 +1,16 @@
 /*
- * Blocks for the entries of one store; see slab.h.  Called by store.c only.
+ * Blocks for the entries of one shard; see slab.h.  Called by table.c only.
  *
- *     ref = chunk number * 8192 + unit of 8 bytes in the chunk; ref 0 is nobody's
+ *     ref = chunk number * 16384 + unit of 4 bytes in the chunk; ref 0 is nobody's
  *
  *     chunk 0 (1 KiB)   1 (4 KiB)   2 (16 KiB)   3 ... (64 KiB)   n (one block above 16 KiB)
  *
- * Classes: up to 512 bytes in steps of 8, above it eight steps to each doubling.  Small blocks are
+ * Classes: up to 256 bytes in steps of 4, above it eight steps to each doubling.  Small blocks are
  * cut from the current chunk one after the other; freed ones wait in a list of their class, the
  * link in their first 4 bytes.  What is left of a chunk when the next one begins becomes free
  * blocks.  A large block has a chunk of its own, which goes back to the system.
  *
- * Threads: the store's writer.
+ * Threads: the shard's writer.
  */
 #include "state/slab.h"
 
@@ -25,8 +25,8 @@ enum {
     FIRST_CHUNK_BYTES = 1024,
     LARGE_BYTES = MR_SLAB_CHUNK_BYTES / 4, /* blocks above have a chunk of their own */
     CHUNK_COUNT_MAX = 1 << (32 - MR_SLAB_CHUNK_UNITS_LOG),
-    STEPS_OF_8 = 64,
-    STEPS_END = STEPS_OF_8 * 8,
+    SMALL_STEPS = 64,
+    STEPS_END = SMALL_STEPS * MR_SLAB_UNIT_BYTES,
 };
 _Static_assert(MR_SLAB_CHUNK_UNITS *MR_SLAB_UNIT_BYTES == MR_SLAB_CHUNK_BYTES,
                "a ref is chunk and unit");
@@ -36,10 +36,10 @@ size_t mr__slab_class_bytes(unsigned class)
     unsigned octave, step;
 
     MR_ASSERT(class < MR_SLAB_CLASSES);
-    if (class < STEPS_OF_8)
-        return ((size_t) class + 1) * 8;
-    octave = (class - STEPS_OF_8) / 8;
-    step = (class - STEPS_OF_8) % 8;
+    if (class < SMALL_STEPS)
+        return ((size_t) class + 1) * MR_SLAB_UNIT_BYTES;
+    octave = (class - SMALL_STEPS) / 8;
+    step = (class - SMALL_STEPS) % 8;
     return ((size_t)STEPS_END << octave) + ((size_t)step + 1) * ((size_t)(STEPS_END / 8) << octave);
 }
 
@@ -50,10 +50,10 @@ unsigned mr__slab_class(size_t bytes)
 
     MR_ASSERT(bytes >= 1);
     if (bytes <= STEPS_END)
-        return (unsigned)((bytes + 7) / 8 - 1);
+        return (unsigned)((bytes + MR_SLAB_UNIT_BYTES - 1) / MR_SLAB_UNIT_BYTES - 1);
     octave = 63 - (unsigned)__builtin_clzll((bytes - 1) / STEPS_END);
     over = bytes - 1 - ((size_t)STEPS_END << octave);
-    return STEPS_OF_8 + octave * 8 + (unsigned)(over / ((size_t)(STEPS_END / 8) << octave));
+    return SMALL_STEPS + octave * 8 + (unsigned)(over / ((size_t)(STEPS_END / 8) << octave));
 }
 
 static bool grow_chunks(struct mr_slab *slab)

@@ -1,7 +1,7 @@
 /*
- * Memory for the entries of one store: blocks in size classes, named by a 32-bit ref instead of a
- * pointer, so that a slot of the
- * table takes 8 bytes.  Blocks never move.  Private to src/state.  Thread: the store's writer.
+ * Memory for the entries of one shard: blocks in size classes, named by a 32-bit ref instead of a
+ * pointer, so that a slot of the table takes 8 bytes.  Blocks never move.  Private to src/state.
+ * Thread: the shard's writer.
  */
 #ifndef MR_STATE_SLAB_H
 #define MR_STATE_SLAB_H
@@ -11,9 +11,9 @@
 #include <stdint.h>
 
 enum {
-    MR_SLAB_UNIT_BYTES = 8,
+    MR_SLAB_UNIT_BYTES = 4,
     MR_SLAB_CHUNK_BYTES = 64 << 10,
-    MR_SLAB_CHUNK_UNITS_LOG = 13,
+    MR_SLAB_CHUNK_UNITS_LOG = 14,
     MR_SLAB_CHUNK_UNITS = 1 << MR_SLAB_CHUNK_UNITS_LOG,
     MR_SLAB_CLASSES = 256,
 };
@@ -31,12 +31,12 @@ struct mr_slab {
     uint64_t memory_bytes; /* of all chunks */
 };
 
-/* The smallest class that holds so many bytes (at most 8 GiB), and what a class holds. */
+/* The smallest class that holds so many bytes (at most 4 GiB), and what a class holds. */
 unsigned mr__slab_class(size_t bytes);
 size_t mr__slab_class_bytes(unsigned class);
 
 /*
- * False without memory, or when 32 GiB of small blocks or half a million large ones are in use.
+ * False without memory, or when 16 GiB of small blocks or 250,000 large ones are in use.
  * *ret_ref is never 0.
  */
 bool mr__slab_alloc(struct mr_slab *slab, unsigned class, uint32_t *ret_ref);

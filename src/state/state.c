@@ -107,7 +107,11 @@ enum mr_status mr__state_new(struct mr_env *env, const char *dir, const char *lo
     state->config = *config;
     state->dir = mr_strdup(dir != NULL ? dir : "");
     state->log_dir = mr_strdup(log_dir != NULL ? log_dir : "");
-    mr_env_random(env, &state->seed, sizeof(state->seed));
+    /*
+     * A batch that runs again, also in the next process, must see its keys in the same order and
+     * in the same shards: the seed is the query's, and as random as its id.
+     */
+    state->seed = mr_hash(config->query_id, sizeof(config->query_id), 0);
     if (state->dir == NULL || state->log_dir == NULL) {
         mr_state_close(state);
         return MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
@@ -327,7 +331,7 @@ static enum mr_status prepare_store(struct mr_state *state, struct mr_store *sto
 {
     bool due = snapshot_is_due(state, store, log, batch_id);
 
-    if (store->change_count > 0 || !store->persisted)
+    if (mr__store_is_changed(store) || !store->persisted)
         MR_TRY(write_part(state, store, false, batch_id, attempt, log, commit, err));
     if (due)
         MR_TRY(write_part(state, store, true, batch_id, attempt, log, commit, err));
@@ -355,7 +359,7 @@ void mr_state_applied(struct mr_state *state, uint64_t batch_id)
 {
     for (size_t i = 0; i < state->store_count; i++) {
         struct mr_store *store = state->stores[i];
-        if (store->change_count > 0)
+        if (mr__store_is_changed(store))
             store->version = batch_id;
         mr__store_accept(store);
     }
@@ -416,7 +420,7 @@ void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_t
     *ret_totals = (struct mr_state_totals){.snapshots_written = state->snapshots_written,
                                            .snapshots_rebuilt = state->snapshots_rebuilt};
     for (size_t i = 0; i < state->store_count; i++) {
-        ret_totals->key_count += state->stores[i]->live_count;
+        ret_totals->key_count += mr_store_count(state->stores[i]);
         ret_totals->memory_bytes += mr_store_bytes(state->stores[i]);
     }
 }
@@ -429,7 +433,7 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
         return false;
     store = state->stores[index];
     *ret_info = (struct mr_store_info){
-        store->name,       store->kind,           store->key_schema, store->value_schema,
-        store->live_count, mr_store_bytes(store), store->version};
+        store->name,           store->kind,           store->key_schema, store->value_schema,
+        mr_store_count(store), mr_store_bytes(store), store->version};
     return true;
 }

@@ -81,6 +81,8 @@ uint64_t mr_store_hash(const struct mr_store *store, const void *key, size_t key
 /* *ret_value borrows until the next change of the store. */
 bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes,
                   const char **ret_value, size_t *ret_value_bytes);
+bool mr_store_get_hashed(const struct mr_store *store, uint64_t hash, const void *key,
+                         size_t key_bytes, const char **ret_value, size_t *ret_value_bytes);
 enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes,
                             const void *value, size_t value_bytes, struct mr_error *err);
 /*
@@ -114,7 +116,30 @@ typedef bool (*mr_store_visit_fn)(const char *key, size_t key_bytes, const char 
 enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *from,
                                     size_t from_bytes, mr_store_visit_fn visit, void *arg,
                                     struct mr_error *err);
-/* In no order, cheaper. */
+/*
+ * Entries of one shard in the order of their hashes, equal ones by key: the same for the same keys,
+ * whatever has happened to the store, and cheap. *cursor begins at 0; returns how many of max were
+ * filled in, 0 at the end. Keys may be changed meanwhile with put_at and delete_at, or otherwise as
+ * long as no key is added to that shard. An entry's value is valid until it is changed.
+ */
+struct mr_store_entry {
+    const char *key;
+    const char *value;
+    uint32_t key_bytes;
+    uint32_t value_bytes;
+    uint32_t shard; /* where it is: for put_at and delete_at */
+    uint32_t slot;
+};
+size_t mr_store_read_shard(const struct mr_store *store, unsigned shard, uint32_t *cursor,
+                           struct mr_store_entry *entries, size_t max);
+enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_entry *at,
+                               const void *value, size_t value_bytes, struct mr_error *err);
+enum mr_status mr_store_delete_at(struct mr_store *store, const struct mr_store_entry *at,
+                                  struct mr_error *err);
+/* The same as visits; false: visit stopped it. */
+bool mr_store_scan_shard(const struct mr_store *store, unsigned shard, mr_store_visit_fn visit,
+                         void *arg);
+/* All shards, one after the other. */
 void mr_store_scan(const struct mr_store *store, mr_store_visit_fn visit, void *arg);
 
 /*

@@ -1,5 +1,6 @@
 /*
- * One store in memory, as operators use it: a table (table.c) and an undo log of the running batch.
+ * One store in memory, as operators use it: shards, each a table (table.c) and an undo log of the
+ * running batch.
  *
  * Called by operators and sources (get, put, upsert, delete, scan). store_batch.c ends a batch,
  * visits what goes into parts, and loads.
@@ -19,7 +20,7 @@
  *
  * Invariant: after accept or rollback no entry has a flag set, and changes and undo are empty.
  *
- * Threads: one writer, or many readers while nobody writes.
+ * Threads: a shard has one writer, or many readers while nobody writes.
  */
 #include "state/table.h"
 
@@ -34,98 +35,98 @@
 
 /* ---------------------------------------------------------------- changes */
 
-static bool room_for_change(struct mr_store *store)
+static bool room_for_change(struct mr_shard *shard)
 {
-    size_t capacity = store->change_capacity == 0 ? 16 : store->change_capacity * 2;
+    size_t capacity = shard->change_capacity == 0 ? 16 : shard->change_capacity * 2;
     struct mr_change *grown;
 
-    if (store->change_count < store->change_capacity)
+    if (shard->change_count < shard->change_capacity)
         return true;
-    grown = mr_realloc(NULL, store->changes, capacity * sizeof(*grown));
+    grown = mr_realloc(NULL, shard->changes, capacity * sizeof(*grown));
     if (grown == NULL)
         return false;
-    store->changes = grown;
-    store->change_capacity = capacity;
+    shard->changes = grown;
+    shard->change_capacity = capacity;
     return true;
 }
 
-static bool room_for_undo(struct mr_store *store, size_t bytes)
+static bool room_for_undo(struct mr_shard *shard, size_t bytes)
 {
-    size_t capacity = MR_MAX(store->undo_capacity * 2, store->undo_size + bytes + 256);
+    size_t capacity = MR_MAX(shard->undo_capacity * 2, shard->undo_size + bytes + 256);
     char *grown;
 
-    if (store->undo_size + bytes <= store->undo_capacity)
+    if (shard->undo_size + bytes <= shard->undo_capacity)
         return true;
-    grown = mr_realloc(NULL, store->undo, capacity);
+    grown = mr_realloc(NULL, shard->undo, capacity);
     if (grown == NULL)
         return false;
-    store->undo = grown;
-    store->undo_capacity = capacity;
+    shard->undo = grown;
+    shard->undo_capacity = capacity;
     return true;
 }
 
-static void note_change(struct mr_store *store, uint32_t fragment, uint32_t ref, uint64_t undo)
+static void note_change(struct mr_shard *shard, uint32_t fragment, uint32_t ref, uint64_t undo)
 {
-    store->changes[store->change_count++] = (struct mr_change){fragment, ref, undo};
+    shard->changes[shard->change_count++] = (struct mr_change){fragment, ref, undo};
 }
 
-static enum mr_status no_memory(const struct mr_store *store, struct mr_error *err)
+static enum mr_status no_memory(const struct mr_shard *shard, struct mr_error *err)
 {
-    return MR_FAIL(err, MR_NOMEM, "cannot change state '%s': out of memory", store->name);
+    return MR_FAIL(err, MR_NOMEM, "cannot change state '%s': out of memory", shard->name);
 }
 
 /* Before the first change of a key in a batch: remembers its value. */
-static enum mr_status save_value(struct mr_store *store, uint32_t fragment, uint32_t ref,
+static enum mr_status save_value(struct mr_shard *shard, uint32_t fragment, uint32_t ref,
                                  struct mr_error *err)
 {
-    struct mr_entry *entry = mr__entry_at(store, ref);
+    struct mr_entry *entry = mr__entry_at(shard, ref);
     size_t bytes = sizeof(uint32_t) + entry->value_bytes;
 
-    if (!room_for_change(store) || !room_for_undo(store, bytes))
-        return no_memory(store, err);
-    memcpy(store->undo + store->undo_size, &entry->value_bytes, sizeof(uint32_t));
-    memcpy(store->undo + store->undo_size + sizeof(uint32_t), mr__entry_value(entry),
+    if (!room_for_change(shard) || !room_for_undo(shard, bytes))
+        return no_memory(shard, err);
+    memcpy(shard->undo + shard->undo_size, &entry->value_bytes, sizeof(uint32_t));
+    memcpy(shard->undo + shard->undo_size + sizeof(uint32_t), mr__entry_value(entry),
            entry->value_bytes);
-    note_change(store, fragment, ref, (uint64_t)store->undo_size << 2 | MR_UNDO_INPLACE);
-    store->undo_size += bytes;
+    note_change(shard, fragment, ref, (uint64_t)shard->undo_size << 2 | MR_UNDO_INPLACE);
+    shard->undo_size += bytes;
     entry->meta |= MR_ENTRY_DIRTY;
     return MR_OK;
 }
 
 /* The value outgrew its entry: another one, with the old bytes, takes over the slot. */
-static enum mr_status replace_entry(struct mr_store *store, uint32_t i, size_t value_bytes,
+static enum mr_status replace_entry(struct mr_shard *shard, uint32_t i, size_t value_bytes,
                                     struct mr_error *err)
 {
-    uint32_t old_ref = store->slots[i].ref;
-    struct mr_entry *old = mr__entry_at(store, old_ref);
+    uint32_t old_ref = shard->slots[i].ref;
+    struct mr_entry *old = mr__entry_at(shard, old_ref);
     size_t room = (old->meta & MR_ENTRY_DIRTY) != 0 ? value_bytes + value_bytes / 2 : value_bytes;
     uint32_t ref = 0;
 
-    if (!room_for_change(store))
-        return no_memory(store, err);
-    MR_TRY(mr__entry_make(store, old->bytes, mr__entry_key_bytes(old), value_bytes, room,
+    if (!room_for_change(shard))
+        return no_memory(shard, err);
+    MR_TRY(mr__entry_make(shard, old->bytes, mr__entry_key_bytes(old), value_bytes, room,
                           MR_ENTRY_DIRTY | (old->meta & (MR_ENTRY_NEW | MR_ENTRY_DELETED)), &ref,
                           err));
-    memcpy(mr__entry_value(mr__entry_at(store, ref)), mr__entry_value(old),
+    memcpy(mr__entry_value(mr__entry_at(shard, ref)), mr__entry_value(old),
            MR_MIN((size_t)old->value_bytes, value_bytes));
     old->meta |= MR_ENTRY_SUPERSEDED;
-    note_change(store, store->slots[i].fragment, ref, (uint64_t)old_ref << 2 | MR_UNDO_REPLACED);
-    store->slots[i].ref = ref;
+    note_change(shard, shard->slots[i].fragment, ref, (uint64_t)old_ref << 2 | MR_UNDO_REPLACED);
+    shard->slots[i].ref = ref;
     return MR_OK;
 }
 
 /* Makes the entry in slot i changeable at that size; the part both sizes have keeps its bytes. */
-static enum mr_status open_entry(struct mr_store *store, uint32_t i, size_t value_bytes,
+static enum mr_status open_entry(struct mr_shard *shard, uint32_t i, size_t value_bytes,
                                  struct mr_error *err)
 {
-    struct mr_entry *entry = mr__entry_at(store, store->slots[i].ref);
+    struct mr_entry *entry = mr__entry_at(shard, shard->slots[i].ref);
     size_t room = mr__slab_class_bytes(mr__entry_class(entry)) - MR_ENTRY_HEADER_BYTES -
                   mr__entry_key_bytes(entry);
 
     if (value_bytes > room)
-        return replace_entry(store, i, value_bytes, err);
+        return replace_entry(shard, i, value_bytes, err);
     if ((entry->meta & MR_ENTRY_DIRTY) == 0)
-        MR_TRY(save_value(store, store->slots[i].fragment, store->slots[i].ref, err));
+        MR_TRY(save_value(shard, shard->slots[i].fragment, shard->slots[i].ref, err));
     entry->value_bytes = (uint32_t)value_bytes;
     return MR_OK;
 }
@@ -137,21 +138,59 @@ uint64_t mr_store_hash(const struct mr_store *store, const void *key, size_t key
     return mr_hash(key, key_bytes, store->seed);
 }
 
-bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes,
-                  const char **ret_value, size_t *ret_value_bytes)
+static enum mr_status make_shard(struct mr_store *store, unsigned index, struct mr_error *err)
+{
+    struct mr_shard *shard = mr_alloc_zero(NULL, sizeof(*shard));
+
+    if (shard == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot change state '%s': out of memory", store->name);
+    shard->name = store->name;
+    store->shards[index] = shard;
+    return MR_OK;
+}
+
+enum mr_status mr__store_shard(struct mr_store *store, uint64_t hash, struct mr_shard **ret_shard,
+                               struct mr_error *err)
+{
+    unsigned index = mr_store_shard(hash);
+
+    if (store->shards[index] == NULL)
+        MR_TRY(make_shard(store, index, err));
+    *ret_shard = store->shards[index];
+    return MR_OK;
+}
+
+/* The entry of a key, unless it was deleted in this batch; *ret_slot is its slot. */
+static struct mr_entry *find_live(const struct mr_shard *shard, uint64_t hash, const void *key,
+                                  size_t key_bytes, uint32_t *ret_slot)
 {
     struct mr_entry *entry;
     bool found = false;
-    uint32_t i;
 
-    if (store->slots == NULL)
-        return false;
-    i = mr__table_find(store, (uint32_t)(mr_store_hash(store, key, key_bytes) >> 32), key,
-                       key_bytes, &found);
+    if (shard == NULL || shard->slots == NULL)
+        return NULL;
+    *ret_slot = mr__table_find(shard, (uint32_t)(hash >> 32), key, key_bytes, &found);
     if (!found)
-        return false;
-    entry = mr__entry_at(store, store->slots[i].ref);
-    if ((entry->meta & MR_ENTRY_DELETED) != 0)
+        return NULL;
+    entry = mr__entry_at(shard, shard->slots[*ret_slot].ref);
+    return (entry->meta & MR_ENTRY_DELETED) == 0 ? entry : NULL;
+}
+
+bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes,
+                  const char **ret_value, size_t *ret_value_bytes)
+{
+    return mr_store_get_hashed(store, mr_store_hash(store, key, key_bytes), key, key_bytes,
+                               ret_value, ret_value_bytes);
+}
+
+bool mr_store_get_hashed(const struct mr_store *store, uint64_t hash, const void *key,
+                         size_t key_bytes, const char **ret_value, size_t *ret_value_bytes)
+{
+    uint32_t slot = 0;
+    struct mr_entry *entry =
+        find_live(store->shards[mr_store_shard(hash)], hash, key, key_bytes, &slot);
+
+    if (entry == NULL)
         return false;
     *ret_value = mr__entry_value(entry);
     *ret_value_bytes = entry->value_bytes;
@@ -162,7 +201,7 @@ bool mr_store_get(const struct mr_store *store, const void *key, size_t key_byte
  * Finds or makes the key with a value of that size; *ret_created: it was not there (its value is
  * not set then).
  */
-static enum mr_status touch(struct mr_store *store, uint64_t hash, const void *key,
+static enum mr_status touch(struct mr_shard *shard, uint64_t hash, const void *key,
                             size_t key_bytes, size_t value_bytes, uint32_t *ret_ref,
                             bool *ret_created, struct mr_error *err)
 {
@@ -171,26 +210,26 @@ static enum mr_status touch(struct mr_store *store, uint64_t hash, const void *k
     bool found = false;
     uint32_t i;
 
-    MR_TRY(mr__table_grow(store, err));
-    i = mr__table_find(store, fragment, key, key_bytes, &found);
+    MR_TRY(mr__table_grow(shard, err));
+    i = mr__table_find(shard, fragment, key, key_bytes, &found);
     if (!found) {
-        if (!room_for_change(store))
-            return no_memory(store, err);
-        MR_TRY(mr__table_add(store, i, fragment, key, key_bytes, value_bytes,
+        if (!room_for_change(shard))
+            return no_memory(shard, err);
+        MR_TRY(mr__table_add(shard, i, fragment, key, key_bytes, value_bytes,
                              MR_ENTRY_DIRTY | MR_ENTRY_NEW, ret_ref, err));
-        note_change(store, fragment, *ret_ref, MR_UNDO_NEW);
+        note_change(shard, fragment, *ret_ref, MR_UNDO_NEW);
         *ret_created = true;
         return MR_OK;
     }
-    entry = mr__entry_at(store, store->slots[i].ref);
+    entry = mr__entry_at(shard, shard->slots[i].ref);
     if ((entry->meta & MR_ENTRY_DIRTY) == 0 || entry->value_bytes != value_bytes)
-        MR_TRY(open_entry(store, i, value_bytes, err));
-    *ret_ref = store->slots[i].ref;
-    entry = mr__entry_at(store, *ret_ref);
+        MR_TRY(open_entry(shard, i, value_bytes, err));
+    *ret_ref = shard->slots[i].ref;
+    entry = mr__entry_at(shard, *ret_ref);
     *ret_created = (entry->meta & MR_ENTRY_DELETED) != 0;
     if (*ret_created) {
         entry->meta &= ~(uint32_t)MR_ENTRY_DELETED;
-        store->live_count++;
+        shard->live_count++;
     }
     return MR_OK;
 }
@@ -198,13 +237,15 @@ static enum mr_status touch(struct mr_store *store, uint64_t hash, const void *k
 enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes,
                             const void *value, size_t value_bytes, struct mr_error *err)
 {
+    uint64_t hash = mr_store_hash(store, key, key_bytes);
+    struct mr_shard *shard = NULL;
     uint32_t ref = 0;
     bool created = false;
 
-    MR_TRY(touch(store, mr_store_hash(store, key, key_bytes), key, key_bytes, value_bytes, &ref,
-                 &created, err));
+    MR_TRY(mr__store_shard(store, hash, &shard, err));
+    MR_TRY(touch(shard, hash, key, key_bytes, value_bytes, &ref, &created, err));
     if (value_bytes > 0)
-        memmove(mr__entry_value(mr__entry_at(store, ref)), value,
+        memmove(mr__entry_value(mr__entry_at(shard, ref)), value,
                 value_bytes); /* value may be the one that get gave */
     return MR_OK;
 }
@@ -219,66 +260,82 @@ enum mr_status mr_store_upsert(struct mr_store *store, const void *key, size_t k
 
 void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step)
 {
+    const struct mr_shard *shard = store->shards[mr_store_shard(hash)];
     const struct mr_slot *slot;
 
-    if (store->slots == NULL)
+    if (shard == NULL || shard->slots == NULL)
         return;
-    slot = &store->slots[mr__table_home(store, (uint32_t)(hash >> 32))];
+    slot = &shard->slots[mr__table_home(shard, (uint32_t)(hash >> 32))];
     if (step == 0)
         __builtin_prefetch(slot);
     else if (slot->ref != 0) /* often the right one, and a wrong one costs little */
-        __builtin_prefetch(mr__entry_at(store, slot->ref), 1);
+        __builtin_prefetch(mr__entry_at(shard, slot->ref), 1);
 }
 
 enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, const void *key,
                                       size_t key_bytes, size_t value_bytes, char **ret_value,
                                       bool *ret_created, struct mr_error *err)
 {
+    struct mr_shard *shard = NULL;
     uint32_t ref = 0;
     bool created = false;
 
-    MR_TRY(touch(store, hash, key, key_bytes, value_bytes, &ref, &created, err));
-    *ret_value = mr__entry_value(mr__entry_at(store, ref));
+    MR_TRY(mr__store_shard(store, hash, &shard, err));
+    MR_TRY(touch(shard, hash, key, key_bytes, value_bytes, &ref, &created, err));
+    *ret_value = mr__entry_value(mr__entry_at(shard, ref));
     if (created)
         memset(*ret_value, 0, value_bytes);
     *ret_created = created;
     return MR_OK;
 }
 
+/* Marks the live entry in that slot deleted. */
+static enum mr_status delete_slot(struct mr_shard *shard, uint32_t slot, struct mr_error *err)
+{
+    struct mr_entry *entry = mr__entry_at(shard, shard->slots[slot].ref);
+
+    if ((entry->meta & MR_ENTRY_DIRTY) == 0)
+        MR_TRY(save_value(shard, shard->slots[slot].fragment, shard->slots[slot].ref, err));
+    entry->meta |= MR_ENTRY_DELETED;
+    shard->live_count--;
+    return MR_OK;
+}
+
 enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes,
                                struct mr_error *err)
 {
-    uint32_t fragment = (uint32_t)(mr_store_hash(store, key, key_bytes) >> 32);
-    struct mr_entry *entry;
-    bool found = false;
-    uint32_t i;
+    uint64_t hash = mr_store_hash(store, key, key_bytes);
+    struct mr_shard *shard = store->shards[mr_store_shard(hash)];
+    uint32_t slot = 0;
 
-    if (store->slots == NULL)
+    if (find_live(shard, hash, key, key_bytes, &slot) == NULL)
         return MR_OK;
-    i = mr__table_find(store, fragment, key, key_bytes, &found);
-    if (!found)
-        return MR_OK;
-    entry = mr__entry_at(store, store->slots[i].ref);
-    if ((entry->meta & MR_ENTRY_DELETED) != 0)
-        return MR_OK;
-    if ((entry->meta & MR_ENTRY_DIRTY) == 0)
-        MR_TRY(save_value(store, fragment, store->slots[i].ref, err));
-    entry->meta |= MR_ENTRY_DELETED;
-    store->live_count--;
-    return MR_OK;
+    return delete_slot(shard, slot, err);
 }
 
 uint64_t mr_store_count(const struct mr_store *store)
 {
-    return store->live_count;
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
+        count += store->shards[i] != NULL ? store->shards[i]->live_count : 0;
+    return count;
 }
 
 uint64_t mr_store_bytes(const struct mr_store *store)
 {
-    return sizeof(*store) + (uint64_t)store->slot_count * sizeof(*store->slots) +
-           store->slab.memory_bytes +
-           (uint64_t)store->slab.chunk_capacity * sizeof(*store->slab.chunks) +
-           store->change_capacity * sizeof(*store->changes) + store->undo_capacity;
+    uint64_t bytes = sizeof(*store);
+
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        const struct mr_shard *shard = store->shards[i];
+
+        if (shard != NULL)
+            bytes += sizeof(*shard) + (uint64_t)shard->slot_count * sizeof(*shard->slots) +
+                     shard->slab.memory_bytes +
+                     (uint64_t)shard->slab.chunk_capacity * sizeof(*shard->slab.chunks) +
+                     shard->change_capacity * sizeof(*shard->changes) + shard->undo_capacity;
+    }
+    return bytes;
 }
 
 void mr_store_stats(const struct mr_store *store, struct mr_store_stats *ret_stats)
@@ -286,17 +343,78 @@ void mr_store_stats(const struct mr_store *store, struct mr_store_stats *ret_sta
     *ret_stats = store->stats;
 }
 
-void mr_store_scan(const struct mr_store *store, mr_store_visit_fn visit, void *arg)
+/* ---------------------------------------------------------------- scans */
+
+size_t mr_store_read_shard(const struct mr_store *store, unsigned index, uint32_t *cursor,
+                           struct mr_store_entry *entries, size_t max)
 {
-    for (uint32_t i = 0; i + 1 < store->slot_count; i++) {
+    enum { AHEAD = 24 };
+    const struct mr_shard *shard = store->shards[index];
+    size_t count = 0;
+    uint32_t i = *cursor;
+
+    if (shard == NULL)
+        return 0;
+    for (; i + 1 < shard->slot_count && count < max; i++) {
         struct mr_entry *entry;
 
-        if (store->slots[i].ref == 0)
+        if (i + AHEAD < shard->slot_count && shard->slots[i + AHEAD].ref != 0)
+            __builtin_prefetch(mr__entry_at(shard, shard->slots[i + AHEAD].ref));
+        if (shard->slots[i].ref == 0)
             continue;
-        entry = mr__entry_at(store, store->slots[i].ref);
-        if ((entry->meta & MR_ENTRY_DELETED) == 0 &&
-            !visit(entry->bytes, mr__entry_key_bytes(entry), mr__entry_value(entry),
-                   entry->value_bytes, arg))
+        entry = mr__entry_at(shard, shard->slots[i].ref);
+        if ((entry->meta & MR_ENTRY_DELETED) == 0)
+            entries[count++] = (struct mr_store_entry){entry->bytes, mr__entry_value(entry),
+                                                       (uint32_t)mr__entry_key_bytes(entry),
+                                                       entry->value_bytes, index, i};
+    }
+    *cursor = i;
+    return count;
+}
+
+enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_entry *at,
+                               const void *value, size_t value_bytes, struct mr_error *err)
+{
+    struct mr_shard *shard = store->shards[at->shard];
+    struct mr_entry *entry = mr__entry_at(shard, shard->slots[at->slot].ref);
+
+    MR_ASSERT((entry->meta & MR_ENTRY_DELETED) == 0);
+    if ((entry->meta & MR_ENTRY_DIRTY) == 0 || entry->value_bytes != value_bytes)
+        MR_TRY(open_entry(shard, at->slot, value_bytes, err));
+    entry = mr__entry_at(shard, shard->slots[at->slot].ref);
+    if (value_bytes > 0)
+        memmove(mr__entry_value(entry), value, value_bytes);
+    return MR_OK;
+}
+
+enum mr_status mr_store_delete_at(struct mr_store *store, const struct mr_store_entry *at,
+                                  struct mr_error *err)
+{
+    return delete_slot(store->shards[at->shard], at->slot, err);
+}
+
+bool mr_store_scan_shard(const struct mr_store *store, unsigned index, mr_store_visit_fn visit,
+                         void *arg)
+{
+    enum { AT_ONCE = 64 };
+    struct mr_store_entry entries[AT_ONCE];
+    uint32_t cursor = 0;
+    size_t count;
+
+    while ((count = mr_store_read_shard(store, index, &cursor, entries, AT_ONCE)) > 0) {
+        for (size_t i = 0; i < count; i++) {
+            if (!visit(entries[i].key, entries[i].key_bytes, entries[i].value,
+                       entries[i].value_bytes, arg))
+                return false;
+        }
+    }
+    return true;
+}
+
+void mr_store_scan(const struct mr_store *store, mr_store_visit_fn visit, void *arg)
+{
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        if (!mr_store_scan_shard(store, i, visit, arg))
             return;
     }
 }
@@ -315,27 +433,40 @@ static bool is_before(const struct mr_entry *entry, const void *from, size_t fro
     return order < 0 || (order == 0 && mr__entry_key_bytes(entry) < from_bytes);
 }
 
+/* Live entries of a shard that are not before `from`, in any order; returns how many. */
+static size_t collect_entries(const struct mr_shard *shard, const void *from, size_t from_bytes,
+                              struct mr_entry **entries)
+{
+    size_t count = 0;
+
+    for (uint32_t i = 0; shard != NULL && i + 1 < shard->slot_count; i++) {
+        struct mr_entry *entry =
+            shard->slots[i].ref != 0 ? mr__entry_at(shard, shard->slots[i].ref) : NULL;
+
+        if (entry != NULL && (entry->meta & MR_ENTRY_DELETED) == 0 &&
+            !is_before(entry, from, from_bytes))
+            entries[count++] = entry;
+    }
+    return count;
+}
+
 enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *from,
                                     size_t from_bytes, mr_store_visit_fn visit, void *arg,
                                     struct mr_error *err)
 {
     struct mr_entry **sorted;
+    uint64_t live_count = mr_store_count(store);
     size_t count = 0;
 
-    if (store->live_count == 0)
+    if (live_count == 0)
         return MR_OK;
-    sorted = mr_alloc(NULL, store->live_count * sizeof(*sorted));
+    sorted = mr_alloc(NULL, live_count * sizeof(*sorted));
     if (sorted == NULL)
-        return no_memory(store, err);
-    for (uint32_t i = 0; i + 1 < store->slot_count; i++) {
-        struct mr_entry *entry =
-            store->slots[i].ref != 0 ? mr__entry_at(store, store->slots[i].ref) : NULL;
-
-        if (entry != NULL && (entry->meta & MR_ENTRY_DELETED) == 0 &&
-            !is_before(entry, from, from == NULL ? 0 : from_bytes))
-            sorted[count++] = entry;
-    }
-    MR_ASSERT(count <= store->live_count);
+        return MR_FAIL(err, MR_NOMEM, "cannot read state '%s': out of memory", store->name);
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
+        count +=
+            collect_entries(store->shards[i], from, from == NULL ? 0 : from_bytes, sorted + count);
+    MR_ASSERT(count <= live_count);
     if (count > 1)
         qsort(sorted, count, sizeof(struct mr_entry *), compare_entries);
     for (size_t i = 0; i < count; i++) {
@@ -346,6 +477,7 @@ enum mr_status mr_store_scan_sorted(const struct mr_store *store, const void *fr
     mr_free(sorted);
     return MR_OK;
 }
+
 /* ---------------------------------------------------------------- life */
 
 struct mr_store *mr__store_new(const char *name, const char *kind, const char *key_schema,
@@ -370,17 +502,18 @@ struct mr_store *mr__store_new(const char *name, const char *kind, const char *k
 
 void mr__store_clear(struct mr_store *store)
 {
-    mr__slab_release(&store->slab);
-    mr_free(store->slots);
-    mr_free(store->changes);
-    mr_free(store->undo);
-    store->slots = NULL;
-    store->changes = NULL;
-    store->undo = NULL;
-    store->slot_count = 0;
-    store->capacity_bits = 0;
-    store->used_slots = store->live_count = store->committed_count = 0;
-    store->change_count = store->change_capacity = store->undo_size = store->undo_capacity = 0;
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        struct mr_shard *shard = store->shards[i];
+
+        if (shard == NULL)
+            continue;
+        mr__slab_release(&shard->slab);
+        mr_free(shard->slots);
+        mr_free(shard->changes);
+        mr_free(shard->undo);
+        mr_free(shard);
+        store->shards[i] = NULL;
+    }
 }
 
 void mr__store_free(struct mr_store *store)

@@ -1,5 +1,5 @@
 /*
- * One store: the end of a batch, its content in file order, and loading.
+ * One store, shard by shard: the end of a batch, its content in file order, and loading.
  *
  * Called by state.c (accept, rollback), part_write.c (visits) and part_read.c (load).  store.c
  * explains the changes that are accepted or undone here, table.c the order.
@@ -17,22 +17,22 @@
 
 /* ---------------------------------------------------------------- end of a batch */
 
-static void forget_changes(struct mr_store *store)
+static void forget_changes(struct mr_shard *shard)
 {
-    enum { KEEP_CHANGES = 1 << 16, KEEP_UNDO_BYTES = 1 << 20 };
+    enum { KEEP_CHANGES = 1 << 13, KEEP_UNDO_BYTES = 1 << 17 };
 
-    store->change_count = 0;
-    store->undo_size = 0;
+    shard->change_count = 0;
+    shard->undo_size = 0;
     /* A batch that changed everything should not hold its memory for ever. */
-    if (store->change_capacity > KEEP_CHANGES) {
-        mr_free(store->changes);
-        store->changes = NULL;
-        store->change_capacity = 0;
+    if (shard->change_capacity > KEEP_CHANGES) {
+        mr_free(shard->changes);
+        shard->changes = NULL;
+        shard->change_capacity = 0;
     }
-    if (store->undo_capacity > KEEP_UNDO_BYTES) {
-        mr_free(store->undo);
-        store->undo = NULL;
-        store->undo_capacity = 0;
+    if (shard->undo_capacity > KEEP_UNDO_BYTES) {
+        mr_free(shard->undo);
+        shard->undo = NULL;
+        shard->undo_capacity = 0;
     }
 }
 
@@ -40,45 +40,53 @@ static void forget_changes(struct mr_store *store)
  * Newest change first: whoever looks at a superseded entry (the REPLACED change that superseded it)
  * comes before the change that frees it.
  */
-void mr__store_accept(struct mr_store *store)
+static void accept_shard(struct mr_shard *shard)
 {
     bool any_deleted = false;
 
-    for (size_t k = store->change_count; k-- > 0;) {
-        const struct mr_change *change = &store->changes[k];
-        struct mr_entry *entry = mr__entry_at(store, change->ref);
+    for (size_t k = shard->change_count; k-- > 0;) {
+        const struct mr_change *change = &shard->changes[k];
+        struct mr_entry *entry = mr__entry_at(shard, change->ref);
         uint32_t old_ref = (uint32_t)(change->undo >> 2);
 
         if ((change->undo & MR_UNDO_MASK) == MR_UNDO_REPLACED &&
-            (mr__entry_at(store, old_ref)->meta & MR_ENTRY_DIRTY) == 0)
-            mr__entry_free(store, old_ref); /* it has no change of its own */
+            (mr__entry_at(shard, old_ref)->meta & MR_ENTRY_DIRTY) == 0)
+            mr__entry_free(shard, old_ref); /* it has no change of its own */
         if ((entry->meta & MR_ENTRY_SUPERSEDED) != 0) {
-            mr__entry_free(store, change->ref);
+            mr__entry_free(shard, change->ref);
         } else if ((entry->meta & MR_ENTRY_DELETED) != 0) {
-            mr__table_remove(store, mr__table_slot_of(store, change->fragment, change->ref));
-            mr__entry_free(store, change->ref);
+            mr__table_remove(shard, mr__table_slot_of(shard, change->fragment, change->ref));
+            mr__entry_free(shard, change->ref);
             any_deleted = true;
         } else {
             entry->meta &= ~(uint32_t)MR_ENTRY_MASK;
         }
     }
-    store->committed_count = store->live_count;
-    forget_changes(store);
+    shard->committed_count = shard->live_count;
+    forget_changes(shard);
     if (any_deleted)
-        mr__table_shrink(store);
+        mr__table_shrink(shard);
 }
 
-static void undo_change(struct mr_store *store, const struct mr_change *change)
+void mr__store_accept(struct mr_store *store)
 {
-    struct mr_entry *entry = mr__entry_at(store, change->ref);
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        if (store->shards[i] != NULL)
+            accept_shard(store->shards[i]);
+    }
+}
+
+static void undo_change(struct mr_shard *shard, const struct mr_change *change)
+{
+    struct mr_entry *entry = mr__entry_at(shard, change->ref);
     uint32_t old_ref = (uint32_t)(change->undo >> 2);
-    const char *saved = store->undo + (change->undo >> 2);
+    const char *saved = shard->undo + (change->undo >> 2);
 
     MR_ASSERT((entry->meta & MR_ENTRY_SUPERSEDED) == 0); /* later changes were undone before */
     switch (change->undo & MR_UNDO_MASK) {
     case MR_UNDO_NEW:
-        mr__table_remove(store, mr__table_slot_of(store, change->fragment, change->ref));
-        mr__entry_free(store, change->ref);
+        mr__table_remove(shard, mr__table_slot_of(shard, change->fragment, change->ref));
+        mr__entry_free(shard, change->ref);
         break;
     case MR_UNDO_INPLACE:
         memcpy(&entry->value_bytes, saved, sizeof(uint32_t));
@@ -86,20 +94,27 @@ static void undo_change(struct mr_store *store, const struct mr_change *change)
         entry->meta &= ~(uint32_t)MR_ENTRY_MASK;
         break;
     default:
-        store->slots[mr__table_slot_of(store, change->fragment, change->ref)].ref = old_ref;
-        mr__entry_free(store, change->ref);
-        mr__entry_at(store, old_ref)->meta &= ~(uint32_t)MR_ENTRY_SUPERSEDED;
+        shard->slots[mr__table_slot_of(shard, change->fragment, change->ref)].ref = old_ref;
+        mr__entry_free(shard, change->ref);
+        mr__entry_at(shard, old_ref)->meta &= ~(uint32_t)MR_ENTRY_SUPERSEDED;
         break;
     }
 }
 
 void mr__store_rollback(struct mr_store *store)
 {
-    for (size_t k = store->change_count; k-- > 0;)
-        undo_change(store, &store->changes[k]);
-    store->live_count = store->committed_count;
-    forget_changes(store);
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        struct mr_shard *shard = store->shards[i];
+
+        if (shard == NULL)
+            continue;
+        for (size_t k = shard->change_count; k-- > 0;)
+            undo_change(shard, &shard->changes[k]);
+        shard->live_count = shard->committed_count;
+        forget_changes(shard);
+    }
 }
+
 /* ---------------------------------------------------------------- visits in file order */
 
 static struct mr_item item_of(uint32_t fragment, struct mr_entry *entry)
@@ -114,19 +129,42 @@ static struct mr_item item_of(uint32_t fragment, struct mr_entry *entry)
     };
 }
 
+bool mr__store_is_changed(const struct mr_store *store)
+{
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        if (store->shards[i] != NULL && store->shards[i]->change_count > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Is this change the one that says what became of its key, and did anything? */
+static bool is_the_last(unsigned flags)
+{
+    return (flags & MR_ENTRY_SUPERSEDED) == 0 &&
+           (flags & (MR_ENTRY_NEW | MR_ENTRY_DELETED)) != (MR_ENTRY_NEW | MR_ENTRY_DELETED);
+}
+
+static void count_changes(const struct mr_shard *shard, struct mr_store_stats *stats)
+{
+    for (size_t k = 0; k < shard->change_count; k++) {
+        unsigned flags = mr__entry_at(shard, shard->changes[k].ref)->meta & MR_ENTRY_MASK;
+
+        if (!is_the_last(flags))
+            continue;
+        if ((flags & MR_ENTRY_DELETED) != 0)
+            stats->removed++;
+        else
+            stats->updated++;
+    }
+}
+
 void mr__store_count_changes(const struct mr_store *store, struct mr_store_stats *ret_stats)
 {
     *ret_stats = (struct mr_store_stats){0};
-    for (size_t k = 0; k < store->change_count; k++) {
-        unsigned flags = mr__entry_at(store, store->changes[k].ref)->meta & MR_ENTRY_MASK;
-
-        if ((flags & MR_ENTRY_SUPERSEDED) != 0 ||
-            (flags & (MR_ENTRY_NEW | MR_ENTRY_DELETED)) == (MR_ENTRY_NEW | MR_ENTRY_DELETED))
-            continue;
-        if ((flags & MR_ENTRY_DELETED) != 0)
-            ret_stats->removed++;
-        else
-            ret_stats->updated++;
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        if (store->shards[i] != NULL)
+            count_changes(store->shards[i], ret_stats);
     }
 }
 
@@ -168,74 +206,77 @@ static void sort_few(struct mr_slot *items, size_t count)
 }
 
 /* Items with equal fragments get key order. Such runs are short: the hash is seeded. */
-static void order_equals(const struct mr_store *store, struct mr_slot *items, size_t count)
+static void order_equals(const struct mr_shard *shard, struct mr_slot *items, size_t count)
 {
     for (size_t i = 1; i < count; i++) {
         struct mr_slot item = items[i];
         size_t k = i;
 
         for (; k > 0 && items[k - 1].fragment == item.fragment &&
-               mr__entry_compare(mr__entry_at(store, items[k - 1].ref),
-                                 mr__entry_at(store, item.ref)) > 0;
+               mr__entry_compare(mr__entry_at(shard, items[k - 1].ref),
+                                 mr__entry_at(shard, item.ref)) > 0;
              k--)
             items[k] = items[k - 1];
         items[k] = item;
     }
 }
 
-enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn visit, void *arg,
-                                       struct mr_error *err)
+static enum mr_status visit_shard_changes(const struct mr_shard *shard, mr_item_fn visit,
+                                          void *arg, struct mr_error *err)
 {
     enum { FEW = 64 };
     size_t count = 0;
     struct mr_slot *memory, *items;
     enum mr_status status = MR_OK;
 
-    if (store->change_count == 0)
+    if (shard->change_count == 0)
         return MR_OK;
-    memory = items = mr_alloc(NULL, 2 * store->change_count * sizeof(*memory));
+    memory = items = mr_alloc(NULL, 2 * shard->change_count * sizeof(*memory));
     if (memory == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot read state '%s' out: out of memory", store->name);
-    for (size_t k = 0; k < store->change_count; k++) {
-        const struct mr_change *change = &store->changes[k];
-        unsigned flags = mr__entry_at(store, change->ref)->meta & MR_ENTRY_MASK;
+        return MR_FAIL(err, MR_NOMEM, "cannot read state '%s' out: out of memory", shard->name);
+    for (size_t k = 0; k < shard->change_count; k++) {
+        const struct mr_change *change = &shard->changes[k];
 
-        if ((flags & MR_ENTRY_SUPERSEDED) == 0 &&
-            (flags & (MR_ENTRY_NEW | MR_ENTRY_DELETED)) != (MR_ENTRY_NEW | MR_ENTRY_DELETED))
+        if (is_the_last(mr__entry_at(shard, change->ref)->meta & MR_ENTRY_MASK))
             items[count++] = (struct mr_slot){change->fragment, change->ref};
     }
     if (count <= FEW)
         sort_few(items, count);
     else
-        items = sort_by_fragment(items, items + store->change_count, count);
-    order_equals(store, items, count);
+        items = sort_by_fragment(items, items + shard->change_count, count);
+    order_equals(shard, items, count);
     for (size_t i = 0; i < count && status == MR_OK; i++) {
-        struct mr_item item = item_of(items[i].fragment, mr__entry_at(store, items[i].ref));
+        struct mr_item item = item_of(items[i].fragment, mr__entry_at(shard, items[i].ref));
         status = visit(&item, arg, err);
     }
     mr_free(memory);
     return status;
 }
 
-/* A run of slots with the same fragment: in key order, smallest first, by looking for it. */
-static enum mr_status visit_run(const struct mr_store *store, uint32_t from, uint32_t to,
-                                mr_item_fn visit, void *arg, struct mr_error *err)
+enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn visit, void *arg,
+                                       struct mr_error *err)
 {
-    struct mr_entry *last = NULL;
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        if (store->shards[i] != NULL)
+            MR_TRY(visit_shard_changes(store->shards[i], visit, arg, err));
+    }
+    return MR_OK;
+}
 
-    for (uint32_t n = from; n < to; n++) {
-        struct mr_entry *smallest = NULL;
+/* The table is in file order. */
+static enum mr_status visit_shard(const struct mr_shard *shard, mr_item_fn visit, void *arg,
+                                  struct mr_error *err)
+{
+    enum { AHEAD = 16 };
+
+    for (uint32_t i = 0; i + 1 < shard->slot_count; i++) {
         struct mr_item item;
 
-        for (uint32_t i = from; i < to; i++) {
-            struct mr_entry *entry = mr__entry_at(store, store->slots[i].ref);
-            if ((last == NULL || mr__entry_compare(entry, last) > 0) &&
-                (smallest == NULL || mr__entry_compare(entry, smallest) < 0))
-                smallest = entry;
-        }
-        MR_ASSERT(smallest != NULL);
-        last = smallest;
-        item = item_of(store->slots[from].fragment, smallest);
+        if (i + AHEAD < shard->slot_count && shard->slots[i + AHEAD].ref != 0)
+            __builtin_prefetch(mr__entry_at(shard, shard->slots[i + AHEAD].ref));
+        if (shard->slots[i].ref == 0)
+            continue;
+        item = item_of(shard->slots[i].fragment, mr__entry_at(shard, shard->slots[i].ref));
         if (!item.is_delete)
             MR_TRY(visit(&item, arg, err));
     }
@@ -245,51 +286,53 @@ static enum mr_status visit_run(const struct mr_store *store, uint32_t from, uin
 enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visit, void *arg,
                                    struct mr_error *err)
 {
-    enum { AHEAD = 16 };
-    uint32_t i = 0;
-
-    while (i + 1 < store->slot_count) {
-        uint32_t end = i + 1;
-
-        if (i + AHEAD < store->slot_count && store->slots[i + AHEAD].ref != 0)
-            __builtin_prefetch(mr__entry_at(store, store->slots[i + AHEAD].ref));
-        if (store->slots[i].ref == 0) {
-            i++;
-            continue;
-        }
-        while (store->slots[end].ref != 0 && store->slots[end].fragment == store->slots[i].fragment)
-            end++;
-        MR_TRY(visit_run(store, i, end, visit, arg, err));
-        i = end;
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        if (store->shards[i] != NULL)
+            MR_TRY(visit_shard(store->shards[i], visit, arg, err));
     }
     return MR_OK;
 }
+
 /* ---------------------------------------------------------------- loading */
+
+static enum mr_status reserve_shard(struct mr_shard *shard, uint64_t key_count,
+                                    struct mr_error *err)
+{
+    unsigned bits = shard->slots == NULL ? MR_TABLE_BITS_MIN : shard->capacity_bits;
+
+    if (!mr__table_is_full(shard, key_count))
+        return MR_OK;
+    while (bits < MR_TABLE_BITS_MAX && ((uint64_t)3 << bits) / 4 < shard->used_slots + key_count)
+        bits++;
+    return mr__table_resize(shard, bits, err);
+}
 
 enum mr_status mr__store_reserve(struct mr_store *store, uint64_t key_count, struct mr_error *err)
 {
-    unsigned bits = store->slots == NULL ? MR_TABLE_BITS_MIN : store->capacity_bits;
+    enum { FEW = 64 };
+    uint64_t each = key_count / MR_STORE_SHARDS;
 
-    if (!mr__table_is_full(store, key_count))
-        return MR_OK;
-    while (bits < MR_TABLE_BITS_MAX && ((uint64_t)3 << bits) / 4 < store->used_slots + key_count)
-        bits++;
-    return mr__table_resize(store, bits, err);
+    for (unsigned i = 0; i < MR_STORE_SHARDS && each > FEW; i++) {
+        struct mr_shard *shard = NULL;
+
+        MR_TRY(mr__store_shard(store, (uint64_t)i << (64 - MR_SHARD_BITS), &shard, err));
+        MR_TRY(reserve_shard(shard, each, err));
+    }
+    return MR_OK;
 }
 
-enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const void *key,
-                                  size_t key_bytes, const void *value, size_t value_bytes,
-                                  struct mr_error *err)
-{
-    uint32_t fragment = (uint32_t)(hash >> 32);
+static enum mr_status load_put(struct mr_shard *shard, uint64_t hash, const void *key,
+                               size_t key_bytes, const void *value, size_t value_bytes,
+                               struct mr_error *err)
+{    uint32_t fragment = (uint32_t)(hash >> 32);
     uint32_t i, ref = 0;
     bool found = false;
 
-    MR_ASSERT(store->change_count == 0);
-    MR_TRY(mr__table_grow(store, err));
-    i = mr__table_find(store, fragment, key, key_bytes, &found);
+    MR_ASSERT(shard->change_count == 0);
+    MR_TRY(mr__table_grow(shard, err));
+    i = mr__table_find(shard, fragment, key, key_bytes, &found);
     if (found) {
-        struct mr_entry *entry = mr__entry_at(store, store->slots[i].ref);
+        struct mr_entry *entry = mr__entry_at(shard, shard->slots[i].ref);
 
         if (value_bytes <=
             mr__slab_class_bytes(mr__entry_class(entry)) - MR_ENTRY_HEADER_BYTES - key_bytes) {
@@ -297,30 +340,41 @@ enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const v
             memcpy(mr__entry_value(entry), value, value_bytes);
             return MR_OK;
         }
-        MR_TRY(mr__entry_make(store, key, key_bytes, value_bytes, value_bytes, 0, &ref, err));
-        mr__entry_free(store, store->slots[i].ref);
-        store->slots[i].ref = ref;
+        MR_TRY(mr__entry_make(shard, key, key_bytes, value_bytes, value_bytes, 0, &ref, err));
+        mr__entry_free(shard, shard->slots[i].ref);
+        shard->slots[i].ref = ref;
     } else {
-        MR_TRY(mr__table_add(store, i, fragment, key, key_bytes, value_bytes, 0, &ref, err));
+        MR_TRY(mr__table_add(shard, i, fragment, key, key_bytes, value_bytes, 0, &ref, err));
     }
-    memcpy(mr__entry_value(mr__entry_at(store, ref)), value, value_bytes);
-    store->committed_count = store->live_count;
+    memcpy(mr__entry_value(mr__entry_at(shard, ref)), value, value_bytes);
+    shard->committed_count = shard->live_count;
     return MR_OK;
+}
+
+enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const void *key,
+                                  size_t key_bytes, const void *value, size_t value_bytes,
+                                  struct mr_error *err)
+{
+    struct mr_shard *shard = NULL;
+
+    MR_TRY(mr__store_shard(store, hash, &shard, err));
+    return load_put(shard, hash, key, key_bytes, value, value_bytes, err);
 }
 
 void mr__store_load_delete(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes)
 {
+    struct mr_shard *shard = store->shards[mr_store_shard(hash)];
     uint32_t i, ref = 0;
     bool found = false;
 
-    MR_ASSERT(store->change_count == 0);
-    if (store->slots == NULL)
+    if (shard == NULL || shard->slots == NULL)
         return;
-    i = mr__table_find(store, (uint32_t)(hash >> 32), key, key_bytes, &found);
+    MR_ASSERT(shard->change_count == 0);
+    i = mr__table_find(shard, (uint32_t)(hash >> 32), key, key_bytes, &found);
     if (!found)
         return;
-    ref = store->slots[i].ref;
-    mr__table_remove(store, i);
-    mr__entry_free(store, ref);
-    store->committed_count = --store->live_count;
+    ref = shard->slots[i].ref;
+    mr__table_remove(shard, i);
+    mr__entry_free(shard, ref);
+    shard->committed_count = --shard->live_count;
 }

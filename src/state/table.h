@@ -1,5 +1,5 @@
 /*
- * The table of one store, shared by store.c and store_batch.c; table.c draws it.  Private to
+ * The table of one shard, shared by store.c and store_batch.c; table.c draws it.  Private to
  * src/state.  Thread: one writer, or many readers while nobody writes.
  */
 #ifndef MR_STATE_TABLE_H
@@ -18,7 +18,7 @@ enum {
 /* What a change did, in the low two bits of mr_change.undo; store.c explains them. */
 enum { MR_UNDO_NEW = 0, MR_UNDO_INPLACE = 1, MR_UNDO_REPLACED = 2, MR_UNDO_MASK = 3 };
 
-enum { MR_ENTRY_HEADER_BYTES = 8, MR_TABLE_BITS_MIN = 4, MR_TABLE_BITS_MAX = 31 };
+enum { MR_ENTRY_HEADER_BYTES = 8, MR_TABLE_BITS_MIN = 4, MR_TABLE_BITS_MAX = 29 };
 
 struct mr_entry {
     uint32_t value_bytes;
@@ -26,9 +26,9 @@ struct mr_entry {
     char bytes[];
 };
 
-static inline struct mr_entry *mr__entry_at(const struct mr_store *store, uint32_t ref)
+static inline struct mr_entry *mr__entry_at(const struct mr_shard *shard, uint32_t ref)
 {
-    return mr__slab_at(&store->slab, ref);
+    return mr__slab_at(&shard->slab, ref);
 }
 
 static inline size_t mr__entry_key_bytes(const struct mr_entry *entry)
@@ -53,31 +53,32 @@ int mr__entry_compare(const struct mr_entry *a, const struct mr_entry *b);
  * An entry with room for value_bytes (or more, when it is known to grow), holding the key; the
  * value is not set. MR_LIMIT, MR_NOMEM.
  */
-enum mr_status mr__entry_make(struct mr_store *store, const void *key, size_t key_bytes,
+enum mr_status mr__entry_make(struct mr_shard *shard, const void *key, size_t key_bytes,
                               size_t value_bytes, size_t room_bytes, unsigned flags,
                               uint32_t *ret_ref, struct mr_error *err);
-void mr__entry_free(struct mr_store *store, uint32_t ref);
+void mr__entry_free(struct mr_shard *shard, uint32_t ref);
 
-static inline uint32_t mr__table_home(const struct mr_store *store, uint32_t fragment)
+static inline uint32_t mr__table_home(const struct mr_shard *shard, uint32_t fragment)
 {
-    return fragment >> (32 - store->capacity_bits);
+    /* The top bits say which shard it is, and are the same for all of its keys. */
+    return fragment << MR_SHARD_BITS >> (32 - shard->capacity_bits);
 }
 
 /* The slot of the key, or the one before which it belongs (*ret_found). Needs slots. */
-uint32_t mr__table_find(const struct mr_store *store, uint32_t fragment, const void *key,
+uint32_t mr__table_find(const struct mr_shard *shard, uint32_t fragment, const void *key,
                         size_t key_bytes, bool *ret_found);
-uint32_t mr__table_slot_of(const struct mr_store *store, uint32_t fragment, uint32_t ref);
+uint32_t mr__table_slot_of(const struct mr_shard *shard, uint32_t fragment, uint32_t ref);
 /* Puts a slot before position i by shifting up to the next gap. */
-enum mr_status mr__table_insert(struct mr_store *store, uint32_t i, struct mr_slot slot,
+enum mr_status mr__table_insert(struct mr_shard *shard, uint32_t i, struct mr_slot slot,
                                 struct mr_error *err);
 /* A new key at position i; its value is not set. */
-enum mr_status mr__table_add(struct mr_store *store, uint32_t i, uint32_t fragment, const void *key,
+enum mr_status mr__table_add(struct mr_shard *shard, uint32_t i, uint32_t fragment, const void *key,
                              size_t key_bytes, size_t value_bytes, unsigned flags,
                              uint32_t *ret_ref, struct mr_error *err);
-void mr__table_remove(struct mr_store *store, uint32_t i);
-bool mr__table_is_full(const struct mr_store *store, uint64_t more);
-enum mr_status mr__table_resize(struct mr_store *store, unsigned bits, struct mr_error *err);
-enum mr_status mr__table_grow(struct mr_store *store, struct mr_error *err); /* when it is full */
-void mr__table_shrink(struct mr_store *store); /* when it is mostly empty */
+void mr__table_remove(struct mr_shard *shard, uint32_t i);
+bool mr__table_is_full(const struct mr_shard *shard, uint64_t more);
+enum mr_status mr__table_resize(struct mr_shard *shard, unsigned bits, struct mr_error *err);
+enum mr_status mr__table_grow(struct mr_shard *shard, struct mr_error *err); /* when it is full */
+void mr__table_shrink(struct mr_shard *shard); /* when it is mostly empty */
 
 #endif

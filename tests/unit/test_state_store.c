@@ -1,6 +1,7 @@
 /* One store in memory: against a model, with batches that commit and batches that fail. */
 #include "base/alloc.h"
 #include "env/sim.h"
+#include "env/thread.h"
 #include "state/internal.h"
 #include "support/test.h"
 
@@ -327,6 +328,175 @@ TEST(scans_are_in_their_order_and_complete_even_with_equal_fragments)
     for (unsigned i = 0; i < count; i++)
         from_there += (i & 0xff) >= 0x80;
     CHECK_EQ_UINT(order.count, from_there);
+    mr__store_free(store);
+}
+
+/* ---------------------------------------------------------------- shards */
+
+struct seen {
+    struct mr_store *store;
+    unsigned shard;
+    uint64_t last_hash;
+    uint64_t count;
+};
+
+static bool check_shard_order(const char *key, size_t key_bytes, const char *value,
+                              size_t value_bytes, void *arg)
+{
+    struct seen *seen = arg;
+    uint64_t hash = mr_store_hash(seen->store, key, key_bytes);
+
+    MR_UNUSED(value);
+    MR_UNUSED(value_bytes);
+    CHECK_EQ_UINT(mr_store_shard(hash), seen->shard);
+    CHECK(hash >> 32 >= seen->last_hash >> 32);
+    seen->last_hash = hash;
+    seen->count++;
+    return true;
+}
+
+TEST(shards_are_ranges_of_key_groups_and_together_are_the_store)
+{
+    struct mr_store *store = new_store();
+    struct mr_error err = {0};
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < 20000; i++)
+        CHECK_OK(mr_store_put(store, &i, sizeof(i), "v", 1, &err), &err);
+    for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++) {
+        struct seen seen = {store, shard, (uint64_t)shard << 61, 0};
+
+        CHECK(mr_store_scan_shard(store, shard, check_shard_order, &seen));
+        CHECK(seen.count > 2000);
+        count += seen.count;
+    }
+    CHECK_EQ_UINT(count, 20000);
+    mr__store_free(store);
+}
+
+TEST(keys_are_changed_and_deleted_where_a_scan_found_them)
+{
+    enum { KEYS_HERE = 5000, AT_ONCE = 100 };
+    struct mr_store *store = new_store();
+    struct mr_error err = {0};
+    struct mr_store_entry entries[AT_ONCE];
+    const char *value;
+    size_t bytes;
+
+    for (unsigned i = 0; i < KEYS_HERE; i++)
+        CHECK_OK(mr_store_put(store, &i, sizeof(i), "four", 4, &err), &err);
+    mr__store_accept(store);
+    for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++) {
+        uint32_t cursor = 0;
+        size_t count;
+
+        while ((count = mr_store_read_shard(store, shard, &cursor, entries, AT_ONCE)) > 0) {
+            for (size_t i = 0; i < count; i++) {
+                unsigned key;
+
+                memcpy(&key, entries[i].key, sizeof(key));
+                if (key % 3 == 0)
+                    CHECK_OK(mr_store_delete_at(store, &entries[i], &err), &err);
+                else if (key % 3 == 1)
+                    CHECK_OK(mr_store_put_at(store, &entries[i], "much longer than it was", 23,
+                                             &err),
+                             &err);
+                else
+                    CHECK_OK(mr_store_put_at(store, &entries[i], "more", 4, &err), &err);
+            }
+        }
+    }
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < KEYS_HERE; i++) {
+            bool found = mr_store_get(store, &i, sizeof(i), &value, &bytes);
+
+            CHECK_EQ_INT(found, round == 1 || i % 3 != 0);
+            if (found)
+                CHECK_EQ_UINT(bytes, round == 0 && i % 3 == 1 ? 23 : 4);
+            if (found && round == 1)
+                CHECK_EQ_MEM(value, "four", 4);
+        }
+        mr__store_rollback(store);
+    }
+    CHECK_EQ_UINT(mr_store_count(store), KEYS_HERE);
+    mr__store_free(store);
+}
+
+static bool add_key(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                    void *arg)
+{
+    MR_UNUSED(value);
+    MR_UNUSED(value_bytes);
+    mr_buf_add(arg, key, key_bytes);
+    return true;
+}
+
+/* A batch that runs again must give the same output, whatever its first attempt left behind. */
+TEST(the_order_of_a_scan_depends_on_the_keys_alone)
+{
+    struct mr_buf orders[2] = {MR_BUF_INIT, MR_BUF_INIT};
+    unsigned count = 150000; /* a few pairs of them have the same top 32 bits of the hash */
+    struct mr_error err = {0};
+
+    for (unsigned run = 0; run < 2; run++) {
+        struct mr_store *store = new_store();
+
+        for (unsigned i = 0; i < count; i++) {
+            unsigned key = run == 0 ? i : count - 1 - i;
+            CHECK_OK(mr_store_put(store, &key, sizeof(key), "v", 1, &err), &err);
+        }
+        for (unsigned i = count; run == 1 && i < 2 * count; i++)
+            CHECK_OK(mr_store_put(store, &i, sizeof(i), "gone", 4, &err), &err);
+        for (unsigned i = count; run == 1 && i < 2 * count; i++)
+            CHECK_OK(mr_store_delete(store, &i, sizeof(i), &err), &err);
+        mr_store_scan(store, add_key, &orders[run]);
+        mr__store_free(store);
+    }
+    CHECK_EQ_UINT(orders[0].size, count * sizeof(unsigned));
+    CHECK_EQ_UINT(orders[1].size, orders[0].size);
+    CHECK_EQ_MEM(orders[0].data, orders[1].data, orders[0].size);
+    mr_buf_release(&orders[0]);
+    mr_buf_release(&orders[1]);
+}
+
+struct shard_writer {
+    struct mr_store *store;
+    unsigned shard;
+    bool failed;
+};
+
+static void write_shard(void *arg)
+{
+    struct shard_writer *writer = arg;
+    struct mr_error err = {0};
+
+    for (unsigned i = 0; i < 40000; i++) {
+        if (mr_store_shard(mr_store_hash(writer->store, &i, sizeof(i))) != writer->shard)
+            continue;
+        writer->failed |= mr_store_put(writer->store, &i, sizeof(i), &i, sizeof(i), &err) != MR_OK;
+        if (i % 5 == 0)
+            writer->failed |= mr_store_delete(writer->store, &i, sizeof(i), &err) != MR_OK;
+    }
+}
+
+TEST(shards_are_changed_by_different_threads_at_once)
+{
+    struct mr_store *store = new_store();
+    struct shard_writer writers[MR_STORE_SHARDS];
+    struct mr_thread *threads[MR_STORE_SHARDS];
+    struct mr_error err = {0};
+
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        writers[i] = (struct shard_writer){store, i, false};
+        CHECK_OK(mr_thread_start("shard", write_shard, &writers[i], &threads[i], &err), &err);
+    }
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        mr_thread_join(threads[i]);
+        CHECK(!writers[i].failed);
+    }
+    CHECK_EQ_UINT(mr_store_count(store), 32000);
+    mr__store_accept(store);
+    CHECK_EQ_UINT(mr_store_count(store), 32000);
     mr__store_free(store);
 }
 
