@@ -1,59 +1,29 @@
 /*
  * Receivers as replayable sources (dstream.md 8, 9; architecture section 1).
  *
- *     receiver thread --store--> current block --cut--> block log (append, sync) --> plan() sees it
- *                                    ^ block timer, every block interval
+ *     receiver --store--> current block --cut--> block log (append, sync) --> plan() sees it
  *     The offset is the number of the last block.
  *
  * Nothing that a batch may see is not in the log first, and what the log has is kept until the
- * batch that read it is committed: an allocation is nothing but the block range in PLAN(N). A store
- * that fails ends the receiver's run: it must not read on over a hole.
+ * batch that read it is committed: an allocation is nothing but the block range in PLAN(N).
  *
- * Threads: `run` in the receiver's thread; the block timer in its own; everything else is the
- * driver's. Fields below `lock` are shared. Cutting a block (append + sync) happens under cut_lock,
- * so blocks are in the order of their bytes.
+ * Called by the driver as any other source; storing and the receiver's life are receiver_host.c and
+ * block_generator.c.
+ *
+ * Threads: readers belong to workers; everything else is the driver's.
  */
-#include "core/internal.h"
+#include "core/receiver_host.h"
 
-#include "base/buf.h"
 #include "base/log.h"
 #include "base/number_text.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 enum {
-    BLOCK_BYTES_MAX = 4 << 20, /* a block is cut at once when it is that large */
     /* blocks are put together into partitions of at least this size */
     PARTITION_BYTES = 1 << 20,
     BATCH_BYTES = 1 << 20, /* rows are handed on in batches of about this size */
     PARTITIONS_MAX = 4096,
-};
-
-struct mr_receiver_host {
-    struct mr_query *query;
-    const char *name;
-    struct mr_block_log *log;
-    struct mr_receiver *receiver;
-    const struct mr_receiver_ops *ops;
-    struct mr_thread *run_thread;
-    struct mr_thread *timer_thread;
-    void (*wake)(void *arg);
-    void *wake_arg;
-    int64_t block_interval_us;
-
-    struct mr_mutex cut_lock; /* taken before lock */
-    struct mr_mutex lock;     /* guards: */
-    struct mr_cond changed;
-    struct mr_buf current;
-    uint64_t current_records;
-    uint64_t backlog_bytes; /* durable, not yet in a committed batch */
-    double permits;         /* rate limit: records that may come now */
-    int64_t permits_at_ns;
-    bool stopping;
-    bool run_ended;        /* for good: an `ends` receiver at its end, or stopped */
-    enum mr_status failed; /* of the block log: sticks */
-    struct mr_error failure;
 };
 
 struct mr_source {
@@ -72,241 +42,6 @@ struct mr_reader {
     uint64_t last_block;
     uint64_t bad_count;
 };
-
-/* Blocks. */
-
-static bool host_is_stopping(struct mr_receiver_host *host)
-{
-    bool stopping;
-
-    mr_mutex_lock(&host->lock);
-    stopping = host->stopping;
-    mr_mutex_unlock(&host->lock);
-    return stopping;
-}
-
-bool mr_receiver_stopping(const struct mr_receiver_host *host)
-{
-    return host_is_stopping((struct mr_receiver_host *)host);
-}
-
-/* Writes a block that was taken out of the buffer; the caller holds cut_lock. */
-static enum mr_status write_block(struct mr_receiver_host *host, const struct mr_buf *block,
-                                  uint64_t records, struct mr_error *err)
-{
-    uint64_t number;
-
-    MR_TRY(mr_block_log_append(host->log, block->data, block->size, records,
-                               mr_env_wall_us(host->query->env), &number, err));
-    MR_TRY(mr_block_log_sync(host->log, err));
-    mr_metric_add(&host->query->metrics, MR_METRIC_RECEIVED_BLOCKS, 1);
-    mr_metric_add(&host->query->metrics, MR_METRIC_RECEIVED_BYTES, (int64_t)block->size);
-    return MR_OK;
-}
-
-/* Makes what was stored so far durable as one block. Any thread. */
-static enum mr_status cut_block(struct mr_receiver_host *host, struct mr_error *err)
-{
-    struct mr_buf block;
-    uint64_t records;
-    enum mr_status status;
-
-    mr_mutex_lock(&host->cut_lock);
-    mr_mutex_lock(&host->lock);
-    block = host->current;
-    records = host->current_records;
-    host->current = (struct mr_buf)MR_BUF_INIT;
-    host->current_records = 0;
-    status = host->failed;
-    if (status != MR_OK && err != NULL)
-        *err = host->failure;
-    mr_mutex_unlock(&host->lock);
-    if (status == MR_OK && block.size > 0) {
-        struct mr_error local;
-
-        mr_error_clear(&local);
-        status = write_block(host, &block, records, &local);
-        mr_mutex_lock(&host->lock);
-        host->failed = status;
-        host->failure = local;
-        host->backlog_bytes += status == MR_OK ? block.size : 0;
-        mr_cond_broadcast(&host->changed);
-        mr_mutex_unlock(&host->lock);
-        if (status != MR_OK && err != NULL)
-            *err = local;
-        if (host->wake != NULL)
-            host->wake(host->wake_arg);
-    }
-    mr_mutex_unlock(&host->cut_lock);
-    mr_buf_release(&block);
-    return status;
-}
-
-static uint64_t count_lines(const char *data, size_t size_bytes)
-{
-    uint64_t lines = 0;
-    const char *end = data + size_bytes;
-
-    for (const char *at = data; at < end; lines++) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        at = newline == NULL ? end : newline + 1;
-    }
-    return lines;
-}
-
-/* Token bucket (RL-1): at most one second of unused permits is saved. Returns how long to wait; the
- * caller holds lock. */
-static int64_t take_permits(struct mr_receiver_host *host, uint64_t records)
-{
-    int64_t rate = host->query->config.receiver_rate_max;
-    int64_t now_ns = mr_env_monotonic_ns(host->query->env);
-
-    if (rate <= 0)
-        return 0;
-    if (host->permits_at_ns != 0)
-        host->permits += (double)(now_ns - host->permits_at_ns) / 1e9 * (double)rate;
-    host->permits_at_ns = now_ns;
-    host->permits = MR_MIN(host->permits, (double)rate);
-    host->permits -= (double)records; /* may go below zero: the next call waits for it */
-    return host->permits >= 0 ? 0 : (int64_t)(-host->permits / (double)rate * 1e9) + 1;
-}
-
-/* Waits for the rate limit and for room in the backlog; a stop ends the wait. The caller holds
- * lock. */
-static void wait_for_room(struct mr_receiver_host *host, uint64_t records)
-{
-    int64_t pause_ns = take_permits(host, records);
-    int64_t until_ns = mr_env_monotonic_ns(host->query->env) + pause_ns;
-
-    while (!host->stopping && host->failed == MR_OK) {
-        int64_t left_ns = until_ns - mr_env_monotonic_ns(host->query->env);
-
-        if (left_ns > 0)
-            mr_cond_wait_for(&host->changed, &host->lock, left_ns);
-        else if (host->query->config.trigger !=
-                     MR_TRIGGER_ONCE && /* one batch has to hold it all */
-                 host->backlog_bytes >= host->query->config.receiver_queue_bytes)
-            mr_cond_wait(&host->changed, &host->lock);
-        else
-            break;
-    }
-}
-
-static enum mr_status store(struct mr_receiver_host *host, const char *data, size_t size_bytes,
-                            bool durably, struct mr_error *err)
-{
-    uint64_t records = count_lines(data, size_bytes);
-    enum mr_status status;
-    bool full, out_of_memory, stopping;
-
-    mr_mutex_lock(&host->lock);
-    wait_for_room(host, records);
-    status = host->failed;
-    if (status != MR_OK) {
-        if (err != NULL)
-            *err = host->failure;
-        mr_mutex_unlock(&host->lock);
-        return status;
-    }
-    stopping = host->stopping; /* what was received is still kept: only then the receiver leaves */
-    mr_buf_add(&host->current, data, size_bytes);
-    host->current_records += host->current.failed ? 0 : records;
-    out_of_memory = host->current.failed;
-    host->current.failed = false; /* what is in it stays good */
-    full = durably || host->block_interval_us == 0 || host->current.size >= BLOCK_BYTES_MAX;
-    mr_cond_broadcast(&host->changed);
-    mr_mutex_unlock(&host->lock);
-    if (out_of_memory)
-        return MR_FAIL(err, MR_NOMEM, "cannot store %zu received bytes: out of memory", size_bytes);
-    if (full)
-        MR_TRY(cut_block(host, err));
-    return stopping ? MR_FAIL(err, MR_STOPPED, "the receiver was asked to stop") : MR_OK;
-}
-
-enum mr_status mr_receiver_store(struct mr_receiver_host *host, const char *data, size_t size_bytes,
-                                 struct mr_error *err)
-{
-    return store(host, data, size_bytes, false, err);
-}
-
-enum mr_status mr_receiver_store_durably(struct mr_receiver_host *host, const char *data,
-                                         size_t size_bytes, struct mr_error *err)
-{
-    return store(host, data, size_bytes, true, err);
-}
-
-/* Threads. */
-
-/* Cuts a block one interval after its first bytes came. */
-static void timer_main(void *arg)
-{
-    struct mr_receiver_host *host = arg;
-
-    for (;;) {
-        mr_mutex_lock(&host->lock);
-        while (!host->stopping && host->current.size == 0)
-            mr_cond_wait(&host->changed, &host->lock);
-        int64_t until_ns = mr_env_monotonic_ns(host->query->env) + host->block_interval_us * 1000;
-        while (!host->stopping) {
-            int64_t left_ns = until_ns - mr_env_monotonic_ns(host->query->env);
-            if (left_ns <= 0)
-                break;
-            mr_cond_wait_for(&host->changed, &host->lock, left_ns);
-        }
-        bool stopping = host->stopping;
-        mr_mutex_unlock(&host->lock);
-        if (cut_block(host, NULL) != MR_OK || stopping)
-            return;
-    }
-}
-
-/* Waits between two runs of the receiver. False: stop. */
-static bool pause_before_restart(struct mr_receiver_host *host)
-{
-    int64_t until_ns =
-        mr_env_monotonic_ns(host->query->env) + host->query->config.restart_delay_us * 1000;
-    bool go_on;
-
-    mr_mutex_lock(&host->lock);
-    while (!host->stopping) {
-        int64_t left_ns = until_ns - mr_env_monotonic_ns(host->query->env);
-        if (left_ns <= 0)
-            break;
-        mr_cond_wait_for(&host->changed, &host->lock, left_ns);
-    }
-    go_on = !host->stopping && host->failed == MR_OK;
-    mr_mutex_unlock(&host->lock);
-    return go_on;
-}
-
-static void run_main(void *arg)
-{
-    struct mr_receiver_host *host = arg;
-    struct mr_error err;
-
-    for (;;) {
-        mr_error_clear(&err);
-        enum mr_status status = host->ops->run(host->receiver, host, &err);
-
-        if (status == MR_STOPPED || host_is_stopping(host) || (status == MR_OK && host->ops->ends))
-            break;
-        mr_log(status == MR_OK ? MR_LOG_INFO : MR_LOG_WARNING, "receiver", host->query->name, -1,
-               "source '%s': %s; starting again in %lld ms", host->name,
-               status == MR_OK ? "no more data" : err.text,
-               (long long)(host->query->config.restart_delay_us / 1000));
-        mr_metric_add(&host->query->metrics, MR_METRIC_RECEIVER_RESTARTS, 1);
-        if (!pause_before_restart(host))
-            break;
-    }
-    /* the rest; a failure sticks in the host and reaches the driver through plan */
-    cut_block(host, NULL);
-    mr_mutex_lock(&host->lock);
-    host->run_ended = true;
-    mr_cond_broadcast(&host->changed);
-    mr_mutex_unlock(&host->lock);
-    if (host->wake != NULL)
-        host->wake(host->wake_arg);
-}
 
 /* Source operations: driver. */
 
@@ -373,10 +108,7 @@ enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source
     source->host.query = query;
     source->host.name = run->spec.name;
     source->host.ops = run->spec.connector->receiver_ops;
-    source->host.block_interval_us = query->config.block_interval_us;
-    mr_mutex_init(&source->host.cut_lock);
-    mr_mutex_init(&source->host.lock);
-    mr_cond_init(&source->host.changed);
+    mr__receiver_host_init(&source->host);
     if (query->durable) {
         dir = blocks_dir(query->checkpoint.received_dir, run->spec.name);
         if (dir == NULL) {
@@ -400,34 +132,18 @@ done:
     return MR_OK;
 }
 
-/* The threads start with the first plan, when the driver has set the wake-up and everything else is
- * open. */
-static enum mr_status start_threads(struct mr_receiver_host *host, struct mr_error *err)
-{
-    if (host->run_thread != NULL || host->run_ended)
-        return MR_OK;
-    if (host->block_interval_us > 0 && host->timer_thread == NULL)
-        MR_TRY(mr_thread_start("mr-blocks", timer_main, host, &host->timer_thread, err));
-    return mr_thread_start("mr-receiver", run_main, host, &host->run_thread, err);
-}
-
 static enum mr_status receiver_plan(struct mr_source *source, const char *start,
                                     const struct mr_plan_limits *limits, char **ret_end,
                                     struct mr_error *err)
 {
     struct mr_receiver_host *host = &source->host;
     uint64_t last = mr_block_log_last(host->log);
-    enum mr_status failed;
 
     MR_UNUSED(limits);
-    MR_TRY(start_threads(host, err));
-    mr_mutex_lock(&host->lock);
-    failed = host->failed;
-    if (failed != MR_OK && err != NULL)
-        *err = host->failure;
-    mr_mutex_unlock(&host->lock);
-    if (failed != MR_OK)
-        return failed;
+    /* The threads start with the first plan, when the driver has set the wake-up and everything
+     * else is open. */
+    MR_TRY(mr__receiver_host_start(host, err));
+    MR_TRY(mr__generator_failure(&host->generator, err));
     if (last <= block_of(start)) {
         *ret_end = NULL;
         return MR_OK;
@@ -600,10 +316,7 @@ static void receiver_committed(struct mr_source *source, const char *end)
     struct mr_error err;
 
     source->committed_block = MR_MAX(source->committed_block, last);
-    mr_mutex_lock(&host->lock);
-    host->backlog_bytes -= MR_MIN(bytes, host->backlog_bytes);
-    mr_cond_broadcast(&host->changed);
-    mr_mutex_unlock(&host->lock);
+    mr__receiver_host_give_room(host, bytes);
     mr_error_clear(&err);
     if (mr_block_log_purge(host->log, last + 1, &err) != MR_OK)
         mr_log(MR_LOG_WARNING, "receiver", host->query->name, -1,
@@ -626,56 +339,42 @@ static void receiver_set_wakeup(struct mr_source *source, void (*wake)(void *arg
 
 static bool receiver_exhausted(struct mr_source *source, const char *end)
 {
-    bool ended;
-
-    mr_mutex_lock(&source->host.lock);
-    ended = source->host.run_ended && source->host.ops->ends;
-    mr_mutex_unlock(&source->host.lock);
-    return ended && mr_block_log_last(source->host.log) <= block_of(end);
+    return source->host.ops->ends && mr__receiver_host_ended(&source->host) &&
+           mr_block_log_last(source->host.log) <= block_of(end);
 }
 
 bool mr__receiver_source_unended(struct mr_source *source)
 {
-    bool unended;
-
-    mr_mutex_lock(&source->host.lock);
-    unended = source->host.ops->ends && !source->host.run_ended;
-    mr_mutex_unlock(&source->host.lock);
-    return unended;
+    return source->host.ops->ends && !mr__receiver_host_ended(&source->host);
 }
 
 void mr__receiver_source_drain(struct mr_source *source)
 {
-    struct mr_receiver_host *host = &source->host;
+    mr__receiver_host_drain(&source->host);
+}
 
-    mr_mutex_lock(&host->lock);
-    host->stopping = true;
-    mr_cond_broadcast(&host->changed);
-    mr_mutex_unlock(&host->lock);
-    if (host->receiver != NULL && host->run_thread != NULL && host->ops->interrupt != NULL)
-        host->ops->interrupt(host->receiver);
-    mr_thread_join(host->run_thread);
-    mr_thread_join(host->timer_thread);
-    host->run_thread = NULL;
-    host->timer_thread = NULL;
-    host->run_ended = true;
+void mr__receiver_source_set_rate(struct mr_source *source, int64_t rate)
+{
+    mr__generator_set_rate(&source->host.generator, rate);
+}
+
+void mr__receiver_source_state(struct mr_source *source, struct mr_receiver_state *ret_state)
+{
+    mr_mutex_lock(&source->host.lock);
+    *ret_state = source->host.state;
+    mr_mutex_unlock(&source->host.lock);
+    ret_state->rate_limit = mr__generator_rate(&source->host.generator);
 }
 
 static void receiver_stop(struct mr_source *source)
 {
-    struct mr_receiver_host *host;
-
     if (source == NULL)
         return;
-    host = &source->host;
     mr__receiver_source_drain(source);
-    if (host->receiver != NULL)
-        host->ops->free(host->receiver);
-    mr_block_log_close(host->log);
-    mr_buf_release(&host->current);
-    mr_cond_release(&host->changed);
-    mr_mutex_release(&host->lock);
-    mr_mutex_release(&host->cut_lock);
+    if (source->host.receiver != NULL)
+        source->host.ops->free(source->host.receiver);
+    mr_block_log_close(source->host.log);
+    mr__receiver_host_release(&source->host);
     mr_free(source);
 }
 

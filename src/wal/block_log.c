@@ -50,6 +50,7 @@ struct mr_block_log {
     uint64_t segments_created;
     bool failed;
 
+    struct mr_mutex put_lock;   /* one put after the other */
     struct mr_mutex lock;       /* the rest: */
     struct mr_block_replay log; /* index, segments */
     uint64_t memory_bytes;
@@ -126,6 +127,7 @@ enum mr_status mr_block_log_open(struct mr_env *env, const char *dir,
 
     if (log == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot open the block log: out of memory");
+    mr_mutex_init(&log->put_lock);
     mr_mutex_init(&log->lock);
     log->env = env;
     log->config = *config;
@@ -189,6 +191,7 @@ void mr_block_log_close(struct mr_block_log *log)
     mr__block_index_release(&log->fresh);
     mr__block_replay_release(&log->log);
     mr_mutex_release(&log->lock);
+    mr_mutex_release(&log->put_lock);
     mr_free(log->dir);
     mr_free(log);
 }
@@ -404,6 +407,20 @@ enum mr_status mr_block_log_sync(struct mr_block_log *log, struct mr_error *err)
     publish_fresh(log, segment, group);
     mr_mutex_unlock(&log->lock);
     return MR_OK;
+}
+
+enum mr_status mr_block_log_put(struct mr_block_log *log, const struct mr_block_data *block,
+                                uint64_t *ret_block, struct mr_error *err)
+{
+    enum mr_status status;
+
+    mr_mutex_lock(&log->put_lock);
+    status = mr_block_log_append(log, block->data, block->size_bytes, block->record_count,
+                                 block->received_us, ret_block, err);
+    if (status == MR_OK)
+        status = mr_block_log_sync(log, err);
+    mr_mutex_unlock(&log->put_lock);
+    return status;
 }
 
 /* ---------------------------------------------------------------- reading */

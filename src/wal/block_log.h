@@ -34,6 +34,19 @@ enum mr_status mr_block_log_open(struct mr_env *env, const char *dir,
                                  struct mr_block_log **ret_log, struct mr_error *err);
 void mr_block_log_close(struct mr_block_log *log);
 
+struct mr_block_data {
+    const char *data;
+    size_t size_bytes;
+    uint64_t record_count;
+    int64_t received_us;
+    const char *metadata; /* NULL = none */
+};
+/*
+ * Appends one block and makes it durable. Any number of threads at once, not beside append and
+ * sync; those that meet share a flush.
+ */
+enum mr_status mr_block_log_put(struct mr_block_log *log, const struct mr_block_data *block,
+                                uint64_t *ret_block, struct mr_error *err);
 /* Appends one block (not yet durable). *ret_block gets its number. */
 enum mr_status mr_block_log_append(struct mr_block_log *log, const void *data, size_t size_bytes,
                                    uint64_t record_count, int64_t received_us, uint64_t *ret_block,

@@ -16,6 +16,8 @@
 #include <millrace/ext/format.h>
 #include <millrace/ext/options.h>
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -118,7 +120,17 @@ struct mr_source_ops {
      * finish. May be NULL. */
     bool (*exhausted)(struct mr_source *source, const char *end);
     void (*stop)(struct mr_source *source); /* ends threads, frees; NULL allowed */
+    /*
+     * True: the batch of that range has no dataset, which is not the same as an empty one (DStreams,
+     * DS-2): nothing behind the source runs in it. By the range alone. Driver. May be NULL.
+     */
+    bool (*absent)(struct mr_source *source, const char *start, const char *end);
 };
+
+/* Does a source have an operation that was added later? */
+#define MR_SOURCE_HAS(ops, name)                                                                   \
+    ((ops)->struct_size >= offsetof(struct mr_source_ops, name) + sizeof((ops)->name) &&           \
+     (ops)->name != NULL)
 
 /* Columns of routed bad records: source VARCHAR, position VARCHAR, reason VARCHAR, raw BLOB.
  * Static, borrowed. */
@@ -141,6 +153,25 @@ MR_API enum mr_status mr_receiver_store(struct mr_receiver_host *host, const cha
 MR_API enum mr_status mr_receiver_store_durably(struct mr_receiver_host *host, const char *data,
                                                 size_t size_bytes, struct mr_error *err);
 MR_API bool mr_receiver_stopping(const struct mr_receiver_host *host);
+
+/* Records in whatever form the receiver's format reads, with their number. */
+struct mr_received {
+    const char *data;
+    size_t size_bytes;
+    uint64_t record_count;
+    const char *metadata; /* goes to the information of the block; NULL = none */
+    /* One block, not rate limited; durable, when there is a checkpoint, on return. Else it joins
+     * the current block (RCV-2). */
+    bool own_block;
+};
+/* MR_STOPPED: a stop was asked for, nothing was stored. Thread: any of the receiver's. */
+MR_API enum mr_status mr_receiver_store_records(struct mr_receiver_host *host,
+                                                const struct mr_received *records,
+                                                struct mr_error *err);
+/* How long to wait when this run ends; the setting again after that. Thread: any. */
+MR_API void mr_receiver_set_restart_delay(struct mr_receiver_host *host, int64_t delay_us);
+/* Logged, counted, shown as the receiver's last error; it goes on (RCV-4). Thread: any. */
+MR_API void mr_receiver_note_error(struct mr_receiver_host *host, const char *message);
 
 struct mr_receiver_ops {
     size_t struct_size;
