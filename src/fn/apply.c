@@ -24,8 +24,8 @@ static enum mr_status call_rows(const struct mr__function *function, bool is_fla
         MR_TRY(mr__emitter_check(out, err));
         if (!is_flat && mr__emitter_rows(out) != before + 1)
             return mr__emitter_count_is_wrong(
-                out, function->fn.name,
-                "exactly one result per element; flat_map takes any number", err);
+                out, function->fn.name, "exactly one result per element; flat_map takes any number",
+                err);
     }
     return MR_OK;
 }

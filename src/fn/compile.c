@@ -15,9 +15,12 @@ static enum mr_status no_memory(struct mr_error *err)
 static const char *kind_name(const struct mr_fn *fn)
 {
     static const char *const names[] = {
-        [MR_FN_KIND_SQL] = "an SQL expression",     [MR_FN_KIND_BUILTIN] = "a built-in",
-        [MR_FN_KIND_ROW] = "a function of one row", [MR_FN_KIND_BATCH] = "a function of a batch",
-        [MR_FN_KIND_TEST] = "a test of a row",      [MR_FN_KIND_REDUCE] = "a reduce function",
+        [MR_FN_KIND_SQL] = "an SQL expression",
+        [MR_FN_KIND_BUILTIN] = "a built-in",
+        [MR_FN_KIND_ROW] = "a function of one row",
+        [MR_FN_KIND_BATCH] = "a function of a batch",
+        [MR_FN_KIND_TEST] = "a test of a row",
+        [MR_FN_KIND_REDUCE] = "a reduce function",
         [MR_FN_KIND_UPDATE] = "an update function",
         [MR_FN_KIND_PARTITION] = "a function of a partition",
         [MR_FN_KIND_UPDATE_ALL] = "an update function of all keys",
@@ -64,7 +67,7 @@ bool mr__is_narrow_integer(const struct mr_type *type)
 
 /* The columns a C function's result has: declared, or the operator's usual ones. */
 enum mr_status mr__declared_or(const struct mr_fn *fn, const struct mr_schema *usual,
-                                  struct mr_schema **ret_schema, struct mr_error *err)
+                               struct mr_schema **ret_schema, struct mr_error *err)
 {
     if (fn->type != NULL)
         return mr_schema_parse(fn->type, strlen(fn->type), ret_schema, err);
@@ -173,7 +176,30 @@ static enum mr_status describe_expression(struct mr__engines *engines, const cha
     return status == MR_OK ? MR_OK : mr__sql_describe(engines, select, input, ret_schema, err);
 }
 
-/* map, map_to_pair, flat_map of an expression: the same but for what stands around it. */
+/* SQL's sum of integers is wider than any integer of ours: it counts as BIGINT, as in C. */
+static enum mr_status sums_to_bigint(struct mr_schema **schema, struct mr_error *err)
+{
+    uint32_t count = mr_schema_field_count(*schema);
+    struct mr_field *fields = mr_alloc(NULL, ((size_t)count + 1) * sizeof(*fields));
+    struct mr_schema *changed = NULL;
+    enum mr_status status;
+
+    if (fields == NULL)
+        return no_memory(err);
+    for (uint32_t i = 0; i < count; i++) {
+        fields[i] = *mr_schema_field(*schema, i);
+        if (fields[i].type.id == MR_TYPE_DECIMAL)
+            fields[i].type = mr__wide_type(&fields[i].type);
+    }
+    status = mr_schema_new(fields, count, &changed, err);
+    mr_free(fields);
+    MR_TRY(status);
+    mr_schema_unref(*schema);
+    *schema = changed;
+    return MR_OK;
+}
+
+/* map, map_to_pair, flat_map, map_partitions of an expression: the same but for what stands around it. */
 static enum mr_status compile_projection(struct mr__engines *engines, const char *operation,
                                          const struct mr_fn *fn, bool pairs, const char *head,
                                          const char *tail, const struct mr_schema *input,
@@ -185,6 +211,8 @@ static enum mr_status compile_projection(struct mr__engines *engines, const char
     enum mr_status status;
 
     MR_TRY_GOTO(describe_expression(engines, sql, pairs, input, &found, err));
+    if (strcmp(operation, "map_partitions") == 0)
+        MR_TRY_GOTO(sums_to_bigint(&found, err));
     MR_TRY_GOTO(shape_of(fn, pairs, found, &shape, err));
     mr_free(sql);
     sql = cast_statement(shape, head, fn->name, tail, table);
@@ -243,7 +271,8 @@ enum mr_status mr__compile_flat_map(struct mr__engines *engines, const char *ope
         return compile_projection(engines, operation, fn, false, "SELECT unnest(", ")", input,
                                   ret_function, err);
     if (fn->kind != MR_FN_KIND_ROW && fn->kind != MR_FN_KIND_BATCH && !words)
-        return mr__refuse(fn, "MR_SQL with a list, MR_FN of a row or batch function, or MR_WORDS", err);
+        return mr__refuse(fn, "MR_SQL with a list, MR_FN of a row or batch function, or MR_WORDS",
+                          err);
     if (words &&
         (mr_schema_field_count(input) != 1 || mr__column_type(input, 0)->id != MR_TYPE_TEXT))
         return MR_FAIL(err, MR_CONFIG,
@@ -251,6 +280,27 @@ enum mr_status mr__compile_flat_map(struct mr__engines *engines, const char *ope
     MR_TRY_GOTO(mr__declared_or(fn, input, &output, err));
     status = mr__function_new(engines, fn, operation, input, output, NULL, ret_function, err);
 done:
+    mr_schema_unref(output);
+    return status;
+}
+
+enum mr_status mr__compile_map_partitions(struct mr__engines *engines, const char *operation,
+                                          const struct mr_fn *fn, const struct mr_schema *input,
+                                          struct mr__function **ret_function, struct mr_error *err)
+{
+    struct mr_schema *output = NULL;
+    enum mr_status status;
+
+    if (fn->kind == MR_FN_KIND_SQL)
+        return compile_projection(engines, operation, fn, false, "SELECT", "", input, ret_function,
+                                  err);
+    if (fn->kind != MR_FN_KIND_PARTITION && fn->kind != MR_FN_KIND_BATCH)
+        return mr__refuse(fn,
+                          "MR_SQL with aggregates, or MR_FN of a partition function (void f(struct "
+                          "mr_rows *, struct mr_emitter *, void *)) or of a batch function",
+                          err);
+    MR_TRY(mr__declared_or(fn, input, &output, err));
+    status = mr__function_new(engines, fn, operation, input, output, NULL, ret_function, err);
     mr_schema_unref(output);
     return status;
 }
@@ -294,9 +344,9 @@ static char *value_statement(const struct mr_fn *fn, const struct mr_type *type,
 }
 
 enum mr_status mr__compile_value(struct mr__engines *engines, const char *operation,
-                                         const struct mr_fn *fn, const struct mr_type *type,
-                                         const struct mr_schema *input,
-                                         struct mr__function **ret_function, struct mr_error *err)
+                                 const struct mr_fn *fn, const struct mr_type *type,
+                                 const struct mr_schema *input, struct mr__function **ret_function,
+                                 struct mr_error *err)
 {
     struct mr__column_of columns[] = {{"value", type}};
     struct mr_schema *output = NULL;
@@ -323,11 +373,10 @@ bool mr__can_be_added(const struct mr_type *type)
     return type->id == MR_TYPE_INT64 || type->id == MR_TYPE_DOUBLE || type->id == MR_TYPE_DECIMAL;
 }
 
-enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *operation,
-                                  const struct mr_fn *fn, const struct mr_schema *pairs,
-                                  struct mr__function **ret_function, struct mr_error *err)
+enum mr_status mr__compile_reduce_of(struct mr__engines *engines, const char *operation,
+                                     const struct mr_fn *fn, const struct mr_type *type,
+                                     struct mr__function **ret_function, struct mr_error *err)
 {
-    const struct mr_type *type = mr__column_type(pairs, 1);
     struct mr__column_of columns[] = {{"a", type}, {"b", type}};
     struct mr_schema *input = NULL;
     enum mr_status status;
@@ -340,14 +389,22 @@ enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *opera
                 "cannot add values of this type; the value must be BIGINT, DOUBLE or DECIMAL");
     } else if (fn->kind != MR_FN_KIND_SQL && fn->kind != MR_FN_KIND_REDUCE) {
         return mr__refuse(fn,
-                      "MR_SQL over a and b, MR_FN of a reduce function, MR_SUM, MR_MIN_OF, "
-                      "MR_MAX_OF or MR_COUNT",
-                      err);
+                          "MR_SQL over a and b, MR_FN of a reduce function, MR_SUM, MR_MIN_OF, "
+                          "MR_MAX_OF or MR_COUNT",
+                          err);
     }
     MR_TRY(mr__schema_of(columns, 2, &input, err));
     status = mr__compile_value(engines, operation, fn, type, input, ret_function, err);
     mr_schema_unref(input);
     return status;
+}
+
+enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *operation,
+                                  const struct mr_fn *fn, const struct mr_schema *pairs,
+                                  struct mr__function **ret_function, struct mr_error *err)
+{
+    return mr__compile_reduce_of(engines, operation, fn, mr__column_type(pairs, 1), ret_function,
+                                 err);
 }
 
 /* ---- update ---- */
@@ -460,20 +517,21 @@ enum mr_status mr__compile_update(struct mr__engines *engines, const struct mr_f
 
     if (fn->kind != MR_FN_KIND_SQL && fn->kind != MR_FN_KIND_UPDATE && !is_builtin)
         return mr__refuse(fn,
-                      "MR_SQL over \"values\" and state, MR_FN of an update function, MR_SUM, "
-                      "MR_MIN_OF, MR_MAX_OF "
-                      "or MR_COUNT",
-                      err);
+                          "MR_SQL over \"values\" and state, MR_FN of an update function, MR_SUM, "
+                          "MR_MIN_OF, MR_MAX_OF "
+                          "or MR_COUNT",
+                          err);
     MR_TRY_GOTO(update_state(engines, fn, pairs, &state, err));
-    if (is_builtin && fn->builtin == MR_BUILTIN_SUM && !mr__can_be_added(mr__column_type(state, 0))) {
+    if (is_builtin && fn->builtin == MR_BUILTIN_SUM &&
+        !mr__can_be_added(mr__column_type(state, 0))) {
         status =
             MR_FAIL(err, MR_CONFIG,
                     "cannot add values of this type; the value must be BIGINT, DOUBLE or DECIMAL");
         goto done;
     }
     MR_TRY_GOTO(update_input(pairs, mr__column_type(state, 0), &input, err));
-    status = mr__compile_value(engines, "update_state_by_key", fn, mr__column_type(state, 0),
-                                input, ret_function, err);
+    status = mr__compile_value(engines, "update_state_by_key", fn, mr__column_type(state, 0), input,
+                               ret_function, err);
 done:
     mr_schema_unref(state);
     mr_schema_unref(input);

@@ -149,6 +149,7 @@ void mr__function_free(struct mr__function *function)
         mr_duck_stmt_free(function->stmts[i]);
     mr_schema_unref(function->input);
     mr_schema_unref(function->output);
+    mr_schema_unref(function->value);
     mr_free((void *)(uintptr_t)function->fn.name);
     mr_free((void *)(uintptr_t)function->fn.type);
     mr_free(function->place);

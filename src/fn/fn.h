@@ -5,6 +5,7 @@
  *   fn.c       functions, engines, statements      compile.c  what a function means to an operator
  *   emit.c     results of C functions              builtin.c  native functions
  *   reduce.c   values of a key to one          apply.c    map, flat_map, filter of a batch
+ *   partition.c  map_partitions                values.c   map_values, flat_map_values
  *
  * Thread: compiled in the building thread; evaluated by workers, each with a statement of its own.
  */
@@ -38,7 +39,8 @@ struct mr__function {
     char *place;             /* "word_count.c:12: map_to_pair" */
     struct mr_schema *input; /* of its rows; reduce: a, b; update: key, values, state */
     struct mr_schema *output;
-    char *sql; /* whole statement, the user's expression from its line 2 on */
+    struct mr_schema *value; /* map_values in C: the one column its emitter takes, else NULL */
+    char *sql;               /* whole statement, the user's expression from its line 2 on */
     struct mr__engines *engines;
     struct mr_duck_stmt *stmts[MR_FN_WORKERS_MAX];
 };
@@ -81,6 +83,22 @@ enum mr_status mr__function_blame(const struct mr__function *function, enum mr_s
 enum mr_status mr__apply(struct mr__function *function, bool is_flat, struct mr__when when,
                          const struct mr_batch *batch, struct mr__batches *ret_results,
                          struct mr_error *err);
+/* map_partitions (partition.c): all rows of a partition, also when there are none. */
+enum mr_status mr__apply_partition(struct mr__function *function, struct mr__when when,
+                                   struct mr_batch *const *batches, size_t batch_count,
+                                   struct mr__batches *ret_results, struct mr_error *err);
+/* map_values and flat_map_values (values.c): a batch of pairs. */
+enum mr_status mr__apply_values(struct mr__function *function, bool is_flat, struct mr__when when,
+                                const struct mr_batch *batch, struct mr__batches *ret_results,
+                                struct mr_error *err);
+/* Rows of any number of batches as one batch of that schema. Returns new. */
+enum mr_status mr__batches_join(struct mr_batch *const *batches, size_t batch_count,
+                                const struct mr_schema *schema, struct mr_batch **ret_batch,
+                                struct mr_error *err);
+/* Two columns of as many rows as one batch, shared: nothing is copied. Returns new. */
+enum mr_status mr__side_by_side(const struct mr_schema *schema, const struct mr_batch *a,
+                                uint32_t a_column, const struct mr_batch *b, uint32_t b_column,
+                                struct mr_batch **ret_batch, struct mr_error *err);
 /* The rows for which a C test says yes. Returns new. */
 enum mr_status mr__filter_rows(struct mr__function *test, const struct mr_batch *batch,
                                struct mr_batch **ret_batch, struct mr_error *err);
@@ -102,6 +120,10 @@ enum mr_status mr__compile_map(struct mr__engines *engines, const char *operatio
 enum mr_status mr__compile_flat_map(struct mr__engines *engines, const char *operation,
                                     const struct mr_fn *fn, const struct mr_schema *input,
                                     struct mr__function **ret_function, struct mr_error *err);
+/* Called once a partition, with all of its rows. */
+enum mr_status mr__compile_map_partitions(struct mr__engines *engines, const char *operation,
+                                          const struct mr_fn *fn, const struct mr_schema *input,
+                                          struct mr__function **ret_function, struct mr_error *err);
 enum mr_status mr__compile_filter(struct mr__engines *engines, const char *operation,
                                   const struct mr_fn *fn, const struct mr_schema *input,
                                   struct mr__function **ret_function, struct mr_error *err);
@@ -113,6 +135,18 @@ enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *opera
 enum mr_status mr__compile_update(struct mr__engines *engines, const struct mr_fn *fn,
                                   const struct mr_schema *pairs, struct mr__function **ret_function,
                                   struct mr_error *err);
+
+/*
+ * map_values, flat_map_values: a function of the value alone (SQL may name the key too). Rows are
+ * (key, value), the function's result is the new value.
+ */
+enum mr_status mr__compile_values(struct mr__engines *engines, const char *operation, bool is_flat,
+                                  const struct mr_fn *fn, const struct mr_schema *pairs,
+                                  struct mr__function **ret_function, struct mr_error *err);
+/* Two values to one: of the elements of a stream with one column (reduce). */
+enum mr_status mr__compile_reduce_of(struct mr__engines *engines, const char *operation,
+                                     const struct mr_fn *fn, const struct mr_type *type,
+                                     struct mr__function **ret_function, struct mr_error *err);
 
 /* Schemas of one, two and three named columns with the types of others. Return new. */
 struct mr__column_of {
@@ -182,6 +216,11 @@ enum mr_status mr__reduce_rows(struct mr__function *reduce, struct mr__when when
                                struct mr_batch *const *batches, size_t batch_count,
                                const struct mr_schema *pairs, struct mr_batch **ret_batch,
                                struct mr_error *err);
+
+/* All values of one column to one. NULL when there are none. Returns new, one row. */
+enum mr_status mr__reduce_all(struct mr__function *reduce, struct mr__when when,
+                              struct mr_batch *const *batches, size_t batch_count,
+                              struct mr_batch **ret_batch, struct mr_error *err);
 
 /* Which rows belong to which key: rows of keys in order. */
 struct mr__grouping {

@@ -41,12 +41,12 @@ static void drop_two(void *owner)
     mr_free(two);
 }
 
-/* Columns a and b as one batch, without copying. */
-static enum mr_status side_by_side(const struct mr_schema *schema, const struct mr_batch *a,
-                                   const struct mr_batch *b, struct mr_batch **ret_batch,
-                                   struct mr_error *err)
+/* Without copying. */
+enum mr_status mr__side_by_side(const struct mr_schema *schema, const struct mr_batch *a,
+                                uint32_t a_column, const struct mr_batch *b, uint32_t b_column,
+                                struct mr_batch **ret_batch, struct mr_error *err)
 {
-    struct mr_column columns[2] = {*mr_batch_column(a, 0), *mr_batch_column(b, 0)};
+    struct mr_column columns[2] = {*mr_batch_column(a, a_column), *mr_batch_column(b, b_column)};
     struct mr_batch **owner = mr_alloc(NULL, 2 * sizeof(struct mr_batch *));
 
     if (owner == NULL)
@@ -56,21 +56,20 @@ static enum mr_status side_by_side(const struct mr_schema *schema, const struct 
     return mr_batch_wrap(schema, columns, mr_batch_row_count(a), owner, drop_two, ret_batch, err);
 }
 
-/* All results of a run as one batch. */
-static enum mr_status join_results(const struct mr__batches *results,
-                                   const struct mr_schema *schema, struct mr_batch **ret_batch,
-                                   struct mr_error *err)
+enum mr_status mr__batches_join(struct mr_batch *const *batches, size_t batch_count,
+                                const struct mr_schema *schema, struct mr_batch **ret_batch,
+                                struct mr_error *err)
 {
     struct mr_batch_builder *builder = NULL;
     enum mr_status status;
 
-    if (results->count == 1) {
-        *ret_batch = mr_batch_ref(results->items[0]);
+    if (batch_count == 1) {
+        *ret_batch = mr_batch_ref(batches[0]);
         return MR_OK;
     }
     MR_TRY(mr_batch_builder_new(schema, &builder, err));
-    for (size_t i = 0; i < results->count; i++)
-        mr_batch_builder_append(builder, results->items[i]);
+    for (size_t i = 0; i < batch_count; i++)
+        mr_batch_builder_append(builder, batches[i]);
     status = mr_batch_builder_finish(builder, ret_batch, err);
     mr_batch_builder_free(builder);
     return status;
@@ -84,9 +83,9 @@ static enum mr_status sql_pairs(struct mr__function *reduce, struct mr__when whe
     struct mr_batch *input = NULL;
     enum mr_status status;
 
-    MR_TRY(side_by_side(reduce->input, a, b, &input, err));
+    MR_TRY(mr__side_by_side(reduce->input, a, 0, b, 0, &input, err));
     MR_TRY_GOTO(mr__function_run_sql(reduce, when, &input, 1, &results, err));
-    status = join_results(&results, reduce->output, ret_batch, err);
+    status = mr__batches_join(results.items, results.count, reduce->output, ret_batch, err);
 done:
     mr__batches_release(&results);
     mr_batch_unref(input);
@@ -234,9 +233,7 @@ static enum mr_status join_batches(struct mr_batch *const *batches, size_t batch
                                    const struct mr_schema *schema, struct mr_batch **ret_batch,
                                    struct mr_error *err)
 {
-    struct mr__batches list = {(struct mr_batch **)(uintptr_t)batches, batch_count, batch_count};
-
-    MR_TRY(join_results(&list, schema, ret_batch, err));
+    MR_TRY(mr__batches_join(batches, batch_count, schema, ret_batch, err));
     if (mr_batch_row_count(*ret_batch) < INT32_MAX)
         return MR_OK;
     *ret_batch = mr_batch_unref(*ret_batch);
@@ -444,5 +441,27 @@ done:
     mr_free(rounds.left);
     mr_free(rounds.right);
     mr__grouping_release(&grouping);
+    return status;
+}
+
+enum mr_status mr__reduce_all(struct mr__function *reduce, struct mr__when when,
+                              struct mr_batch *const *batches, size_t batch_count,
+                              struct mr_batch **ret_batch, struct mr_error *err)
+{
+    uint32_t starts[2] = {0, 0};
+    struct rounds rounds = {.starts = starts, .count = 1};
+    enum mr_status status;
+
+    *ret_batch = NULL;
+    if (batch_count == 0)
+        return MR_OK;
+    MR_TRY(join_batches(batches, batch_count, reduce->output, &rounds.values, err));
+    starts[1] = (uint32_t)mr_batch_row_count(rounds.values);
+    status = starts[1] > 1 ? run_rounds(&rounds, reduce, when, err) : MR_OK;
+    if (status == MR_OK && starts[1] > 0)
+        *ret_batch = mr_batch_ref(rounds.values);
+    mr_batch_unref(rounds.values);
+    mr_free(rounds.left);
+    mr_free(rounds.right);
     return status;
 }
