@@ -13,9 +13,10 @@
  * publish. A crash between the write and the commit prints the batch again: at-least-once, as any
  * terminal.
  *
- * Also here: the text form of an element, which mr_save_as_text_files shares.  Thread: driver.
+ * Also here: outputs in general.  Thread: driver.
  */
 #include "dstream/streams.h"
+#include "rdd/part_dir.h"
 
 #include <millrace/ext/sink.h>
 
@@ -29,31 +30,6 @@ struct mr_sink {
     int64_t rows; /* of this batch, printed or not */
     struct mr_buf text;
 };
-
-static void add_value(struct mr_buf *out, const struct mr_row *row, uint32_t column)
-{
-    size_t need = mr_row_print(row, column, NULL, 0);
-
-    if (!mr_buf_reserve(out, need + 1))
-        return;
-    mr_row_print(row, column, out->data + out->size, need + 1);
-    out->size += need;
-}
-
-void mr__element_print(struct mr_buf *out, const struct mr_row *row)
-{
-    uint32_t columns = mr_schema_field_count(mr_batch_schema(row->batch));
-
-    if (columns == 1) {
-        add_value(out, row, 0);
-        return;
-    }
-    for (uint32_t i = 0; i < columns; i++) {
-        mr_buf_add_char(out, i == 0 ? '(' : ',');
-        add_value(out, row, i);
-    }
-    mr_buf_add_char(out, ')');
-}
 
 static enum mr_status print_open(const struct mr_sink_args *args, struct mr_sink **ret_sink,
                                  struct mr_error *err)
