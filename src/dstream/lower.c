@@ -11,7 +11,7 @@
  *
  * Streams that no output needs are left out.  Thread: the starting one.
  */
-#include "dstream/streams.h"
+#include "dstream/remember.h"
 
 #include <stdio.h>
 
@@ -187,10 +187,12 @@ enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, st
         return MR_FAIL(err, MR_NOMEM, "out of memory");
     for (size_t i = 0; i < ctx->output_count; i++)
         want(ctx->outputs[i]->stream);
+    MR_TRY_GOTO(mr__remember_plan(ctx, err));
     for (size_t i = 0; i < ctx->stream_count; i++) {
         if (ctx->streams[i]->wanted)
             MR_TRY_GOTO(ctx->streams[i]->lower(&low, ctx->streams[i], err));
     }
+    MR_TRY_GOTO(mr__remember_lower(&low, err));
     for (size_t i = 0; i < ctx->output_count; i++)
         MR_TRY_GOTO(lower_output(&low, ctx->outputs[i], err));
     *ret_graph = low.graph;

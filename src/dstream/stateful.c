@@ -128,6 +128,7 @@ static struct mr_dstream *incremental(struct mr_dstream *reduced, const struct m
     window = window_of(reduced, reduce_window, mr__lower_inverse, window_ms, slide_ms);
     if (window == NULL)
         return NULL;
+    window->default_checkpoint = MR__CHECKPOINT_TEN_SECONDS;
     window->function = compile_kept(window->ctx, &over, reduced->schema, false);
     window->inverse =
         window->function != NULL ? compile_kept(window->ctx, &out, reduced->schema, false) : NULL;
@@ -199,6 +200,7 @@ struct mr_dstream *mr_update_state_by_key(struct mr_dstream *pairs, const char *
     if (stream == NULL)
         return NULL;
     stream->function = function;
+    stream->default_checkpoint = MR__CHECKPOINT_TEN_SECONDS;
     struct mr__column_of columns[] = {{"key", mr__column_type(pairs->schema, 0)},
                                       {"value", mr__column_type(function->output, 0)}};
     if (mr__schema_of(columns, 2, &stream->schema, &err) != MR_OK) {

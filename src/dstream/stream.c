@@ -8,7 +8,7 @@
  *
  * Thread: the building one.
  */
-#include "dstream/streams.h"
+#include "dstream/remember.h"
 
 #include "ops/aggregate.h"
 
@@ -42,6 +42,7 @@ static void stream_free(struct mr_dstream *stream)
     mr_schema_unref(stream->source.declared);
     mr_free(stream->source.path);
     mr_schema_unref(stream->schema);
+    mr__kept_free(stream->kept);
     if (stream->own_free != NULL)
         stream->own_free(stream->own);
     mr_free(stream->inputs);

@@ -33,6 +33,15 @@ struct mr__source {
     bool is_own;        /* a connector of ours, which finds the stream itself in `user` */
 };
 
+/* The checkpoint interval of a stream that was given none (DS-4). */
+enum mr__default_checkpoint {
+    MR__CHECKPOINT_NONE,        /* it keeps no state */
+    MR__CHECKPOINT_TEN_SECONDS, /* the first multiple of its slide from 10 s on */
+    MR__CHECKPOINT_TEN_SLIDES,  /* map_with_state */
+};
+
+struct mr__kept; /* remember.h */
+
 struct mr_dstream {
     struct mr_context *ctx;
     mr__lower_fn lower; /* what kind of stream it is */
@@ -55,6 +64,12 @@ struct mr_dstream {
     struct mr__source source;
     void *own; /* of a kind with a file of its own; freed with own_free when the context goes */
     void (*own_free)(void *own);
+
+    int64_t checkpoint_ms; /* mr_dstream_checkpoint; 0 = the default (mr__checkpoint_ms) */
+    enum mr__default_checkpoint default_checkpoint;
+    enum mr_storage_level storage; /* mr_dstream_persist */
+    int64_t remember_ms;           /* DS-10; known once the context starts */
+    struct mr__kept *kept;         /* its datasets, when they are remembered */
 
     bool wanted;          /* an output needs it */
     struct mr_node *node; /* once lowered */
@@ -82,6 +97,7 @@ struct mr_context {
     size_t setting_count;
     struct mr_query_config config; /* what settings and tests say; completed at start */
     int64_t remember_files_us;     /* of file streams */
+    int64_t remember_ms;           /* mr_context_remember; 0 = not said */
 
     struct mr_dstream **streams;
     size_t stream_count;
