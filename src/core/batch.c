@@ -4,10 +4,10 @@
  *
  *   plan     ask every source for its end offset; PLAN(N) into the log mr__batch_plan
  *            -- the caller syncs: nothing runs before PLAN(N) is durable --
- *   run      tasks over exactly these ranges, then the folds in graph order run_tasks, run_folds
- *   stage    sinks make their output durable, out of sight stage_sinks
- *   publish  sinks show it publish_sinks
- *   commit   sources' memory and state deltas, COMMIT(N) into the log                       commit
+ *   run      tasks over exactly these ranges, then the folds in graph order compute
+ *   stage    sinks make their output durable, out of sight mr__sinks_stage
+ *   publish  sinks show it mr__sinks_publish
+ *   commit   sources' memory and state deltas, COMMIT(N) into the log commit_batch
  *            -- the caller syncs, possibly together with PLAN(N + 1) --
  *   forget   acknowledge, purge mr__batch_after_commit
  *
@@ -150,25 +150,47 @@ enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, boo
     return MR_OK;
 }
 
-/* A node fires when its slide does and all its inputs fire (unions: any input). */
-static void mark_firing(struct mr_query *query)
+static bool source_fires(const struct mr_source_run *run)
 {
-    const struct mr_graph *graph = query->graph;
-    int64_t since_zero = query->plan.batch_time_us - query->zero_time_us;
+    return !MR_SOURCE_HAS(run->ops, absent) || !run->ops->absent(run->object, run->start, run->end);
+}
 
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        struct mr_node *node = graph->nodes[i];
-        bool fires = node->input_count == 0;
+/* A node fires when one of its inputs does and its slide does; a fold with a slide of its own, by
+ * that alone. */
+static enum mr_status mark_node(const struct mr_query *query, struct mr_node *node,
+                                struct mr_error *err)
+{
+    int64_t since_zero_us = query->plan.batch_time_us - query->zero_time_us;
+    bool has_slide = node->slide_us > 0 && query->config.trigger == MR_TRIGGER_TICK;
+    const struct mr_node *absent = NULL;
+    bool fires = node->input_count == 0 && source_fires(node->source);
 
-        for (size_t k = 0; k < node->input_count; k++)
-            fires |= node->inputs[k]->fires;
-        if (node->slide_us > 0 && query->config.trigger == MR_TRIGGER_TICK)
-            fires = since_zero % node->slide_us == 0;
-        node->fires = fires;
+    for (size_t k = 0; k < node->input_count; k++) {
+        fires |= node->inputs[k]->fires;
+        if (!node->inputs[k]->fires)
+            absent = node->inputs[k];
+    }
+    if (node->requires_all && fires && absent != NULL)
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot run '%s': its input '%s' has no dataset in this batch, others have",
+                       node->name, absent->name);
+    if (has_slide)
+        fires = (fires || node->kind == MR_NODE_FOLD) && since_zero_us % node->slide_us == 0;
+    node->fires = fires;
+    return MR_OK;
+}
+
+static enum mr_status mark_firing(struct mr_query *query, struct mr_error *err)
+{
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        struct mr_node *node = query->graph->nodes[i];
+
+        MR_TRY(mark_node(query, node, err));
         node->late_rows = 0;
         node->event_count = 0;
         node->event_sum_us = 0;
     }
+    return MR_OK;
 }
 
 static enum mr_status split_sources(struct mr_query *query, size_t *ret_tasks, uint64_t *ret_bytes,
@@ -182,48 +204,17 @@ static enum mr_status split_sources(struct mr_query *query, size_t *ret_tasks, u
         struct mr_source_run *run = graph->nodes[i]->source;
         if (graph->nodes[i]->kind != MR_NODE_SOURCE)
             continue;
-        run->partition_count = 0;
+        graph->nodes[i]->task_count = 0;
         run->work_bytes = 0;
         run->rows = 0;
         run->bad_rows = 0;
-        if (same_offset(run->start, run->end))
+        if (same_offset(run->start, run->end) || !graph->nodes[i]->fires)
             continue;
-        if (run->ops->split(run->object, run->start, run->end, &run->partition_count,
+        if (run->ops->split(run->object, run->start, run->end, &graph->nodes[i]->task_count,
                             &run->work_bytes, err) != MR_OK)
             return mr_error_prefix(err, "source '%s'", graph->nodes[i]->name);
-        *ret_tasks += run->partition_count;
+        *ret_tasks += graph->nodes[i]->task_count;
         *ret_bytes += run->work_bytes;
-    }
-    return MR_OK;
-}
-
-static size_t count_folds(const struct mr_graph *graph)
-{
-    size_t count = 0;
-    for (uint32_t i = 0; i < graph->node_count; i++)
-        count += graph->nodes[i]->kind == MR_NODE_FOLD;
-    return count;
-}
-
-static enum mr_status begin_sinks(struct mr_query *query, uint32_t partition_count,
-                                  struct mr_error *err)
-{
-    const struct mr_graph *graph = query->graph;
-    struct mr_sink_batch info = {query->plan.batch_id, query->attempt, query->plan.batch_time_us,
-                                 partition_count};
-
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        struct mr_node *node = graph->nodes[i];
-        if (node->kind != MR_NODE_SINK)
-            continue;
-        node->sink->rows = 0;
-        node->sink->skip =
-            !node->fires || node->sink->last_published >= (int64_t)query->plan.batch_id;
-        if (node->sink->skip)
-            continue;
-        if (node->sink->spec.connector->ops->begin(node->sink->object, &info, err) != MR_OK)
-            return mr_error_prefix(err, "sink '%s'", node->name);
-        node->sink->begun = true;
     }
     return MR_OK;
 }
@@ -236,86 +227,21 @@ static enum mr_status make_tasks(struct mr_query *query, struct mr_task *tasks, 
 
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_node *node = graph->nodes[i];
-        for (uint32_t p = 0; node->kind == MR_NODE_SOURCE && p < node->source->partition_count;
-             p++) {
-            struct mr_task *task = &tasks[*task_count];
-            MR_TRY(mr__task_init(task, query, err));
-            task->source = node;
-            task->source_partition = p;
-            task->info.partition = (uint32_t)*task_count;
+        for (uint32_t p = 0; node->kind == MR_NODE_SOURCE && p < node->task_count; p++) {
+            MR_TRY(mr__task_init(&tasks[*task_count], query, node, p, err));
+            tasks[*task_count].info.partition = (uint32_t)*task_count;
             (*task_count)++;
         }
     }
     return MR_OK;
 }
 
-/* Everything that the tasks so far collected on one edge, in task order. Borrows: batches stay with
- * the tasks. */
-static enum mr_status gather(const struct mr_task *tasks, size_t task_count,
-                             const struct mr_edge *edge, struct mr_fold_input *ret_input,
-                             struct mr_error *err)
+static enum mr_status run_task(void *arg, size_t index, unsigned worker, struct mr_error *err)
 {
-    size_t count = 0, at = 0;
+    struct mr_task *tasks = arg;
 
-    for (size_t i = 0; i < task_count; i++)
-        count += tasks[i].collected[edge->id].count;
-    ret_input->present = edge->from->fires;
-    ret_input->batch_count = count;
-    ret_input->batches = mr_alloc(NULL, (count + 1) * sizeof(*ret_input->batches));
-    if (ret_input->batches == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot gather a batch: out of memory");
-    for (size_t i = 0; i < task_count; i++) {
-        const struct mr_batch_list *list = &tasks[i].collected[edge->id];
-        if (list->count > 0)
-            memcpy(ret_input->batches + at, list->batches, list->count * sizeof(*list->batches));
-        at += list->count;
-    }
-    return MR_OK;
-}
-
-/* Runs one fold over what was collected for it; its output travels in a task context of its own. */
-static enum mr_status run_fold(struct mr_query *query, struct mr_node *node, struct mr_task *tasks,
-                               size_t *task_count, struct mr_error *err)
-{
-    struct mr_task *task = &tasks[*task_count];
-    struct mr_fold_input *inputs = mr_alloc_zero(NULL, (node->input_count + 1) * sizeof(*inputs));
-    struct mr_output out = {task, node};
-    struct mr_fold_call call = {&task->info, inputs, node->input_count, node->fires, &out, &out};
-    enum mr_status status;
-
-    if (inputs == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot run '%s': out of memory", node->name);
-    MR_TRY_GOTO(mr__task_init(task, query, err));
-    task->info.partition = (uint32_t)*task_count;
-    (*task_count)++;
-    for (size_t k = 0; k < node->input_count; k++)
-        MR_TRY_GOTO(gather(tasks, *task_count - 1, node->in_edges[k], &inputs[k], err));
-    MR_TRY_GOTO(node->fold->run(node->op, &call, err));
-    status = mr__task_finish_maps(task, err);
-done:
-    for (size_t k = 0; k < node->input_count; k++)
-        mr_free(inputs[k].batches);
-    mr_free(inputs);
-    if (status != MR_OK && err != NULL && err->sql_line == 0)
-        mr_error_prefix(err, "operator '%s'", node->name);
-    return status;
-}
-
-static enum mr_status run_folds(struct mr_query *query, struct mr_task *tasks, size_t *task_count,
-                                struct mr_error *err)
-{
-    const struct mr_graph *graph = query->graph;
-
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        struct mr_node *node = graph->nodes[i];
-        bool wanted = node->fires;
-
-        for (size_t k = 0; node->kind == MR_NODE_FOLD && k < node->input_count; k++)
-            wanted |= node->inputs[k]->fires;
-        if (node->kind == MR_NODE_FOLD && wanted)
-            MR_TRY(run_fold(query, node, tasks, task_count, err));
-    }
-    return MR_OK;
+    tasks[index].info.worker = worker;
+    return mr__task_run(&tasks[index], err);
 }
 
 static void merge_stats(struct mr_query *query, const struct mr_task *tasks, size_t task_count)
@@ -323,9 +249,9 @@ static void merge_stats(struct mr_query *query, const struct mr_task *tasks, siz
     const struct mr_graph *graph = query->graph;
 
     for (size_t t = 0; t < task_count; t++) {
-        if (tasks[t].source != NULL) {
-            tasks[t].source->source->rows += tasks[t].rows;
-            tasks[t].source->source->bad_rows += tasks[t].bad_rows;
+        if (tasks[t].origin->kind == MR_NODE_SOURCE) {
+            tasks[t].origin->source->rows += tasks[t].rows;
+            tasks[t].origin->source->bad_rows += tasks[t].bad_rows;
         }
         for (uint32_t i = 0; i < graph->node_count; i++) {
             struct mr_node *node = graph->nodes[i];
@@ -344,63 +270,6 @@ static void merge_stats(struct mr_query *query, const struct mr_task *tasks, siz
             node->event_sum_us += stats->event_sum_us;
         }
     }
-}
-
-/* Sinks that are not concurrent get everything from the driver, partition after partition. */
-static enum mr_status write_collected(struct mr_query *query, const struct mr_task *tasks,
-                                      size_t task_count, struct mr_error *err)
-{
-    const struct mr_graph *graph = query->graph;
-
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        struct mr_node *node = graph->nodes[i];
-        if (node->kind != MR_NODE_SINK || node->sink->skip ||
-            node->sink->spec.connector->ops->concurrent)
-            continue;
-        for (size_t t = 0; t < task_count; t++) {
-            for (size_t k = 0; k < node->input_count; k++) {
-                const struct mr_batch_list *list = &tasks[t].collected[node->in_edges[k]->id];
-                for (size_t b = 0; b < list->count; b++) {
-                    if (node->sink->spec.connector->ops->write(node->sink->object,
-                                                               tasks[t].info.partition,
-                                                               list->batches[b], err) != MR_OK)
-                        return mr_error_prefix(err, "sink '%s'", node->name);
-                }
-            }
-        }
-    }
-    return MR_OK;
-}
-
-static enum mr_status stage_sinks(struct mr_query *query, struct mr_error *err)
-{
-    for (uint32_t i = 0; i < query->graph->node_count; i++) {
-        struct mr_node *node = query->graph->nodes[i];
-        if (node->kind != MR_NODE_SINK || !node->sink->begun)
-            continue;
-        if (node->sink->spec.connector->ops->stage(node->sink->object, err) != MR_OK)
-            return mr_error_prefix(err, "sink '%s'", node->name);
-    }
-    return MR_OK;
-}
-
-static enum mr_status publish_sinks(struct mr_query *query, struct mr_error *err)
-{
-    for (uint32_t i = 0; i < query->graph->node_count; i++) {
-        struct mr_node *node = query->graph->nodes[i];
-        char *receipt = NULL;
-
-        if (node->kind != MR_NODE_SINK || !node->sink->begun)
-            continue;
-        if (node->sink->spec.connector->ops->publish(node->sink->object, query->plan.batch_id,
-                                                     &receipt, err) != MR_OK)
-            return mr_error_prefix(err, "sink '%s'", node->name);
-        node->sink->begun = false;
-        node->sink->last_published = (int64_t)query->plan.batch_id;
-        mr_free(node->sink->receipt);
-        node->sink->receipt = receipt;
-    }
-    return MR_OK;
 }
 
 /* Watermark after this batch (structured.md 7.2): never goes back; a node without data yet holds a
@@ -488,17 +357,17 @@ done:
     return status;
 }
 
-/* Runs the tasks and the folds; leaves their contexts in tasks for write_collected. */
+/* Runs the tasks and the folds; what they collected for sinks that are not concurrent is written. */
 static enum mr_status compute(struct mr_query *query, struct mr_task *tasks, size_t *task_count,
                               uint64_t bytes, struct mr_error *err)
 {
     bool wake = bytes == 0 || bytes >= query->config.parallel_min_bytes;
 
     MR_TRY(make_tasks(query, tasks, task_count, err));
-    MR_TRY(mr__workers_run(query->workers, tasks, *task_count, wake, err));
-    MR_TRY(run_folds(query, tasks, task_count, err));
+    MR_TRY(mr__workers_run(query->workers, run_task, tasks, *task_count, wake, err));
+    MR_TRY(mr__folds_run(query, tasks, task_count, err));
     merge_stats(query, tasks, *task_count);
-    return write_collected(query, tasks, *task_count, err);
+    return mr__sinks_write(query, tasks, *task_count, err);
 }
 
 static enum mr_status run_to_staged(struct mr_query *query, struct mr_error *err)
@@ -508,16 +377,16 @@ static enum mr_status run_to_staged(struct mr_query *query, struct mr_error *err
     uint64_t bytes = 0;
     enum mr_status status;
 
-    mark_firing(query);
+    MR_TRY(mark_firing(query, err));
     MR_TRY(split_sources(query, &source_tasks, &bytes, err));
-    room = source_tasks + count_folds(query->graph);
+    room = source_tasks + mr__folds_split(query);
     tasks = mr_alloc_zero(NULL, (room + 1) * sizeof(*tasks));
     if (tasks == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot run a batch of %zu tasks: out of memory", room);
-    MR_TRY_GOTO(begin_sinks(query, (uint32_t)room, err));
+    MR_TRY_GOTO(mr__sinks_begin(query, err));
     MR_TRY_GOTO(compute(query, tasks, &task_count, bytes, err));
     MR_TRY_GOTO(mr__failpoint(query, "ran", err));
-    MR_TRY_GOTO(stage_sinks(query, err));
+    MR_TRY_GOTO(mr__sinks_stage(query, err));
     status = mr__failpoint(query, "staged", err);
 done:
     for (size_t i = 0; i < room; i++)
@@ -586,7 +455,7 @@ enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err)
     MR_ASSERT(query->has_plan);
     MR_TRY(mr__failpoint(query, "planned", err));
     MR_TRY(run_to_staged(query, err));
-    MR_TRY(publish_sinks(query, err));
+    MR_TRY(mr__sinks_publish(query, err));
     ran = mr_env_monotonic_ns(query->env);
     query->duration_run_us = (ran - began) / 1000;
     MR_TRY(mr__failpoint(query, "published", err));
@@ -605,13 +474,7 @@ enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err)
 
 void mr__batch_abort(struct mr_query *query)
 {
-    for (uint32_t i = 0; i < query->graph->node_count; i++) {
-        struct mr_node *node = query->graph->nodes[i];
-        if (node->kind == MR_NODE_SINK && node->sink->begun) {
-            node->sink->spec.connector->ops->abort(node->sink->object);
-            node->sink->begun = false;
-        }
-    }
+    mr__sinks_abort(query);
     mr_state_rollback(query->state);
     if (query->log != NULL)
         mr_batch_log_discard_deltas(query->log);

@@ -36,7 +36,7 @@ static void sink_run_free(struct mr_sink_run *run)
         return;
     mr_options_free(run->spec.options);
     mr_free(run->receipt);
-    mr_mutex_release(&run->lock);
+    mr_free(run->bases);
     mr_free(run);
 }
 
@@ -186,6 +186,7 @@ enum mr_status mr_graph_source(struct mr_graph *graph, const struct mr_source_sp
     run->spec.declared = spec->declared != NULL ? mr_schema_ref(spec->declared) : NULL;
     run->schema = mr_schema_ref(spec->schema);
     run->spec.schema = run->schema;
+    run->node = node;
     node->source = run;
     *ret_node = node;
     return MR_OK;
@@ -268,7 +269,6 @@ enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *
     run->spec = *spec;
     run->spec.name = node->name;
     run->last_published = -1;
-    mr_mutex_init(&run->lock);
     node->sink = run;
     return MR_OK;
 }
@@ -277,6 +277,11 @@ void mr_node_set_slide(struct mr_node *node, int64_t slide_us)
 {
     MR_ASSERT(slide_us >= 0);
     node->slide_us = slide_us;
+}
+
+void mr_node_require_all(struct mr_node *node)
+{
+    node->requires_all = true;
 }
 
 void mr_node_set_watermark(struct mr_node *node, int64_t delay_us)

@@ -63,9 +63,14 @@ enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *
                              struct mr_node *const *inputs, size_t input_count,
                              struct mr_error *err);
 
-/* Slide of a node's output (DStreams): fires when (batch time - zero time) is a multiple. 0 = as
- * its inputs. */
+/*
+ * Slide of a node's output (DStreams): fires when (batch time - zero time) is a multiple. 0 = in
+ * every batch in which an input does. A fold with a slide of its own fires by that alone, also when
+ * its inputs have no dataset (windows, state); other nodes need an input that fires as well.
+ */
 void mr_node_set_slide(struct mr_node *node, int64_t slide_us);
+/* A batch in which some of its inputs have a dataset and others have none is an error (unions). */
+void mr_node_require_all(struct mr_node *node);
 /* Declares this map node a watermark operator with that delay: its event times
  * (mr_output_event_times) move the watermark. */
 void mr_node_set_watermark(struct mr_node *node, int64_t delay_us);

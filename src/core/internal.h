@@ -2,9 +2,10 @@
  * Inside of src/core: the structs behind graph.h and query.h.
  *
  *   graph.c       building                     receiver.c   receivers as replayable sources
- *   task.c        one partition, one fold      progress.c   the document per batch
- *   workers.c     threads that run tasks       open.c       checkpoint, state, sources, sinks
+ *   task.c        one partition, its maps      progress.c   the document per batch
+ *   workers.c     threads that run jobs        open.c       checkpoint, state, sources, sinks
  *   batch.c       the life of one batch        query.c      triggers, the loop, stopping
+ *   fold.c        folds and their partitions   sinks.c      numbering, writing, publishing
  *
  * Thread: everything belongs to the driver, except what a comment says.
  */
@@ -46,7 +47,7 @@ struct mr_source_run {
     char *start;         /* offsets of the batch being run; end becomes start at the commit */
     char *end;
     char *previous; /* start of the batch committed last, for progress */
-    uint32_t partition_count;
+    struct mr_node *node;
     uint64_t work_bytes;
     uint64_t rows; /* of this batch: driver, after the tasks */
     uint64_t bad_rows;
@@ -61,7 +62,9 @@ struct mr_sink_run {
     bool begun; /* between begin and publish: abort is owed */
     char *receipt;
     uint64_t rows;
-    struct mr_mutex lock; /* guards rows while tasks write */
+    /* Of the batch being run: number of the first partition of each origin, per node id. */
+    uint32_t *bases;
+    uint32_t partition_count;
 };
 
 struct mr_node {
@@ -75,7 +78,10 @@ struct mr_node {
     size_t consumer_count;
     struct mr_edge **in_edges;
     int64_t slide_us; /* own; 0 = as inputs */
-    bool fires;       /* in the batch being run */
+    bool requires_all;
+    bool fires; /* in the batch being run */
+    /* sources and folds, in the batch being run: task contexts in which their rows begin */
+    uint32_t task_count;
     const struct mr_map_ops *map;
     const struct mr_fold_ops *fold;
     void *op;
@@ -118,16 +124,16 @@ struct mr_node_stats {
 };
 
 /*
- * A task context: one source partition, or the output of one fold, on its way through the map
- * operators. Owned by one thread at a time: the worker that runs it, then the driver.
+ * A task context: one source partition, or one partition of a fold's output, on its way through
+ * the map operators. Owned by one thread at a time: the worker that runs it, then the driver.
  */
 struct mr_task {
     struct mr_query *query;
     struct mr_batch_info info;
-    struct mr_node *source; /* NULL: output of a fold */
-    uint32_t source_partition;
-    void **map_tasks; /* per node id: what begin gave */
-    bool *begun;      /* per node id */
+    struct mr_node *origin; /* source or fold */
+    uint32_t index;         /* partition of the origin */
+    void **map_tasks;       /* per node id: what begin gave */
+    bool *begun;            /* per node id */
     /* per edge id: batches waiting for a fold or for the driver to write to a sink */
     struct mr_batch_list *collected;
     struct mr_node_stats *stats; /* per node id */
@@ -142,7 +148,8 @@ struct mr_output {
     struct mr_node *node;
 };
 
-enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struct mr_error *err);
+enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struct mr_node *origin,
+                             uint32_t index, struct mr_error *err);
 void mr__task_release(struct mr_task *task);
 /* reads its source partition */
 enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err);
@@ -150,14 +157,16 @@ enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err);
 enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch,
                         struct mr_error *err);
 
-/* Workers: threads that take tasks in index order. The driver helps as worker 0. */
+/* Workers: threads that take jobs in index order. The driver helps as worker 0. */
 struct mr_workers;
+typedef enum mr_status (*mr__job_fn)(void *arg, size_t index, unsigned worker,
+                                     struct mr_error *err);
 enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers,
                                struct mr_error *err);
 void mr__workers_free(struct mr_workers *workers);
-/* Runs all tasks; the error of the lowest failed index is returned. wake: use the other threads
- * too. */
-enum mr_status mr__workers_run(struct mr_workers *workers, struct mr_task *tasks, size_t task_count,
+/* Runs fn(arg, 0 .. count - 1); the error of the lowest failed index is returned. wake: use the
+ * other threads too. */
+enum mr_status mr__workers_run(struct mr_workers *workers, mr__job_fn fn, void *arg, size_t count,
                                bool wake, struct mr_error *err);
 
 /* The numbers behind a progress document: taken after each batch, made into text when somebody
@@ -280,6 +289,22 @@ enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err);
 void mr__batch_abort(struct mr_query *query);
 enum mr_status mr__batch_after_commit(struct mr_query *query, struct mr_error *err);
 enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct mr_error *err);
+
+/* fold.c */
+/* Counts the task contexts of each fold that runs in this batch; returns how many in all. */
+size_t mr__folds_split(struct mr_query *query);
+enum mr_status mr__folds_run(struct mr_query *query, struct mr_task *tasks, size_t *task_count,
+                             struct mr_error *err);
+
+/* sinks.c */
+enum mr_status mr__sinks_begin(struct mr_query *query, struct mr_error *err);
+/* The sink's own number of a task's partition. Any thread. */
+uint32_t mr__sink_partition(const struct mr_sink_run *sink, const struct mr_task *task);
+enum mr_status mr__sinks_write(struct mr_query *query, const struct mr_task *tasks,
+                               size_t task_count, struct mr_error *err);
+enum mr_status mr__sinks_stage(struct mr_query *query, struct mr_error *err);
+enum mr_status mr__sinks_publish(struct mr_query *query, struct mr_error *err);
+void mr__sinks_abort(struct mr_query *query);
 
 /* progress.c */
 void mr__progress_report(struct mr_query *query, bool idle);

@@ -4,7 +4,8 @@
  *   map   stateless, pure: batches of one partition in, batches out. Runs in tasks, on any worker,
  *         several partitions at once.
  *   fold  sees a whole batch at once and may keep state: runs on the driver when all its inputs are
- *         there, in partition order.
+ *         there, in partition order; its output has partitions of its own, on which the workers can
+ *         work side by side.
  *
  * An operator must be deterministic: the same input batches, times and state give the same output
  * bytes.
@@ -25,7 +26,8 @@ struct mr_batch_info {
     int64_t batch_time_us;
     int64_t watermark_us;      /* in force: state at or below may be evicted; INT64_MIN = none */
     int64_t late_watermark_us; /* rows at or below are late; INT64_MIN = none */
-    uint32_t partition;        /* global partition number of the task; 0 in folds */
+    /* number of the task context in the batch: source partitions first, then those of the folds */
+    uint32_t partition;
     /* 0 = the driver; below mr_query_config.workers: index for per-worker resources */
     unsigned worker;
 };
@@ -56,6 +58,8 @@ struct mr_map_ops {
                              struct mr_error *err); /* after the last batch of the partition */
     void (*end)(void *op, void *task);              /* always follows a begin that succeeded */
     void (*free)(void *op);
+    /* begin and finish run for partitions that bring no rows, too (map_partitions, glom). */
+    bool every_partition;
 };
 
 struct mr_fold_input {
@@ -80,6 +84,7 @@ struct mr_fold_ops {
     const char *kind;
     /* Claims its stores. Once, after the state was loaded. NULL: stateless fold. */
     enum mr_status (*open)(void *op, struct mr_state *state, struct mr_error *err);
+    /* NULL is allowed when there is run_partition. */
     enum mr_status (*run)(void *op, struct mr_fold_call *call, struct mr_error *err);
     /* Should a batch run without new data now that the watermark is this? (structured.md 7.6).
      * NULL: never. */
@@ -89,12 +94,17 @@ struct mr_fold_ops {
     /* Partitions of its output, the same in every batch; NULL: 1. */
     uint32_t (*partition_count)(void *op);
     /*
-     * After run, once per partition of the output that the batch has, on any worker, several at
-     * once; call->out and call->info are that partition's, the inputs those of run. NULL: run emits
-     * everything (mr_fold_output). Stores: the shards of one partition only (state.h).
+     * After run, whenever that was called, once per partition, on any worker, several at once;
+     * call->out and call->info are that partition's, the inputs those of run; run must not emit
+     * then. NULL: run emits everything (mr_fold_output). Stores: the shards of one partition only
+     * (state.h).
      */
     enum mr_status (*run_partition)(void *op, uint32_t partition, struct mr_fold_call *call,
                                     struct mr_error *err);
+    /* Bytes that all partitions of this batch go through, an estimate: with less than
+     * parallel_min_bytes no thread is woken. NULL: bytes of the inputs and of the main store.
+     * Driver, after run. */
+    uint64_t (*work_bytes)(void *op, const struct mr_fold_call *call);
 };
 
 /* Where `run` emits the rows of a partition of its output; call->out is partition 0. Driver. */

@@ -1,6 +1,6 @@
 /*
- * Running operators: one task is one source partition, or the output of one fold, pushed through
- * the map operators behind it.
+ * Running operators: one task is one source partition, or one partition of a fold's output, pushed
+ * through the map operators behind it.
  *
  *     reader --batch--> [map] --> [map] --> edge of a fold   collected; the driver hands it on
  *                                       \-> sink             written at once when it is concurrent,
@@ -38,11 +38,12 @@ void mr__batch_list_release(struct mr_batch_list *list)
     *list = (struct mr_batch_list){0};
 }
 
-enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struct mr_error *err)
+enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struct mr_node *origin,
+                             uint32_t index, struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
 
-    *task = (struct mr_task){.query = query};
+    *task = (struct mr_task){.query = query, .origin = origin, .index = index};
     task->info.batch_id = query->plan.batch_id;
     task->info.attempt = query->attempt;
     task->info.batch_time_us = query->plan.batch_time_us;
@@ -92,7 +93,8 @@ static enum mr_status write_to_sink(struct mr_task *task, struct mr_edge *edge,
         return MR_OK;
     if (!sink->spec.connector->ops->concurrent)
         return mr__batch_list_add(&task->collected[edge->id], batch, err);
-    return sink->spec.connector->ops->write(sink->object, task->info.partition, batch, err);
+    return sink->spec.connector->ops->write(sink->object, mr__sink_partition(sink, task), batch,
+                                            err);
 }
 
 static enum mr_status begin_map(struct mr_task *task, struct mr_node *node, struct mr_error *err)
@@ -109,7 +111,8 @@ static enum mr_status begin_map(struct mr_task *task, struct mr_node *node, stru
 enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch,
                         struct mr_error *err)
 {
-    if (mr_batch_row_count(batch) == 0)
+    /* what a fold gives when its output is not wanted goes nowhere */
+    if (mr_batch_row_count(batch) == 0 || !from->fires)
         return MR_OK;
     for (size_t i = 0; i < from->consumer_count; i++) {
         struct mr_edge *edge = from->consumers[i];
@@ -156,8 +159,20 @@ void mr_output_late_rows(struct mr_output *out, uint64_t count)
     out->task->stats[out->node->id].late_rows += count;
 }
 
+/* Is there a way from the task's source or fold to this map operator? */
+static bool reaches(const struct mr_task *task, const struct mr_node *node)
+{
+    if (node == task->origin)
+        return true;
+    for (size_t i = 0; node->kind == MR_NODE_MAP && i < node->input_count; i++) {
+        if (reaches(task, node->inputs[i]))
+            return true;
+    }
+    return false;
+}
+
 /* Ends the partition for every map operator that it reached, upstream first: a finish may still
- * emit. */
+ * emit. Operators that want every partition are begun here when no row came by. */
 enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err)
 {
     const struct mr_graph *graph = task->query->graph;
@@ -166,6 +181,9 @@ enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err)
         struct mr_node *node = graph->nodes[i];
         struct mr_output out = {task, node};
 
+        if (!task->begun[i] && node->kind == MR_NODE_MAP && node->map->every_partition &&
+            node->fires && reaches(task, node))
+            MR_TRY(begin_map(task, node, err));
         if (!task->begun[i] || node->map->finish == NULL)
             continue;
         MR_TRY(node->map->finish(node->op, task->map_tasks[i], &task->info, &out, err));
@@ -175,7 +193,7 @@ enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err)
 
 static enum mr_status take_bad(struct mr_task *task, struct mr_reader *reader, struct mr_error *err)
 {
-    struct mr_source_run *run = task->source->source;
+    struct mr_source_run *run = task->origin->source;
     struct mr_batch *bad = NULL;
     uint64_t count = 0;
     enum mr_status status = MR_OK;
@@ -192,12 +210,11 @@ static enum mr_status take_bad(struct mr_task *task, struct mr_reader *reader, s
 
 enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err)
 {
-    struct mr_source_run *run = task->source->source;
+    struct mr_source_run *run = task->origin->source;
     struct mr_reader *reader = NULL;
     enum mr_status status;
 
-    status =
-        run->ops->read(run->object, run->start, run->end, task->source_partition, &reader, err);
+    status = run->ops->read(run->object, run->start, run->end, task->index, &reader, err);
     if (status != MR_OK)
         return status;
     for (;;) {
@@ -207,7 +224,7 @@ enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err)
         if (batch == NULL)
             break;
         task->rows += (uint64_t)mr_batch_row_count(batch);
-        status = mr__push(task, task->source, batch, err);
+        status = mr__push(task, task->origin, batch, err);
         mr_batch_unref(batch);
         if (status != MR_OK)
             goto done;

@@ -43,7 +43,8 @@ struct mr_sink_batch {
     uint64_t batch_id;
     uint32_t attempt;
     int64_t batch_time_us;
-    /* partitions that may write; write is called with 0 .. partition_count - 1 */
+    /* of the sink's input in this batch, those without rows too; write is called with
+     * 0 .. partition_count - 1 */
     uint32_t partition_count;
 };
 
