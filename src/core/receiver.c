@@ -30,6 +30,7 @@ struct mr_source {
     struct mr_receiver_host host;
     struct mr_source_run *run;
     uint64_t committed_block;
+    uint64_t leftover_block; /* newest of an earlier run: the first batch takes them all (CP-14) */
 };
 
 struct mr_reader {
@@ -119,6 +120,7 @@ enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source
     }
     MR_TRY_GOTO(mr_block_log_open(query->env, dir, &config, &source->host.log, err));
     source->committed_block = block_of(run->start);
+    source->leftover_block = mr_block_log_last(source->host.log);
     source->host.backlog_bytes =
         bytes_of_blocks(source, source->committed_block, mr_block_log_last(source->host.log));
     status = run->spec.connector->receiver_open(&args, &source->host.receiver, err);
@@ -132,18 +134,48 @@ done:
     return MR_OK;
 }
 
+/*
+ * The newest block that belongs to the batch. A tick takes what came until its time, so that
+ * batches that are late have the data of their own interval (RBT-4); a drain takes everything. A
+ * block from the future was stamped before the clock was set back: its stamp says nothing.
+ */
+static enum mr_status last_of_batch(struct mr_source *source, const char *start,
+                                    const struct mr_plan_limits *limits, uint64_t *ret_last,
+                                    struct mr_error *err)
+{
+    const struct mr_query *query = source->host.query;
+    uint64_t newest = mr_block_log_last(source->host.log);
+    uint64_t last = MR_MAX(block_of(start), MR_MIN(source->leftover_block, newest));
+    int64_t now_us = 0;
+
+    if (query->config.trigger != MR_TRIGGER_TICK || query->draining)
+        last = newest;
+    if (last < newest)
+        now_us = mr_env_wall_us(query->env);
+    while (last < newest) {
+        struct mr_block_info info;
+
+        MR_TRY(mr_block_log_info(source->host.log, last + 1, &info, err));
+        if (info.received_us > limits->batch_time_us && info.received_us <= now_us)
+            break;
+        last++;
+    }
+    *ret_last = last;
+    return MR_OK;
+}
+
 static enum mr_status receiver_plan(struct mr_source *source, const char *start,
                                     const struct mr_plan_limits *limits, char **ret_end,
                                     struct mr_error *err)
 {
     struct mr_receiver_host *host = &source->host;
-    uint64_t last = mr_block_log_last(host->log);
+    uint64_t last = 0;
 
-    MR_UNUSED(limits);
     /* The threads start with the first plan, when the driver has set the wake-up and everything
      * else is open. */
     MR_TRY(mr__receiver_host_start(host, err));
     MR_TRY(mr__generator_failure(&host->generator, err));
+    MR_TRY(last_of_batch(source, start, limits, &last, err));
     if (last <= block_of(start)) {
         *ret_end = NULL;
         return MR_OK;

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "plugins/plugins.h"
 #include "support/flow.h"
 
 #include <stdlib.h>
@@ -300,4 +301,182 @@ void script_sink(struct mr_graph *graph, const char *name, struct script_notes *
     struct mr_error err = {0};
 
     CHECK_OK(mr_graph_sink(graph, &spec, inputs, input_count, &err), &err);
+}
+
+/* ---- The receiver. ---- */
+
+struct mr_receiver {
+    struct script_feed *feed;
+};
+
+static enum mr_status feed_open(const struct mr_receiver_args *args,
+                                struct mr_receiver **ret_receiver, struct mr_error *err)
+{
+    struct mr_receiver *receiver = mr_alloc_zero(NULL, sizeof(*receiver));
+
+    if (receiver == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    receiver->feed = args->user;
+    *ret_receiver = receiver;
+    return MR_OK;
+}
+
+/* Under the feed's lock, which is given up while the records are stored. */
+static enum mr_status take_pending(struct script_feed *feed, struct mr_receiver_host *host,
+                                   struct mr_error *err)
+{
+    char text[1024];
+    size_t at = 0;
+    enum mr_status status;
+
+    for (const char *value = feed->pending; *value != '\0'; value += strspn(value, " ")) {
+        size_t size = strcspn(value, " ");
+
+        at += (size_t)snprintf(text + at, sizeof(text) - at, "{\"k\":%.*s,\"v\":1}\n", (int)size,
+                               value);
+        value += size;
+    }
+    mr_mutex_unlock(&feed->lock);
+    status = mr_receiver_store(host, text, at, err);
+    mr_mutex_lock(&feed->lock);
+    return status;
+}
+
+static enum mr_status feed_run(struct mr_receiver *receiver, struct mr_receiver_host *host,
+                               struct mr_error *err)
+{
+    struct script_feed *feed = receiver->feed;
+    enum mr_status status = MR_OK;
+
+    mr_mutex_lock(&feed->lock);
+    feed->is_running = true;
+    feed->runs++;
+    while (status == MR_OK && !feed->is_interrupted) {
+        if (feed->pending == NULL) {
+            mr_cond_wait(&feed->changed, &feed->lock);
+            continue;
+        }
+        if (feed->fail != MR_OK)
+            status = MR_FAIL(err, feed->fail, "the test breaks it");
+        else
+            status = take_pending(feed, host, err);
+        feed->fail = MR_OK;
+        feed->pending = NULL;
+        mr_cond_broadcast(&feed->changed);
+    }
+    feed->is_running = false;
+    mr_mutex_unlock(&feed->lock);
+    return status;
+}
+
+static void feed_interrupt(struct mr_receiver *receiver)
+{
+    mr_mutex_lock(&receiver->feed->lock);
+    receiver->feed->is_interrupted = true;
+    mr_cond_broadcast(&receiver->feed->changed);
+    mr_mutex_unlock(&receiver->feed->lock);
+}
+
+static void feed_free(struct mr_receiver *receiver)
+{
+    mr_free(receiver);
+}
+
+static const struct mr_receiver_ops feed_ops = {.struct_size = sizeof(struct mr_receiver_ops),
+                                                .run = feed_run,
+                                                .interrupt = feed_interrupt,
+                                                .free = feed_free};
+
+static const struct mr_source_connector feed_connector = {
+    .struct_size = sizeof(struct mr_source_connector),
+    .name = "feed",
+    .takes_format = true,
+    .receiver_open = feed_open,
+    .receiver_ops = &feed_ops,
+};
+
+void script_feed_init(struct script_feed *feed)
+{
+    *feed = (struct script_feed){0};
+    mr_mutex_init(&feed->lock);
+    mr_cond_init(&feed->changed);
+}
+
+struct mr_node *script_feed_source(struct mr_graph *graph, const char *name,
+                                   struct script_feed *feed)
+{
+    struct mr_schema *schema = flow_pair_schema();
+    struct mr_source_spec spec = {.name = name,
+                                  .connector = &feed_connector,
+                                  .declared = schema,
+                                  .schema = schema,
+                                  .user = feed};
+    struct mr_node *node = NULL;
+    struct mr_error err = {0};
+
+    mr_plugins_register();
+    spec.format = mr_format_find("json");
+    spec.options = flow_options("feed", NULL, 0, spec.format, "");
+    CHECK_OK(mr_graph_source(graph, &spec, &node, &err), &err);
+    mr_schema_unref(schema);
+    return node;
+}
+
+static void hand_over(struct script_feed *feed, const char *values, enum mr_status fail)
+{
+    mr_mutex_lock(&feed->lock);
+    feed->pending = values;
+    feed->fail = fail;
+    mr_cond_broadcast(&feed->changed);
+    while (feed->pending != NULL)
+        mr_cond_wait(&feed->changed, &feed->lock);
+    mr_mutex_unlock(&feed->lock);
+}
+
+void script_feed_store(struct script_feed *feed, const char *values)
+{
+    hand_over(feed, values, MR_OK);
+}
+
+void script_feed_break(struct script_feed *feed)
+{
+    hand_over(feed, "", MR_UNAVAILABLE);
+}
+
+/* ---- The clock. ---- */
+
+static int64_t clock_wall_us(struct mr_env *env)
+{
+    struct script_clock *clock = (struct script_clock *)env;
+
+    return mr_env_wall_us(clock->inner) + clock->wall_offset_us;
+}
+
+static int64_t clock_monotonic_ns(struct mr_env *env)
+{
+    return mr_env_monotonic_ns(((struct script_clock *)env)->inner);
+}
+
+static void clock_sleep_ns(struct mr_env *env, int64_t duration_ns)
+{
+    mr_env_sleep_ns(((struct script_clock *)env)->inner, duration_ns);
+}
+
+static void clock_random(struct mr_env *env, void *data, size_t size)
+{
+    mr_env_random(((struct script_clock *)env)->inner, data, size);
+}
+
+static const struct mr_env_ops clock_ops = {
+    .struct_size = sizeof(struct mr_env_ops),
+    .wall_us = clock_wall_us,
+    .monotonic_ns = clock_monotonic_ns,
+    .sleep_ns = clock_sleep_ns,
+    .random = clock_random,
+    .virtual_time = true,
+};
+
+void script_clock_init(struct script_clock *clock, struct mr_env *inner)
+{
+    *clock = (struct script_clock){.env = {&clock_ops}, .inner = inner};
 }

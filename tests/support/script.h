@@ -33,4 +33,33 @@ struct mr_node *script_source(struct mr_graph *graph, const char *name, const ch
 void script_sink(struct mr_graph *graph, const char *name, struct script_notes *notes,
                  struct mr_node *const *inputs, size_t input_count);
 
+/*
+ * A receiver that takes in what the test hands it, at the moment at which it does: "1 2" are two
+ * records. Queries of it have block_interval_us = 0, so that each call is one block.
+ */
+struct script_feed {
+    struct mr_mutex lock;
+    struct mr_cond changed;
+    const char *pending;
+    enum mr_status fail; /* of the run: with the next call; MR_OK = store it */
+    bool is_interrupted;
+    bool is_running;
+    uint64_t runs;
+};
+void script_feed_init(struct script_feed *feed);
+struct mr_node *script_feed_source(struct mr_graph *graph, const char *name,
+                                   struct script_feed *feed);
+/* Any thread but the receiver's, while the query runs; returns when it is stored. */
+void script_feed_store(struct script_feed *feed, const char *values);
+/* Ends this run of the receiver with a failure; returns when it has. */
+void script_feed_break(struct script_feed *feed);
+
+/* The environment of a simulation with a wall clock of its own. Queries in it have no checkpoint. */
+struct script_clock {
+    struct mr_env env;
+    struct mr_env *inner;
+    int64_t wall_offset_us;
+};
+void script_clock_init(struct script_clock *clock, struct mr_env *inner);
+
 #endif
