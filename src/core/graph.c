@@ -291,6 +291,35 @@ void mr_node_set_watermark(struct mr_node *node, int64_t delay_us)
     node->watermark_delay_us = delay_us;
 }
 
+/* Where the task contexts of a node are in a batch: those of sources first, then those of folds. */
+static void context_range(const struct mr_node *node, uint64_t *first, uint64_t *last)
+{
+    uint64_t place = (node->kind == MR_NODE_FOLD ? (uint64_t)1 << 32 : 0) + node->id;
+
+    if (node->kind == MR_NODE_MAP) {
+        for (size_t i = 0; i < node->input_count; i++)
+            context_range(node->inputs[i], first, last);
+        return;
+    }
+    if (node->kind == MR_NODE_BAD) /* in the tasks of its source, which it does not know */
+        *first = 0;
+    *first = MR_MIN(*first, place);
+    *last = MR_MAX(*last, place);
+}
+
+bool mr_nodes_in_order(struct mr_node *const *nodes, size_t node_count)
+{
+    for (size_t i = 0; i + 1 < node_count; i++) {
+        uint64_t first = UINT64_MAX, last = 0, next_first = UINT64_MAX, next_last = 0;
+
+        context_range(nodes[i], &first, &last);
+        context_range(nodes[i + 1], &next_first, &next_last);
+        if (last >= next_first)
+            return false;
+    }
+    return true;
+}
+
 const struct mr_schema *mr_node_schema(const struct mr_node *node)
 {
     return node->schema;

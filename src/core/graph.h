@@ -74,6 +74,9 @@ void mr_node_require_all(struct mr_node *node);
 /* Declares this map node a watermark operator with that delay: its event times
  * (mr_output_event_times) move the watermark. */
 void mr_node_set_watermark(struct mr_node *node, int64_t delay_us);
+/* Do all task contexts of each of these nodes come before those of the next one? Then the rows of
+ * a map over them are in that order. */
+bool mr_nodes_in_order(struct mr_node *const *nodes, size_t node_count);
 const struct mr_schema *mr_node_schema(const struct mr_node *node);
 const char *mr_node_name(const struct mr_node *node);
 

@@ -34,6 +34,7 @@ enum {
     MR_DSTREAM_STREAMS_MAX = 2000, /* below the kernel's limit of operators */
     MR_DSTREAM_SETTINGS_MAX = 64,
     MR_STATE_NAME_BYTES_MAX = 80,
+    MR_DSTREAM_PARTITIONS_MAX = 1024,
 };
 
 /* ---- batches kept in state (slices.c) ---- */
@@ -79,7 +80,6 @@ enum mr_status mr__reduce_fold_op(struct mr__function *reduce, const struct mr_s
 enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec,
                                    const struct mr_schema *partials, const struct mr_schema *output,
                                    struct mr_fold_op *ret_op, struct mr_error *err);
-void mr__union_op(struct mr_fold_op *ret_op);
 
 struct mr__window {
     struct mr_context *ctx; /* knows the zero time once the query is open */

@@ -110,14 +110,19 @@ enum mr_status mr__lower_reduce_builtin(struct mr__lowering *low, struct mr_dstr
     return mr__lower_add_fold(low, stream, &partial, 1, &fold, err);
 }
 
-enum mr_status mr__lower_union(struct mr__lowering *low, struct mr_dstream *stream,
-                               struct mr_error *err)
+void mr__lower_require_all(struct mr_dstream *stream)
 {
-    struct mr_node *inputs[2] = {stream->inputs[0]->node, stream->inputs[1]->node};
-    struct mr_fold_op fold;
+    mr_node_set_slide(stream->node, stream->slide_ms * 1000);
+    mr_node_require_all(stream->node);
+}
 
-    mr__union_op(&fold);
-    return mr__lower_add_fold(low, stream, inputs, 2, &fold, err);
+uint32_t mr__partition_count(const struct mr__lowering *low, const struct mr_dstream *stream)
+{
+    unsigned workers = low->ctx->config.workers;
+
+    if (stream->partition_count > 0)
+        return stream->partition_count;
+    return workers > 0 ? workers : mr_cpu_count();
 }
 
 static struct mr__window window_of(const struct mr__lowering *low, const struct mr_dstream *stream)

@@ -1,10 +1,8 @@
 /*
- * reduce_by_key, count_by_value and union as operators of the kernel. None of them keeps anything
- * between batches.
+ * reduce_by_key and count_by_value as operators of the kernel. They keep nothing between batches.
  *
  *     any function    rows --partial: one row a key---------> fold: once more -----> pairs by key
  *     built-ins       rows --aggregate buffers (src/ops)----> fold: merges buffers -> pairs by key
- *     union           the batches of the first input, then those of the second
  *
  * Thread: the partials run on workers, a task's rows belong to it; the folds on the driver.
  */
@@ -247,28 +245,4 @@ enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec,
     }
     *ret_op = (struct mr_fold_op){.ops = &merge_ops, .op = op};
     return MR_OK;
-}
-
-/* ---- union ---- */
-
-static enum mr_status union_run(void *op, struct mr_fold_call *call, struct mr_error *err)
-{
-    MR_UNUSED(op);
-    for (size_t i = 0; i < call->input_count; i++) {
-        const struct mr_fold_input *input = &call->inputs[i];
-        for (size_t k = 0; k < input->batch_count; k++)
-            MR_TRY(mr_output_emit(call->out, input->batches[k], err));
-    }
-    return MR_OK;
-}
-
-static const struct mr_fold_ops union_ops = {
-    .struct_size = sizeof(struct mr_fold_ops),
-    .kind = "union",
-    .run = union_run,
-};
-
-void mr__union_op(struct mr_fold_op *ret_op)
-{
-    *ret_op = (struct mr_fold_op){.ops = &union_ops};
 }

@@ -25,8 +25,8 @@ size_t mr__ordinal(const struct mr_context *ctx, const char *operation)
     return count;
 }
 
-static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation,
-                  const struct mr_error *err)
+bool mr__blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation,
+               const struct mr_error *err)
 {
     char place[256];
 
@@ -160,7 +160,7 @@ void mr_dstream_set_name(struct mr_dstream *stream, const char *name)
 /* ---- one function per element ---- */
 
 /* Hands a compiled function to the context and makes it the stream's. */
-static struct mr_dstream *with_function(struct mr_dstream *stream, struct mr__function *function)
+struct mr_dstream *mr__with_function(struct mr_dstream *stream, struct mr__function *function)
 {
     if (stream == NULL || !mr__context_keep(stream->ctx, function)) {
         if (stream == NULL)
@@ -172,26 +172,28 @@ static struct mr_dstream *with_function(struct mr_dstream *stream, struct mr__fu
     return stream;
 }
 
-typedef enum mr_status (*compile_fn)(struct mr__engines *engines, const char *operation,
-                                     const struct mr_fn *fn, const struct mr_schema *input,
-                                     struct mr__function **ret_function, struct mr_error *err);
-
-static struct mr_dstream *build_map(struct mr_dstream *input, const char *operation,
-                                    const struct mr_fn *fn, compile_fn compile)
+struct mr_dstream *mr__build_mapped(struct mr_dstream *input, const char *operation,
+                                    const struct mr_fn *fn, mr__compile_fn compile,
+                                    mr__lower_fn lower)
 {
     struct mr__function *function;
-    struct mr_dstream *stream;
     struct mr_error err;
 
     if (input == NULL || !mr__context_is_open(input->ctx, operation))
         return NULL;
     mr_error_clear(&err);
     if (compile(&input->ctx->engines, operation, fn, input->schema, &function, &err) != MR_OK) {
-        blame(input->ctx, fn, operation, &err);
+        mr__blame(input->ctx, fn, operation, &err);
         return NULL;
     }
-    stream =
-        with_function(mr__stream_new(input->ctx, mr__lower_map, operation, &input, 1), function);
+    return mr__with_function(mr__stream_new(input->ctx, lower, operation, &input, 1), function);
+}
+
+static struct mr_dstream *build_map(struct mr_dstream *input, const char *operation,
+                                    const struct mr_fn *fn, mr__compile_fn compile)
+{
+    struct mr_dstream *stream = mr__build_mapped(input, operation, fn, compile, mr__lower_map);
+
     if (stream != NULL)
         stream->one_to_one = operation[0] == 'm'; /* map, map_to_pair */
     return stream;
@@ -217,47 +219,47 @@ struct mr_dstream *mr_filter(struct mr_dstream *stream, struct mr_fn fn)
     return build_map(stream, "filter", &fn, mr__compile_filter);
 }
 
-/* ---- union ---- */
+/* ---- several streams, partitions ---- */
 
-static enum mr_status check_union(const struct mr_dstream *a, const struct mr_dstream *b,
-                                  struct mr_error *err)
+bool mr__go_together(struct mr_dstream *const *streams, size_t count, const struct mr_fn *fn,
+                     const char *operation)
 {
-    if (a->ctx != b->ctx)
-        return MR_FAIL(err, MR_CONFIG,
-                       "the streams belong to different contexts; build both on one");
-    if (a->slide_ms != b->slide_ms)
-        return MR_FAIL(
-            err, MR_CONFIG,
+    struct mr_error err;
+    size_t i = 1;
+
+    while (i < count && streams[i]->ctx == streams[0]->ctx &&
+           streams[i]->slide_ms == streams[0]->slide_ms)
+        i++;
+    if (i == count)
+        return true;
+    if (streams[i]->ctx != streams[0]->ctx)
+        MR_FAIL(&err, MR_CONFIG, "the streams belong to different contexts; build both on one");
+    else
+        MR_FAIL(
+            &err, MR_CONFIG,
             "the streams have different slides (%lld ms and %lld ms); window both with the same",
-            (long long)a->slide_ms, (long long)b->slide_ms);
-    if (!mr_schema_equal(a->schema, b->schema)) {
-        char *left = mr_schema_print(a->schema), *right = mr_schema_print(b->schema);
-        MR_FAIL(err, MR_CONFIG,
-                "the streams have different columns ('%s' and '%s'); map one to the other's",
-                left != NULL ? left : "", right != NULL ? right : "");
-        mr_text_free(left);
-        mr_text_free(right);
-        return MR_CONFIG;
-    }
-    return MR_OK;
+            (long long)streams[0]->slide_ms, (long long)streams[i]->slide_ms);
+    return mr__blame(streams[0]->ctx, fn, operation, &err);
 }
 
-struct mr_dstream *mr_union(struct mr_dstream *a, struct mr_dstream *b)
+bool mr__partitions_are_good(struct mr_context *ctx, const char *operation,
+                             uint32_t partition_count)
 {
-    struct mr_dstream *stream;
     struct mr_error err;
 
-    if (a == NULL || b == NULL || !mr__context_is_open(a->ctx, "union"))
-        return NULL;
-    if (check_union(a, b, &err) != MR_OK) {
-        mr__context_blame(a->ctx, "union", &err);
-        return NULL;
-    }
-    stream =
-        mr__stream_new(a->ctx, mr__lower_union, "union", (struct mr_dstream *const[]){a, b}, 2);
-    if (stream != NULL)
-        stream->schema = mr_schema_ref(a->schema);
-    return stream;
+    if (partition_count > 0 && partition_count <= MR_DSTREAM_PARTITIONS_MAX)
+        return true;
+    MR_FAIL(&err, MR_CONFIG, "cannot make %u partitions; use 1 to %d", partition_count,
+            MR_DSTREAM_PARTITIONS_MAX);
+    return mr__context_blame(ctx, operation, &err);
+}
+
+void mr_dstream_set_partitions(struct mr_dstream *stream, uint32_t partition_count)
+{
+    if (stream == NULL || !mr__context_is_open(stream->ctx, "mr_dstream_set_partitions") ||
+        !mr__partitions_are_good(stream->ctx, "mr_dstream_set_partitions", partition_count))
+        return;
+    stream->named->partition_count = partition_count;
 }
 
 /* ---- reducing ---- */
@@ -275,7 +277,7 @@ bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const ch
             "the stream has the columns '%s', not key and value; use mr_map_to_pair first",
             columns != NULL ? columns : "");
     mr_text_free(columns);
-    blame(stream->ctx, fn, operation, &err);
+    mr__blame(stream->ctx, fn, operation, &err);
     return false;
 }
 
@@ -298,7 +300,7 @@ static struct mr_dstream *reduce_with_kernel(struct mr_dstream *pairs, const str
     mr__aggregate_spec(stream, &names, &spec);
     mr_error_clear(&err);
     if (mr_agg_layout_new(&spec, &layout, &err) != MR_OK) {
-        blame(pairs->ctx, fn, operation, &err);
+        mr__blame(pairs->ctx, fn, operation, &err);
         return NULL;
     }
     stream->schema = mr_schema_ref(layout->output);
@@ -306,9 +308,9 @@ static struct mr_dstream *reduce_with_kernel(struct mr_dstream *pairs, const str
     return stream;
 }
 
-static bool kernel_of(const struct mr_fn *fn, enum mr_agg_kind *ret_agg)
+bool mr__kernel_of(const struct mr_fn *fn, const struct mr_type *type, enum mr_agg_kind *ret_agg)
 {
-    if (fn->kind != MR_FN_KIND_BUILTIN)
+    if (fn->kind != MR_FN_KIND_BUILTIN || type->field_count > 0)
         return false;
     switch (fn->builtin) {
     case MR_BUILTIN_SUM:
@@ -341,16 +343,16 @@ struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn,
     if (pairs == NULL || !mr__context_is_open(pairs->ctx, operation) ||
         !mr__needs_pairs(pairs, fn, operation))
         return NULL;
-    if (kernel_of(fn, &agg))
+    if (mr__kernel_of(fn, mr__column_type(pairs->schema, 1), &agg))
         return reduce_with_kernel(pairs, fn, operation, agg, false);
     mr_error_clear(&err);
     if (mr__compile_reduce(&pairs->ctx->engines, operation, fn, pairs->schema, &function, &err) !=
         MR_OK) {
-        blame(pairs->ctx, fn, operation, &err);
+        mr__blame(pairs->ctx, fn, operation, &err);
         return NULL;
     }
     stream = mr__stream_new(pairs->ctx, mr__lower_reduce, operation, &pairs, 1);
-    if (with_function(stream, function) == NULL)
+    if (mr__with_function(stream, function) == NULL)
         return NULL;
     mr_schema_unref(stream->schema);
     stream->schema = mr_schema_ref(pairs->schema); /* the key again, and a value of the same type */

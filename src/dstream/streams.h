@@ -61,6 +61,7 @@ struct mr_dstream {
     enum mr_agg_kind agg; /* of a built-in reduce */
     bool count_values;    /* count_by_value: the key is column 0, there is no value */
     int64_t window_ms;
+    uint32_t partition_count; /* of what comes out of a shuffle; 0 = the workers */
     struct mr__source source;
     void *own; /* of a kind with a file of its own; freed with own_free when the context goes */
     void (*own_free)(void *own);
@@ -143,10 +144,32 @@ struct mr__output *mr__output_new(struct mr_dstream *stream, const char *operati
 size_t mr__ordinal(const struct mr_context *ctx, const char *operation);
 
 void mr__streams_free(struct mr_context *ctx);
+/* Remembers a mistake of a function, with the place where it was given. Returns false. */
+bool mr__blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation,
+               const struct mr_error *err);
+/* A compiled function becomes the stream's (takes it); its output is the schema. NULL on failure. */
+struct mr_dstream *mr__with_function(struct mr_dstream *stream, struct mr__function *function);
+/* A stream of one function over one input: compiles it, or the mistake sticks. */
+typedef enum mr_status (*mr__compile_fn)(struct mr__engines *engines, const char *operation,
+                                         const struct mr_fn *fn, const struct mr_schema *input,
+                                         struct mr__function **ret_function, struct mr_error *err);
+struct mr_dstream *mr__build_mapped(struct mr_dstream *input, const char *operation,
+                                    const struct mr_fn *fn, mr__compile_fn compile,
+                                    mr__lower_fn lower);
+/* Same context, same slide? Else the mistake sticks to the first one's context. */
+bool mr__go_together(struct mr_dstream *const *streams, size_t count, const struct mr_fn *fn,
+                     const char *operation);
+/* 1 .. MR_DSTREAM_PARTITIONS_MAX, or the mistake sticks. */
+bool mr__partitions_are_good(struct mr_context *ctx, const char *operation,
+                             uint32_t partition_count);
+/* The partitions of a shuffle's output: what was said, or the workers. */
+uint32_t mr__partition_count(const struct mr__lowering *low, const struct mr_dstream *stream);
 /* A stream of pairs? Else the mistake sticks, with the place of fn. */
 bool mr__needs_pairs(struct mr_dstream *stream, const struct mr_fn *fn, const char *operation);
 struct mr_dstream *mr__reduce(struct mr_dstream *pairs, const struct mr_fn *fn,
                               const char *operation);
+/* Is there an aggregation for a built-in over values of that type? */
+bool mr__kernel_of(const struct mr_fn *fn, const struct mr_type *type, enum mr_agg_kind *ret_agg);
 /* The aggregation behind a built-in reduce; ret_spec borrows from names and the stream. */
 struct mr__agg_names {
     uint32_t key;
@@ -169,8 +192,6 @@ enum mr_status mr__lower_reduce(struct mr__lowering *low, struct mr_dstream *str
                                 struct mr_error *err);
 enum mr_status mr__lower_reduce_builtin(struct mr__lowering *low, struct mr_dstream *stream,
                                         struct mr_error *err);
-enum mr_status mr__lower_union(struct mr__lowering *low, struct mr_dstream *stream,
-                               struct mr_error *err);
 enum mr_status mr__lower_window(struct mr__lowering *low, struct mr_dstream *stream,
                                 struct mr_error *err);
 enum mr_status mr__lower_inverse(struct mr__lowering *low, struct mr_dstream *stream,
@@ -186,6 +207,8 @@ enum mr_status mr__lower_add_map(struct mr__lowering *low, struct mr_dstream *st
 enum mr_status mr__lower_add_fold(struct mr__lowering *low, struct mr_dstream *stream,
                                   struct mr_node *const *inputs, size_t input_count,
                                   const struct mr_fold_op *op, struct mr_error *err);
+/* An input without a dataset in a batch is an error when the stream's slide is due. */
+void mr__lower_require_all(struct mr_dstream *stream);
 /* The kernel's graph of what the outputs need. Returns new. */
 enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, struct mr_error *err);
 
