@@ -175,6 +175,7 @@ struct mr_report_source {
     char *start;
     char *end;
     char *latest;
+    char *description; /* of the batch's range; NULL = none */
     int64_t rows_behind;
     uint64_t rows;
     uint64_t bad_rows;

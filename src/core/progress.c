@@ -102,6 +102,8 @@ static void add_sources(struct mr_json_out *out, const struct mr_query *query)
         if (source->rows_behind >= 0)
             mr_json_add_int(out, "rowsBehind", source->rows_behind);
         mr_json_add_int(out, "badRows", (int64_t)source->bad_rows);
+        if (source->description != NULL && source->description[0] != '\0')
+            mr_json_add_string(out, "description", source->description);
         mr_json_end_object(out);
         mr_json_end_object(out);
     }
@@ -186,6 +188,7 @@ static void report_release(const struct mr_query *query, struct mr_report *repor
             mr_free(node->source.start);
             mr_free(node->source.end);
             mr_text_free(node->source.latest);
+            mr_text_free(node->source.description);
         } else if (query->graph->nodes[i]->kind == MR_NODE_SINK) {
             mr_free(node->sink.receipt);
         }
@@ -213,6 +216,9 @@ static void take_source(const struct mr_source_run *run, bool is_idle,
     ret_source->rows_behind = stats.rows_behind;
     ret_source->rows = is_idle ? 0 : run->rows;
     ret_source->bad_rows = is_idle ? 0 : run->bad_rows;
+    if (!is_idle && run->start != NULL && MR_SOURCE_HAS(run->ops, describe) &&
+        (run->previous == NULL || strcmp(run->previous, run->start) != 0))
+        ret_source->description = run->ops->describe(run->object, run->previous, run->start);
 }
 
 static void take_fold(const struct mr_node *node, bool is_idle, struct mr_report_fold *ret_fold)

@@ -7,7 +7,7 @@
  *
  * Thread: the building one.
  */
-#include "dstream/streams.h"
+#include "dstream/input.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -75,7 +75,8 @@ static enum mr_status find_format(struct mr__source *source, const struct given 
                        source->connector->name);
     source->format = mr_format_find(name);
     if (source->format == NULL)
-        return MR_FAIL(err, MR_CONFIG, "there is no format '%s'; use text, csv or json", name);
+        return MR_FAIL(err, MR_CONFIG, "there is no format '%s'; use text, csv, json or parquet",
+                       name);
     return MR_OK;
 }
 
@@ -152,15 +153,17 @@ static enum mr_status prepare_source(const struct mr_source_connector *connector
     return find_schema(source, columns, ret_schema, err);
 }
 
-static struct mr_dstream *connect_with(struct mr_context *ctx, const char *operation,
-                                       const struct mr_source_connector *connector,
-                                       const char *columns, const char *const *options)
+struct mr_dstream *mr__connect_as(struct mr_context *ctx, const char *operation,
+                                  const struct mr_source_connector *connector, const char *columns,
+                                  const char *const *options)
 {
     struct mr__source source = {0};
     struct mr_schema *schema = NULL;
     struct mr_dstream *stream = NULL;
     struct mr_error err;
 
+    if (!mr__context_is_open(ctx, operation))
+        return NULL;
     mr_error_clear(&err);
     if (prepare_source(connector, columns, options, &source, &schema, &err) == MR_OK) {
         stream = mr__stream_source(ctx, operation, &source, schema);
@@ -173,38 +176,28 @@ static struct mr_dstream *connect_with(struct mr_context *ctx, const char *opera
     return stream;
 }
 
-/* A connector of the registry. */
-static struct mr_dstream *connect_named(struct mr_context *ctx, const char *operation,
-                                        const char *name, const char *columns,
-                                        const char *const *options)
+struct mr_dstream *mr__connect_named(struct mr_context *ctx, const char *operation,
+                                     const char *name, const char *columns,
+                                     const char *const *options)
 {
-    const struct mr_source_connector *connector;
+    const struct mr_source_connector *connector = mr_source_find(name);
     struct mr_error err;
 
+    if (connector != NULL)
+        return mr__connect_as(ctx, operation, connector, columns, options);
     if (!mr__context_is_open(ctx, operation))
         return NULL;
-    connector = mr_source_find(name);
-    if (connector != NULL)
-        return connect_with(ctx, operation, connector, columns, options);
     MR_FAIL(&err, MR_CONFIG,
             "there is no connector '%s' in this build; 'millrace options' lists them", name);
     mr__context_blame(ctx, operation, &err);
     return NULL;
 }
 
-struct mr_dstream *mr__connect(struct mr_context *ctx, const char *operation,
-                               const struct mr_source_connector *connector)
-{
-    if (!mr__context_is_open(ctx, operation))
-        return NULL;
-    return connect_with(ctx, operation, connector, NULL, NULL);
-}
-
 struct mr_dstream *mr_connector_stream(struct mr_context *ctx, const char *connector,
                                        const char *columns, const char *const *options)
 {
-    return connect_named(ctx, connector != NULL ? connector : "connector",
-                         connector != NULL ? connector : "", columns, options);
+    return mr__connect_named(ctx, connector != NULL ? connector : "connector",
+                             connector != NULL ? connector : "", columns, options);
 }
 
 struct mr_dstream *mr_socket_text_stream(struct mr_context *ctx, const char *host, int port)
@@ -214,5 +207,5 @@ struct mr_dstream *mr_socket_text_stream(struct mr_context *ctx, const char *hos
                              NULL};
 
     snprintf(port_text, sizeof(port_text), "%d", port);
-    return connect_named(ctx, "socket_text_stream", "socket", NULL, options);
+    return mr__connect_named(ctx, "socket_text_stream", "socket", NULL, options);
 }

@@ -352,7 +352,7 @@ static void build_saved(struct ds *d)
     mr_save_as_text_files(mr_reduce_by_key(ds_stream(d), MR_SUM), "/out/counts", "txt");
 }
 
-TEST(V158_each_batch_is_a_directory_and_an_empty_one_has_no_parts)
+TEST(V158_each_batch_is_a_directory_and_an_empty_one_has_an_empty_part)
 {
     struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
 
@@ -363,7 +363,8 @@ TEST(V158_each_batch_is_a_directory_and_an_empty_one_has_no_parts)
     CHECK_EQ_STR(read_file(d, batch_path(d, 1000, "part-00000")), "(a,1)\n(b,5)\n");
     CHECK_EQ_STR(read_file(d, batch_path(d, 1000, "_SUCCESS")), "");
     CHECK_EQ_UINT(entries_of(d, batch_path(d, 1000, "")), 2);
-    CHECK_EQ_UINT(entries_of(d, batch_path(d, 2000, "")), 1);
+    CHECK_EQ_UINT(entries_of(d, batch_path(d, 2000, "")), 2);
+    CHECK_EQ_STR(read_file(d, batch_path(d, 2000, "part-00000")), "");
     ds_free(d);
 }
 

@@ -125,6 +125,11 @@ struct mr_source_ops {
      * DS-2): nothing behind the source runs in it. By the range alone. Driver. May be NULL.
      */
     bool (*absent)(struct mr_source *source, const char *start, const char *end);
+    /*
+     * What the range (start, end] is, for people: files, offset ranges, one a line (DStreams, IN-2);
+     * NULL or "" = nothing to say. Freed with mr_text_free. Driver. May be NULL.
+     */
+    char *(*describe)(struct mr_source *source, const char *start, const char *end);
 };
 
 /* Does a source have an operation that was added later? */
