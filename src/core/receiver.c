@@ -164,6 +164,11 @@ static enum mr_status last_of_batch(struct mr_source *source, const char *start,
     return MR_OK;
 }
 
+enum mr_status mr__receiver_source_start(struct mr_source *source, struct mr_error *err)
+{
+    return mr__receiver_host_start(&source->host, err);
+}
+
 static enum mr_status receiver_plan(struct mr_source *source, const char *start,
                                     const struct mr_plan_limits *limits, char **ret_end,
                                     struct mr_error *err)

@@ -1,5 +1,6 @@
 /*
- * Receivers as others see them: their limits and their numbers. Thread: any.
+ * Receivers as others see them: their limits and their numbers. Thread: any, but where it says
+ * otherwise.
  */
 #ifndef MR_CORE_RECEIVER_H
 #define MR_CORE_RECEIVER_H
@@ -18,7 +19,10 @@ struct mr_receiver_state {
     uint64_t byte_count;
     int64_t rate_limit; /* records a second in force; 0 = none */
 };
-/* source: one that mr__receiver_source_open made. */
+/* All: of a source that mr__receiver_source_open made. */
+
+/* Starts its threads, if they were not; the first plan does it too. Driver. */
+enum mr_status mr__receiver_source_start(struct mr_source *source, struct mr_error *err);
 void mr__receiver_source_state(struct mr_source *source, struct mr_receiver_state *ret_state);
 /* RL-2: the receiver takes at most that many records a second, and never more than the setting
  * says; ignored unless rate > 0. */

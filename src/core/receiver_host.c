@@ -143,6 +143,14 @@ enum mr_status mr_receiver_store_records(struct mr_receiver_host *host,
 
 /* ---------------------------------------------------------------- life */
 
+static void tell(struct mr_receiver_host *host, enum mr_query_event_kind kind)
+{
+    struct mr_receiver_state state;
+
+    mr__receiver_host_state(host, &state);
+    mr__event_receiver(host->query, kind, host->name, &state);
+}
+
 void mr_receiver_set_restart_delay(struct mr_receiver_host *host, int64_t delay_us)
 {
     mr_mutex_lock(&host->lock);
@@ -159,6 +167,7 @@ void mr_receiver_note_error(struct mr_receiver_host *host, const char *message)
     host->state.last_error_us = mr_env_wall_us(host->query->env);
     host->state.error_count++;
     mr_mutex_unlock(&host->lock);
+    tell(host, MR_QUERY_RECEIVER_ERROR);
 }
 
 /* How long until the next run; notes the failure of this one. */
@@ -218,8 +227,10 @@ static bool run_once(struct mr_receiver_host *host)
 
     mr_error_clear(&err);
     set_active(host, true);
+    tell(host, MR_QUERY_RECEIVER_STARTED);
     status = host->ops->run(host->receiver, host, &err);
     set_active(host, false);
+    tell(host, MR_QUERY_RECEIVER_STOPPED);
     if (status == MR_STOPPED || host_is_stopping(host) || (status == MR_OK && host->ops->ends))
         return false;
     /* What the last run took in is a block before anything of the next one is. */

@@ -6,6 +6,8 @@
  *
  *     recv -> [ lines ... \n | part of a line ]     lines go to the host, the part waits
  *
+ * Lines end with \n, \r or \r\n (SOCK-1); the host sees \n only.
+ *
  * When the peer closes, the part that is left counts as a line; when the connection breaks or the
  * query stops in the middle of a line, the part is dropped and logged, because it would be half a
  * record. The host connects again. Lines that were sent while nobody was connected are lost: TCP
@@ -34,6 +36,7 @@ struct mr_receiver {
     size_t line_bytes_max;
     struct mr_buf buf; /* bytes that were received and not stored: no '\n' in them */
     bool dropping;     /* inside a line that is too long */
+    bool after_return; /* the last byte was a \r: a \n that follows belongs to it */
     uint64_t dropped_lines;
     atomic_bool interrupted;
     atomic_flag lock;
@@ -111,15 +114,41 @@ static void drop_line(struct mr_receiver *receiver)
                receiver->host, receiver->port, receiver->line_bytes_max, receiver->dropped_lines);
 }
 
+/* Makes \r and \r\n to \n, in place; returns the new size. */
+static size_t plain_line_ends(struct mr_receiver *receiver, char *data, size_t size)
+{
+    const char *from = data, *end = data + size;
+    char *to = data;
+
+    if (size > 0 && receiver->after_return && *from == '\n')
+        from++;
+    receiver->after_return = size > 0 && end[-1] == '\r';
+    while (from < end) {
+        const char *at = memchr(from, '\r', (size_t)(end - from));
+        size_t run = (size_t)((at != NULL ? at : end) - from);
+
+        if (to != from)
+            memmove(to, from, run);
+        to += run;
+        from += run;
+        if (at == NULL)
+            break;
+        *to++ = '\n';
+        from += from + 1 < end && from[1] == '\n' ? 2 : 1;
+    }
+    return (size_t)(to - data);
+}
+
 /* Takes bytes that were just received: whole lines to the host, the rest stays. */
-static enum mr_status take(struct mr_receiver *receiver, struct mr_receiver_host *host,
-                           const char *data, size_t size, struct mr_error *err)
+static enum mr_status take(struct mr_receiver *receiver, struct mr_receiver_host *host, char *data,
+                           size_t size, struct mr_error *err)
 {
     const char *last;
     size_t whole;
 
+    size = plain_line_ends(receiver, data, size);
     if (receiver->dropping) {
-        const char *end = memchr(data, '\n', size);
+        char *end = memchr(data, '\n', size);
 
         if (end == NULL)
             return MR_OK;
@@ -154,7 +183,7 @@ static enum mr_status take_rest(struct mr_receiver *receiver, struct mr_receiver
 {
     enum mr_status status = MR_OK;
 
-    receiver->dropping = false;
+    receiver->dropping = receiver->after_return = false;
     if (receiver->buf.size > 0) {
         mr_buf_add_char(&receiver->buf, '\n');
         status = receiver->buf.failed
@@ -172,7 +201,7 @@ static void drop_rest(struct mr_receiver *receiver)
         mr_ext_log('W', receiver->name, "dropped %zu bytes from %s:%s: the line was not complete",
                    receiver->buf.size, receiver->host, receiver->port);
     mr_buf_clear(&receiver->buf);
-    receiver->dropping = false;
+    receiver->dropping = receiver->after_return = false;
 }
 
 static bool leaving(struct mr_receiver *receiver, struct mr_receiver_host *host)
