@@ -23,8 +23,8 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "core/query.h"
-#include "fn/fn.h"
 #include "env/thread.h"
+#include "fn/fn.h"
 #include "ops/ops.h"
 
 #include <millrace/dstream.h>
@@ -49,6 +49,12 @@ enum mr_status mr__slices_get(const struct mr_store *store, const struct mr_sche
                               struct mr_error *err);
 /* Forgets times up to to_us. */
 enum mr_status mr__slices_drop(struct mr_store *store, int64_t to_us, struct mr_error *err);
+
+/* The same with bytes of the operator's own as entries; *ret_data borrows from the store. */
+enum mr_status mr__slice_put_bytes(struct mr_store *store, int64_t time_us, uint32_t chunk,
+                                   const void *data, size_t size_bytes, struct mr_error *err);
+bool mr__slice_get_bytes(const struct mr_store *store, int64_t time_us, uint32_t chunk,
+                         const char **ret_data, size_t *ret_size);
 
 /* One value (one column of a row) as state bytes, and back. */
 void mr__value_put(struct mr_buf *out, const struct mr_column *column, int64_t row);
@@ -95,6 +101,10 @@ enum mr_status mr__inverse_op(const struct mr__window *window, const struct mr_s
                               struct mr__function *reduce, struct mr__function *inverse,
                               struct mr__function *filter, struct mr_fold_op *ret_op,
                               struct mr_error *err);
+/* The rows of a firing that the filter of a window keeps, in their order. Returns new. */
+enum mr_status mr__window_filter(struct mr__function *filter, struct mr__when when,
+                                 const struct mr_schema *pairs, struct mr_batch *rows,
+                                 struct mr_batch **ret_kept, struct mr_error *err);
 enum mr_status mr__update_op(struct mr__function *update, const char *name,
                              const struct mr_schema *pairs, const struct mr_schema *output,
                              struct mr_fold_op *ret_op, struct mr_error *err);

@@ -258,17 +258,18 @@ static enum mr_status forget_others(struct inverse_op *op, const struct mr_batch
     return status;
 }
 
-static enum mr_status run_filter(struct inverse_op *op, struct mr__when when, struct mr_batch *rows,
+enum mr_status mr__window_filter(struct mr__function *filter, struct mr__when when,
+                                 const struct mr_schema *pairs, struct mr_batch *rows,
                                  struct mr_batch **ret_kept, struct mr_error *err)
 {
     struct mr__batches results = {0};
     struct mr_batch_builder *builder = NULL;
     enum mr_status status;
 
-    if (op->filter->fn.kind == MR_FN_KIND_TEST)
-        return mr__filter_rows(op->filter, rows, ret_kept, err);
-    MR_TRY_GOTO(mr__function_run_sql(op->filter, when, &rows, 1, &results, err));
-    MR_TRY_GOTO(mr_batch_builder_new(op->pairs, &builder, err));
+    if (filter->fn.kind == MR_FN_KIND_TEST)
+        return mr__filter_rows(filter, rows, ret_kept, err);
+    MR_TRY_GOTO(mr__function_run_sql(filter, when, &rows, 1, &results, err));
+    MR_TRY_GOTO(mr_batch_builder_new(pairs, &builder, err));
     for (size_t i = 0; i < results.count; i++)
         mr_batch_builder_append(builder, results.items[i]);
     status = mr_batch_builder_finish(builder, ret_kept, err);
@@ -289,7 +290,8 @@ static enum mr_status emit_values(struct inverse_op *op, struct mr__when when,
         status = mr_output_emit(out, rows, err);
         goto done;
     }
-    MR_TRY_GOTO(mr__function_blame(op->filter, run_filter(op, when, rows, &kept, err), err));
+    MR_TRY_GOTO(mr__function_blame(
+        op->filter, mr__window_filter(op->filter, when, op->pairs, rows, &kept, err), err));
     MR_TRY_GOTO(forget_others(op, rows, kept, err));
     status = mr_output_emit(out, kept, err);
 done:

@@ -4,11 +4,12 @@
  *     window                              the batches of the last window_ms, again at each slide
  *     reduce_by_key_and_window            reduce_by_key -> window -> reduce_by_key (WIN-9)
  *       with an inverse                   reduce_by_key -> one operator that adds and takes out
+ *       sums and counts                   one operator that adds and takes out (window_sum.c)
  *     update_state_by_key                 one operator
  *
  * Thread: the building one.
  */
-#include "dstream/streams.h"
+#include "dstream/window_sums.h"
 
 #include <string.h>
 
@@ -140,6 +141,17 @@ static struct mr_dstream *incremental(struct mr_dstream *reduced, const struct m
     return window->filter != NULL ? window : NULL;
 }
 
+static struct mr_dstream *summed(struct mr_dstream *pairs, const struct mr_fn *reduce,
+                                 int64_t window_ms, int64_t slide_ms, const struct mr_fn *filter)
+{
+    struct mr_dstream *window = mr__sum_window(pairs, reduce, window_ms, slide_ms);
+
+    if (window == NULL || filter->kind == MR_FN_KIND_NONE)
+        return window;
+    window->filter = compile_kept(window->ctx, filter, window->schema, true);
+    return window->filter != NULL ? window : NULL;
+}
+
 struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct mr_fn reduce,
                                                struct mr_fn inverse, int64_t window_ms,
                                                int64_t slide_ms, struct mr_fn filter)
@@ -161,6 +173,8 @@ struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct 
         blame(pairs->ctx, &filter, reduce_window, &err);
         return NULL;
     }
+    if (mr__has_sum_window(pairs, &reduce, &inverse))
+        return summed(pairs, &reduce, window_ms, slide_ms, &filter);
     reduced = mr__reduce(pairs, &reduce, "reduce_by_key_and_window.batch");
     if (reduced == NULL)
         return NULL;
