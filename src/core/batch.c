@@ -31,7 +31,7 @@ enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct m
         strcmp(point, "committed") == 0 ? query->next_batch - 1 : query->plan.batch_id, err);
 }
 
-static bool same_offset(const char *a, const char *b)
+bool mr__same_offset(const char *a, const char *b)
 {
     if (a == NULL || b == NULL)
         return a == b;
@@ -44,7 +44,8 @@ static enum mr_status plan_source(struct mr_query *query, struct mr_node *node,
 {
     struct mr_source_run *run = node->source;
     struct mr_plan_limits limits = {.ignore = query->config.trigger == MR_TRIGGER_ONCE,
-                                    .batch_time_us = batch_time_us};
+                                    .batch_time_us = batch_time_us,
+                                    .records_max_rate = atomic_load(&run->rate)};
     char *end = NULL;
     enum mr_status status = run->ops->plan(run->object, run->start, &limits, &end, err);
 
@@ -59,7 +60,7 @@ static enum mr_status plan_source(struct mr_query *query, struct mr_node *node,
     }
     mr_free(run->end);
     run->end = end;
-    *ret_new = !same_offset(run->start, end);
+    *ret_new = !mr__same_offset(run->start, end);
     return MR_OK;
 }
 
@@ -208,7 +209,7 @@ static enum mr_status split_sources(struct mr_query *query, size_t *ret_tasks, u
         run->work_bytes = 0;
         run->rows = 0;
         run->bad_rows = 0;
-        if (same_offset(run->start, run->end) || !graph->nodes[i]->fires)
+        if (mr__same_offset(run->start, run->end) || !graph->nodes[i]->fires)
             continue;
         if (run->ops->split(run->object, run->start, run->end, &graph->nodes[i]->task_count,
                             &run->work_bytes, err) != MR_OK)
@@ -326,7 +327,7 @@ static enum mr_status remember_sources(struct mr_query *query, struct mr_error *
     for (uint32_t i = 0; i < query->graph->node_count; i++) {
         struct mr_source_run *run = query->graph->nodes[i]->source;
         if (query->graph->nodes[i]->kind != MR_NODE_SOURCE || run->ops->remember == NULL ||
-            same_offset(run->start, run->end))
+            mr__same_offset(run->start, run->end))
             continue;
         if (run->ops->remember(run->object, run->start, run->end, run->kv, err) != MR_OK)
             return mr_error_prefix(err, "source '%s'", query->graph->nodes[i]->name);
@@ -453,6 +454,7 @@ enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err)
     int64_t ran;
 
     MR_ASSERT(query->has_plan);
+    query->told_attempt = query->attempt;
     MR_TRY(mr__failpoint(query, "planned", err));
     MR_TRY(run_to_staged(query, err));
     MR_TRY(mr__sinks_publish(query, err));

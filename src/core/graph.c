@@ -269,6 +269,8 @@ enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *
     run->spec = *spec;
     run->spec.name = node->name;
     run->last_published = -1;
+    for (uint32_t i = 0; i < node->id; i++)
+        run->index += graph->nodes[i]->kind == MR_NODE_SINK;
     node->sink = run;
     return MR_OK;
 }

@@ -6,6 +6,7 @@
  *   workers.c     threads that run jobs        open.c       checkpoint, state, sources, sinks
  *   batch.c       the life of one batch        query.c      triggers, the loop, stopping
  *   fold.c        folds and their partitions   sinks.c      numbering, writing, publishing
+ *   events.c      telling listeners            control.c    looking and steering, from any thread
  *
  * Thread: everything belongs to the driver, except what a comment says.
  */
@@ -21,6 +22,8 @@
 #include "wal/batch_log.h"
 #include "wal/block_log.h"
 #include "wal/checkpoint.h"
+
+#include <stdatomic.h>
 
 enum { MR_NODES_MAX = 4096 };
 
@@ -52,9 +55,11 @@ struct mr_source_run {
     uint64_t rows; /* of this batch: driver, after the tasks */
     uint64_t bad_rows;
     int64_t last_error_log_us;
+    _Atomic int64_t rate; /* records a second, 0 = no limit; any thread. Receivers have their own */
 };
 
 struct mr_sink_run {
+    uint32_t index; /* among the sinks, in graph order */
     struct mr_sink_spec spec;
     struct mr_sink *object;
     int64_t last_published;
@@ -253,6 +258,16 @@ struct mr_query {
     int64_t down_since_us;     /* monotonic; when a peer became unavailable, 0 = all there */
     uint32_t attempt;
 
+    /* For events: the batch that is being told of; after a commit the plan may be the next one's. */
+    uint64_t told_batch_id;
+    int64_t told_batch_time_us;
+    uint32_t told_attempt;
+    int64_t submitted_us;
+    int64_t started_us;
+    int64_t run_began_us;
+    struct mr_mutex
+        event_lock; /* held while a listener is called; no other lock is taken under it */
+
     /* For progress. */
     int64_t trigger_start_us;
     int64_t previous_trigger_start_us;
@@ -267,6 +282,9 @@ struct mr_query {
     uint64_t batch_output_rows;
     uint64_t batch_late_rows;
     uint64_t batch_bad_rows;
+
+    /* TICK: time of the batch that runs, or ran last. Any thread reads it. */
+    _Atomic int64_t running_time_us;
 
     /* Guarded by lock: written by any thread. */
     struct mr_mutex lock;
@@ -290,6 +308,17 @@ enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err);
 void mr__batch_abort(struct mr_query *query);
 enum mr_status mr__batch_after_commit(struct mr_query *query, struct mr_error *err);
 enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct mr_error *err);
+
+bool mr__same_offset(const char *a, const char *b); /* NULL allowed */
+
+/* events.c: nothing happens while nobody listens. failure: NULL = none. Any thread. */
+void mr__event_batch(struct mr_query *query, enum mr_query_event_kind kind, const char *failure);
+/* Returns when it is; that is the started_us of its completion. */
+#define MR_OUTPUT_STARTS INT64_MIN
+int64_t mr__event_output(struct mr_query *query, const struct mr_node *node, int64_t started_us,
+                         const char *failure);
+void mr__event_receiver(struct mr_query *query, enum mr_query_event_kind kind, const char *name,
+                        const struct mr_receiver_state *state);
 
 /* fold.c */
 /* Counts the task contexts of each fold that runs in this batch; returns how many in all. */

@@ -282,6 +282,7 @@ static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, s
             return MR_OK;
         }
         mr__batch_abort(query);
+        mr__event_batch(query, MR_QUERY_BATCH_FAILED, local.text);
         if (!may_try_again(query, status, tries, &local)) {
             if (status == MR_UNAVAILABLE && stop_asked(query) != MR_STOP_NONE) {
                 mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->plan.batch_id,
@@ -346,6 +347,17 @@ static bool may_plan_ahead(struct mr_query *query)
            stop_asked(query) == MR_STOP_NONE && !enough_batches(query) && trigger_is_due(query);
 }
 
+/* The planned batch begins. */
+static void announce(struct mr_query *query)
+{
+    atomic_store(&query->running_time_us, query->plan.batch_time_us);
+    query->told_batch_id = query->plan.batch_id;
+    query->told_batch_time_us = query->plan.batch_time_us;
+    query->told_attempt = query->attempt;
+    mr__event_batch(query, MR_QUERY_BATCH_SUBMITTED, NULL);
+    mr__event_batch(query, MR_QUERY_BATCH_STARTED, NULL);
+}
+
 /* One planned batch to its durable commit, with the next one planned ahead when it is due.
  * *ret_left: it was left to the next start. */
 static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct mr_error *err)
@@ -354,6 +366,7 @@ static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct
     int64_t next_start_us = 0;
 
     *ret_left = false;
+    announce(query);
     MR_TRY(run_with_retries(query, ret_left, err));
     if (*ret_left)
         return MR_OK;
@@ -370,6 +383,7 @@ static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct
     }
     MR_TRY(sync_log(query, err));
     MR_TRY(mr__failpoint(query, "committed", err));
+    mr__event_batch(query, MR_QUERY_BATCH_COMPLETED, NULL);
     mr__progress_report(query, false);
     MR_TRY(mr__batch_after_commit(query, err));
     if (ahead) {
@@ -477,6 +491,7 @@ enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
     bool finished = false, left = false;
     bool replayed_once = query->has_plan && query->config.trigger == MR_TRIGGER_ONCE;
 
+    query->run_began_us = mr_env_wall_us(query->env);
     if (query->config.trigger == MR_TRIGGER_TICK)
         MR_TRY(start_receivers(query, err));
     while (!finished) {
@@ -512,6 +527,7 @@ enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph,
     query->watermark_us = INT64_MIN;
     query->last_watermark_us = INT64_MIN;
     mr_mutex_init(&query->lock);
+    mr_mutex_init(&query->event_lock);
     mr_cond_init(&query->wake);
     query->name = mr_strdup(config->name != NULL ? config->name : "query");
     if (query->name == NULL)
@@ -527,6 +543,8 @@ enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph,
         if (graph->nodes[i]->kind == MR_NODE_SOURCE && run->ops->set_wakeup != NULL)
             run->ops->set_wakeup(run->object, wake_driver, query);
     }
+    atomic_init(&query->running_time_us,
+                query->last_batch_time_us - (query->has_plan ? query->config.interval_us : 0));
     *ret_query = query;
     return MR_OK;
 }
@@ -540,6 +558,7 @@ void mr_query_free(struct mr_query *query)
     mr_graph_free(query->graph);
     mr_cond_release(&query->wake);
     mr_mutex_release(&query->lock);
+    mr_mutex_release(&query->event_lock);
     mr_free(query->settings);
     mr_free(query->name);
     mr_free(query);

@@ -9,6 +9,7 @@
 #define MR_CORE_QUERY_H
 
 #include "base/metrics.h"
+#include "core/events.h"
 #include "core/graph.h"
 
 enum mr_trigger_kind {
@@ -54,6 +55,8 @@ struct mr_query_config {
      * document. */
     void (*on_progress)(void *arg, const struct mr_progress *progress);
     void *on_progress_arg;
+    mr_query_event_fn on_event; /* NULL: nobody listens, and it costs nothing */
+    void *on_event_arg;
     /* Tests: called by the driver at named points ("planned", "ran", "staged", "published",
      * "committed"); non-OK ends the run. */
     enum mr_status (*failpoint)(void *arg, const char *point, uint64_t batch_id,
@@ -100,5 +103,22 @@ const char *mr_query_run_id(const struct mr_query *query);
 char *mr_query_last_progress(struct mr_query *query);
 /* TICK: first batch time minus the interval */
 int64_t mr_query_zero_time_us(const struct mr_query *query);
+
+/*
+ * How fast a source may be from now on, in records a second; ignored unless rate > 0 (RL-2). A
+ * receiver obeys at once, and never goes above receiver_rate_max; other sources find it in the
+ * limits of the next plan. MR_NOT_FOUND: no such source. Any thread.
+ */
+enum mr_status mr_query_set_rate(struct mr_query *query, const char *source_name, int64_t rate,
+                                 struct mr_error *err);
+/* The receivers in graph order; false past the end. Any thread. */
+bool mr_query_receiver(struct mr_query *query, size_t index,
+                       struct mr_query_receiver *ret_receiver);
+/* TICK: batches that are due and not yet begun. Any thread. */
+uint64_t mr_query_waiting_batches(const struct mr_query *query);
+/* The range of a source in the batch being run, borrowed until it ends; NULL offset = none yet.
+ * False: no such source. Functions that the driver calls: outputs, operators. */
+bool mr_query_source_offsets(const struct mr_query *query, const char *source_name,
+                             const char **ret_start, const char **ret_end);
 
 #endif

@@ -147,7 +147,10 @@ static void tell(struct mr_receiver_host *host, enum mr_query_event_kind kind)
 {
     struct mr_receiver_state state;
 
-    mr__receiver_host_state(host, &state);
+    mr_mutex_lock(&host->lock);
+    state = host->state;
+    mr_mutex_unlock(&host->lock);
+    state.rate_limit = mr__generator_rate(&host->generator);
     mr__event_receiver(host->query, kind, host->name, &state);
 }
 
@@ -230,9 +233,10 @@ static bool run_once(struct mr_receiver_host *host)
     tell(host, MR_QUERY_RECEIVER_STARTED);
     status = host->ops->run(host->receiver, host, &err);
     set_active(host, false);
-    tell(host, MR_QUERY_RECEIVER_STOPPED);
-    if (status == MR_STOPPED || host_is_stopping(host) || (status == MR_OK && host->ops->ends))
+    if (status == MR_STOPPED || host_is_stopping(host) || (status == MR_OK && host->ops->ends)) {
+        tell(host, MR_QUERY_RECEIVER_STOPPED);
         return false;
+    }
     /* What the last run took in is a block before anything of the next one is. */
     delay_us = restart_delay(host, status);
     if (status != MR_OK) {
@@ -247,6 +251,7 @@ static bool run_once(struct mr_receiver_host *host)
                (long long)(delay_us / 1000));
     }
     mr_metric_add(&host->query->metrics, MR_METRIC_RECEIVER_RESTARTS, 1);
+    tell(host, MR_QUERY_RECEIVER_STOPPED);
     return pause_before_restart(host, delay_us);
 }
 

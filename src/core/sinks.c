@@ -147,21 +147,37 @@ enum mr_status mr__sinks_stage(struct mr_query *query, struct mr_error *err)
     return MR_OK;
 }
 
+static enum mr_status publish_sink(struct mr_query *query, struct mr_node *node,
+                                   struct mr_error *err)
+{
+    struct mr_sink_run *sink = node->sink;
+    int64_t started_us = mr__event_output(query, node, MR_OUTPUT_STARTS, NULL);
+    char *receipt = NULL;
+    struct mr_error failure;
+
+    mr_error_clear(&failure);
+    if (sink->spec.connector->ops->publish(sink->object, query->plan.batch_id, &receipt,
+                                           &failure) != MR_OK) {
+        mr__event_output(query, node, started_us, failure.text);
+        if (err != NULL)
+            *err = failure;
+        return mr_error_prefix(err, "sink '%s'", node->name);
+    }
+    sink->begun = false;
+    sink->last_published = (int64_t)query->plan.batch_id;
+    mr_free(sink->receipt);
+    sink->receipt = receipt;
+    mr__event_output(query, node, started_us, NULL);
+    return MR_OK;
+}
+
 enum mr_status mr__sinks_publish(struct mr_query *query, struct mr_error *err)
 {
     for (uint32_t i = 0; i < query->graph->node_count; i++) {
         struct mr_node *node = query->graph->nodes[i];
-        char *receipt = NULL;
 
-        if (node->kind != MR_NODE_SINK || !node->sink->begun)
-            continue;
-        if (node->sink->spec.connector->ops->publish(node->sink->object, query->plan.batch_id,
-                                                     &receipt, err) != MR_OK)
-            return mr_error_prefix(err, "sink '%s'", node->name);
-        node->sink->begun = false;
-        node->sink->last_published = (int64_t)query->plan.batch_id;
-        mr_free(node->sink->receipt);
-        node->sink->receipt = receipt;
+        if (node->kind == MR_NODE_SINK && node->sink->begun)
+            MR_TRY(publish_sink(query, node, err));
     }
     return MR_OK;
 }

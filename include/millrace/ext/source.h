@@ -58,6 +58,8 @@ struct mr_plan_limits {
     bool ignore;
     /* of the batch being planned: sources that choose by time (DStream files) */
     int64_t batch_time_us;
+    /* records a second that the source should not exceed (backpressure); 0 = none */
+    int64_t records_max_rate;
 };
 
 /* Numbers for progress. */
@@ -130,6 +132,10 @@ struct mr_source_ops {
      * NULL or "" = nothing to say. Freed with mr_text_free. Driver. May be NULL.
      */
     char *(*describe)(struct mr_source *source, const char *start, const char *end);
+    /* How many rows the range has, when that can be said without reading it; false: not known.
+     * Driver. May be NULL. */
+    bool (*row_count)(struct mr_source *source, const char *start, const char *end,
+                      uint64_t *ret_rows);
 };
 
 /* Does a source have an operation that was added later? */
