@@ -164,6 +164,7 @@ static enum mr_status mark_node(const struct mr_query *query, struct mr_node *no
     int64_t since_zero_us = query->plan.batch_time_us - query->zero_time_us;
     bool has_slide = node->slide_us > 0 && query->config.trigger == MR_TRIGGER_TICK;
     const struct mr_node *absent = NULL;
+    bool is_due = true;
     bool fires = node->input_count == 0 && source_fires(node->source);
 
     for (size_t k = 0; k < node->input_count; k++) {
@@ -171,12 +172,16 @@ static enum mr_status mark_node(const struct mr_query *query, struct mr_node *no
         if (!node->inputs[k]->fires)
             absent = node->inputs[k];
     }
-    if (node->requires_all && fires && absent != NULL)
-        return MR_FAIL(err, MR_CONFIG,
-                       "cannot run '%s': its input '%s' has no dataset in this batch, others have",
-                       node->name, absent->name);
     if (has_slide)
-        fires = (fires || node->kind == MR_NODE_FOLD) && since_zero_us % node->slide_us == 0;
+        is_due = since_zero_us % node->slide_us == 0;
+    if (node->requires_all && absent != NULL && (fires || (has_slide && is_due)))
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "cannot run '%s': could not generate its dataset, as its input '%s' has none "
+            "in this batch; an empty one will do",
+            node->name, absent->name);
+    if (has_slide)
+        fires = (fires || node->kind == MR_NODE_FOLD) && is_due;
     node->fires = fires;
     return MR_OK;
 }

@@ -10,7 +10,7 @@
  * end. repartition is a fold with n partitions of output: each picks its rows out of all that
  * came, on a worker of its own, so nothing is handed out by the driver. The number of a row counts
  * through the whole batch: partitions differ by one row at most, and the same batch is dealt out
- * in the same way again.
+ * in the same way again. A batch without a dataset is an error of repartition (5.1).
  *
  * Thread: building in the building one; the operators on workers.
  */
@@ -303,7 +303,9 @@ static enum mr_status lower_repartition(struct mr__lowering *low, struct mr_dstr
     if (op == NULL)
         return no_memory(err);
     op->partition_count = stream->partition_count;
-    return mr__lower_add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err);
+    MR_TRY(mr__lower_add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err));
+    mr__lower_require_all(stream);
+    return MR_OK;
 }
 
 struct mr_dstream *mr_repartition(struct mr_dstream *stream, uint32_t partition_count)

@@ -431,6 +431,6 @@ TEST(a_union_of_which_one_input_has_no_dataset_is_an_error)
     mr_node_require_all(node);
     script_sink(graph, "out", &notes, &node, 1);
     CHECK_EQ_INT(run_ticks(graph, 1, 3, &err), MR_CONFIG);
-    CHECK_NOT_NULL(strstr(err.text, "its input 'b' has no dataset in this batch"));
+    CHECK_NOT_NULL(strstr(err.text, "could not generate its dataset, as its input 'b' has none"));
     CHECK_EQ_STR(notes.text, "0:10/30|");
 }

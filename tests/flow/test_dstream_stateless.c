@@ -63,9 +63,70 @@ static void length_of(const struct mr_row *row, struct mr_emitter *out, void *ar
     mr_emit_int(out, (int64_t)mr_row_text(row, 0).size_bytes);
 }
 
+static void sum_rows(struct mr_rows *rows, struct mr_emitter *out, void *arg)
+{
+    struct mr_row row;
+    int64_t sum = 0;
+
+    (void)arg;
+    while (mr_rows_next(rows, &row))
+        sum += mr_row_int(&row, 0);
+    mr_emit_int(out, sum);
+}
+
+static enum mr_status sum_batch(const struct mr_batch *in, struct mr_batch_builder *out, void *arg,
+                                struct mr_error *err)
+{
+    int64_t sum = 0;
+
+    (void)arg;
+    (void)err;
+    for (int64_t row = 0; row < mr_batch_row_count(in); row++)
+        sum += mr_column_int(mr_batch_column(in, 0), row);
+    mr_batch_builder_int(out, 0, sum);
+    mr_batch_builder_end_row(out);
+    return MR_OK;
+}
+
+static void upper_rows(struct mr_rows *rows, struct mr_emitter *out, void *arg)
+{
+    char text[64] = "";
+    struct mr_row row;
+    size_t used = 0;
+
+    (void)arg;
+    while (mr_rows_next(rows, &row)) {
+        struct mr_slice word = mr_row_text(&row, 0);
+        for (size_t i = 0; i < word.size_bytes && used < sizeof(text); i++)
+            text[used++] = (char)toupper((unsigned char)word.data[i]);
+    }
+    mr_emit_str(out, text, used);
+}
+
+static void and_ten_more(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    (void)arg;
+    mr_emit_int(out, mr_row_int(row, 0));
+    mr_emit_int(out, mr_row_int(row, 0) + 10);
+}
+
 /* ---- vectors ---- */
 
 typedef struct mr_dstream *(*build_fn)(struct mr_dstream *input, unsigned form);
+
+static void run_form(struct test *t, const struct ds_vector *vector, unsigned partitions,
+                     uint64_t batches, build_fn build, unsigned form)
+{
+    struct ds *d = ds_new(t, vector->columns);
+
+    ds_partitions(d, partitions);
+    ds_input(d, vector->input);
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, build(ds_stream(d), form));
+    ds_must_run(d, batches);
+    CHECK_EQ_STR(ds_output(d, !vector->ordered), ds_tidy(d, vector->expected, !vector->ordered));
+    ds_free(d);
+}
 
 /* Runs a vector with the forms 0 .. forms - 1 of its operation. */
 static void run_vector(struct test *t, const char *id, unsigned forms, uint64_t batches,
@@ -73,17 +134,8 @@ static void run_vector(struct test *t, const char *id, unsigned forms, uint64_t 
 {
     const struct ds_vector *vector = ds_vector(id);
 
-    for (unsigned form = 0; form < forms; form++) {
-        struct ds *d = ds_new(t, vector->columns);
-
-        ds_input(d, vector->input);
-        ds_begin(d, MR_SECONDS(1), NULL);
-        ds_collect(d, build(ds_stream(d), form));
-        ds_must_run(d, batches);
-        CHECK_EQ_STR(ds_output(d, !vector->ordered),
-                     ds_tidy(d, vector->expected, !vector->ordered));
-        ds_free(d);
-    }
+    for (unsigned form = 0; form < forms; form++)
+        run_form(t, vector, 1, batches, build, form);
 }
 
 static struct mr_dstream *flat_mapped(struct mr_dstream *input, unsigned form)
@@ -129,6 +181,65 @@ static struct mr_dstream *counted_values(struct mr_dstream *input, unsigned form
     return mr_count_by_value(input);
 }
 
+static struct mr_dstream *summed_partitions(struct mr_dstream *input, unsigned form)
+{
+    const struct mr_fn forms[] = {MR_SQL("sum(value)"), MR_FN(sum_rows), MR_FN(sum_batch)};
+    return mr_map_partitions(input, forms[form]);
+}
+
+TEST(V13_map_partitions_calls_its_function_once_a_partition)
+{
+    for (unsigned form = 0; form < 3; form++)
+        run_form(t, ds_vector("V13"), 2, 3, summed_partitions, form);
+}
+
+static struct mr_dstream *counted_batch(struct mr_dstream *input, unsigned form)
+{
+    (void)form;
+    return mr_count(input);
+}
+
+TEST(V19_V37_count_gives_one_number_a_batch)
+{
+    run_form(t, ds_vector("V19"), 1, 5, counted_batch, 0);
+    run_form(t, ds_vector("V19"), 2, 5, counted_batch, 0);
+    run_form(t, ds_vector("V37"), 2, 3, counted_batch, 0);
+}
+
+static struct mr_dstream *counted_and_ten(struct mr_dstream *input, unsigned form)
+{
+    const struct mr_fn forms[] = {MR_SQL("[value, value + 10]"), MR_FN(and_ten_more)};
+    return mr_flat_map_values(counted(input, form), forms[form]);
+}
+
+TEST(V22_flat_map_values_keeps_the_key)
+{
+    run_vector(t, "V22", 2, 3, counted_and_ten);
+}
+
+static struct mr_dstream *upper_partitions(struct mr_dstream *input, unsigned form)
+{
+    const struct mr_fn forms[] = {MR_SQL("string_agg(upper(value), '')"), MR_FN(upper_rows)};
+    return mr_map_partitions(input, forms[form]);
+}
+
+TEST(V40_map_partitions_joins_the_texts_of_a_partition)
+{
+    run_vector(t, "V40", 2, 2, upper_partitions);
+}
+
+static struct mr_dstream *reduced_batch(struct mr_dstream *input, unsigned form)
+{
+    const struct mr_fn forms[] = {MR_SQL("a + b"), MR_FN(add), MR_SUM};
+    return mr_reduce(input, forms[form]);
+}
+
+TEST(V41_reduce_gives_one_value_a_batch)
+{
+    for (unsigned form = 0; form < 3; form++)
+        run_form(t, ds_vector("V41"), 1 + form % 2, 3, reduced_batch, form);
+}
+
 TEST(V20_count_by_value)
 {
     run_vector(t, "V20", 1, 4, counted_values);
@@ -166,6 +277,184 @@ static struct mr_dstream *reduced(struct mr_dstream *input, unsigned form)
 TEST(V43_reduce_by_key_of_pairs)
 {
     run_vector(t, "V43", 3, 2, reduced);
+}
+
+/* ---- partitions, empty and absent batches ---- */
+
+struct partitions_seen {
+    uint32_t partitions;
+    int64_t sum;
+    int64_t rows;
+};
+
+static enum mr_status see_partitions(struct mr_rdd *rdd, int64_t time_ms, void *arg,
+                                     struct mr_error *err)
+{
+    struct partitions_seen *seen = arg;
+
+    (void)time_ms;
+    (void)err;
+    seen->partitions = mr_rdd_partition_count(rdd);
+    for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++) {
+        for (size_t b = 0; b < mr_rdd_batch_count(rdd, p); b++) {
+            const struct mr_batch *batch = mr_rdd_batch(rdd, p, b);
+            seen->rows += mr_batch_row_count(batch);
+            for (int64_t row = 0; row < mr_batch_row_count(batch); row++)
+                seen->sum += mr_column_int(mr_batch_column(batch, 0), row);
+        }
+    }
+    return MR_OK;
+}
+
+TEST(V14_repartition_deals_a_batch_out_to_exactly_that_many_partitions)
+{
+    for (int first = 1; first <= 201; first += 100) {
+        struct partitions_seen seen = {0};
+        struct ds *d = ds_new(t, "value BIGINT");
+        char input[1024] = "";
+
+        for (int i = first; i < first + 100; i++)
+            snprintf(input + strlen(input), sizeof(input) - strlen(input), "%s%d",
+                     i > first ? "," : "", i);
+        ds_partitions(d, 2);
+        ds_input(d, input);
+        ds_begin(d, MR_SECONDS(1), NULL);
+        mr_foreach_rdd(mr_repartition(ds_stream(d), 5), see_partitions, &seen);
+        ds_must_run(d, 1);
+        CHECK_EQ_INT(seen.partitions, 5);
+        CHECK_EQ_INT(seen.rows, 100);
+        CHECK_EQ_INT(seen.sum, 100 * first + 4950);
+        ds_free(d);
+    }
+}
+
+static void expect_in(struct test *t, unsigned partitions, const char *columns, const char *input,
+                      uint64_t batches, const char *expected, build_fn build, unsigned form)
+{
+    const struct ds_vector vector = {"", "", columns, input, expected, true};
+
+    run_form(t, &vector, partitions, batches, build, form);
+}
+
+static struct mr_dstream *dealt_lists(struct mr_dstream *input, unsigned form)
+{
+    return mr_glom(mr_repartition(input, form));
+}
+
+TEST(repartition_deals_rows_in_turn_and_glom_shows_every_partition)
+{
+    expect_in(t, 2, "value BIGINT", "1,2,3,4,5 | 6 |", 3,
+              "[1, 4],[2, 5],[3] | [6],[],[] | [],[],[]", dealt_lists, 3);
+    expect_in(t, 3, "value VARCHAR", "a,b,c,d", 1, "[a, b, c, d]", dealt_lists, 1);
+}
+
+static struct mr_dstream *lists(struct mr_dstream *input, unsigned form)
+{
+    (void)form;
+    return mr_glom(input);
+}
+
+TEST(glom_of_pairs_gives_lists_of_structs)
+{
+    expect_in(t, 2, "key VARCHAR, value BIGINT", "a:1,b:2,c:3 |", 2,
+              "[{key: a, value: 1}],[{key: b, value: 2}, {key: c, value: 3}] | [],[]", lists, 0);
+}
+
+TEST(V49_of_an_empty_batch_reduce_gives_nothing_and_count_a_zero)
+{
+    for (unsigned form = 0; form < 3; form++)
+        expect_in(t, 2, "value BIGINT", " | 1", 2, " | 1", reduced_batch, form);
+    expect_in(t, 1, "value BIGINT", " ", 1, "0", counted_batch, 0);
+}
+
+TEST(map_partitions_sees_partitions_without_rows)
+{
+    expect_in(t, 2, "value BIGINT", " | 7", 2, "0,0 | 0,7", summed_partitions, 1);
+    expect_in(t, 2, "value BIGINT", " | 7", 2, "0,0 | 0,7", summed_partitions, 2);
+    /* SQL's sum of nothing. */
+    expect_in(t, 2, "value BIGINT", " | 7", 2, "null,null | null,7", summed_partitions, 0);
+}
+
+/* The last batch of the input has no dataset: the run ends with an error that says so. */
+static void expect_no_dataset(struct test *t, build_fn build)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_error err;
+
+    ds_input(d, "1,2 | 3 | null");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, build(ds_stream(d), 0));
+    CHECK(ds_run(d, 3, &err) != MR_OK);
+    CHECK(strstr(err.text, "could not generate") != NULL);
+    ds_free(d);
+}
+
+static struct mr_dstream *with_an_absent_input(struct mr_dstream *input, unsigned form)
+{
+    (void)form;
+    return mr_union(input, input);
+}
+
+TEST(V25_a_union_without_a_dataset_fails_the_batch)
+{
+    expect_no_dataset(t, united);
+    expect_no_dataset(t, with_an_absent_input);
+}
+
+static struct mr_dstream *repartitioned(struct mr_dstream *input, unsigned form)
+{
+    (void)form;
+    return mr_repartition(input, 2);
+}
+
+TEST(count_and_repartition_need_a_dataset)
+{
+    expect_no_dataset(t, counted_batch);
+    expect_no_dataset(t, repartitioned);
+}
+
+TEST(an_absent_batch_gives_nothing_to_map_and_reduce_by_key)
+{
+    expect_in(t, 1, "value VARCHAR", "a,b | null | c", 3, "a:1,b:1 | c:1", counted, 2);
+    expect_in(t, 1, "value BIGINT", "1,2 | null | 3", 3, "3 | 3", reduced_batch, 2);
+    expect_in(t, 2, "value BIGINT", "1,2 | null | 3", 3, "1,2 | 0,3", summed_partitions, 1);
+}
+
+/* Two inputs one after the other: no task of the second is before one of the first. */
+TEST(a_union_of_two_inputs_keeps_all_their_partitions)
+{
+    struct ds *d = ds_new(t, "value BIGINT"), *other = ds_new(t, "value BIGINT");
+    struct mr_dstream *a, *b;
+
+    ds_partitions(d, 2);
+    ds_input(d, "1,2,3,4");
+    ds_input(other, "5,6");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    a = ds_stream(d);
+    b = ds_stream_of(d, other);
+    ds_collect(d,
+               mr_glom(mr_union_all((struct mr_dstream *const[]){a, b, mr_reduce(a, MR_SUM)}, 3)));
+    ds_must_run(d, 1);
+    CHECK_EQ_STR(ds_output(d, false), ds_tidy(d, "[1, 2],[3, 4],[5, 6],[10]", false));
+    ds_free(other);
+    ds_free(d);
+}
+
+TEST(a_union_against_the_order_of_the_inputs_is_in_its_own_order)
+{
+    struct ds *d = ds_new(t, "value BIGINT"), *other = ds_new(t, "value BIGINT");
+    struct mr_dstream *a, *b;
+
+    ds_input(d, "1,2");
+    ds_input(other, "5,6");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    a = ds_stream(d);
+    b = ds_stream_of(d, other);
+    ds_collect(d, mr_union(b, a));
+    ds_must_run(d, 1);
+    CHECK_EQ_STR(ds_output(d, false), "5,6,1,2");
+    ds_free(other);
+    ds_free(d);
 }
 
 /* ---- rules ---- */

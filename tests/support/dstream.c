@@ -21,6 +21,7 @@ struct ds {
     char *columns;
     char table_name[128];
     struct mr_memory *table;
+    unsigned partitions;
     struct mr_context *ctx;
     const char *fail_point;
     uint64_t fail_batch;
@@ -39,6 +40,7 @@ struct ds *ds_new(struct test *t, const char *columns)
     CHECK_NOT_NULL(d);
     mr_log_configure(MR_LOG_WARNING, MR_LOG_TEXT);
     d->t = t;
+    d->partitions = 1;
     d->sim = mr_sim_new(1);
     d->columns = strdup(columns);
     snprintf(d->table_name, sizeof(d->table_name), "%.100s-%u", t->name, number++);
@@ -123,6 +125,9 @@ static void add_column(const char *part, size_t size, void *arg)
     if (mr_schema_field(row->schema, row->column)->type.id == MR_TYPE_TEXT) {
         bool is_empty = size == 2 && memcmp(part, "\"\"", 2) == 0;
         mr_batch_builder_text(row->builder, row->column, part, is_empty ? 0 : size);
+    } else if (mr_schema_field(row->schema, row->column)->type.id == MR_TYPE_DOUBLE) {
+        snprintf(text, sizeof(text), "%.*s", (int)size, part);
+        mr_batch_builder_double(row->builder, row->column, strtod(text, NULL));
     } else {
         snprintf(text, sizeof(text), "%.*s", (int)size, part);
         mr_batch_builder_int(row->builder, row->column, strtoll(text, NULL, 10));
@@ -139,18 +144,44 @@ static void add_element(const char *part, size_t size, void *arg)
     mr_batch_builder_end_row(row->builder);
 }
 
+/* A step of the table per partition. */
+static void add_partitions(struct ds *d, const struct mr_batch *batch)
+{
+    int64_t rows = mr_batch_row_count(batch);
+
+    for (int64_t p = 0; p < d->partitions; p++) {
+        int64_t from = rows * p / d->partitions, to = rows * (p + 1) / d->partitions;
+        struct mr_batch *part = NULL;
+
+        CHECK_OK(mr_batch_slice(batch, from, to - from, &part, NULL), NULL);
+        CHECK_OK(mr_memory_add(d->table, part, NULL), NULL);
+        mr_batch_unref(part);
+    }
+}
+
 static void add_batch(const char *part, size_t size, void *arg)
 {
     struct ds *d = arg;
     struct row_input row = {NULL, d->schema, 0};
     struct mr_batch *batch = NULL;
 
+    if (size == 4 && memcmp(part, "null", 4) == 0) {
+        for (unsigned p = 0; p < d->partitions; p++)
+            CHECK_OK(mr_memory_add_absent(d->table, NULL), NULL);
+        return;
+    }
     CHECK_OK(mr_batch_builder_new(d->schema, &row.builder, NULL), NULL);
     each_part(part, size, ',', true, add_element, &row);
     CHECK_OK(mr_batch_builder_finish(row.builder, &batch, NULL), NULL);
-    CHECK_OK(mr_memory_add(d->table, batch, NULL), NULL);
+    add_partitions(d, batch);
     mr_batch_unref(batch);
     mr_batch_builder_free(row.builder);
+}
+
+void ds_partitions(struct ds *d, unsigned partitions)
+{
+    CHECK(mr_memory_step_count(d->table) == 0 && partitions > 0);
+    d->partitions = partitions;
 }
 
 void ds_input(struct ds *d, const char *text)
@@ -187,11 +218,19 @@ struct mr_context *ds_begin(struct ds *d, int64_t interval_ms, const char *check
     return d->ctx;
 }
 
+struct mr_dstream *ds_stream_of(struct ds *d, struct ds *input)
+{
+    char count[16];
+    const char *options[] = {
+        "table", input->table_name, "max_steps_per_trigger", count, "partitions", count, NULL};
+
+    snprintf(count, sizeof(count), "%u", input->partitions);
+    return mr_connector_stream(d->ctx, "memory", input->columns, options);
+}
+
 struct mr_dstream *ds_stream(struct ds *d)
 {
-    const char *options[] = {"table", d->table_name, "max_steps_per_trigger", "1", NULL};
-
-    return mr_connector_stream(d->ctx, "memory", d->columns, options);
+    return ds_stream_of(d, d);
 }
 
 void ds_fail_at(struct ds *d, const char *point, uint64_t batch_id)

@@ -9,8 +9,8 @@
  *     ds_run(d, 2);
  *     CHECK_EQ_STR(ds_output(d), "a:4 | b:2");
  *
- * Elements are separated by ',', columns by ':', batches by '|'; "" is the empty text. Batches
- * whose stream does not fire are left out.
+ * Elements are separated by ',', columns by ':', batches by '|'; "" is the empty text. A batch that
+ * is the word `null` has no dataset. Batches whose stream does not fire are left out of the output.
  */
 #ifndef MR_TESTS_SUPPORT_DSTREAM_H
 #define MR_TESTS_SUPPORT_DSTREAM_H
@@ -23,12 +23,17 @@ struct ds;
 struct ds *ds_new(struct test *t, const char *columns); /* freed by ds_free */
 void ds_free(struct ds *d);
 
+/* Every batch of the input comes in that many partitions, of n elements partition i those from
+ * floor(n i / partitions) on. Before the first ds_input; 1 when not called. */
+void ds_partitions(struct ds *d, unsigned partitions);
 /* Adds batches to the input, which outlives contexts. */
 void ds_input(struct ds *d, const char *text);
 
 /* A new context on the simulated clock; checkpoint is a directory of the simulated disk. */
 struct mr_context *ds_begin(struct ds *d, int64_t interval_ms, const char *checkpoint);
 struct mr_dstream *ds_stream(struct ds *d); /* the input, a batch of it per batch */
+/* The input of another as a second stream of this one's context. */
+struct mr_dstream *ds_stream_of(struct ds *d, struct ds *input);
 void ds_collect(struct ds *d, struct mr_dstream *stream);
 
 /* The next run ends with an error at this point of the batch with that number (core/query.h). */

@@ -32,6 +32,8 @@ MR_API void mr_memory_drop(const char *name);
  * batch. All steps must have the same schema (MR_CONFIG). Wakes queries that read the table. */
 MR_API enum mr_status mr_memory_add(struct mr_memory *table, const struct mr_batch *batch,
                                     struct mr_error *err);
+/* Adds a step without a dataset (DStreams, DS-2), which is not the same as one without rows. */
+MR_API enum mr_status mr_memory_add_absent(struct mr_memory *table, struct mr_error *err);
 /* No more steps will come: a query over the table ends by itself once it has read them all. */
 MR_API void mr_memory_end(struct mr_memory *table);
 
@@ -39,7 +41,7 @@ MR_API void mr_memory_end(struct mr_memory *table);
 MR_API size_t mr_memory_step_count(struct mr_memory *table);
 MR_API int64_t mr_memory_row_count(struct mr_memory *table);
 /* Rows of one step and, for a sink's table, the id of the query's batch (-1 for steps added by
- * hand). *ret_batch is shared: the caller unrefs it. False past the end. */
+ * hand). *ret_batch is shared: the caller unrefs it; NULL for an absent step. False past the end. */
 MR_API bool mr_memory_step(struct mr_memory *table, size_t index, struct mr_batch **ret_batch,
                            int64_t *ret_batch_id);
 /* All rows in order, as one batch. MR_STATE while the table has no schema yet (nothing was added).

@@ -144,7 +144,7 @@ static enum mr_status memory_split(struct mr_source *source, const char *start, 
     MR_TRY(memory_range(start, end, &from, &to, err));
     for (uint64_t i = from; i < to && mr_memory_step(source->table, (size_t)i, &batch, &batch_id);
          i++) {
-        bytes += mr_batch_bytes(batch);
+        bytes += batch != NULL ? mr_batch_bytes(batch) : 0;
         mr_batch_unref(batch);
     }
     *ret_partitions = memory_partitions(source, to - from);
@@ -212,21 +212,38 @@ done:
 static enum mr_status memory_next(struct mr_reader *reader, struct mr_batch **ret_batch,
                                   struct mr_error *err)
 {
-    struct mr_batch *batch;
+    struct mr_batch *batch = NULL;
     int64_t batch_id;
     enum mr_status status;
 
-    if (reader->at >= reader->end) {
-        *ret_batch = NULL;
-        return MR_OK;
+    for (; batch == NULL && reader->at < reader->end; reader->at += reader->stride) {
+        if (!mr_memory_step(reader->source->table, (size_t)reader->at, &batch, &batch_id))
+            return MR_FAIL(err, MR_DATA_LOSS,
+                           "cannot read memory table step %" PRIu64 ": it is gone", reader->at);
     }
-    if (!mr_memory_step(reader->source->table, (size_t)reader->at, &batch, &batch_id))
-        return MR_FAIL(err, MR_DATA_LOSS, "cannot read memory table step %" PRIu64 ": it is gone",
-                       reader->at);
+    *ret_batch = NULL;
+    if (batch == NULL)
+        return MR_OK;
     status = memory_fit(batch, reader->source->schema, ret_batch, err);
     mr_batch_unref(batch);
-    reader->at += reader->stride;
     return status;
+}
+
+/* Only absent steps, and at least one. */
+static bool memory_absent(struct mr_source *source, const char *start, const char *end)
+{
+    struct mr_batch *batch = NULL;
+    uint64_t from, to;
+    int64_t batch_id;
+
+    if (memory_range(start, end, &from, &to, NULL) != MR_OK || from == to)
+        return false;
+    for (; from < to && batch == NULL; from++) {
+        if (!mr_memory_step(source->table, (size_t)from, &batch, &batch_id))
+            return false;
+    }
+    mr_batch_unref(batch);
+    return batch == NULL;
 }
 
 static void memory_close(struct mr_reader *reader)
@@ -282,6 +299,7 @@ static const struct mr_source_ops memory_ops = {
     .set_wakeup = memory_set_wakeup,
     .exhausted = memory_exhausted,
     .stop = memory_stop,
+    .absent = memory_absent,
 };
 
 extern const struct mr_source_connector mr_source_memory_connector;

@@ -23,7 +23,7 @@
 enum { WATCHERS_MAX = 16 };
 
 struct step {
-    struct mr_batch *batch;
+    struct mr_batch *batch; /* NULL: absent */
     int64_t batch_id;
 };
 
@@ -173,8 +173,10 @@ static enum mr_status reserve(struct mr_memory *table, size_t more, struct mr_er
 static void append(struct mr_memory *table, const struct mr_batch *batch, int64_t batch_id)
 {
     MR_ASSERT(table->step_count < table->step_capacity);
-    table->steps[table->step_count++] = (struct step){mr_batch_ref(batch), batch_id};
-    table->row_count += mr_batch_row_count(batch);
+    table->steps[table->step_count++] =
+        (struct step){batch != NULL ? mr_batch_ref(batch) : NULL, batch_id};
+    if (batch != NULL)
+        table->row_count += mr_batch_row_count(batch);
 }
 
 /* Under the table's lock, so that nobody is woken after mr_memory_unwatch returned. */
@@ -195,6 +197,20 @@ enum mr_status mr_memory_add(struct mr_memory *table, const struct mr_batch *bat
     append(table, batch, -1);
     wake_all(table);
 done:
+    unlock(&table->lock);
+    return status;
+}
+
+enum mr_status mr_memory_add_absent(struct mr_memory *table, struct mr_error *err)
+{
+    enum mr_status status;
+
+    lock(&table->lock);
+    status = reserve(table, 1, err);
+    if (status == MR_OK) {
+        append(table, NULL, -1);
+        wake_all(table);
+    }
     unlock(&table->lock);
     return status;
 }
@@ -245,7 +261,8 @@ bool mr_memory_step(struct mr_memory *table, size_t index, struct mr_batch **ret
     lock(&table->lock);
     found = index < table->step_count;
     if (found) {
-        *ret_batch = mr_batch_ref(table->steps[index].batch);
+        struct mr_batch *batch = table->steps[index].batch;
+        *ret_batch = batch != NULL ? mr_batch_ref(batch) : NULL;
         *ret_batch_id = table->steps[index].batch_id;
     }
     unlock(&table->lock);
@@ -276,7 +293,8 @@ enum mr_status mr_memory_rows(struct mr_memory *table, struct mr_batch **ret_bat
                        table->name);
     MR_TRY_GOTO(mr_batch_builder_new(schema, &builder, err));
     for (size_t i = 0; mr_memory_step(table, i, &batch, &batch_id); i++) {
-        mr_batch_builder_append(builder, batch);
+        if (batch != NULL)
+            mr_batch_builder_append(builder, batch);
         mr_batch_unref(batch);
     }
     MR_TRY_GOTO(mr_batch_builder_finish(builder, ret_batch, err));
