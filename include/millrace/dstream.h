@@ -166,6 +166,10 @@ MR_API struct mr_dstream *mr_transform_with(struct mr_dstream *a, struct mr_dstr
 MR_API struct mr_dstream *mr_transform_all(struct mr_dstream *const *streams, size_t stream_count,
                                            struct mr_fn fn);
 
+/* The rows with the greatest values of a column (NULL: "value"), greatest first; equal ones in the
+ * order of their columns, nulls last. */
+MR_API struct mr_dstream *mr_top(struct mr_dstream *stream, int64_t rows, const char *column);
+
 /* Pairs. */
 MR_API struct mr_dstream *mr_map_values(struct mr_dstream *pairs, struct mr_fn fn);
 MR_API struct mr_dstream *mr_flat_map_values(struct mr_dstream *pairs, struct mr_fn fn);
