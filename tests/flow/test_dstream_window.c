@@ -389,3 +389,53 @@ TEST(windows_go_on_after_a_crash_at_any_point)
         }
     }
 }
+
+/* ---- top ---- */
+
+TEST(top_gives_the_greatest_first_and_equal_ones_in_order)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+
+    ds_input(d, "c:2,a:2,b:9,d:1,e:-4 | x:1 | | f:5,g:5,h:5,i:5");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_top(ds_stream(d), 3, NULL));
+    ds_must_run(d, 4);
+    CHECK_EQ_STR(ds_output(d, false), "b:9,a:2,c:2 | x:1 |  | f:5,g:5,h:5");
+    ds_free(d);
+}
+
+static void count_up(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    (void)arg;
+    for (int64_t i = 0; i < mr_row_int(row, 0); i++)
+        mr_emit_int(out, i * 7919 % mr_row_int(row, 0));
+}
+
+TEST(top_of_more_rows_than_it_keeps_at_once)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+
+    ds_input(d, "100000 | 5000");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_top(mr_flat_map(ds_stream(d), MR_FN(count_up)), 4, "value"));
+    ds_must_run(d, 2);
+    CHECK_EQ_STR(ds_output(d, false), "99999,99998,99997,99996 | 4999,4998,4997,4996");
+    ds_free(d);
+}
+
+TEST(top_wants_a_column_that_orders)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+    struct mr_context *ctx = ds_begin(d, MR_SECONDS(1), NULL);
+    struct mr_error err;
+
+    CHECK_NULL(mr_top(ds_stream(d), 3, "key"));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "cannot order by 'key'");
+    ds_free(d);
+
+    d = ds_new(t, "key VARCHAR, value BIGINT");
+    ctx = ds_begin(d, MR_SECONDS(1), NULL);
+    CHECK_NULL(mr_top(ds_stream(d), 3, "size"));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "no column 'size'");
+    ds_free(d);
+}
