@@ -59,9 +59,12 @@ MR_API void mr_context_checkpoint(struct mr_context *ctx, const char *dir); /* N
 /*
  * Settings by our names or Spark's: block_interval (spark.streaming.blockInterval) = "200ms",
  * receiver_rate_max (spark.streaming.receiver.maxRate) = "1000", graceful_stop_timeout, checkpoint,
- * file_remember, workers, retries, batches_max, ... A wrong name is an error that says the nearest.
+ * file_remember, workers, retries, batches_max, ... (docs/options.md). A wrong name is an error that
+ * says the nearest; a name of Spark that means nothing here is accepted, and the log says why.
  */
 MR_API void mr_context_set(struct mr_context *ctx, const char *key, const char *value);
+/* The same from a file: lines `key = value` or `key value`; `#` begins a comment line. */
+MR_API void mr_context_set_file(struct mr_context *ctx, const char *path);
 /* The first mistake so far, or MR_OK. */
 MR_API enum mr_status mr_context_error(const struct mr_context *ctx, struct mr_error *err);
 
@@ -78,13 +81,20 @@ MR_API enum mr_status mr_context_await_for(struct mr_context *ctx, int64_t timeo
  * for itself.
  */
 MR_API void mr_context_stop(struct mr_context *ctx, bool graceful);
+/* Asks for it and returns at once: for signal handlers (async-signal-safe), listeners and other
+ * places that must not wait. */
+MR_API void mr_context_stop_soon(struct mr_context *ctx, bool graceful);
 MR_API enum mr_context_state mr_context_state(const struct mr_context *ctx);
 /*
  * start, await, report an error on standard error, free: the exit code of the program. Ctrl-C and
- * SIGTERM stop gracefully, a second one at once. Environment: MILLRACE_CHECKPOINT sets a checkpoint
- * directory when the program set none.
+ * SIGTERM stop gracefully, a second one at once. Environment: MILLRACE_SETTINGS names a file for
+ * mr_context_set_file, MILLRACE_SET is "key=value,key=value"; both win over what the program set.
+ * MILLRACE_CHECKPOINT sets a checkpoint directory when the program set none.
  */
 MR_API int mr_context_main(struct mr_context *ctx);
+/* The same with the arguments of main: --set KEY=VALUE, --settings FILE, --checkpoint DIR win over
+ * everything; --help lists the settings; what follows `--` is the program's. */
+MR_API int mr_context_main_args(struct mr_context *ctx, int argc, char **argv);
 
 /* The context of this process that is started and not stopped; NULL = none (CTX-8, CTX-13). */
 MR_API struct mr_context *mr_context_active(void);

@@ -9,23 +9,32 @@
  *                          per context
  *     workers, receivers   of the kernel
  *
+ *     bus                  callbacks of listeners (listener.c), while there are any
+ *
  * At most one context of a process is ACTIVE (CTX-8). A batch that fails is run again by the
  * kernel; when it keeps failing the context stops, and await returns the failure
  * (docs/decisions/0006).
  *
  * mr_context_stop waits until the context is STOPPED, except inside a function of the program:
- * there it would wait for itself.
+ * there it would wait for itself.  A context is STOPPED when nothing of it runs any more: the
+ * checkpoint is free and no event is delivered.
  */
+#include "dstream/monitor.h"
+#include "dstream/remember.h"
 #include "dstream/streams.h"
 
 #include "base/log.h"
 #include "plugins/plugins.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
-static _Atomic(struct mr_context *) active_context;
+/* How often a waiting thread looks whether a signal handler asked to stop. */
+enum { LOOK_NS = 100 * 1000 * 1000 };
+
+static struct mr_mutex active_lock = {
+    PTHREAD_MUTEX_INITIALIZER}; /* taken before ctx->lock; guards: */
+static struct mr_context *active_context;
 
 /* ---- making and freeing ---- */
 
@@ -42,7 +51,10 @@ struct mr_context *mr_context_new(const char *name, int64_t batch_interval_ms)
     if (ctx == NULL)
         return NULL;
     ctx->name = mr_strdup(name != NULL ? name : "dstream");
-    if (ctx->name == NULL) {
+    ctx->watch = mr__watch_new();
+    if (ctx->name == NULL || ctx->watch == NULL) {
+        mr__watch_free(ctx->watch);
+        mr_free(ctx->name);
         mr_free(ctx);
         return NULL;
     }
@@ -58,6 +70,7 @@ struct mr_context *mr_context_new(const char *name, int64_t batch_interval_ms)
                 (long long)batch_interval_ms);
         mr__context_blame(ctx, "mr_context_new", &err);
     }
+    mr__statistics_init(&ctx->watch->statistics, ctx->interval_ms);
     return ctx;
 }
 
@@ -75,9 +88,15 @@ void mr_context_free(struct mr_context *ctx)
 {
     if (ctx == NULL)
         return;
+    if (mr__inside_listener() || mr__inside_user_code > 0) {
+        mr_log(MR_LOG_ERROR, "dstream", ctx->name, -1,
+               "cannot free the context inside one of its own functions; it stays");
+        return;
+    }
     if (mr_context_state(ctx) == MR_CONTEXT_ACTIVE)
         mr_context_stop(ctx, false);
     mr_thread_join(ctx->thread);
+    mr__watch_free(ctx->watch);
     mr__streams_free(ctx);
     for (size_t i = 0; i < ctx->output_count; i++)
         output_free(ctx->outputs[i]);
@@ -86,10 +105,7 @@ void mr_context_free(struct mr_context *ctx)
         mr__function_free(ctx->functions[i]);
     mr_free(ctx->functions);
     mr__engines_release(&ctx->engines);
-    for (size_t i = 0; i < ctx->setting_count; i++) {
-        mr_free((void *)(uintptr_t)ctx->settings[i].key);
-        mr_free((void *)(uintptr_t)ctx->settings[i].value);
-    }
+    mr__settings_free(ctx);
     mr_cond_release(&ctx->changed);
     mr_mutex_release(&ctx->lock);
     mr_free(ctx->checkpoint_dir);
@@ -115,6 +131,26 @@ struct mr_context *mr_context_get_or_create(const char *dir, struct mr_context *
     }
     mr_context_checkpoint(ctx, dir);
     return ctx;
+}
+
+struct mr_context *mr_context_active(void)
+{
+    struct mr_context *ctx;
+
+    mr_mutex_lock(&active_lock);
+    ctx = active_context;
+    mr_mutex_unlock(&active_lock);
+    return ctx;
+}
+
+struct mr_context *mr_context_active_or_create(const char *dir,
+                                               struct mr_context *(*build)(void *arg), void *arg)
+{
+    struct mr_context *ctx = mr_context_active();
+
+    if (ctx != NULL)
+        return ctx;
+    return dir != NULL ? mr_context_get_or_create(dir, build, arg) : build(arg);
 }
 
 /* ---- the first mistake ---- */
@@ -160,11 +196,11 @@ bool mr__context_is_open(struct mr_context *ctx, const char *operation)
     if (state == MR_CONTEXT_INITIALIZED)
         return true;
     if (state == MR_CONTEXT_ACTIVE)
-        MR_FAIL(
-            &err, MR_STATE,
-            "cannot add to a context after starting it; build everything before mr_context_start");
+        MR_FAIL(&err, MR_STATE,
+                "cannot add to a context after starting a context; build everything before "
+                "mr_context_start");
     else
-        MR_FAIL(&err, MR_STATE, "cannot add to a context after stopping it; make a new one");
+        MR_FAIL(&err, MR_STATE, "cannot add to a context after stopping a context; make a new one");
     return mr__context_blame(ctx, operation, &err);
 }
 
@@ -207,30 +243,12 @@ void mr_context_checkpoint(struct mr_context *ctx, const char *dir)
 
 void mr_context_set(struct mr_context *ctx, const char *key, const char *value)
 {
-    struct mr_option_pair *pair;
     struct mr_error err;
 
     if (!mr__context_is_open(ctx, "mr_context_set"))
         return;
-    mr_error_clear(&err);
-    if (key == NULL || value == NULL)
-        MR_FAIL(&err, MR_CONFIG, "a setting needs a name and a value");
-    else if (ctx->setting_count == MR_DSTREAM_SETTINGS_MAX)
-        MR_FAIL(&err, MR_LIMIT, "at most %d settings", MR_DSTREAM_SETTINGS_MAX);
-    else
-        mr__settings_check(key, value, &err);
-    if (err.status != MR_OK) {
+    if (mr__settings_set(ctx, key, value, &err) != MR_OK)
         mr__context_blame(ctx, "mr_context_set", &err);
-        return;
-    }
-    pair = &ctx->settings[ctx->setting_count];
-    pair->key = mr_strdup(key);
-    pair->value = mr_strdup(value);
-    ctx->setting_count++;
-    if (pair->key == NULL || pair->value == NULL) {
-        no_memory(&err);
-        mr__context_blame(ctx, "mr_context_set", &err);
-    }
 }
 
 /* ---- states ---- */
@@ -249,9 +267,10 @@ enum mr_context_state mr_context_state(const struct mr_context *ctx)
 /* The context is over: failure tells why, or MR_OK. */
 static void become_stopped(struct mr_context *ctx, const struct mr_error *failure)
 {
-    struct mr_context *expected = ctx;
-
-    atomic_compare_exchange_strong(&active_context, &expected, NULL);
+    mr_mutex_lock(&active_lock);
+    if (active_context == ctx)
+        active_context = NULL;
+    mr_mutex_unlock(&active_lock);
     mr_mutex_lock(&ctx->lock);
     if (failure != NULL && ctx->failure.status == MR_OK)
         ctx->failure = *failure;
@@ -282,6 +301,23 @@ static enum mr_status validate(struct mr_context *ctx, struct mr_error *err)
     return MR_OK;
 }
 
+/* The kernel's graph, validated. *ret_graph is new. */
+static enum mr_status make_graph(struct mr_context *ctx, struct mr_graph **ret_graph,
+                                 struct mr_error *err)
+{
+    struct mr_graph *graph = NULL;
+    enum mr_status status;
+
+    MR_TRY(mr__lower(ctx, &graph, err));
+    status = validate(ctx, err);
+    if (status != MR_OK) {
+        mr_graph_free(graph);
+        return status;
+    }
+    *ret_graph = graph;
+    return MR_OK;
+}
+
 /* What was built becomes a query: recovery happens here. */
 static enum mr_status open_query(struct mr_context *ctx, struct mr_error *err)
 {
@@ -290,18 +326,20 @@ static enum mr_status open_query(struct mr_context *ctx, struct mr_error *err)
 
     MR_TRY(mr_context_error(ctx, err));
     MR_TRY(mr__settings_apply(ctx, err));
-    MR_TRY(mr__lower(ctx, &graph, err));
-    {
-        enum mr_status status = validate(ctx, err);
+    MR_TRY(mr__watch_prepare(ctx, err));
+    MR_TRY(make_graph(ctx, &graph, err));
+    ctx->config.name = ctx->name;
+    ctx->config.checkpoint_dir = ctx->checkpoint_dir;
+    ctx->config.trigger = MR_TRIGGER_TICK;
+    ctx->config.interval_us = ctx->interval_ms * 1000;
+    if (ctx->checkpoint_dir != NULL && mr_options_bool(ctx->options, "create_on_error")) {
+        enum mr_status status = mr__checkpoint_put_aside(ctx, err);
+
         if (status != MR_OK) {
             mr_graph_free(graph);
             return status;
         }
     }
-    ctx->config.name = ctx->name;
-    ctx->config.checkpoint_dir = ctx->checkpoint_dir;
-    ctx->config.trigger = MR_TRIGGER_TICK;
-    ctx->config.interval_us = ctx->interval_ms * 1000;
     MR_TRY(mr_query_new(ctx->env, graph, &ctx->config, &query, err));
     ctx->zero_time_us = mr_query_zero_time_us(query);
     mr_mutex_lock(&ctx->lock);
@@ -309,10 +347,10 @@ static enum mr_status open_query(struct mr_context *ctx, struct mr_error *err)
     if (ctx->stop_early)
         mr_query_stop(query, ctx->stop_graceful);
     mr_mutex_unlock(&ctx->lock);
-    return MR_OK;
+    return mr__watch_open(ctx, err);
 }
 
-/* The query goes before anybody sees STOPPED: the checkpoint is free then. */
+/* The query goes before anybody sees STOPPED: the checkpoint is free then, and no callback runs. */
 static void close_query(struct mr_context *ctx)
 {
     struct mr_query *query;
@@ -322,6 +360,7 @@ static void close_query(struct mr_context *ctx)
     ctx->query = NULL;
     mr_mutex_unlock(&ctx->lock);
     mr_query_free(query);
+    mr__watch_close(ctx);
 }
 
 static void drive(void *arg)
@@ -340,27 +379,31 @@ static void drive(void *arg)
 /* From INITIALIZED to ACTIVE. *ret_started false: it was ACTIVE already. */
 static enum mr_status activate(struct mr_context *ctx, bool *ret_started, struct mr_error *err)
 {
-    enum mr_context_state state = mr_context_state(ctx);
-    struct mr_context *expected = NULL;
+    enum mr_status status = MR_OK;
 
     *ret_started = false;
-    if (state == MR_CONTEXT_STOPPED)
-        return MR_FAIL(err, MR_STATE,
-                       "cannot start '%s' again after stopping it; make a new context", ctx->name);
-    if (state == MR_CONTEXT_ACTIVE) {
-        mr_log(MR_LOG_WARNING, "dstream", ctx->name, -1, "the context was started already");
-        return MR_OK;
-    }
-    if (!atomic_compare_exchange_strong(&active_context, &expected, ctx))
-        return MR_FAIL(
-            err, MR_STATE,
-            "cannot start '%s': another context of this process is active; stop it first",
-            ctx->name);
+    mr_mutex_lock(&active_lock);
     mr_mutex_lock(&ctx->lock);
-    ctx->state = MR_CONTEXT_ACTIVE;
+    if (ctx->state == MR_CONTEXT_STOPPED) {
+        status =
+            MR_FAIL(err, MR_STATE, "cannot start '%s' again after stopping it; make a new context",
+                    ctx->name);
+    } else if (ctx->state == MR_CONTEXT_ACTIVE) {
+        mr_log(MR_LOG_WARNING, "dstream", ctx->name, -1, "the context was started already");
+    } else if (active_context != NULL) {
+        /* its name lives as long as it is the active one */
+        status = MR_FAIL(err, MR_STATE,
+                         "cannot start '%s': the context '%s' of this process is active; stop it "
+                         "first",
+                         ctx->name, active_context->name);
+    } else {
+        active_context = ctx;
+        ctx->state = MR_CONTEXT_ACTIVE;
+        *ret_started = true;
+    }
     mr_mutex_unlock(&ctx->lock);
-    *ret_started = true;
-    return MR_OK;
+    mr_mutex_unlock(&active_lock);
+    return status;
 }
 
 /* Opens the query of an activated context; a failure ends the context. */
@@ -373,9 +416,10 @@ static enum mr_status open_or_stop(struct mr_context *ctx, struct mr_error *err)
     status = open_query(ctx, &local);
     if (status == MR_OK)
         return MR_OK;
+    close_query(ctx);
+    become_stopped(ctx, &local);
     if (err != NULL)
         *err = local;
-    become_stopped(ctx, &local);
     return status;
 }
 
@@ -425,14 +469,35 @@ struct mr_query_config *mr__context_config(struct mr_context *ctx)
 
 void mr__context_request_stop(struct mr_context *ctx, bool graceful)
 {
+    bool active;
+
     mr_mutex_lock(&ctx->lock);
-    if (ctx->state == MR_CONTEXT_ACTIVE) {
+    active = ctx->state == MR_CONTEXT_ACTIVE;
+    if (active) {
         ctx->stop_graceful = graceful && (!ctx->stop_early || ctx->stop_graceful);
         ctx->stop_early = true;
         if (ctx->query != NULL)
             mr_query_stop(ctx->query, graceful);
     }
     mr_mutex_unlock(&ctx->lock);
+    if (active && !graceful)
+        mr__bus_give_up(ctx->watch->bus); /* the driver may be waiting for a listener */
+}
+
+void mr_context_stop_soon(struct mr_context *ctx, bool graceful)
+{
+    int wanted = graceful ? 1 : 2;
+
+    if (ctx != NULL && atomic_load(&ctx->watch->stop_soon) < wanted)
+        atomic_store(&ctx->watch->stop_soon, wanted);
+}
+
+void mr__context_look(struct mr_context *ctx)
+{
+    int asked = atomic_exchange(&ctx->watch->stop_soon, 0);
+
+    if (asked != 0)
+        mr__context_request_stop(ctx, asked == 1);
 }
 
 void mr_context_stop(struct mr_context *ctx, bool graceful)
@@ -441,6 +506,12 @@ void mr_context_stop(struct mr_context *ctx, bool graceful)
 
     if (ctx == NULL)
         return;
+    if (mr__inside_listener()) {
+        mr_log(MR_LOG_ERROR, "dstream", ctx->name, -1,
+               "cannot stop the context inside a callback of a listener, it would wait for "
+               "itself; use mr_context_stop_soon or another thread");
+        return;
+    }
     state = mr_context_state(ctx);
     if (state == MR_CONTEXT_INITIALIZED) {
         mr_log(MR_LOG_WARNING, "dstream", ctx->name, -1,
@@ -462,43 +533,60 @@ static enum mr_status result_of(struct mr_context *ctx, struct mr_error *err)
     return status;
 }
 
-enum mr_status mr_context_await(struct mr_context *ctx, struct mr_error *err)
+/* May the calling thread wait for the context at all? */
+static enum mr_status may_wait(struct mr_context *ctx, struct mr_error *err)
 {
-    enum mr_status status;
-
     if (ctx == NULL)
         return no_memory(err);
-    mr_mutex_lock(&ctx->lock);
-    if (ctx->state == MR_CONTEXT_INITIALIZED) {
-        mr_mutex_unlock(&ctx->lock);
-        return MR_FAIL(err, MR_STATE, "cannot wait for '%s': it was not started", ctx->name);
-    }
-    while (ctx->state != MR_CONTEXT_STOPPED)
-        mr_cond_wait(&ctx->changed, &ctx->lock);
-    status = result_of(ctx, err);
-    mr_mutex_unlock(&ctx->lock);
-    return status;
+    if (mr__inside_listener() || mr__inside_user_code > 0)
+        return MR_FAIL(err, MR_STATE,
+                       "cannot wait for '%s' inside one of its own functions, it would wait for "
+                       "itself",
+                       ctx->name);
+    return MR_OK;
 }
 
-enum mr_status mr_context_await_for(struct mr_context *ctx, int64_t timeout_ms, bool *ret_stopped,
-                                    struct mr_error *err)
+/* timeout_ns below 0: for ever. */
+static enum mr_status wait_until_stopped(struct mr_context *ctx, int64_t timeout_ns,
+                                         bool *ret_stopped, struct mr_error *err)
 {
     struct mr_env *clock = mr_env_posix(); /* a real wait, whatever clock the batches have */
-    int64_t end_ns = mr_env_monotonic_ns(clock) + timeout_ms * 1000000;
+    int64_t end_ns = mr_env_monotonic_ns(clock) + timeout_ns;
     enum mr_status status = MR_OK;
 
-    if (ctx == NULL)
-        return no_memory(err);
     mr_mutex_lock(&ctx->lock);
     while (ctx->state != MR_CONTEXT_STOPPED) {
-        int64_t left_ns = end_ns - mr_env_monotonic_ns(clock);
+        int64_t left_ns = timeout_ns < 0 ? LOOK_NS : end_ns - mr_env_monotonic_ns(clock);
+
         if (left_ns <= 0)
             break;
-        mr_cond_wait_for(&ctx->changed, &ctx->lock, left_ns);
+        mr_cond_wait_for(&ctx->changed, &ctx->lock, MR_MIN(left_ns, (int64_t)LOOK_NS));
+        mr_mutex_unlock(&ctx->lock);
+        mr__context_look(ctx);
+        mr_mutex_lock(&ctx->lock);
     }
     *ret_stopped = ctx->state == MR_CONTEXT_STOPPED;
     if (*ret_stopped)
         status = result_of(ctx, err);
     mr_mutex_unlock(&ctx->lock);
     return status;
+}
+
+enum mr_status mr_context_await(struct mr_context *ctx, struct mr_error *err)
+{
+    bool stopped;
+
+    MR_TRY(may_wait(ctx, err));
+    if (mr_context_state(ctx) == MR_CONTEXT_INITIALIZED)
+        return MR_FAIL(err, MR_STATE, "cannot wait for '%s': it was not started", ctx->name);
+    return wait_until_stopped(ctx, -1, &stopped, err);
+}
+
+enum mr_status mr_context_await_for(struct mr_context *ctx, int64_t timeout_ms, bool *ret_stopped,
+                                    struct mr_error *err)
+{
+    MR_TRY(may_wait(ctx, err));
+    return wait_until_stopped(ctx,
+                              MR_MIN(MR_MAX(timeout_ms, INT64_C(0)), INT64_MAX / 2000000) * 1000000,
+                              ret_stopped, err);
 }

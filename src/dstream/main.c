@@ -1,5 +1,5 @@
 /*
- * mr_context_main: start, await, report, exit code.  The last line of a program.
+ * mr_context_main: settings, start, await, report, exit code.  The last line of a program.
  *
  *     main thread     blocks SIGINT and SIGTERM for the whole process, starts, waits for the
  *                     context, tells the signal thread to end
@@ -8,14 +8,16 @@
  *
  * Signals are taken with sigwait, so no code runs in a signal handler.
  */
+#include "dstream/monitor.h"
 #include "dstream/streams.h"
 
 #include "base/log.h"
 
+#include <millrace/ext/options.h>
+
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 struct signals {
@@ -26,6 +28,15 @@ struct signals {
     atomic_bool ready;
     atomic_bool over; /* the context has ended: the next signal is ours */
 };
+
+static void stop(struct mr_context *ctx)
+{
+    bool at_once = atomic_load(&ctx->watch->stop_at_once);
+
+    mr_log(MR_LOG_INFO, "dstream", ctx->name, -1, "stopping%s; the same signal again quits at once",
+           at_once ? "" : ": finishing what was received");
+    mr__context_request_stop(ctx, !at_once);
+}
 
 static void wait_for_signals(void *arg)
 {
@@ -44,9 +55,7 @@ static void wait_for_signals(void *arg)
         if (asked)
             _exit(128 + number);
         asked = true;
-        mr_log(MR_LOG_INFO, "dstream", signals->ctx->name, -1,
-               "stopping: finishing what was received; the same signal again quits at once");
-        mr__context_request_stop(signals->ctx, true);
+        stop(signals->ctx);
     }
 }
 
@@ -75,27 +84,56 @@ static void signals_stop(struct signals *signals)
     pthread_sigmask(SIG_UNBLOCK, &signals->set, NULL);
 }
 
-int mr_context_main(struct mr_context *ctx)
+static void print_help(const char *program)
 {
-    const char *dir = getenv("MILLRACE_CHECKPOINT");
+    const struct mr_option_table *table = mr__settings_table();
+
+    printf("usage: %s [--set KEY=VALUE]... [--settings FILE] [--checkpoint DIR] [-- ...]\n\n"
+           "settings:\n",
+           program);
+    for (size_t i = 0; i < table->option_count; i++) {
+        const struct mr_option *option = &table->options[i];
+
+        printf("  %s%s%s\n      %s\n", option->name, option->standard != NULL ? " = " : "",
+               option->standard != NULL ? option->standard : "", option->help);
+        if (option->aliases != NULL)
+            printf("      also: %s\n", option->aliases);
+    }
+}
+
+static enum mr_status run(struct mr_context *ctx, struct signals *signals, struct mr_error *err)
+{
+    MR_TRY(signals_start(signals, ctx, err));
+    MR_TRY(mr_context_start(ctx, err));
+    return mr_context_await(ctx, err);
+}
+
+int mr_context_main_args(struct mr_context *ctx, int argc, char **argv)
+{
     struct signals signals = {0};
     struct mr_error err;
     enum mr_status status;
+    bool help = false;
 
     mr_error_clear(&err);
-    if (ctx == NULL) {
+    if (ctx == NULL)
         status = MR_FAIL(&err, MR_NOMEM, "cannot make a context: out of memory");
-        goto done;
-    }
-    if (ctx->checkpoint_dir == NULL && dir != NULL && dir[0] != '\0')
-        mr_context_checkpoint(ctx, dir);
-    MR_TRY_GOTO(signals_start(&signals, ctx, &err));
-    MR_TRY_GOTO(mr_context_start(ctx, &err));
-    status = mr_context_await(ctx, &err);
-done:
+    else
+        status = mr__configure_by_environment(ctx, &err);
+    if (status == MR_OK)
+        status = mr__configure_by_flags(ctx, argc, (const char *const *)argv, &help, &err);
+    if (status == MR_OK && help)
+        print_help(ctx->name);
+    else if (status == MR_OK)
+        status = run(ctx, &signals, &err);
     signals_stop(&signals);
     if (status != MR_OK)
         fprintf(stderr, "%s: %s\n", ctx != NULL ? ctx->name : "millrace", err.text);
     mr_context_free(ctx);
     return mr_status_exit_code(status);
+}
+
+int mr_context_main(struct mr_context *ctx)
+{
+    return mr_context_main_args(ctx, 0, NULL);
 }

@@ -99,6 +99,8 @@ struct mr_context {
     struct mr_query_config config; /* what settings and tests say; completed at start */
     int64_t remember_files_us;     /* of file streams */
     int64_t remember_ms;           /* mr_context_remember; 0 = not said */
+    struct mr_options *options;    /* the settings, from start on */
+    struct mr__watch *watch;       /* monitor.h */
 
     struct mr_dstream **streams;
     size_t stream_count;
@@ -179,9 +181,17 @@ struct mr__agg_names {
 void mr__aggregate_spec(const struct mr_dstream *stream, struct mr__agg_names *names,
                         struct mr_aggregate_spec *ret_spec);
 
-/* settings.c: checks one setting; applies all of them to ctx->config. */
-enum mr_status mr__settings_check(const char *key, const char *value, struct mr_error *err);
+/* settings.c: checks and keeps one setting; applies all of them to ctx->config and ctx->options. */
+enum mr_status mr__settings_set(struct mr_context *ctx, const char *key, const char *value,
+                                struct mr_error *err);
 enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err);
+void mr__settings_free(struct mr_context *ctx);
+const struct mr_option_table *mr__settings_table(void);
+/* configure.c: settings of whoever runs the program: MILLRACE_SETTINGS, MILLRACE_SET and
+ * MILLRACE_CHECKPOINT; then the flags. */
+enum mr_status mr__configure_by_environment(struct mr_context *ctx, struct mr_error *err);
+enum mr_status mr__configure_by_flags(struct mr_context *ctx, int argc, const char *const *argv,
+                                      bool *ret_help, struct mr_error *err);
 
 /* lower.c: the kinds of streams. */
 enum mr_status mr__lower_source(struct mr__lowering *low, struct mr_dstream *stream,
@@ -214,6 +224,10 @@ enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, st
 
 /* context.c, for main.c: asks the query to stop, does not wait. Any thread. */
 void mr__context_request_stop(struct mr_context *ctx, bool graceful);
+/* Does what a signal handler asked for (mr_context_stop_soon). Any thread. */
+void mr__context_look(struct mr_context *ctx);
+/* recover.c: a checkpoint that is damaged is renamed (the setting create_on_error). */
+enum mr_status mr__checkpoint_put_aside(struct mr_context *ctx, struct mr_error *err);
 /* For tests: another environment; the config to change; the driver in the caller's thread instead
  * of one of its own. */
 void mr__context_use(struct mr_context *ctx, struct mr_env *env);

@@ -12,6 +12,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,13 +30,19 @@ static enum mr_status look_away(struct mr_rdd *rdd, int64_t batch_time_ms, void 
 }
 
 /* A context over an empty queue that counts its batches. */
-static struct mr_context *idle_context(struct mr_queue *queue, _Atomic int *batches)
+static struct mr_context *named_context(const char *name, struct mr_queue *queue,
+                                        _Atomic int *batches)
 {
-    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    struct mr_context *ctx = mr_context_new(name, FAST_MS);
 
     mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
     mr_foreach_rdd(mr_queue_stream(ctx, queue, true), look_away, batches);
     return ctx;
+}
+
+static struct mr_context *idle_context(struct mr_queue *queue, _Atomic int *batches)
+{
+    return named_context("test", queue, batches);
 }
 
 static void wait_for_batches(_Atomic int *batches, int count)
@@ -63,7 +70,7 @@ TEST(V134_new_start_stop)
     mr_queue_free(queue);
 }
 
-TEST(V136_V137_stop_twice_stop_before_start_start_after_stop)
+TEST(V136_V137_V139_stop_twice_stop_before_start_start_after_stop)
 {
     struct mr_queue *queue = mr_queue_new("value BIGINT");
     struct mr_context *ctx = idle_context(queue, NULL);
@@ -81,11 +88,13 @@ TEST(V136_V137_stop_twice_stop_before_start_start_after_stop)
 TEST(V142_a_second_context_cannot_start_while_one_is_active)
 {
     struct mr_queue *queue = mr_queue_new("value BIGINT"), *other = mr_queue_new("value BIGINT");
-    struct mr_context *first = idle_context(queue, NULL), *second = idle_context(other, NULL);
+    struct mr_context *first = idle_context(queue, NULL);
+    struct mr_context *second = named_context("second", other, NULL);
     struct mr_error err;
 
     CHECK_OK(mr_context_start(first, &err), &err);
-    CHECK_FAILS(mr_context_start(second, &err), &err, MR_STATE, "another context");
+    CHECK_FAILS(mr_context_start(second, &err), &err, MR_STATE,
+                "cannot start 'second': the context 'test' of this process is active");
     CHECK_EQ_INT(mr_context_state(second), MR_CONTEXT_INITIALIZED);
     mr_context_stop(first, false);
     CHECK_OK(mr_context_start(second, &err), &err);
@@ -95,23 +104,40 @@ TEST(V142_a_second_context_cannot_start_while_one_is_active)
     mr_queue_free(other);
 }
 
-TEST(V143_nothing_can_be_added_while_active_or_stopped)
+/* Adds to a context in one of three ways, each of which is refused. */
+static void check_refused(struct test *t, int how, bool stopped, const char *part)
 {
     struct mr_queue *queue = mr_queue_new("value BIGINT");
-    struct mr_context *ctx = idle_context(queue, NULL);
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    struct mr_dstream *stream = mr_queue_stream(ctx, queue, true);
     struct mr_error err;
 
-    CHECK_OK(mr_context_start(ctx, &err), &err);
-    CHECK_NULL(mr_queue_stream(ctx, queue, true));
-    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_STATE, "after starting");
-    mr_context_free(ctx);
-
-    ctx = idle_context(queue, NULL);
-    mr_context_stop(ctx, false);
-    CHECK_NULL(mr_queue_stream(ctx, queue, true));
-    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_STATE, "after stopping");
+    mr_foreach_rdd(stream, look_away, NULL);
+    if (stopped)
+        mr_context_stop(ctx, false);
+    else
+        CHECK_OK(mr_context_start(ctx, &err), &err);
+    if (how == 0)
+        CHECK_NULL(mr_queue_stream(ctx, queue, true));
+    else if (how == 1)
+        CHECK_NULL(mr_map(stream, MR_SQL("value + 1")));
+    else if (how == 2)
+        mr_print(stream, 10);
+    else if (how == 3)
+        mr_context_set(ctx, "workers", "1");
+    else
+        mr_context_checkpoint(ctx, test_path(t, "cp"));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_STATE, part);
     mr_context_free(ctx);
     mr_queue_free(queue);
+}
+
+TEST(V143_nothing_can_be_added_while_active_or_stopped)
+{
+    for (int how = 0; how < 5; how++) {
+        check_refused(t, how, false, "after starting a context");
+        check_refused(t, how, true, "after stopping a context");
+    }
 }
 
 static void stop_it(void *arg)
@@ -166,6 +192,47 @@ TEST(V146_a_function_that_fails_ends_the_program_with_its_text)
     mr_queue_free(queue);
 }
 
+/* ---- the active context ---- */
+
+struct builder {
+    struct mr_queue *queue;
+    int count;
+};
+
+static struct mr_context *build_idle(void *arg)
+{
+    struct builder *builder = arg;
+
+    builder->count++;
+    return idle_context(builder->queue, NULL);
+}
+
+TEST(V148_the_active_context_is_found_and_nothing_is_built)
+{
+    struct builder builder = {mr_queue_new("value BIGINT"), 0};
+    struct mr_context *ctx = build_idle(&builder);
+    struct mr_error err;
+
+    CHECK_NULL(mr_context_active());
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK(mr_context_active() == ctx);
+    CHECK(mr_context_active_or_create(NULL, build_idle, &builder) == ctx);
+    CHECK_EQ_INT(builder.count, 1);
+    mr_context_stop(ctx, true);
+    CHECK_NULL(mr_context_active());
+    mr_context_free(ctx);
+
+    ctx = mr_context_active_or_create(NULL, build_idle, &builder);
+    CHECK_EQ_INT(builder.count, 2);
+    CHECK_NULL(mr_context_active());
+    mr_context_free(ctx);
+    ctx = mr_context_active_or_create(test_path(t, "cp"), build_idle, &builder);
+    CHECK_EQ_INT(builder.count, 3);
+    CHECK_EQ_STR(ctx->checkpoint_dir, test_path(t, "cp"));
+    mr_context_free(ctx);
+    mr_queue_free(builder.queue);
+}
+
 TEST(V149_a_queue_stream_and_a_checkpoint_exclude_each_other)
 {
     struct mr_queue *queue = mr_queue_new("value BIGINT");
@@ -213,6 +280,58 @@ TEST(a_function_of_the_program_may_stop_its_context)
     CHECK_OK(mr_context_start(ctx, &err), &err);
     CHECK_OK(mr_context_await(ctx, &err), &err);
     CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+static struct mr_context *signalled;
+
+static void handle_signal(int number)
+{
+    (void)number;
+    mr_context_stop_soon(signalled, true);
+}
+
+TEST(a_signal_handler_may_ask_to_stop)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = idle_context(queue, NULL);
+    struct sigaction action = {.sa_handler = handle_signal}, old;
+    struct mr_error err;
+
+    signalled = ctx;
+    CHECK_EQ_INT(sigaction(SIGUSR1, &action, &old), 0);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_EQ_INT(raise(SIGUSR1), 0);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    sigaction(SIGUSR1, &old, NULL);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+static enum mr_status wait_inside(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                  struct mr_error *err)
+{
+    struct mr_context *ctx = *(struct mr_context **)arg;
+    enum mr_status status = mr_context_await(ctx, err);
+
+    (void)rdd;
+    (void)batch_time_ms;
+    mr_context_free(ctx); /* refused, with a line in the log */
+    return status;
+}
+
+TEST(waiting_for_oneself_is_an_error)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    struct mr_error err;
+
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+    CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_STATE, "it was not started");
+    mr_foreach_rdd(mr_queue_stream(ctx, queue, true), wait_inside, &ctx);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_STATE, "it would wait for itself");
     mr_context_free(ctx);
     mr_queue_free(queue);
 }
@@ -311,6 +430,8 @@ TEST(a_program_without_output_has_nothing_to_execute)
     mr_queue_free(queue);
 }
 
+/* ---- settings ---- */
+
 TEST(settings_are_checked_when_they_are_set)
 {
     struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
@@ -325,6 +446,151 @@ TEST(settings_are_checked_when_they_are_set)
 
     ctx = mr_context_new("test", 0);
     CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "batch interval of 0 ms");
+    mr_context_free(ctx);
+}
+
+/* What a context would run with. */
+static const struct mr_query_config *applied(struct mr_context *ctx)
+{
+    struct mr_error err;
+
+    CHECK_OK(mr_context_error(ctx, &err), &err);
+    CHECK_OK(mr__settings_apply(ctx, &err), &err);
+    return mr__context_config(ctx);
+}
+
+TEST(settings_of_spark_keep_their_units_and_their_meaning)
+{
+    struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
+
+    mr_context_set(ctx, "block_interval", "1s"); /* replaced by the next */
+    mr_context_set(ctx, "spark.streaming.blockInterval", "350");
+    mr_context_set(ctx, "spark.streaming.gracefulStopTimeout", "20000");
+    mr_context_set(ctx, "spark.streaming.fileStream.minRememberDuration", "90");
+    mr_context_set(ctx, "spark.task.maxFailures", "4");
+    mr_context_set(ctx, "spark.streaming.receiver.maxRate", "-1");
+    CHECK_EQ_INT(applied(ctx)->block_interval_us, 350000);
+    CHECK_EQ_INT(mr__context_config(ctx)->stop_timeout_us, 20000000);
+    CHECK_EQ_INT(ctx->remember_files_us, 90000000);
+    CHECK_EQ_INT(mr__context_config(ctx)->retries, 3);
+    CHECK_EQ_INT(mr__context_config(ctx)->receiver_rate_max, 0);
+    mr_context_free(ctx);
+}
+
+TEST(a_setting_of_spark_without_a_meaning_is_accepted_and_explained)
+{
+    static const char *const names[] = {
+        "receiver.writeAheadLog.enable",
+        "driver.writeAheadLog.allowBatching",
+        "unpersist",
+        "clock",
+        "ui.retainedBatches",
+        "kafka.maxRatePerPartition",
+    };
+    struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
+    struct mr_error err;
+    char name[96];
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        snprintf(name, sizeof(name), "spark.streaming.%s", names[i]);
+        mr_context_set(ctx, name, "true");
+    }
+    CHECK_OK(mr_context_error(ctx, &err), &err);
+    CHECK_EQ_UINT(ctx->setting_count, 0);
+    mr_context_set(ctx, "spark.streaming.unpersistent", "true");
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "spark.streaming.unpersistent");
+    mr_context_free(ctx);
+}
+
+static const char *write_settings(struct test *t, const char *text)
+{
+    const char *path = test_path(t, "settings");
+    FILE *file = fopen(path, "w");
+
+    CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+    return path;
+}
+
+TEST(settings_may_come_from_a_file)
+{
+    struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
+    struct mr_error err;
+
+    mr_context_set_file(ctx, write_settings(t, "# for tests\n\n  block_interval = 70ms\r\n"
+                                               "spark.streaming.receiver.maxRate 99\n"
+                                               "checkpoint=/a=b c"));
+    CHECK_EQ_INT(applied(ctx)->block_interval_us, 70000);
+    CHECK_EQ_INT(mr__context_config(ctx)->receiver_rate_max, 99);
+    CHECK_EQ_STR(ctx->checkpoint_dir, "/a=b c");
+    mr_context_free(ctx);
+
+    ctx = mr_context_new("test", MR_SECONDS(1));
+    mr_context_set_file(ctx, write_settings(t, "\nworkers\n"));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "line 2: 'workers' has no value");
+    mr_context_free(ctx);
+
+    ctx = mr_context_new("test", MR_SECONDS(1));
+    mr_context_set_file(ctx, test_path(t, "none"));
+    CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_NOT_FOUND, "none");
+    mr_context_free(ctx);
+}
+
+/* Configures a context as mr_context_main_args does. */
+static enum mr_status configure(struct mr_context *ctx, int argc, const char *const *argv,
+                                bool *ret_help, struct mr_error *err)
+{
+    MR_TRY(mr__configure_by_environment(ctx, err));
+    return mr__configure_by_flags(ctx, argc, argv, ret_help, err);
+}
+
+TEST(flags_win_over_the_environment_and_that_over_the_program)
+{
+    const char *const argv[] = {"program",      "--set", "workers=3", "--set=retries=2",
+                                "--checkpoint", "/flag", "--",        "--what"};
+    struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
+    struct mr_error err;
+    bool help;
+
+    setenv("MILLRACE_SETTINGS", write_settings(t, "workers = 7\nretries = 7\nbatches_max = 7"), 1);
+    setenv("MILLRACE_SET", "workers=5, retries=5, batches_max=5 ,", 1);
+    setenv("MILLRACE_CHECKPOINT", "/environment", 1);
+    mr_context_set(ctx, "block_interval", "1ms");
+    mr_context_set(ctx, "workers", "9");
+    CHECK_OK(configure(ctx, 8, argv, &help, &err), &err);
+    CHECK(!help);
+    CHECK_EQ_INT(applied(ctx)->workers, 3);
+    CHECK_EQ_INT(mr__context_config(ctx)->retries, 2);
+    CHECK_EQ_INT(mr__context_config(ctx)->batches_max, 5);
+    CHECK_EQ_INT(mr__context_config(ctx)->block_interval_us, 1000);
+    CHECK_EQ_STR(ctx->checkpoint_dir, "/flag");
+    mr_context_free(ctx);
+
+    ctx = mr_context_new("test", MR_SECONDS(1));
+    setenv("MILLRACE_SET", "workers=5,worker=6", 1);
+    CHECK_FAILS(configure(ctx, 0, NULL, &help, &err), &err, MR_CONFIG, "MILLRACE_SET: ");
+    unsetenv("MILLRACE_SET");
+    unsetenv("MILLRACE_SETTINGS");
+    CHECK_OK(configure(ctx, 0, NULL, &help, &err), &err);
+    CHECK_EQ_STR(ctx->checkpoint_dir, "/environment");
+    unsetenv("MILLRACE_CHECKPOINT");
+    mr_context_free(ctx);
+}
+
+TEST(wrong_flags_are_refused)
+{
+    const char *const unknown[] = {"program", "--sets"};
+    const char *const without[] = {"program", "--set"};
+    const char *const wrong[] = {"program", "--set", "workers=many"};
+    const char *const help[] = {"program", "--help"};
+    struct mr_context *ctx = mr_context_new("test", MR_SECONDS(1));
+    struct mr_error err;
+    bool asked;
+
+    CHECK_FAILS(configure(ctx, 2, unknown, &asked, &err), &err, MR_USAGE, "'--sets'");
+    CHECK_FAILS(configure(ctx, 2, without, &asked, &err), &err, MR_USAGE, "needs a value");
+    CHECK_FAILS(configure(ctx, 3, wrong, &asked, &err), &err, MR_CONFIG, "--set: ");
+    CHECK_OK(configure(ctx, 2, help, &asked, &err), &err);
+    CHECK(asked);
     mr_context_free(ctx);
 }
 

@@ -1,0 +1,102 @@
+/*
+ * What watches a context: listeners and their bus, statistics (dstream.md 14, 15.1).
+ *
+ *     driver, receivers --post--> queue (EVENTS_MAX) --bus thread--> callbacks, one at a time
+ *
+ * Nothing is dropped: when the queue is full, who posts waits, so a listener that blocks for ever
+ * makes the batches wait behind it in the end.  A stop ends that wait (docs/decisions/0016).
+ */
+#ifndef MR_DSTREAM_MONITOR_H
+#define MR_DSTREAM_MONITOR_H
+
+#include "env/thread.h"
+
+#include <millrace/listener.h>
+
+#include <stdatomic.h>
+
+enum { MR_LISTENERS_MAX = 64, MR_BUS_EVENTS_MAX = 1000 };
+
+/* ---- the bus (listener.c) ---- */
+
+struct mr__bus;
+enum mr__event_kind {
+    MR_EVENT_STREAMING_STARTED,
+    MR_EVENT_BATCH_SUBMITTED,
+    MR_EVENT_BATCH_STARTED,
+    MR_EVENT_BATCH_COMPLETED,
+    MR_EVENT_OUTPUT_STARTED,
+    MR_EVENT_OUTPUT_COMPLETED,
+    MR_EVENT_RECEIVER_STARTED,
+    MR_EVENT_RECEIVER_ERROR,
+    MR_EVENT_RECEIVER_STOPPED,
+};
+
+struct mr__bus *mr__bus_new(void);      /* NULL without memory */
+void mr__bus_free(struct mr__bus *bus); /* closes; NULL allowed */
+enum mr_status mr__bus_add(struct mr__bus *bus, const struct mr_listener *listener,
+                           struct mr_error *err);
+/* From now on events are delivered; starts the thread when there is a listener. */
+enum mr_status mr__bus_open(struct mr__bus *bus, struct mr_error *err);
+/* Waits for the callback that runs and, unless discard, for all events posted before; afterwards
+ * nothing is delivered any more. Not from a callback. */
+void mr__bus_close(struct mr__bus *bus, bool discard);
+/* Wakes those who wait for room; what they post is discarded, and what waits. Any thread. */
+void mr__bus_give_up(struct mr__bus *bus);
+/* Has it anybody to tell? Else posting does nothing. */
+bool mr__bus_has_listeners(struct mr__bus *bus);
+/* All copy what they are given. */
+void mr__bus_post_started(struct mr__bus *bus, int64_t time_ms);
+void mr__bus_post_batch(struct mr__bus *bus, enum mr__event_kind kind,
+                        const struct mr_batch_report *report);
+void mr__bus_post_output(struct mr__bus *bus, enum mr__event_kind kind, int64_t batch_time_ms,
+                         const struct mr_output_info *output);
+void mr__bus_post_receiver(struct mr__bus *bus, enum mr__event_kind kind,
+                           const struct mr_receiver_report *receiver);
+/* Is the calling thread inside a callback? */
+bool mr__inside_listener(void);
+
+/* ---- statistics (statistics.c) ---- */
+
+/* The state of things, batch by batch. No lock of its own. */
+void mr__statistics_init(struct mr_statistics *statistics, int64_t interval_ms);
+void mr__statistics_submitted(struct mr_statistics *statistics,
+                              const struct mr_batch_report *report);
+void mr__statistics_started(struct mr_statistics *statistics, const struct mr_batch_report *report);
+/* The batch was committed. */
+void mr__statistics_completed(struct mr_statistics *statistics,
+                              const struct mr_batch_report *report);
+/* Batches whose time has come and that nobody could submit yet, because the one before runs: up to
+ * now_ms, after the last one submitted at last_time_ms. */
+uint32_t mr__statistics_overdue(const struct mr_statistics *statistics, int64_t last_time_ms,
+                                int64_t now_ms);
+
+/* The figures behind mr_context_add_stats_report; add is a callback of a listener. */
+struct mr__stats_report;
+struct mr__stats_report *mr__stats_report_new(uint32_t batch_count); /* NULL without memory */
+void mr__stats_report_free(struct mr__stats_report *stats);
+void mr__stats_report_add(void *arg, const struct mr_batch_report *batch);
+
+/* ---- all of it (watch.c) ---- */
+
+struct mr_context;
+struct mr__watch {
+    struct mr__bus *bus;
+    struct mr__stats_report *stats_reports[MR_LISTENERS_MAX];
+    size_t stats_report_count;
+    atomic_bool stop_at_once; /* the setting stop_gracefully is off */
+    atomic_int stop_soon;     /* mr_context_stop_soon: 0 = not asked, 1 = gracefully, 2 = at once */
+
+    struct mr_mutex lock; /* guards: */
+    struct mr_statistics statistics;
+    int64_t last_time_ms; /* of the last batch submitted; 0 = none */
+};
+struct mr__watch *mr__watch_new(void); /* NULL without memory */
+void mr__watch_free(struct mr__watch *watch);
+/* Before the query opens: what is watched of it. After it opened: events flow. When it is closed:
+ * nothing is delivered any more. */
+enum mr_status mr__watch_prepare(struct mr_context *ctx, struct mr_error *err);
+enum mr_status mr__watch_open(struct mr_context *ctx, struct mr_error *err);
+void mr__watch_close(struct mr_context *ctx);
+
+#endif
