@@ -1,8 +1,9 @@
 /*
- * Inputs and outputs of DStreams: queues, text files in, text files out, print, foreachRDD.
+ * Inputs and outputs of DStreams: queues, constant streams, files out, print, foreachRDD.
  */
 #include "support/dstream.h"
 
+#include "data/object_file.h"
 #include "env/sim.h"
 
 #include <millrace/ext/durable.h>
@@ -20,7 +21,65 @@ static void push_three(struct mr_queue *queue)
         mr_queue_push_ints(queue, values[i], 3);
 }
 
-TEST(V184_V187_a_queue_gives_one_dataset_per_batch)
+/* Pushes what `left` says after each batch; groups of numbers, 0 ends a group. */
+struct pusher {
+    struct mr_queue *queue;
+    const int64_t *left; /* ends with two zeros */
+};
+
+static void push_group(struct pusher *pusher)
+{
+    for (; *pusher->left != 0; pusher->left++)
+        mr_queue_push_ints(pusher->queue, pusher->left, 1);
+    if (pusher->left[1] != 0)
+        pusher->left++;
+}
+
+static enum mr_status push_after(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                 struct mr_error *err)
+{
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    push_group(arg);
+    return MR_OK;
+}
+
+TEST(V184_two_enqueued_per_tick_come_out_one_per_batch)
+{
+    static const int64_t values[] = {1, 2, 0, 3, 4, 0, 5, 0, 0};
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct pusher pusher = {mr_queue_new("value BIGINT"), values};
+    struct mr_dstream *numbers =
+        mr_queue_stream(ds_begin(d, MR_SECONDS(1), NULL), pusher.queue, true);
+
+    push_group(&pusher);
+    ds_collect(d, numbers);
+    mr_foreach_rdd(numbers, push_after, &pusher);
+    ds_must_run(d, 7);
+    CHECK_EQ_STR(ds_output(d, false), "1 | 2 | 3 | 4 | 5 |  | ");
+    ds_free(d);
+    mr_queue_free(pusher.queue);
+}
+
+TEST(V185_a_queue_gives_all_it_has_at_each_tick)
+{
+    static const int64_t values[] = {1, 2, 3, 0, 4, 5, 0, 0};
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct pusher pusher = {mr_queue_new("value BIGINT"), values};
+    struct mr_dstream *numbers =
+        mr_queue_stream(ds_begin(d, MR_SECONDS(1), NULL), pusher.queue, false);
+
+    push_group(&pusher);
+    ds_collect(d, numbers);
+    mr_foreach_rdd(numbers, push_after, &pusher);
+    ds_must_run(d, 3);
+    CHECK_EQ_STR(ds_output(d, false), "1,2,3 | 4,5 | ");
+    ds_free(d);
+    mr_queue_free(pusher.queue);
+}
+
+TEST(V187_a_queue_gives_one_dataset_per_batch)
 {
     struct ds *d = ds_new(t, "value BIGINT");
     struct mr_queue *queue = mr_queue_new("value BIGINT");
@@ -33,15 +92,101 @@ TEST(V184_V187_a_queue_gives_one_dataset_per_batch)
     mr_queue_free(queue);
 }
 
-TEST(V185_a_queue_gives_all_it_has)
+/* One row. */
+static struct mr_batch *number(int64_t value)
+{
+    struct mr_schema *schema;
+    struct mr_batch_builder *builder;
+    struct mr_batch *batch;
+
+    CHECK_OK(mr_schema_parse("value BIGINT", 12, &schema, NULL), NULL);
+    CHECK_OK(mr_batch_builder_new(schema, &builder, NULL), NULL);
+    mr_batch_builder_int(builder, 0, value);
+    mr_batch_builder_end_row(builder);
+    CHECK_OK(mr_batch_builder_finish(builder, &batch, NULL), NULL);
+    mr_batch_builder_free(builder);
+    mr_schema_unref(schema);
+    return batch;
+}
+
+TEST(an_empty_queue_gives_its_default_and_new_entries_come_before_it)
+{
+    for (int one_at_a_time = 0; one_at_a_time < 2; one_at_a_time++) {
+        static const int64_t values[] = {1, 0, 2, 0, 0};
+        struct ds *d = ds_new(t, "value BIGINT");
+        struct pusher pusher = {mr_queue_new("value BIGINT"), values};
+        struct mr_batch *nine = number(9);
+        struct mr_dstream *numbers =
+            mr_queue_stream(ds_begin(d, MR_SECONDS(1), NULL), pusher.queue, one_at_a_time == 1);
+
+        mr_queue_set_default(pusher.queue, nine);
+        mr_batch_unref(nine);
+        push_group(&pusher);
+        ds_collect(d, numbers);
+        mr_foreach_rdd(numbers, push_after, &pusher);
+        ds_must_run(d, 4);
+        CHECK_EQ_STR(ds_output(d, false), "1 | 2 | 9 | 9");
+        ds_free(d);
+        mr_queue_free(pusher.queue);
+    }
+}
+
+TEST(a_batch_without_a_dataset_has_no_output_and_an_empty_one_has)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = ds_begin(d, MR_SECONDS(1), NULL);
+
+    mr_queue_push_ints(queue, (const int64_t[]){1}, 1);
+    mr_queue_push_absent(queue);
+    mr_queue_push_ints(queue, NULL, 0);
+    mr_queue_push_ints(queue, (const int64_t[]){2}, 1);
+    ds_collect(d, mr_map(mr_queue_stream(ctx, queue, true), MR_SQL("value + 10")));
+    ds_must_run(d, 4);
+    CHECK_EQ_STR(ds_output(d, false), "11 |  | 12");
+    ds_free(d);
+    mr_queue_free(queue);
+}
+
+TEST(absent_entries_add_nothing_to_all_that_a_queue_has)
 {
     struct ds *d = ds_new(t, "value BIGINT");
     struct mr_queue *queue = mr_queue_new("value BIGINT");
 
-    push_three(queue);
+    mr_queue_push_absent(queue);
+    mr_queue_push_ints(queue, (const int64_t[]){1, 2}, 2);
+    mr_queue_push_absent(queue);
+    mr_queue_push_ints(queue, (const int64_t[]){3}, 1);
     ds_collect(d, mr_queue_stream(ds_begin(d, MR_SECONDS(1), NULL), queue, false));
     ds_must_run(d, 2);
-    CHECK_EQ_STR(ds_output(d, false), "1,2,3,4,5,6,7,8,9 | ");
+    CHECK_EQ_STR(ds_output(d, false), "1,2,3 | ");
+    ds_free(d);
+    mr_queue_free(queue);
+}
+
+TEST(a_queue_cannot_be_used_with_a_checkpoint)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_error err;
+
+    ds_collect(d, mr_queue_stream(ds_begin(d, MR_SECONDS(1), "/cp"), queue, true));
+    CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG, "doesn't support checkpointing");
+    ds_free(d);
+    mr_queue_free(queue);
+}
+
+TEST(a_batch_of_other_columns_in_a_queue_is_an_error)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_queue *queue = mr_queue_new("value VARCHAR");
+    struct mr_batch *one = number(1);
+    struct mr_error err;
+
+    mr_queue_push(queue, one);
+    mr_batch_unref(one);
+    ds_collect(d, mr_queue_stream(ds_begin(d, MR_SECONDS(1), NULL), queue, true));
+    CHECK_FAILS(ds_run(d, 1, &err), &err, MR_NOMEM, "do not fit the columns");
     ds_free(d);
     mr_queue_free(queue);
 }
@@ -64,245 +209,56 @@ TEST(a_batch_that_fails_gets_the_same_dataset_of_the_queue_again)
     mr_queue_free(queue);
 }
 
-/* ---- text files in ---- */
+/* ---- constant streams ---- */
 
-/* Writes a file whose only line is the number; its mtime is the virtual clock's. */
-static void write_number(struct ds *d, const char *dir, int number)
+TEST(a_constant_stream_gives_its_rows_in_every_batch)
 {
-    char name[32], text[32];
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_batch *seven = number(7);
 
-    snprintf(name, sizeof(name), "%d", number);
-    snprintf(text, sizeof(text), "%d\n", number);
-    CHECK_OK(mr_durable_mkdirs(mr_sim_env(ds_sim(d)), dir, NULL), NULL);
-    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), dir, name, text, strlen(text), false, NULL),
-             NULL);
+    for (int run = 0; run < 2; run++) {
+        ds_collect(d, mr_constant_stream(ds_begin(d, MR_SECONDS(1), "/cp"), seven));
+        ds_must_run(d, 2);
+    }
+    CHECK_EQ_STR(ds_output(d, false), "7 | 7 | 7 | 7");
+    mr_batch_unref(seven);
+    ds_free(d);
 }
 
-static void advance_ms(struct ds *d, int64_t ms)
+TEST(a_batch_that_runs_again_with_other_constant_rows_is_refused)
 {
-    mr_sim_advance_ns(ds_sim(d), ms * 1000000);
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_error err;
+
+    for (int run = 0; run < 2; run++) {
+        struct mr_batch *rows = number(run);
+
+        ds_collect(d, mr_constant_stream(ds_begin(d, MR_SECONDS(1), "/cp"), rows));
+        mr_batch_unref(rows);
+        if (run == 0)
+            ds_fail_at(d, "ran", 0);
+        CHECK_FAILS(ds_run(d, 1, &err), &err, run == 0 ? MR_INTERNAL : MR_SOURCE_CHANGED,
+                    run == 0 ? "killed at" : "constant stream");
+    }
+    ds_free(d);
 }
+
+TEST(a_constant_stream_without_rows_is_an_argument_error)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_error err;
+
+    CHECK_NULL(mr_constant_stream(ds_begin(d, MR_SECONDS(1), NULL), NULL));
+    CHECK_FAILS(mr_context_error(ds_context(d), &err), &err, MR_CONFIG, "there are no rows");
+    ds_free(d);
+}
+
+/* ---- files out ---- */
 
 static int64_t now_ms(struct ds *d)
 {
     return mr_env_wall_us(mr_sim_env(ds_sim(d))) / 1000;
 }
-
-/* After the batch at times[i] (from `zero_ms`) the clock goes on by a second and file numbers[i]
- * appears. */
-struct arrivals {
-    struct ds *d;
-    int64_t zero_ms;
-    const int64_t *times;
-    const int *numbers;
-    size_t count;
-};
-
-static enum mr_status let_files_arrive(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
-                                       struct mr_error *err)
-{
-    struct arrivals *arrivals = arg;
-
-    (void)rdd;
-    (void)err;
-    for (size_t i = 0; i < arrivals->count; i++) {
-        if (batch_time_ms - arrivals->zero_ms != arrivals->times[i])
-            continue;
-        advance_ms(arrivals->d,
-                   arrivals->zero_ms + arrivals->times[i] + 1000 - now_ms(arrivals->d));
-        write_number(arrivals->d, "/in", arrivals->numbers[i]);
-    }
-    return MR_OK;
-}
-
-TEST(V172_only_files_newer_than_the_stream_are_read)
-{
-    static const int64_t times[] = {2000, 4000, 6000, 8000, 10000};
-    static const int numbers[] = {1, 2, 3, 4, 5};
-    struct ds *d = ds_new(t, "value VARCHAR");
-    struct arrivals arrivals = {d, 0, times, numbers, 5};
-    struct mr_dstream *lines;
-
-    write_number(d, "/in", 0);
-    advance_ms(d, 2000);
-    lines = mr_text_file_stream(ds_begin(d, MR_SECONDS(2), NULL), "/in");
-    arrivals.zero_ms = now_ms(d) / 2000 * 2000;
-    ds_collect(d, lines);
-    mr_foreach_rdd(lines, let_files_arrive, &arrivals);
-    ds_must_run(d, 7);
-    CHECK_EQ_STR(ds_output(d, false), " | 1 | 2 | 3 | 4 | 5 | ");
-    ds_free(d);
-}
-
-TEST(V175_directories_match_a_glob_and_hidden_names_are_left_out)
-{
-    struct ds *d = ds_new(t, "value VARCHAR");
-
-    ds_collect(d, mr_text_file_stream(ds_begin(d, MR_SECONDS(2), NULL), "/streaming/sub*"));
-    advance_ms(d, 10);
-    write_number(d, "/streaming/subdir", 1);
-    write_number(d, "/streaming/subdir/deeper", 2);
-    write_number(d, "/streaming/other", 3);
-    CHECK_OK(
-        mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", "_hidden", "4", 1, false, NULL),
-        NULL);
-    CHECK_OK(
-        mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", ".hidden", "5", 1, false, NULL),
-        NULL);
-    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), "/streaming/subdir", "a", "six\nseven", 9, false,
-                            NULL),
-             NULL);
-    ds_must_run(d, 2);
-    CHECK_EQ_STR(ds_output(d, false), "1,six,seven | ");
-    ds_free(d);
-}
-
-TEST(a_missing_directory_is_an_empty_batch)
-{
-    struct ds *d = ds_new(t, "value VARCHAR");
-
-    ds_collect(d, mr_text_file_stream(ds_begin(d, MR_SECONDS(2), NULL), "/nowhere"));
-    ds_must_run(d, 2);
-    CHECK_EQ_STR(ds_output(d, false), " | ");
-    ds_free(d);
-}
-
-/* The sum of the numbers of the last minute; files arrive as the table says. */
-static void build_sums(struct ds *d, struct arrivals *arrivals)
-{
-    struct mr_dstream *lines = mr_text_file_stream(ds_begin(d, MR_SECONDS(2), "/cp"), "/in");
-    struct mr_dstream *pairs = mr_map_to_pair(lines, MR_SQL("'sum', CAST(value AS BIGINT)"));
-
-    ds_collect(d, mr_reduce_by_key_and_window(pairs, MR_SUM, MR_NO_FN, MR_SECONDS(60),
-                                              MR_SECONDS(2), MR_NO_FN));
-    mr_foreach_rdd(lines, let_files_arrive, arrivals);
-}
-
-TEST(V170_files_that_came_while_the_program_was_down_belong_to_the_batches_of_their_time)
-{
-    static const int64_t times[] = {2000, 4000, 16000, 18000};
-    static const int numbers[] = {2, 3, 8, 9};
-    struct ds *d = ds_new(t, "value VARCHAR");
-    struct arrivals arrivals = {d, now_ms(d), times, numbers, 4};
-    struct mr_error err;
-
-    CHECK_EQ_INT(arrivals.zero_ms % 2000, 0);
-    build_sums(d, &arrivals);
-    advance_ms(d, 1000);
-    write_number(d, "/in", 1);
-    ds_fail_at(d, "ran", 2);
-    CHECK_FAILS(ds_run(d, 3, &err), &err, MR_INTERNAL, "killed at");
-    CHECK_EQ_STR(ds_output(d, false), "sum:1 | sum:3");
-    for (int number = 4; number <= 7; number++) {
-        advance_ms(d, arrivals.zero_ms + 1000 + 2000 * number - now_ms(d));
-        write_number(d, "/in", number);
-    }
-    build_sums(d, &arrivals); /* at 15000 */
-    ds_must_run(d, 8);
-    CHECK_EQ_STR(
-        ds_output(d, false),
-        "sum:1 | sum:3 | sum:6 | sum:6 | sum:10 | sum:15 | sum:21 | sum:28 | sum:36 | sum:45");
-    ds_free(d);
-}
-
-TEST(a_planned_file_that_was_removed_is_data_loss)
-{
-    struct ds *d = ds_new(t, "value VARCHAR");
-    struct mr_error err;
-
-    for (int run = 0; run < 2; run++) {
-        ds_collect(d, mr_text_file_stream(ds_begin(d, MR_SECONDS(2), "/cp"), "/in"));
-        if (run == 0) {
-            advance_ms(d, 10);
-            write_number(d, "/in", 1);
-            ds_fail_at(d, "ran", 0);
-            CHECK_FAILS(ds_run(d, 1, &err), &err, MR_INTERNAL, "killed at");
-            CHECK_OK(mr_env_unlink(mr_sim_env(ds_sim(d)), "/in/1", NULL), NULL);
-        } else {
-            CHECK_FAILS(ds_run(d, 1, &err), &err, MR_DATA_LOSS, "/in/1");
-        }
-    }
-    ds_free(d);
-}
-
-/* File n has n times "a"; one appears after each batch, and two while the program is down. */
-struct drip {
-    struct ds *d;
-    int next;
-    uint64_t last_batch;
-};
-
-static void drip_one(struct drip *drip)
-{
-    char name[32], text[128] = "";
-
-    if (drip->next > 30)
-        return;
-    snprintf(name, sizeof(name), "%d", drip->next);
-    for (int i = 0; i < drip->next; i++)
-        strcat(text, "a\n");
-    CHECK_OK(mr_durable_mkdirs(mr_sim_env(ds_sim(drip->d)), "/in", NULL), NULL);
-    CHECK_OK(
-        mr_durable_put(mr_sim_env(ds_sim(drip->d)), "/in", name, text, strlen(text), false, NULL),
-        NULL);
-    drip->next++;
-}
-
-static enum mr_status drip_after_batch(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
-                                       struct mr_error *err)
-{
-    struct drip *drip = arg;
-
-    (void)batch_time_ms;
-    (void)err;
-    drip->last_batch = mr_rdd_batch_id(rdd);
-    drip_one(drip);
-    return MR_OK;
-}
-
-static void build_drip(struct drip *drip)
-{
-    struct mr_dstream *lines = mr_text_file_stream(ds_begin(drip->d, MR_SECONDS(1), "/cp"), "/in");
-
-    ds_collect(drip->d, mr_update_state_by_key(mr_map_to_pair(lines, MR_COUNT), "sums", MR_SUM));
-    mr_foreach_rdd(lines, drip_after_batch, drip);
-}
-
-TEST(V171_sums_survive_repeated_failures)
-{
-    static const char *const points[] = {"planned", "ran", "staged", "published", "committed"};
-    struct drip drip = {ds_new(t, "value VARCHAR"), 1, 0};
-    struct mr_error err;
-    const char *output;
-    int64_t sum = 0;
-
-    for (unsigned failure = 0; drip.next <= 30; failure++) {
-        build_drip(&drip);
-        ds_fail_at(drip.d, points[failure % 5], drip.last_batch + 3);
-        CHECK_FAILS(ds_run(drip.d, 100, &err), &err, MR_INTERNAL, "killed at");
-        for (int i = 0; i < 2; i++) {
-            advance_ms(drip.d, 1300);
-            drip_one(&drip);
-        }
-    }
-    build_drip(&drip);
-    ds_must_run(drip.d, 8);
-    /* Every output is a sum 1 + 2 + ... + n, growing; the last one is that of all files. */
-    output = ds_output(drip.d, false);
-    for (const char *at = output; (at = strstr(at, "a:")) != NULL; at++) {
-        int64_t value = strtoll(at + 2, NULL, 10), n = 0;
-
-        while (n * (n + 1) / 2 < value)
-            n++;
-        CHECK_EQ_INT(n * (n + 1) / 2, value);
-        CHECK(value >= sum);
-        sum = value;
-    }
-    CHECK_EQ_INT(sum, 465);
-    ds_free(drip.d);
-}
-
-/* ---- text files out ---- */
 
 static const char *read_file(struct ds *d, const char *path)
 {
@@ -425,6 +381,122 @@ TEST(V332_directories_are_named_by_prefix_time_and_suffix)
         CHECK_EQ_STR(name, rows[i].expected);
         mr_free(name);
     }
+}
+
+/* Four partitions with a partition for each pushed batch, all at once. */
+static void build_partitions(struct ds *d, struct mr_queue *queue, bool objects)
+{
+    struct mr_dstream *stream = mr_queue_stream(ds_begin(d, MR_SECONDS(1), NULL), queue, false);
+
+    mr_queue_push_ints(queue, (const int64_t[]){1, 2}, 2);
+    mr_queue_push_ints(queue, NULL, 0);
+    mr_queue_push_ints(queue, (const int64_t[]){3}, 1);
+    mr_queue_push_ints(queue, NULL, 0);
+    if (objects)
+        mr_save_as_object_files(stream, "/out/counts", "txt");
+    else
+        mr_save_as_text_files(stream, "/out/counts", "txt");
+}
+
+TEST(every_partition_has_its_part_also_an_empty_one)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+
+    batch_path(d, 0, "");
+    build_partitions(d, queue, false);
+    ds_must_run(d, 2);
+    CHECK_EQ_STR(read_file(d, batch_path(d, 1000, "part-00000")), "1\n2\n");
+    CHECK_EQ_STR(read_file(d, batch_path(d, 1000, "part-00001")), "");
+    CHECK_EQ_STR(read_file(d, batch_path(d, 1000, "part-00002")), "3\n");
+    CHECK_EQ_STR(read_file(d, batch_path(d, 1000, "part-00003")), "");
+    CHECK_EQ_UINT(entries_of(d, batch_path(d, 1000, "")), 5);
+    /* No partitions, no parts. */
+    CHECK_EQ_UINT(entries_of(d, batch_path(d, 2000, "")), 1);
+    ds_free(d);
+    mr_queue_free(queue);
+}
+
+static void check_object_file(struct ds *d, const char *path, const char *expected)
+{
+    struct mr_object_reader *reader = NULL;
+    struct mr_batch *batch = NULL;
+    struct mr_error err;
+    char text[256] = "";
+
+    CHECK_OK(mr_object_open(mr_sim_env(ds_sim(d)), path, &reader, &err), &err);
+    for (;;) {
+        CHECK_OK(mr_object_next(reader, &batch, &err), &err);
+        if (batch == NULL)
+            break;
+        for (struct mr_row row = {batch, 0}; row.index < mr_batch_row_count(batch); row.index++)
+            snprintf(text + strlen(text), sizeof(text) - strlen(text), "%lld;",
+                     (long long)mr_row_int(&row, 0));
+        mr_batch_unref(batch);
+    }
+    mr_object_close(reader);
+    CHECK_EQ_STR(text, expected);
+}
+
+TEST(object_files_have_rows_and_columns)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+
+    batch_path(d, 0, "");
+    build_partitions(d, queue, true);
+    ds_must_run(d, 1);
+    check_object_file(d, batch_path(d, 1000, "part-00000"), "1;2;");
+    check_object_file(d, batch_path(d, 1000, "part-00001"), "");
+    check_object_file(d, batch_path(d, 1000, "part-00002"), "3;");
+    CHECK_NOT_NULL(read_file(d, batch_path(d, 1000, "_SUCCESS")));
+    ds_free(d);
+    mr_queue_free(queue);
+}
+
+/* The rows of two batches, counted. */
+static enum mr_status sum_rows(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                               struct mr_error *err)
+{
+    int64_t *sum = arg;
+
+    (void)batch_time_ms;
+    (void)err;
+    for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++)
+        for (size_t b = 0; b < mr_rdd_batch_count(rdd, p); b++)
+            for (struct mr_row row = {mr_rdd_batch(rdd, p, b), 0};
+                 row.index < mr_batch_row_count(row.batch); row.index++)
+                *sum += mr_row_int(&row, 0);
+    return MR_OK;
+}
+
+TEST(parquet_files_of_a_stream_are_read_by_a_stream)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("writes", 10);
+    char prefix[512], glob[520];
+    struct mr_file_stream files = {
+        .dir = glob, .format = "parquet", .columns = "value BIGINT", .all_files = true};
+    struct mr_error err;
+    int64_t sum = 0;
+
+    snprintf(prefix, sizeof(prefix), "%s", test_path(t, "out"));
+    snprintf(glob, sizeof(glob), "%s-*", prefix);
+    mr_queue_push_ints(queue, (const int64_t[]){1, 2}, 2);
+    mr_queue_push_ints(queue, (const int64_t[]){40}, 1);
+    mr_save_as_parquet_files(mr_queue_stream(ctx, queue, true), prefix, NULL);
+    mr_context_set(ctx, "batches_max", "2");
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_context_free(ctx);
+    ctx = mr_context_new("reads", 10);
+    mr_foreach_rdd(mr_file_stream(ctx, &files), sum_rows, &sum);
+    mr_context_set(ctx, "batches_max", "2");
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_context_free(ctx);
+    CHECK_EQ_INT(sum, 43);
+    mr_queue_free(queue);
 }
 
 /* ---- print ---- */
