@@ -105,8 +105,5 @@ enum mr_status mr__inverse_op(const struct mr__window *window, const struct mr_s
 enum mr_status mr__window_filter(struct mr__function *filter, struct mr__when when,
                                  const struct mr_schema *pairs, struct mr_batch *rows,
                                  struct mr_batch **ret_kept, struct mr_error *err);
-enum mr_status mr__update_op(struct mr__function *update, const char *name,
-                             const struct mr_schema *pairs, const struct mr_schema *output,
-                             struct mr_fold_op *ret_op, struct mr_error *err);
 
 #endif

@@ -160,16 +160,6 @@ enum mr_status mr__lower_inverse(struct mr__lowering *low, struct mr_dstream *st
     return MR_OK;
 }
 
-enum mr_status mr__lower_update(struct mr__lowering *low, struct mr_dstream *stream,
-                                struct mr_error *err)
-{
-    struct mr_fold_op fold;
-
-    MR_TRY(mr__update_op(stream->function, stream->name, stream->inputs[0]->schema, stream->schema,
-                         &fold, err));
-    return mr__lower_add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err);
-}
-
 static enum mr_status lower_output(struct mr__lowering *low, struct mr__output *output,
                                    struct mr_error *err)
 {

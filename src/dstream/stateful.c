@@ -5,7 +5,6 @@
  *     reduce_by_key_and_window            reduce_by_key -> window -> reduce_by_key (WIN-9)
  *       with an inverse                   reduce_by_key -> one operator that adds and takes out
  *       sums and counts                   one operator that adds and takes out (window_sum.c)
- *     update_state_by_key                 one operator
  *
  * Thread: the building one.
  */
@@ -187,41 +186,4 @@ struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct 
     if (result != NULL)
         result->named = window;
     return result;
-}
-
-/* ---- update_state_by_key ---- */
-
-struct mr_dstream *mr_update_state_by_key(struct mr_dstream *pairs, const char *name,
-                                          struct mr_fn update)
-{
-    static const char operation[] = "update_state_by_key";
-    struct mr__function *function;
-    struct mr_dstream *stream;
-    struct mr_error err;
-
-    if (pairs == NULL || !mr__context_is_open(pairs->ctx, operation) ||
-        !mr__needs_pairs(pairs, &update, operation))
-        return NULL;
-    mr_error_clear(&err);
-    if (mr__compile_update(&pairs->ctx->engines, &update, pairs->schema, &function, &err) !=
-        MR_OK) {
-        blame(pairs->ctx, &update, operation, &err);
-        return NULL;
-    }
-    if (!mr__context_keep(pairs->ctx, function))
-        return NULL;
-    stream = mr__stream_new(pairs->ctx, mr__lower_update, operation, &pairs, 1);
-    if (stream == NULL)
-        return NULL;
-    stream->function = function;
-    stream->default_checkpoint = MR__CHECKPOINT_TEN_SECONDS;
-    struct mr__column_of columns[] = {{"key", mr__column_type(pairs->schema, 0)},
-                                      {"value", mr__column_type(function->output, 0)}};
-    if (mr__schema_of(columns, 2, &stream->schema, &err) != MR_OK) {
-        blame(pairs->ctx, &update, operation, &err);
-        return NULL;
-    }
-    if (name != NULL)
-        mr_dstream_set_name(stream, name);
-    return stream;
 }

@@ -116,6 +116,7 @@ struct mr_context {
     struct mr_mutex lock; /* guards: */
     struct mr_cond changed;
     enum mr_context_state state;
+    struct mr_session *session; /* of datasets; NULL: none was needed yet */
     struct mr_query *query; /* while it may be stopped */
     bool stop_early;        /* stop was asked before the query existed */
     bool stop_graceful;
@@ -206,8 +207,6 @@ enum mr_status mr__lower_window(struct mr__lowering *low, struct mr_dstream *str
                                 struct mr_error *err);
 enum mr_status mr__lower_inverse(struct mr__lowering *low, struct mr_dstream *stream,
                                  struct mr_error *err);
-enum mr_status mr__lower_update(struct mr__lowering *low, struct mr_dstream *stream,
-                                struct mr_error *err);
 /* Nodes for a stream: a map called <name>.<part> on its first input (part NULL: <name>, and it is
  * the stream's node); a fold called <name> on the nodes given, which is the stream's node. */
 enum mr_status mr__lower_add_map(struct mr__lowering *low, struct mr_dstream *stream,

@@ -131,7 +131,8 @@ enum mr_status mr__compile_filter(struct mr__engines *engines, const char *opera
 enum mr_status mr__compile_reduce(struct mr__engines *engines, const char *operation,
                                   const struct mr_fn *fn, const struct mr_schema *pairs,
                                   struct mr__function **ret_function, struct mr_error *err);
-/* input (key, values, state), output one column `value`, the new state. */
+/* input (key, values, state), output one column `value`, the new state; of a function of all keys
+ * (key, value = state). */
 enum mr_status mr__compile_update(struct mr__engines *engines, const struct mr_fn *fn,
                                   const struct mr_schema *pairs, struct mr__function **ret_function,
                                   struct mr_error *err);
@@ -147,6 +148,16 @@ enum mr_status mr__compile_values(struct mr__engines *engines, const char *opera
 enum mr_status mr__compile_reduce_of(struct mr__engines *engines, const char *operation,
                                      const struct mr_fn *fn, const struct mr_type *type,
                                      struct mr__function **ret_function, struct mr_error *err);
+
+/*
+ * map_with_state: input (key, value, state); *ret_state one column; *ret_mapped what it emits. The
+ * output of an expression is the state and the mapped columns, of others the mapped columns. Both
+ * schemas are new.
+ */
+enum mr_status mr__compile_state(struct mr__engines *engines, const struct mr_fn *fn,
+                                 const char *state_columns, const struct mr_schema *pairs,
+                                 struct mr__function **ret_function, struct mr_schema **ret_state,
+                                 struct mr_schema **ret_mapped, struct mr_error *err);
 
 /* Schemas of one, two and three named columns with the types of others. Return new. */
 struct mr__column_of {
@@ -202,6 +213,42 @@ enum mr_status mr__builtin_pairs(enum mr_builtin builtin, bool inverse, const st
 enum mr_status mr__builtin_update(enum mr_builtin builtin, const struct mr_batch *rows,
                                   const struct mr_schema *output, struct mr_batch **ret_states,
                                   struct mr_error *err);
+
+/* ---- state of one key, keys of a partition (key_state.c) ---- */
+
+/* New states of many calls of a state function, numbered from 0. */
+struct mr__new_states {
+    struct mr_emitter out;
+    struct mr__batches done; /* the rows before those in out */
+    int64_t done_rows;
+};
+enum mr_status mr__new_states_init(struct mr__new_states *states, const struct mr_schema *schema,
+                                   struct mr_error *err);
+void mr__new_states_release(struct mr__new_states *states);
+/* All of them as one batch. Returns new. */
+enum mr_status mr__new_states_finish(struct mr__new_states *states, const struct mr_schema *schema,
+                                     struct mr_batch **ret_batch, struct mr_error *err);
+
+/* What a state function sees of its key: made for each call. */
+struct mr_key_state {
+    const struct mr_row *old; /* NULL: none */
+    bool is_timing_out;
+    bool is_updated;
+    bool is_removed;
+    const char *mistake; /* how it was used against its rules */
+    struct mr__new_states *news;
+    int64_t before;      /* rows of news when the last update of this call began */
+    struct mr_row newest; /* the new state, once it was asked for */
+};
+/* After the call: MR_USER when a rule was broken. *ret_row is the number of the new state when it
+ * was updated. */
+enum mr_status mr__key_state_end(struct mr_key_state *state, const struct mr_row *key,
+                                 int64_t *ret_row, struct mr_error *err);
+
+/* Keys of a partition, one at a time. */
+struct mr_updates {
+    bool (*next)(struct mr_updates *updates, struct mr_update *ret_update);
+};
 
 /* ---- reducing (reduce.c) ---- */
 

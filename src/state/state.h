@@ -105,6 +105,7 @@ void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step);
 enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes,
                                struct mr_error *err);
 uint64_t mr_store_count(const struct mr_store *store);
+uint64_t mr_store_shard_count(const struct mr_store *store, unsigned shard);
 uint64_t mr_store_bytes(const struct mr_store *store);
 
 /*
@@ -127,8 +128,8 @@ struct mr_store_entry {
     const char *value;
     uint32_t key_bytes;
     uint32_t value_bytes;
-    uint32_t shard; /* where it is: for put_at and delete_at */
-    uint32_t slot;
+    uint32_t fragment; /* top 32 bits of the key's hash */
+    uint32_t slot;     /* where it is: for put_at and delete_at */
 };
 size_t mr_store_read_shard(const struct mr_store *store, unsigned shard, uint32_t *cursor,
                            struct mr_store_entry *entries, size_t max);

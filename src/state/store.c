@@ -313,12 +313,17 @@ enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t k
     return delete_slot(shard, slot, err);
 }
 
+uint64_t mr_store_shard_count(const struct mr_store *store, unsigned shard)
+{
+    return store->shards[shard] != NULL ? store->shards[shard]->live_count : 0;
+}
+
 uint64_t mr_store_count(const struct mr_store *store)
 {
     uint64_t count = 0;
 
     for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
-        count += store->shards[i] != NULL ? store->shards[i]->live_count : 0;
+        count += mr_store_shard_count(store, i);
     return count;
 }
 
@@ -366,7 +371,8 @@ size_t mr_store_read_shard(const struct mr_store *store, unsigned index, uint32_
         if ((entry->meta & MR_ENTRY_DELETED) == 0)
             entries[count++] = (struct mr_store_entry){entry->bytes, mr__entry_value(entry),
                                                        (uint32_t)mr__entry_key_bytes(entry),
-                                                       entry->value_bytes, index, i};
+                                                       entry->value_bytes,
+                                                       shard->slots[i].fragment, i};
     }
     *cursor = i;
     return count;
@@ -375,7 +381,7 @@ size_t mr_store_read_shard(const struct mr_store *store, unsigned index, uint32_
 enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_entry *at,
                                const void *value, size_t value_bytes, struct mr_error *err)
 {
-    struct mr_shard *shard = store->shards[at->shard];
+    struct mr_shard *shard = store->shards[at->fragment >> (32 - MR_SHARD_BITS)];
     struct mr_entry *entry = mr__entry_at(shard, shard->slots[at->slot].ref);
 
     MR_ASSERT((entry->meta & MR_ENTRY_DELETED) == 0);
@@ -390,7 +396,7 @@ enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_ent
 enum mr_status mr_store_delete_at(struct mr_store *store, const struct mr_store_entry *at,
                                   struct mr_error *err)
 {
-    return delete_slot(store->shards[at->shard], at->slot, err);
+    return delete_slot(store->shards[at->fragment >> (32 - MR_SHARD_BITS)], at->slot, err);
 }
 
 bool mr_store_scan_shard(const struct mr_store *store, unsigned index, mr_store_visit_fn visit,
