@@ -24,8 +24,10 @@ static enum mr_status seen(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
 {
     (void)batch_time_ms;
     (void)arg;
-    (void)err;
-    if (mr_rdd_count(rdd) > 0)
+    bool empty;
+
+    MR_TRY(mr_rdd_is_empty(rdd, &empty, err));
+    if (!empty)
         sem_post(&first_batch);
     return MR_OK;
 }

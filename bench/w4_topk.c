@@ -64,16 +64,14 @@ static enum mr_status result(struct mr_rdd *rdd, int64_t batch_time_ms, void *ar
                              struct mr_error *err)
 {
     int64_t now = now_ns();
+    struct mr_batch *rows;
 
     (void)batch_time_ms;
     (void)arg;
-    (void)err;
-    for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++) {
-        const struct mr_batch *rows = mr_rdd_batch(rdd, p, 0);
-
-        for (int64_t row = 0; row < mr_batch_row_count(rows); row++)
-            sum_row(rows, row);
-    }
+    MR_TRY(mr_rdd_collect(rdd, &rows, err));
+    for (int64_t row = 0; row < mr_batch_row_count(rows); row++)
+        sum_row(rows, row);
+    mr_batch_unref(rows);
     if (run.count < BATCHES_MAX) {
         run.done_ns[run.count] = now;
         run.slide_ns[run.count] = now - atomic_load(&run.last_record_ns);

@@ -20,27 +20,21 @@ static enum mr_status look(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
                            struct mr_error *err)
 {
     struct longest *longest = arg;
+    struct mr_batch *lines;
 
-    (void)err;
-    for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++) {
-        for (size_t b = 0; b < mr_rdd_batch_count(rdd, p); b++) {
-            const struct mr_batch *batch = mr_rdd_batch(rdd, p, b);
+    MR_TRY(mr_rdd_collect(rdd, &lines, err));
+    for (struct mr_row row = {lines, 0}; row.index < mr_batch_row_count(lines); row.index++) {
+        struct mr_slice line = mr_row_text(&row, 0);
 
-            for (struct mr_row row = {batch, 0}; row.index < mr_batch_row_count(batch);
-                 row.index++) {
-                struct mr_slice line = mr_row_text(&row, 0);
-
-                if (line.size_bytes <= longest->size_bytes)
-                    continue;
-                longest->size_bytes = line.size_bytes;
-                snprintf(longest->text, sizeof(longest->text), "%.*s", (int)line.size_bytes,
-                         line.data);
-            }
-        }
+        if (line.size_bytes <= longest->size_bytes)
+            continue;
+        longest->size_bytes = line.size_bytes;
+        snprintf(longest->text, sizeof(longest->text), "%.*s", (int)line.size_bytes, line.data);
     }
     printf("batch %" PRIu64 " at %" PRId64 " ms: %" PRId64 " lines, longest so far: %s\n",
-           mr_rdd_batch_id(rdd), batch_time_ms, mr_rdd_count(rdd), longest->text);
+           mr_rdd_batch_id(rdd), batch_time_ms, mr_batch_row_count(lines), longest->text);
     fflush(stdout);
+    mr_batch_unref(lines);
     return MR_OK;
 }
 

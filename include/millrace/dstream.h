@@ -24,8 +24,7 @@
 #ifndef MILLRACE_DSTREAM_H
 #define MILLRACE_DSTREAM_H
 
-#include <millrace/fn.h>
-#include <millrace/storage.h>
+#include <millrace/rdd.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,7 +36,6 @@ extern "C" {
 
 struct mr_context;
 struct mr_dstream;
-struct mr_session; /* <millrace/rdd.h> */
 
 /* ---- Context ---- */
 
@@ -274,20 +272,11 @@ MR_API void mr_save_as_object_files(struct mr_dstream *stream, const char *prefi
                                     const char *suffix);
 MR_API void mr_save_as_parquet_files(struct mr_dstream *stream, const char *prefix,
                                      const char *suffix);
-/* Once per batch, on the driver (OUT-5). The rdd is valid during the call. A failure runs the batch
- * again. */
+/* Once per batch, on the driver (OUT-5). The dataset, and what is made of it, is valid during the
+ * call. A failure runs the batch again. */
 typedef enum mr_status (*mr_rdd_fn)(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
                                     struct mr_error *err);
 MR_API void mr_foreach_rdd(struct mr_dstream *stream, mr_rdd_fn fn, void *arg);
-
-MR_API int64_t mr_rdd_count(const struct mr_rdd *rdd);
-MR_API uint32_t mr_rdd_partition_count(const struct mr_rdd *rdd);
-MR_API size_t mr_rdd_batch_count(const struct mr_rdd *rdd, uint32_t partition);
-/* borrowed */
-MR_API const struct mr_batch *mr_rdd_batch(const struct mr_rdd *rdd, uint32_t partition,
-                                           size_t index);
-/* with the partition: the id for idempotent output (OUT-7) */
-MR_API uint64_t mr_rdd_batch_id(const struct mr_rdd *rdd);
 
 #ifdef __cplusplus
 }

@@ -25,6 +25,7 @@
 
 #include "base/log.h"
 #include "plugins/plugins.h"
+#include "rdd/rdd.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +105,7 @@ void mr_context_free(struct mr_context *ctx)
     for (size_t i = 0; i < ctx->function_count; i++)
         mr__function_free(ctx->functions[i]);
     mr_free(ctx->functions);
+    mr_session_free(ctx->session);
     mr__engines_release(&ctx->engines);
     mr__settings_free(ctx);
     mr_cond_release(&ctx->changed);
@@ -111,6 +113,26 @@ void mr_context_free(struct mr_context *ctx)
     mr_free(ctx->checkpoint_dir);
     mr_free(ctx->name);
     mr_free(ctx);
+}
+
+struct mr_session *mr_context_session(struct mr_context *ctx)
+{
+    struct mr_session_options options = {0};
+    struct mr_session *session;
+    struct mr_error err;
+
+    if (ctx == NULL)
+        return NULL;
+    mr_mutex_lock(&ctx->lock);
+    options.workers = MR_MIN(ctx->config.workers, (unsigned)MR_DSTREAM_WORKERS_MAX - 1);
+    mr_error_clear(&err);
+    if (ctx->session == NULL)
+        mr__session_new_on(ctx->env, &options, &ctx->session, &err);
+    session = ctx->session;
+    mr_mutex_unlock(&ctx->lock);
+    if (session == NULL)
+        mr_log(MR_LOG_ERROR, "dstream", ctx->name, -1, "%s", err.text);
+    return session;
 }
 
 struct mr_context *mr_context_get_or_create(const char *dir, struct mr_context *(*build)(void *arg),

@@ -97,8 +97,7 @@ enum mr_status mr__combiner_new(struct mr__engines *engines, const struct mr_fn 
     enum mr_status status;
 
     if (!mr__is_pairs(pairs))
-        return MR_FAIL(err, MR_CONFIG,
-                       "the input is not pairs; make its columns key and value with map_to_pair");
+        return mr__needs_pairs_error(err);
     status = compile(engines, create, merge_value, merge_combiners, pairs, &combiner, err);
     if (status == MR_OK)
         *ret_combiner = combiner;

@@ -33,12 +33,15 @@ static enum mr_status too_many(struct mr_error *err)
 
 /* ---- schemas ---- */
 
-static enum mr_status need_pairs(const struct mr_schema *schema, struct mr_error *err)
+enum mr_status mr__needs_pairs_error(struct mr_error *err)
 {
-    if (mr__is_pairs(schema))
-        return MR_OK;
     return MR_FAIL(err, MR_CONFIG,
                    "the input is not pairs; make its columns key and value with map_to_pair");
+}
+
+static enum mr_status need_pairs(const struct mr_schema *schema, struct mr_error *err)
+{
+    return mr__is_pairs(schema) ? MR_OK : mr__needs_pairs_error(err);
 }
 
 enum mr_status mr__grouped_schema(const struct mr_schema *pairs, struct mr_schema **ret_schema,

@@ -31,6 +31,8 @@ enum mr__join_kind {
     MR__JOIN_COGROUP, /* one row a key; lists of both sides, empty for none */
 };
 
+/* MR_CONFIG: the input is not pairs. */
+enum mr_status mr__needs_pairs_error(struct mr_error *err);
 /* Build time: (key, value LIST). MR_CONFIG when the input is not pairs. Returns new. */
 enum mr_status mr__grouped_schema(const struct mr_schema *pairs, struct mr_schema **ret_schema,
                                   struct mr_error *err);

@@ -460,13 +460,13 @@ static enum mr_status sum_rows(struct mr_rdd *rdd, int64_t batch_time_ms, void *
 {
     int64_t *sum = arg;
 
+    struct mr_batch *rows;
+
     (void)batch_time_ms;
-    (void)err;
-    for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++)
-        for (size_t b = 0; b < mr_rdd_batch_count(rdd, p); b++)
-            for (struct mr_row row = {mr_rdd_batch(rdd, p, b), 0};
-                 row.index < mr_batch_row_count(row.batch); row.index++)
-                *sum += mr_row_int(&row, 0);
+    MR_TRY(mr_rdd_collect(rdd, &rows, err));
+    for (struct mr_row row = {rows, 0}; row.index < mr_batch_row_count(rows); row.index++)
+        *sum += mr_row_int(&row, 0);
+    mr_batch_unref(rows);
     return MR_OK;
 }
 
@@ -570,11 +570,13 @@ static enum mr_status watch(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg
                             struct mr_error *err)
 {
     struct seen *seen = arg;
+    bool empty;
 
     CHECK(seen->count < 8);
     seen->batch_ids[seen->count] = mr_rdd_batch_id(rdd);
     seen->times[seen->count++] = batch_time_ms;
-    if (mr_rdd_count(rdd) > 0 && seen->fail_left-- > 0) {
+    MR_TRY(mr_rdd_is_empty(rdd, &empty, err));
+    if (!empty && seen->fail_left-- > 0) {
         mr_error_set(err, __FILE__, __LINE__, MR_USER, "the table is locked");
         return MR_USER;
     }

@@ -67,12 +67,14 @@ static enum mr_status collect(struct mr_rdd *rdd, int64_t batch_time_ms, void *a
 {
     struct program *program = arg;
 
-    (void)batch_time_ms, (void)err;
+    struct mr_batch *rows;
+
+    (void)batch_time_ms;
+    MR_TRY(mr_rdd_collect(rdd, &rows, err));
     mr_mutex_lock(&program->lock);
-    for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++)
-        for (size_t i = 0; i < mr_rdd_batch_count(rdd, p); i++)
-            for (int64_t k = 0; k < mr_batch_row_count(mr_rdd_batch(rdd, p, i)); k++)
-                add_row(program, mr_rdd_batch(rdd, p, i), k);
+    for (int64_t k = 0; k < mr_batch_row_count(rows); k++)
+        add_row(program, rows, k);
+    mr_batch_unref(rows);
     program->batches++;
     mr_cond_broadcast(&program->changed);
     mr_mutex_unlock(&program->lock);

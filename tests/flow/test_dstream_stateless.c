@@ -292,17 +292,15 @@ static enum mr_status see_partitions(struct mr_rdd *rdd, int64_t time_ms, void *
 {
     struct partitions_seen *seen = arg;
 
+    struct mr_batch *rows;
+
     (void)time_ms;
-    (void)err;
     seen->partitions = mr_rdd_partition_count(rdd);
-    for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++) {
-        for (size_t b = 0; b < mr_rdd_batch_count(rdd, p); b++) {
-            const struct mr_batch *batch = mr_rdd_batch(rdd, p, b);
-            seen->rows += mr_batch_row_count(batch);
-            for (int64_t row = 0; row < mr_batch_row_count(batch); row++)
-                seen->sum += mr_column_int(mr_batch_column(batch, 0), row);
-        }
-    }
+    MR_TRY(mr_rdd_collect(rdd, &rows, err));
+    seen->rows += mr_batch_row_count(rows);
+    for (int64_t row = 0; row < mr_batch_row_count(rows); row++)
+        seen->sum += mr_column_int(mr_batch_column(rows, 0), row);
+    mr_batch_unref(rows);
     return MR_OK;
 }
 

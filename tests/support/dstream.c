@@ -28,6 +28,7 @@ struct ds {
     int64_t times[BATCHES_MAX];
     char *texts[BATCHES_MAX];
     size_t batch_count;
+    bool shows_partitions;
     char output[TEXT_BYTES];
     char tidy[TEXT_BYTES];
 };
@@ -272,11 +273,11 @@ __attribute__((format(printf, 2, 3))) static void append(char *text, const char 
     va_end(args);
 }
 
-static void append_row(char *text, const struct mr_row *row)
+static void append_row(char *text, const struct mr_row *row, bool is_first)
 {
     uint32_t columns = mr_schema_field_count(mr_batch_schema(row->batch));
 
-    append(text, "%s", text[0] != '\0' ? "," : "");
+    append(text, "%s", is_first ? "" : ",");
     for (uint32_t i = 0; i < columns; i++) {
         char value[512];
 
@@ -306,18 +307,28 @@ static enum mr_status collect(struct mr_rdd *rdd, int64_t batch_time_ms, void *a
                               struct mr_error *err)
 {
     static char text[TEXT_BYTES];
+    struct ds *d = arg;
 
-    (void)err;
     text[0] = '\0';
     for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++) {
-        for (size_t b = 0; b < mr_rdd_batch_count(rdd, p); b++) {
-            const struct mr_batch *batch = mr_rdd_batch(rdd, p, b);
-            for (struct mr_row row = {batch, 0}; row.index < mr_batch_row_count(batch); row.index++)
-                append_row(text, &row);
-        }
+        struct mr_batch *rows;
+
+        MR_TRY(mr_rdd_partition(rdd, p, &rows, err));
+        if (d->shows_partitions)
+            append(text, "%s", p > 0 ? " [" : "[");
+        for (struct mr_row row = {rows, 0}; row.index < mr_batch_row_count(rows); row.index++)
+            append_row(text, &row, row.index == 0 && (d->shows_partitions || text[0] == '\0'));
+        if (d->shows_partitions)
+            append(text, "]");
+        mr_batch_unref(rows);
     }
-    keep_batch(arg, batch_time_ms, text);
+    keep_batch(d, batch_time_ms, text);
     return MR_OK;
+}
+
+void ds_show_partitions(struct ds *d)
+{
+    d->shows_partitions = true;
 }
 
 void ds_collect(struct ds *d, struct mr_dstream *stream)

@@ -35,6 +35,8 @@ struct mr_dstream *ds_stream(struct ds *d); /* the input, a batch of it per batc
 /* The input of another as a second stream of this one's context. */
 struct mr_dstream *ds_stream_of(struct ds *d, struct ds *input);
 void ds_collect(struct ds *d, struct mr_dstream *stream);
+/* From now on the output shows partitions: "[1,2] [] [3] | [4] [] []". */
+void ds_show_partitions(struct ds *d);
 
 /* The next run ends with an error at this point of the batch with that number (core/query.h). */
 void ds_fail_at(struct ds *d, const char *point, uint64_t batch_id);

@@ -61,10 +61,12 @@ static void add(const struct mr_update *key, struct mr_emitter *out, void *arg)
 static enum mr_status stop_at_end(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
                                   struct mr_error *err)
 {
+    bool empty;
+
     (void)batch_time_ms;
     (void)arg;
-    (void)err;
-    if (mr_rdd_count(rdd) > 0)
+    MR_TRY(mr_rdd_is_empty(rdd, &empty, err));
+    if (!empty)
         mr_context_stop(context, true);
     return MR_OK;
 }
