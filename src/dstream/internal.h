@@ -77,15 +77,18 @@ struct mr_context;
 /* is_flat: any number of results per element, else exactly one (filters are flat). */
 enum mr_status mr__map_op(struct mr__function *function, bool is_flat, struct mr_map_op *ret_op,
                           struct mr_error *err);
-/* Partial: in tasks. Then the fold over all tasks. Neither keeps anything between batches. */
+/* Partial: in tasks. Then the fold over all tasks, behind an exchange (exchange.h). Neither keeps
+ * anything between batches. */
 enum mr_status mr__reduce_partial_op(struct mr__function *reduce, const struct mr_schema *pairs,
                                      struct mr_map_op *ret_op, struct mr_error *err);
 enum mr_status mr__reduce_fold_op(struct mr__function *reduce, const struct mr_schema *pairs,
-                                  struct mr_fold_op *ret_op, struct mr_error *err);
+                                  uint32_t partition_count, struct mr_fold_op *ret_op,
+                                  struct mr_error *err);
 /* Merges the aggregate buffers of mr_op_aggregate_partial (schema partials) into pairs (output). */
 enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec,
                                    const struct mr_schema *partials, const struct mr_schema *output,
-                                   struct mr_fold_op *ret_op, struct mr_error *err);
+                                   uint32_t partition_count, struct mr_fold_op *ret_op,
+                                   struct mr_error *err);
 
 struct mr__window {
     struct mr_context *ctx; /* knows the zero time once the query is open */

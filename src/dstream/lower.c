@@ -5,12 +5,14 @@
  *     stream                      nodes of the kernel
  *     source                      source
  *     map, flat_map, filter       map
- *     reduce_by_key               map (partial, in tasks) -> fold
- *     union, window, update ...   fold
+ *     reduce_by_key               map (partial, in tasks) -> map (exchange) -> fold
+ *     joins, group_by_key         map (exchange), one an input -> fold
+ *     window, update ...          fold
  *     output                      sink, in registration order (OUT-6)
  *
  * Streams that no output needs are left out.  Thread: the starting one.
  */
+#include "dstream/exchange.h"
 #include "dstream/remember.h"
 
 #include <stdio.h>
@@ -80,22 +82,26 @@ enum mr_status mr__lower_add_fold(struct mr__lowering *low, struct mr_dstream *s
 enum mr_status mr__lower_reduce(struct mr__lowering *low, struct mr_dstream *stream,
                                 struct mr_error *err)
 {
-    struct mr_node *partial;
+    uint32_t partitions = mr__partition_count(low, stream);
+    struct mr_node *partial, *exchanged;
     struct mr_map_op map;
     struct mr_fold_op fold;
 
     MR_TRY(mr__reduce_partial_op(stream->function, stream->schema, &map, err));
     MR_TRY(mr__lower_add_map(low, stream, "partial", stream->schema, &map, &partial, err));
-    MR_TRY(mr__reduce_fold_op(stream->function, stream->schema, &fold, err));
-    return mr__lower_add_fold(low, stream, &partial, 1, &fold, err);
+    MR_TRY(mr__exchange_add(low, stream, "exchange", (struct mr__exchange){partitions, false},
+                            partial, &exchanged, err));
+    MR_TRY(mr__reduce_fold_op(stream->function, stream->schema, partitions, &fold, err));
+    return mr__lower_add_fold(low, stream, &exchanged, 1, &fold, err);
 }
 
 enum mr_status mr__lower_reduce_builtin(struct mr__lowering *low, struct mr_dstream *stream,
                                         struct mr_error *err)
 {
+    uint32_t partitions = mr__partition_count(low, stream);
     struct mr_aggregate_spec spec;
     struct mr__agg_names names;
-    struct mr_node *partial;
+    struct mr_node *partial, *exchanged;
     struct mr_map_op map;
     struct mr_fold_op fold;
     enum mr_status status;
@@ -104,10 +110,13 @@ enum mr_status mr__lower_reduce_builtin(struct mr__lowering *low, struct mr_dstr
     MR_TRY(mr_op_aggregate_partial(&spec, &map, err));
     status = mr__lower_add_map(low, stream, "partial", map.schema, &map, &partial, err);
     if (status == MR_OK)
-        status = mr__builtin_fold_op(&spec, map.schema, stream->schema, &fold, err);
+        status = mr__exchange_add(low, stream, "exchange", (struct mr__exchange){partitions, true},
+                                  partial, &exchanged, err);
+    if (status == MR_OK)
+        status = mr__builtin_fold_op(&spec, map.schema, stream->schema, partitions, &fold, err);
     mr_schema_unref(map.schema);
     MR_TRY(status);
-    return mr__lower_add_fold(low, stream, &partial, 1, &fold, err);
+    return mr__lower_add_fold(low, stream, &exchanged, 1, &fold, err);
 }
 
 void mr__lower_require_all(struct mr_dstream *stream)

@@ -1,12 +1,14 @@
 /*
  * reduce_by_key and count_by_value as operators of the kernel. They keep nothing between batches.
  *
- *     any function    rows --partial: one row a key---------> fold: once more -----> pairs by key
- *     built-ins       rows --aggregate buffers (src/ops)----> fold: merges buffers -> pairs by key
+ *     any function    rows --partial: one row a key--------> exchange --> fold: once more
+ *     built-ins       rows --aggregate buffers (src/ops)---> exchange --> fold: merges buffers
  *
- * Thread: the partials run on workers, a task's rows belong to it; the folds on the driver.
+ * Pairs come out by key within a partition.
+ *
+ * Thread: workers; a task's rows belong to it, a partition of the result to the one that runs it.
  */
-#include "dstream/internal.h"
+#include "dstream/exchange.h"
 
 enum { PARTIAL_BYTES_MAX = 8 << 20 }; /* a task reduces what it has gathered beyond this */
 
@@ -20,6 +22,7 @@ static enum mr_status no_memory(struct mr_error *err)
 struct reduce_op {
     struct mr__function *reduce; /* borrowed from the context */
     struct mr_schema *pairs;
+    struct mr__exchange exchange; /* of the fold */
 };
 
 struct partial {
@@ -124,35 +127,47 @@ enum mr_status mr__reduce_partial_op(struct mr__function *reduce, const struct m
     return reduce_new(reduce, pairs, &ret_op->op, err);
 }
 
-static enum mr_status reduce_run(void *pointer, struct mr_fold_call *call, struct mr_error *err)
+static uint32_t reduce_count(void *op)
+{
+    return ((struct reduce_op *)op)->exchange.partition_count;
+}
+
+static enum mr_status reduce_run(void *pointer, uint32_t partition, struct mr_fold_call *call,
+                                 struct mr_error *err)
 {
     struct reduce_op *op = pointer;
     struct mr__when when = {call->info->worker, call->info->batch_time_us};
-    const struct mr_fold_input *input = &call->inputs[0];
+    struct mr__batches rows = {0};
     struct mr_batch *reduced = NULL;
     enum mr_status status;
 
-    if (!input->present)
-        return MR_OK;
-    MR_TRY(mr__reduce_rows(op->reduce, when, input->batches, input->batch_count, op->pairs,
-                           &reduced, err));
-    status = reduced != NULL ? mr_output_emit(call->out, reduced, err) : MR_OK;
+    MR_TRY_GOTO(mr__exchange_pick(&call->inputs[0], partition, op->exchange, &rows, err));
+    MR_TRY_GOTO(
+        mr__reduce_rows(op->reduce, when, rows.items, rows.count, op->pairs, &reduced, err));
+    if (reduced != NULL)
+        status = mr_output_emit(call->out, reduced, err);
+done:
     mr_batch_unref(reduced);
+    mr__batches_release(&rows);
     return status;
 }
 
 static const struct mr_fold_ops reduce_ops = {
     .struct_size = sizeof(struct mr_fold_ops),
     .kind = "reduce",
-    .run = reduce_run,
     .free = reduce_free,
+    .partition_count = reduce_count,
+    .run_partition = reduce_run,
 };
 
 enum mr_status mr__reduce_fold_op(struct mr__function *reduce, const struct mr_schema *pairs,
-                                  struct mr_fold_op *ret_op, struct mr_error *err)
+                                  uint32_t partition_count, struct mr_fold_op *ret_op,
+                                  struct mr_error *err)
 {
     *ret_op = (struct mr_fold_op){.ops = &reduce_ops};
-    return reduce_new(reduce, pairs, &ret_op->op, err);
+    MR_TRY(reduce_new(reduce, pairs, &ret_op->op, err));
+    ((struct reduce_op *)ret_op->op)->exchange.partition_count = partition_count;
+    return MR_OK;
 }
 
 /* ---- built-ins: buffers of src/ops ---- */
@@ -161,6 +176,7 @@ struct merge_op {
     struct mr_agg_layout *layout;
     struct mr_schema *partials; /* key, value: bytes */
     struct mr_schema *output;
+    struct mr__exchange exchange;
 };
 
 static void merge_free(void *pointer)
@@ -194,19 +210,26 @@ static enum mr_status merge_key(struct merge_op *op, const struct mr__grouping *
                        buffers, out, err);
 }
 
-static enum mr_status merge_run(void *pointer, struct mr_fold_call *call, struct mr_error *err)
+static uint32_t merge_count(void *op)
+{
+    return ((struct merge_op *)op)->exchange.partition_count;
+}
+
+static enum mr_status merge_run(void *pointer, uint32_t partition, struct mr_fold_call *call,
+                                struct mr_error *err)
 {
     struct merge_op *op = pointer;
-    const struct mr_fold_input *input = &call->inputs[0];
+    struct mr__batches rows = {0};
     struct mr__grouping grouping = {0};
     struct mr_batch_builder *builder = NULL;
     struct mr_batch *result = NULL;
     struct mr_buf merged = MR_BUF_INIT;
     enum mr_status status;
 
-    if (!input->present || input->batch_count == 0)
-        return MR_OK;
-    MR_TRY_GOTO(mr__group(input->batches, input->batch_count, op->partials, &grouping, err));
+    MR_TRY_GOTO(mr__exchange_pick(&call->inputs[0], partition, op->exchange, &rows, err));
+    if (rows.count == 0)
+        goto done;
+    MR_TRY_GOTO(mr__group(rows.items, rows.count, op->partials, &grouping, err));
     MR_TRY_GOTO(mr_batch_builder_new(op->output, &builder, err));
     for (uint32_t i = 0; i < grouping.count; i++)
         MR_TRY_GOTO(merge_key(op, &grouping, i, &merged, builder, err));
@@ -217,19 +240,22 @@ done:
     mr_batch_builder_free(builder);
     mr_buf_release(&merged);
     mr__grouping_release(&grouping);
+    mr__batches_release(&rows);
     return status;
 }
 
 static const struct mr_fold_ops merge_ops = {
     .struct_size = sizeof(struct mr_fold_ops),
     .kind = "reduce built-in",
-    .run = merge_run,
     .free = merge_free,
+    .partition_count = merge_count,
+    .run_partition = merge_run,
 };
 
 enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec,
                                    const struct mr_schema *partials, const struct mr_schema *output,
-                                   struct mr_fold_op *ret_op, struct mr_error *err)
+                                   uint32_t partition_count, struct mr_fold_op *ret_op,
+                                   struct mr_error *err)
 {
     struct merge_op *op = mr_alloc_zero(NULL, sizeof(*op));
     enum mr_status status;
@@ -238,6 +264,7 @@ enum mr_status mr__builtin_fold_op(const struct mr_aggregate_spec *spec,
         return no_memory(err);
     op->partials = mr_schema_ref(partials);
     op->output = mr_schema_ref(output);
+    op->exchange = (struct mr__exchange){partition_count, true};
     status = mr_agg_layout_new(spec, &op->layout, err);
     if (status != MR_OK) {
         merge_free(op);
