@@ -2,9 +2,15 @@
  * Events of a stream context (dstream.md 14).
  *
  * Delivered one at a time on a thread of their own, in order: for each batch submitted < started <
- * (output started i < output completed i) ... < completed, batches in the order of their times.
- * Nothing is delivered after the stop. mr_context_stop inside a callback is refused with an error
- * in the log (LS, CTX-10): it would wait for itself.
+ * (output started i < output completed i) ... < completed, batches in the order of their times. An
+ * output that fails runs again with its batch, and starts again then. A batch that is submitted late,
+ * because the one before took longer than the interval, has the time at which it was due as its
+ * submission.
+ *
+ * Nothing is dropped: a callback that takes its time lets up to 1000 events wait, then the batches.
+ * Nothing is delivered after the stop, and an immediate stop discards what waits.
+ * mr_context_stop inside a callback is refused with an error in the log (LS, CTX-10): it would wait
+ * for itself; mr_context_stop_soon is not.
  *
  * Texts and arrays are valid during the call. Times are milliseconds since the epoch; -1 = not yet.
  */
@@ -22,7 +28,7 @@ struct mr_context;
 struct mr_input_info {
     uint32_t stream_id;      /* of input streams, in the order in which they were made (CTX-7) */
     const char *stream_name; /* "Socket stream [0]" */
-    uint64_t record_count;
+    uint64_t record_count;   /* before the batch is done: 0 when only reading tells (files) */
     const char *description; /* files, offset ranges; "" = none (LS-3) */
 };
 
@@ -49,15 +55,19 @@ struct mr_batch_report {
     size_t input_count;
     const struct mr_output_info *outputs; /* those of this batch */
     size_t output_count;
+    /* Completed only: the batch failed for good, nothing of it is committed, and the context stops
+     * (docs/decisions/0006); NULL: it is committed. */
+    const char *failure;
 };
 
+enum { MR_RECEIVER_MESSAGE_BYTES = 480 };
 struct mr_receiver_report {
     uint32_t stream_id;
-    const char *name; /* "SocketReceiver-0" */
+    const char *name; /* "SocketReceiver-0"; lives as long as the context */
     bool active;
-    const char *last_error_message; /* "" = none */
-    int64_t last_error_ms;          /* -1 = none */
-    uint64_t record_count;          /* received so far */
+    char last_error_message[MR_RECEIVER_MESSAGE_BYTES]; /* "" = none */
+    int64_t last_error_ms;                              /* -1 = none */
+    uint64_t record_count;                              /* received so far */
     uint64_t byte_count;
     uint64_t restart_count;
     int64_t rate_limit; /* records a second now; 0 = none */
@@ -98,7 +108,7 @@ struct mr_statistics {
     int64_t last_total_delay_ms;
 };
 MR_API void mr_context_statistics(struct mr_context *ctx, struct mr_statistics *ret_statistics);
-/* False past the end. Texts live as long as the context. */
+/* False past the end, and while the context is not active. */
 MR_API bool mr_context_receiver(struct mr_context *ctx, uint32_t index,
                                 struct mr_receiver_report *ret_report);
 

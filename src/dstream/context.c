@@ -323,7 +323,7 @@ static enum mr_status validate(struct mr_context *ctx, struct mr_error *err)
     return MR_OK;
 }
 
-/* The kernel's graph, validated. *ret_graph is new. */
+/* The kernel's graph, validated and watched. *ret_graph is new. */
 static enum mr_status make_graph(struct mr_context *ctx, struct mr_graph **ret_graph,
                                  struct mr_error *err)
 {
@@ -332,6 +332,11 @@ static enum mr_status make_graph(struct mr_context *ctx, struct mr_graph **ret_g
 
     MR_TRY(mr__lower(ctx, &graph, err));
     status = validate(ctx, err);
+    if (status == MR_OK)
+        status = mr__watch_prepare(ctx, err);
+    if (status == MR_OK && ctx->checkpoint_dir != NULL &&
+        mr_options_bool(ctx->options, "create_on_error"))
+        status = mr__checkpoint_put_aside(ctx, err);
     if (status != MR_OK) {
         mr_graph_free(graph);
         return status;
@@ -348,20 +353,11 @@ static enum mr_status open_query(struct mr_context *ctx, struct mr_error *err)
 
     MR_TRY(mr_context_error(ctx, err));
     MR_TRY(mr__settings_apply(ctx, err));
-    MR_TRY(mr__watch_prepare(ctx, err));
     MR_TRY(make_graph(ctx, &graph, err));
     ctx->config.name = ctx->name;
     ctx->config.checkpoint_dir = ctx->checkpoint_dir;
     ctx->config.trigger = MR_TRIGGER_TICK;
     ctx->config.interval_us = ctx->interval_ms * 1000;
-    if (ctx->checkpoint_dir != NULL && mr_options_bool(ctx->options, "create_on_error")) {
-        enum mr_status status = mr__checkpoint_put_aside(ctx, err);
-
-        if (status != MR_OK) {
-            mr_graph_free(graph);
-            return status;
-        }
-    }
     MR_TRY(mr_query_new(ctx->env, graph, &ctx->config, &query, err));
     ctx->zero_time_us = mr_query_zero_time_us(query);
     mr_mutex_lock(&ctx->lock);

@@ -346,6 +346,7 @@ void mr__bus_post_batch(struct mr__bus *bus, enum mr__event_kind kind,
     }
     for (size_t i = 0; i < event->batch.output_count; i++)
         outputs[i] = keep_output(event, &report->outputs[i]);
+    event->batch.failure = keep_text(event, report->failure);
     event->batch.inputs = inputs;
     event->batch.outputs = outputs;
     post(bus, event);
@@ -371,7 +372,5 @@ void mr__bus_post_receiver(struct mr__bus *bus, enum mr__event_kind kind,
     if (event == NULL)
         return;
     event->receiver = *receiver;
-    event->receiver.name = keep_text(event, receiver->name);
-    event->receiver.last_error_message = keep_text(event, receiver->last_error_message);
     post(bus, event);
 }

@@ -9,6 +9,8 @@
 #ifndef MR_DSTREAM_MONITOR_H
 #define MR_DSTREAM_MONITOR_H
 
+#include "dstream/allocation.h"
+#include "dstream/rate.h"
 #include "env/thread.h"
 
 #include <millrace/listener.h>
@@ -66,10 +68,8 @@ void mr__statistics_started(struct mr_statistics *statistics, const struct mr_ba
 /* The batch was committed. */
 void mr__statistics_completed(struct mr_statistics *statistics,
                               const struct mr_batch_report *report);
-/* Batches whose time has come and that nobody could submit yet, because the one before runs: up to
- * now_ms, after the last one submitted at last_time_ms. */
-uint32_t mr__statistics_overdue(const struct mr_statistics *statistics, int64_t last_time_ms,
-                                int64_t now_ms);
+/* It failed for good. */
+void mr__statistics_failed(struct mr_statistics *statistics);
 
 /* The figures behind mr_context_add_stats_report; add is a callback of a listener. */
 struct mr__stats_report;
@@ -77,9 +77,22 @@ struct mr__stats_report *mr__stats_report_new(uint32_t batch_count); /* NULL wit
 void mr__stats_report_free(struct mr__stats_report *stats);
 void mr__stats_report_add(void *arg, const struct mr_batch_report *batch);
 
-/* ---- all of it (watch.c) ---- */
+/* ---- all of it (watch.c, events.c, control.c) ---- */
 
 struct mr_context;
+struct mr_query_event;
+struct mr_query_receiver;
+
+/* An input as it is watched. */
+struct mr__watched_input {
+    const char *source; /* of the kernel; NULL = no output needs it */
+    char *name;         /* "Socket stream [0]" */
+    bool is_receiver;
+    char *receiver_name; /* "SocketReceiver-0" */
+    bool is_controlled;  /* backpressure limits it */
+    struct mr__pid pid;
+};
+
 struct mr__watch {
     struct mr__bus *bus;
     struct mr__stats_report *stats_reports[MR_LISTENERS_MAX];
@@ -87,9 +100,23 @@ struct mr__watch {
     atomic_bool stop_at_once; /* the setting stop_gracefully is off */
     atomic_int stop_soon;     /* mr_context_stop_soon: 0 = not asked, 1 = gracefully, 2 = at once */
 
+    /* Made at start, then read-only. */
+    struct mr__watched_input *inputs; /* by stream id */
+    size_t input_count;
+    bool is_backpressure_on;
+    bool is_allocation_on;
+
+    /* Of the batch that runs; belongs to the kernel's events, which come one at a time. */
+    struct mr_batch_report batch;
+    struct mr_input_info *input_infos;
+    struct mr_output_info *output_infos; /* by registration */
+    uint64_t counted_records;            /* added to received_records so far */
+    bool is_running;                     /* started, and neither committed nor given up */
+    char *failure;                       /* of its last attempt */
+    struct mr__allocation allocation;
+
     struct mr_mutex lock; /* guards: */
     struct mr_statistics statistics;
-    int64_t last_time_ms; /* of the last batch submitted; 0 = none */
 };
 struct mr__watch *mr__watch_new(void); /* NULL without memory */
 void mr__watch_free(struct mr__watch *watch);
@@ -98,5 +125,19 @@ void mr__watch_free(struct mr__watch *watch);
 enum mr_status mr__watch_prepare(struct mr_context *ctx, struct mr_error *err);
 enum mr_status mr__watch_open(struct mr_context *ctx, struct mr_error *err);
 void mr__watch_close(struct mr_context *ctx);
+
+/* What the kernel knows of a receiver, for programs. */
+void mr__watch_receiver(const struct mr__watch *watch, const struct mr_query_receiver *receiver,
+                        struct mr_receiver_report *ret_report);
+
+/* events.c: what the kernel tells (mr_query_config.on_event); arg is the context. */
+void mr__watch_event(void *arg, const struct mr_query_event *event);
+/* The batch that runs will not be done: its end is told. */
+void mr__watch_give_up(struct mr_context *ctx);
+
+/* control.c: settings of backpressure and allocation; the first limits; a batch was committed. */
+enum mr_status mr__control_prepare(struct mr_context *ctx, struct mr_error *err);
+void mr__control_open(struct mr_context *ctx);
+void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *batch);
 
 #endif

@@ -411,6 +411,7 @@ static void own_free(void *arg)
 
 struct mr_dstream *mr_receiver_stream(struct mr_context *ctx, const struct mr_receiver_spec *spec)
 {
+    struct mr_dstream *stream;
     struct mr_error err;
     struct own *own;
 
@@ -430,6 +431,9 @@ struct mr_dstream *mr_receiver_stream(struct mr_context *ctx, const struct mr_re
             own = NULL;
         }
     }
-    return mr__receiver_stream(ctx, "receiver_stream", &receiver_connector, spec->columns, own,
-                               own_free);
+    stream = mr__receiver_stream(ctx, "receiver_stream", &receiver_connector, spec->columns, own,
+                                 own_free);
+    if (stream != NULL)
+        stream->receiver_name = own->name;
+    return stream;
 }

@@ -52,15 +52,10 @@ void mr__statistics_completed(struct mr_statistics *statistics,
     statistics->last_total_delay_ms = report->total_delay_ms;
 }
 
-uint32_t mr__statistics_overdue(const struct mr_statistics *statistics, int64_t last_time_ms,
-                                int64_t now_ms)
+void mr__statistics_failed(struct mr_statistics *statistics)
 {
-    int64_t count;
-
-    if (statistics->interval_ms <= 0 || now_ms <= last_time_ms)
-        return 0;
-    count = (now_ms - last_time_ms) / statistics->interval_ms;
-    return (uint32_t)MR_MIN(count, (int64_t)UINT32_MAX);
+    MR_ASSERT(statistics->running_batches > 0);
+    statistics->running_batches--;
 }
 
 /* ---- the report of delays ---- */

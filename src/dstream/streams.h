@@ -63,6 +63,7 @@ struct mr_dstream {
     int64_t window_ms;
     uint32_t partition_count; /* of what comes out of a shuffle; 0 = the workers */
     struct mr__source source;
+    const char *receiver_name; /* of a receiver of the program, "Lines"; NULL = by operation */
     void *own; /* of a kind with a file of its own; freed with own_free when the context goes */
     void (*own_free)(void *own);
 
