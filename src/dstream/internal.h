@@ -50,12 +50,6 @@ enum mr_status mr__slices_get(const struct mr_store *store, const struct mr_sche
 /* Forgets times up to to_us. */
 enum mr_status mr__slices_drop(struct mr_store *store, int64_t to_us, struct mr_error *err);
 
-/* The same with bytes of the operator's own as entries; *ret_data borrows from the store. */
-enum mr_status mr__slice_put_bytes(struct mr_store *store, int64_t time_us, uint32_t chunk,
-                                   const void *data, size_t size_bytes, struct mr_error *err);
-bool mr__slice_get_bytes(const struct mr_store *store, int64_t time_us, uint32_t chunk,
-                         const char **ret_data, size_t *ret_size);
-
 /* One value (one column of a row) as state bytes, and back. */
 void mr__value_put(struct mr_buf *out, const struct mr_column *column, int64_t row);
 enum mr_status mr__value_get(const char *value, size_t value_bytes,

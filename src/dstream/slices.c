@@ -119,24 +119,6 @@ static int64_t time_of(const char *key)
     return (int64_t)time;
 }
 
-enum mr_status mr__slice_put_bytes(struct mr_store *store, int64_t time_us, uint32_t chunk,
-                                   const void *data, size_t size_bytes, struct mr_error *err)
-{
-    uint8_t key[SLICE_KEY_BYTES];
-
-    make_key(time_us, chunk, key);
-    return mr_store_put(store, key, sizeof(key), data, size_bytes, err);
-}
-
-bool mr__slice_get_bytes(const struct mr_store *store, int64_t time_us, uint32_t chunk,
-                         const char **ret_data, size_t *ret_size)
-{
-    uint8_t key[SLICE_KEY_BYTES];
-
-    make_key(time_us, chunk, key);
-    return mr_store_get(store, key, sizeof(key), ret_data, ret_size);
-}
-
 /* Rows of one entry while it is filled. */
 struct chunk {
     struct mr_store *store;

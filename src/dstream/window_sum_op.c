@@ -2,21 +2,21 @@
  * Sums and counts per key over a window, as a fold with partitions (INV-1 .. INV-4, for functions
  * that are known).
  *
- *     tasks: partial sums --> run: the batch's sums into state, by shard
- *                             run_partition, for each of its shards
+ *     tasks: partial sums --> run_partition, for each of its shards
+ *                                 one sum a key out of all tasks, into state for later
  *                                 sums -= what left        (t - slide - window, t - window]
  *                                 sums += what entered     the part of (t - window, t] not yet in
  *                                 emits every (key, sum)
  *
- * Sums can be added in any order and any parts, so nothing is merged first: the rows of all tasks
- * and batches go into the sums one after the other. A firing costs what changed and one pass over
- * the keys for the output, which is in the order of the keys' hashes: the same for the same keys,
- * whatever has happened before.
+ * A firing costs what changed, and one pass over the keys for the output, which is in the order of
+ * the keys' hashes: the same for the same keys, whatever has happened before.
  *
  * Two stores: <name> the sums at the last firing, <name>.batches those of the batches of the window
- * (sum_slices.c). A batch goes from the second when no coming firing takes it out any more.
+ * (sum_slices.c), deleted by the firing that takes them out.
  *
- * Thread: run on the driver; run_partition on any worker, with the shards of its partition.
+ * Sums that are null (no value of the key was there) count as 0.
+ *
+ * Thread: run_partition on any worker, with the shards of its partition in both stores.
  */
 #include "dstream/window_sums.h"
 
@@ -69,35 +69,94 @@ static enum mr_status sum_open(void *pointer, struct mr_state *state, struct mr_
                           &op->batches, err);
 }
 
-/* ---- the batch's sums into state ---- */
+/* ---- what a batch brings ---- */
 
-static enum mr_status sum_run(void *pointer, struct mr_fold_call *call, struct mr_error *err)
+/* The shards of one partition, while it works. */
+struct part {
+    struct sum_op *op;
+    int64_t time_us;
+    unsigned first, end; /* shards */
+    struct mr__sum_changes changes[MR_STORE_SHARDS];
+};
+
+/* The sum in a buffer of the partial aggregation. */
+static enum mr_status sum_of(const struct mr_agg_layout *layout, struct mr_slice buffers,
+                             int64_t *ret_sum, struct mr_error *err)
 {
-    struct sum_op *op = pointer;
-    const struct mr_fold_input *input = &call->inputs[0];
-    int64_t time_us = call->info->batch_time_us;
-    int64_t firing_us = mr__next_firing(op->ctx, op->slide_us, time_us);
+    mr_int128 sum;
 
-    /* What a firing took out last time goes now: it was read by the partitions after run. */
-    MR_TRY(mr__slices_drop(op->batches, firing_us - op->slide_us - op->size_us, err));
-    /* A batch in the gap between two windows is in none. */
-    if (!input->present || time_us <= firing_us - op->size_us)
+    MR_ASSERT(buffers.size_bytes == layout->fixed_bytes);
+    if (layout->results[0].kind == MR_AGG_COUNT_ALL) {
+        *ret_sum = mr_load_i64(buffers.data);
         return MR_OK;
-    return mr__sum_slices_put(op->batches, op->values, op->layout, time_us, input->batches,
-                              input->batch_count, err);
+    }
+    sum = mr_load_i128(buffers.data + layout->slots[layout->results[0].slot].offset);
+    if (sum > INT64_MAX || sum < INT64_MIN)
+        return MR_FAIL(err, MR_BAD_DATA,
+                       "the sum does not fit into its type; use DOUBLE or DECIMAL(38, 0) values");
+    *ret_sum = (int64_t)sum;
+    return MR_OK;
+}
+
+/* Rows of other shards are those of other partitions. */
+static enum mr_status take_batch(struct part *part, const struct mr_batch *batch,
+                                 struct mr_error *err)
+{
+    const struct mr_column *keys = mr_batch_column(batch, 0);
+    const struct mr_column *buffers = mr_batch_column(batch, 1);
+
+    for (int64_t row = 0; row < mr_batch_row_count(batch); row++) {
+        struct mr_slice key = mr_column_text(keys, row);
+        uint64_t hash = mr_store_hash(part->op->values, key.data, key.size_bytes);
+        unsigned shard = mr_store_shard(hash);
+        int64_t sum;
+
+        if (shard < part->first || shard >= part->end)
+            continue;
+        MR_TRY(sum_of(part->op->layout, mr_column_text(buffers, row), &sum, err));
+        MR_TRY(mr__sum_changes_add(&part->changes[shard], hash, key, sum, true, err));
+    }
+    return MR_OK;
+}
+
+static enum mr_status take_input(struct part *part, const struct mr_fold_input *input,
+                                 struct mr_error *err)
+{
+    struct sum_op *op = part->op;
+    int64_t firing_us = mr__next_firing(op->ctx, op->slide_us, part->time_us);
+
+    /* A batch in the gap between two windows is in none. */
+    if (!input->present || part->time_us <= firing_us - op->size_us)
+        return MR_OK;
+    for (size_t i = 0; i < input->batch_count; i++)
+        MR_TRY(take_batch(part, input->batches[i], err));
+    for (unsigned shard = part->first; shard < part->end; shard++)
+        MR_TRY(mr__sum_slice_put(op->batches, part->time_us, shard, &part->changes[shard], err));
+    return MR_OK;
 }
 
 /* ---- a firing, shard by shard ---- */
 
-/* The batches of (from, to] go into or out of the sums. */
-static enum mr_status apply_range(struct sum_op *op, unsigned shard, int64_t from_us, int64_t to_us,
-                                  bool take_out, struct mr_error *err)
-{
-    int64_t time_us = MR_MAX(from_us, op->ctx->zero_time_us) + op->input_slide_us;
+/* The times of batches in (from, to], each before the statement that follows. */
+#define EACH_BATCH(op, time_us, from_us, to_us)                                                    \
+    for (int64_t time_us = MR_MAX((from_us), (op)->ctx->zero_time_us) + (op)->input_slide_us;      \
+         time_us <= (to_us); time_us += (op)->input_slide_us)
 
-    for (; time_us <= to_us; time_us += op->input_slide_us)
-        MR_TRY(mr__sum_slices_apply(op->batches, op->values, time_us, shard, take_out,
-                                    take_out && op->filter != NULL, err));
+static enum mr_status change_shard(struct part *part, unsigned shard, struct mr_error *err)
+{
+    struct sum_op *op = part->op;
+    struct mr__sum_changes *changes = &part->changes[shard];
+    int64_t before_us = part->time_us - op->slide_us;
+    int64_t begin_us = part->time_us - op->size_us;
+
+    /* The batch of this very time is among the changes already. */
+    EACH_BATCH(op, time_us, MR_MAX(before_us, begin_us), part->time_us - op->input_slide_us)
+    MR_TRY(mr__sum_slice_get(op->batches, op->values, time_us, shard, true, changes, err));
+    EACH_BATCH(op, time_us, before_us - op->size_us, MR_MIN(before_us, begin_us))
+    MR_TRY(mr__sum_slice_get(op->batches, op->values, time_us, shard, false, changes, err));
+    MR_TRY(mr__sum_changes_apply(changes, op->values, op->filter != NULL, err));
+    EACH_BATCH(op, time_us, before_us - op->size_us, MR_MIN(before_us, begin_us))
+    MR_TRY(mr__sum_slice_drop(op->batches, time_us, shard, err));
     return MR_OK;
 }
 
@@ -254,35 +313,39 @@ static enum mr_status emission_begin(struct emission *emission, struct mr_error 
     return mr_batch_builder_new(emission->op->pairs, &emission->builder, err);
 }
 
-static enum mr_status fire_shard(struct sum_op *op, int64_t time_us, unsigned shard,
-                                 struct mr_error *err)
+static enum mr_status fire(struct part *part, struct mr_fold_call *call, struct mr_error *err)
 {
-    int64_t before_us = time_us - op->slide_us, begin_us = time_us - op->size_us;
-
-    MR_TRY(apply_range(op, shard, before_us - op->size_us, MR_MIN(before_us, begin_us), true, err));
-    return apply_range(op, shard, MR_MAX(before_us, begin_us), time_us, false, err);
-}
-
-static enum mr_status sum_run_partition(void *pointer, uint32_t partition,
-                                        struct mr_fold_call *call, struct mr_error *err)
-{
-    struct sum_op *op = pointer;
-    struct emission emission = {.op = op, .call = call};
-    unsigned first = partition * MR_STORE_SHARDS / op->partition_count;
-    unsigned end = (partition + 1) * MR_STORE_SHARDS / op->partition_count;
+    struct emission emission = {.op = part->op, .call = call};
     enum mr_status status;
 
-    if (!call->fires)
-        return MR_OK;
     MR_TRY_GOTO(emission_begin(&emission, err));
-    for (unsigned shard = first; shard < end; shard++) {
-        MR_TRY_GOTO(fire_shard(op, call->info->batch_time_us, shard, err));
+    for (unsigned shard = part->first; shard < part->end; shard++) {
+        MR_TRY_GOTO(change_shard(part, shard, err));
         MR_TRY_GOTO(emit_shard(&emission, shard, err));
     }
     status = flush(&emission, err);
 done:
     mr_batch_builder_free(emission.builder);
     mr_free(emission.entries);
+    return status;
+}
+
+static enum mr_status sum_run_partition(void *pointer, uint32_t partition,
+                                        struct mr_fold_call *call, struct mr_error *err)
+{
+    struct sum_op *op = pointer;
+    struct part part = {
+        .op = op,
+        .time_us = call->info->batch_time_us,
+        .first = partition * MR_STORE_SHARDS / op->partition_count,
+        .end = (partition + 1) * MR_STORE_SHARDS / op->partition_count,
+    };
+    enum mr_status status = take_input(&part, &call->inputs[0], err);
+
+    if (status == MR_OK && call->fires)
+        status = fire(&part, call, err);
+    for (unsigned shard = part.first; shard < part.end; shard++)
+        mr__sum_changes_release(&part.changes[shard]);
     return status;
 }
 
@@ -304,7 +367,6 @@ static const struct mr_fold_ops sum_ops = {
     .struct_size = sizeof(struct mr_fold_ops),
     .kind = "window of sums",
     .open = sum_open,
-    .run = sum_run,
     .free = sum_free,
     .store = sum_store,
     .partition_count = sum_partition_count,

@@ -8,21 +8,47 @@
 #include "dstream/streams.h"
 #include "ops/aggregate.h"
 
-/* ---- rows of past batches in state (sum_slices.c) ---- */
+/* ---- what a firing changes, for the keys of one shard (sum_changes.c) ---- */
 
-/* The rows of a batch as a fold gets them from mr_op_aggregate_partial: split by the shard that
- * `values` has their keys in, and kept in `slices` under the time. */
-enum mr_status mr__sum_slices_put(struct mr_store *slices, const struct mr_store *values,
-                                  const struct mr_agg_layout *layout, int64_t time_us,
-                                  struct mr_batch *const *batches, size_t batch_count,
-                                  struct mr_error *err);
-/* Adds (or takes out) the rows of one batch and shard to the sums in `values`. skip_missing: a key
- * without a sum is left alone; else it gets one. */
-enum mr_status mr__sum_slices_apply(const struct mr_store *slices, struct mr_store *values,
-                                    int64_t time_us, unsigned shard, bool take_out,
-                                    bool skip_missing, struct mr_error *err);
-/* A sum in `values`: null bits of one column, then the number (row_codec's value form). */
+struct mr__sum_change {
+    uint64_t hash;   /* mr_store_hash of the store of sums */
+    const char *key; /* row_codec; borrowed from batches and from state */
+    uint32_t key_bytes;
+    bool entered; /* some batch brings this key ... */
+    bool left;    /* ... or takes it along */
+    int64_t in;
+    int64_t out;
+};
+/* A list of keys, in order of appearance, and a hash table over it. */
+struct mr__sum_changes {
+    struct mr__sum_change *items;
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t *slots; /* index + 1; 0 = free; twice the capacity */
+};
+enum mr_status mr__sum_changes_add(struct mr__sum_changes *changes, uint64_t hash,
+                                   struct mr_slice key, int64_t sum, bool enters,
+                                   struct mr_error *err);
+void mr__sum_changes_release(struct mr__sum_changes *changes);
+/*
+ * Changes the sums. may_be_missing: a filter may have removed keys; what leaves of such a one is
+ * left out.
+ */
+enum mr_status mr__sum_changes_apply(const struct mr__sum_changes *changes, struct mr_store *values,
+                                     bool may_be_missing, struct mr_error *err);
+/* A sum in the store: null bits of one column, then the number (row_codec's value form). */
 enum { MR__SUM_BYTES = 9 };
+
+/* ---- the sums of past batches in state, by shard (sum_slices.c) ---- */
+
+enum mr_status mr__sum_slice_put(struct mr_store *slices, int64_t time_us, unsigned shard,
+                                 const struct mr__sum_changes *sums, struct mr_error *err);
+/* Adds the rows of that batch and shard to changes, which borrow the keys. */
+enum mr_status mr__sum_slice_get(const struct mr_store *slices, const struct mr_store *values,
+                                 int64_t time_us, unsigned shard, bool enters,
+                                 struct mr__sum_changes *changes, struct mr_error *err);
+enum mr_status mr__sum_slice_drop(struct mr_store *slices, int64_t time_us, unsigned shard,
+                                  struct mr_error *err);
 
 /* ---- the fold (window_sum_op.c) ---- */
 
@@ -42,7 +68,7 @@ enum mr_status mr__sum_window_op(const struct mr__sum_window *window, struct mr_
 /* Is there such a window for these pairs? */
 bool mr__has_sum_window(const struct mr_dstream *pairs, const struct mr_fn *reduce,
                         const struct mr_fn *inverse);
-/* window_ms and slide_ms are checked, filter is compiled or NULL. */
+/* window_ms and slide_ms are checked. */
 struct mr_dstream *mr__sum_window(struct mr_dstream *pairs, const struct mr_fn *reduce,
                                   int64_t window_ms, int64_t slide_ms);
 
