@@ -23,6 +23,9 @@
 #include "rdd/pairs.h"
 
 #include <stdio.h>
+#include <string.h>
+
+enum { ROWS_ON_STACK = 64, PARTS_ON_STACK = 16 };
 
 struct exchange_op {
     struct mr__exchange exchange;
@@ -74,21 +77,26 @@ static enum mr_status emit_parts(const struct mr_batch *batch, const uint32_t *p
                                  struct mr_error *err)
 {
     int64_t rows = mr_batch_row_count(batch);
+    struct mr_batch *on_stack[PARTS_ON_STACK];
     struct mr_batch **split;
     enum mr_status status;
 
     if (counts[parts[0]] == rows)
         return mr_output_emit(out, batch, err);
-    split = mr_alloc_zero(NULL, partition_count * sizeof(struct mr_batch *));
+    split = on_stack;
+    if (partition_count > PARTS_ON_STACK)
+        split = mr_alloc(NULL, partition_count * sizeof(struct mr_batch *));
     if (split == NULL)
         return no_memory(err);
+    memset(split, 0, partition_count * sizeof(struct mr_batch *));
     status = mr__split_rows(batch, parts, counts, partition_count, split, err);
     for (uint32_t p = 0; p < partition_count; p++) {
         if (status == MR_OK && split[p] != NULL)
             status = mr_output_emit(out, split[p], err);
         mr_batch_unref(split[p]);
     }
-    mr_free(split);
+    if (split != on_stack)
+        mr_free(split);
     return status;
 }
 
@@ -98,23 +106,31 @@ static enum mr_status exchange_apply(void *pointer, void *task, const struct mr_
 {
     const struct exchange_op *op = pointer;
     size_t rows = (size_t)mr_batch_row_count(batch);
-    uint32_t *parts, *counts;
+    size_t count_bytes = op->exchange.partition_count * sizeof(uint32_t);
+    uint32_t few_parts[ROWS_ON_STACK], few_counts[PARTS_ON_STACK];
+    uint32_t *parts = few_parts, *counts = few_counts;
     enum mr_status status;
 
     MR_UNUSED(task);
     MR_UNUSED(info);
     if (rows == 0)
         return MR_OK;
-    parts = mr_alloc(NULL, rows * sizeof(*parts));
-    counts = mr_alloc_zero(NULL, op->exchange.partition_count * sizeof(*counts));
+    if (rows > ROWS_ON_STACK)
+        parts = mr_alloc(NULL, rows * sizeof(*parts));
+    if (op->exchange.partition_count > PARTS_ON_STACK)
+        counts = mr_alloc(NULL, count_bytes);
+    if (counts != NULL)
+        memset(counts, 0, count_bytes);
     if (parts == NULL || counts == NULL)
         status = no_memory(err);
     else
         status = choose_parts(batch, op->exchange, parts, counts, err);
     if (status == MR_OK)
         status = emit_parts(batch, parts, counts, op->exchange.partition_count, out, err);
-    mr_free(parts);
-    mr_free(counts);
+    if (parts != few_parts)
+        mr_free(parts);
+    if (counts != few_counts)
+        mr_free(counts);
     return status;
 }
 

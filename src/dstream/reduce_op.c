@@ -10,6 +10,9 @@
  */
 #include "dstream/exchange.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 enum { PARTIAL_BYTES_MAX = 8 << 20 }; /* a task reduces what it has gathered beyond this */
 
 static enum mr_status no_memory(struct mr_error *err)
@@ -191,23 +194,96 @@ static void merge_free(void *pointer)
     mr_free(op);
 }
 
-/* Merges the buffers of one key and appends its pair. */
-static enum mr_status merge_key(struct merge_op *op, const struct mr__grouping *grouping,
-                                uint32_t key, struct mr_buf *merged, struct mr_batch_builder *out,
-                                struct mr_error *err)
-{
-    const struct mr_column *keys = mr_batch_column(grouping->batch, 0);
-    const struct mr_column *values = mr_batch_column(grouping->batch, 1);
+/* A row of the partials. Keys are bytes already: sorting finds equal ones, and their order. */
+struct keyed_row {
+    uint64_t prefix; /* the first eight bytes as a number that orders as they do */
+    struct mr_slice key;
     struct mr_slice buffers;
+    size_t number; /* in the order of arrival */
+};
 
-    mr_buf_clear(merged);
-    for (uint32_t i = grouping->starts[key]; i < grouping->starts[key + 1]; i++) {
-        struct mr_slice value = mr_column_text(values, grouping->order[i]);
-        MR_TRY(mr_agg_merge(op->layout, merged, value.data, value.size_bytes, err));
+static uint64_t prefix_of(struct mr_slice key)
+{
+    uint64_t bytes = 0;
+
+    memcpy(&bytes, key.data, MR_MIN(key.size_bytes, sizeof(bytes)));
+    return __builtin_bswap64(bytes);
+}
+
+static int compare_bytes(const struct keyed_row *a, const struct keyed_row *b)
+{
+    size_t common = MR_MIN(a->key.size_bytes, b->key.size_bytes);
+    int order = a->prefix < b->prefix ? -1 : a->prefix > b->prefix;
+
+    if (order == 0 && common > sizeof(a->prefix))
+        order = memcmp(a->key.data + sizeof(a->prefix), b->key.data + sizeof(a->prefix),
+                       common - sizeof(a->prefix));
+    return order != 0 ? order : (a->key.size_bytes > common) - (b->key.size_bytes > common);
+}
+
+static int compare_rows(const void *a_pointer, const void *b_pointer)
+{
+    const struct keyed_row *a = a_pointer, *b = b_pointer;
+    int order = compare_bytes(a, b);
+
+    return order != 0 ? order : (a->number > b->number) - (a->number < b->number);
+}
+
+/* The rows of all batches, in the order of their keys. The slices point into the batches. */
+static enum mr_status sorted_rows(const struct mr__batches *batches, struct keyed_row **ret_rows,
+                                  size_t *ret_count, struct mr_error *err)
+{
+    struct keyed_row *rows;
+    size_t count = 0;
+
+    for (size_t i = 0; i < batches->count; i++)
+        count += (size_t)mr_batch_row_count(batches->items[i]);
+    rows = mr_alloc(NULL, (count + 1) * sizeof(*rows));
+    if (rows == NULL)
+        return no_memory(err);
+    count = 0;
+    for (size_t i = 0; i < batches->count; i++) {
+        const struct mr_column *keys = mr_batch_column(batches->items[i], 0);
+        const struct mr_column *values = mr_batch_column(batches->items[i], 1);
+
+        for (int64_t row = 0; row < keys->length; row++) {
+            struct mr_slice key = mr_column_text(keys, row);
+            rows[count] =
+                (struct keyed_row){prefix_of(key), key, mr_column_text(values, row), count};
+            count++;
+        }
     }
-    buffers = (struct mr_slice){merged->data, merged->size};
-    return mr_agg_emit(op->layout, mr_column_text(keys, grouping->order[grouping->starts[key]]),
-                       buffers, out, err);
+    qsort(rows, count, sizeof(*rows), compare_rows);
+    *ret_rows = rows;
+    *ret_count = count;
+    return MR_OK;
+}
+
+/* Merges the buffers of each key and appends its pair. */
+static enum mr_status merge_rows(const struct merge_op *op, const struct keyed_row *rows,
+                                 size_t count, struct mr_batch_builder *out, struct mr_error *err)
+{
+    struct mr_buf merged = MR_BUF_INIT;
+    enum mr_status status = MR_OK;
+    size_t next;
+
+    for (size_t i = 0; i < count; i = next) {
+        struct mr_slice buffers = rows[i].buffers;
+
+        next = i + 1;
+        if (next < count && compare_bytes(&rows[i], &rows[next]) == 0) {
+            mr_buf_clear(&merged);
+            MR_TRY_GOTO(mr_agg_merge(op->layout, &merged, buffers.data, buffers.size_bytes, err));
+            for (; next < count && compare_bytes(&rows[i], &rows[next]) == 0; next++)
+                MR_TRY_GOTO(mr_agg_merge(op->layout, &merged, rows[next].buffers.data,
+                                         rows[next].buffers.size_bytes, err));
+            buffers = (struct mr_slice){merged.data, merged.size};
+        }
+        MR_TRY_GOTO(mr_agg_emit(op->layout, rows[i].key, buffers, out, err));
+    }
+done:
+    mr_buf_release(&merged);
+    return status;
 }
 
 static uint32_t merge_count(void *op)
@@ -218,29 +294,27 @@ static uint32_t merge_count(void *op)
 static enum mr_status merge_run(void *pointer, uint32_t partition, struct mr_fold_call *call,
                                 struct mr_error *err)
 {
-    struct merge_op *op = pointer;
-    struct mr__batches rows = {0};
-    struct mr__grouping grouping = {0};
+    const struct merge_op *op = pointer;
+    struct mr__batches batches = {0};
+    struct keyed_row *rows = NULL;
     struct mr_batch_builder *builder = NULL;
     struct mr_batch *result = NULL;
-    struct mr_buf merged = MR_BUF_INIT;
+    size_t count = 0;
     enum mr_status status;
 
-    MR_TRY_GOTO(mr__exchange_pick(&call->inputs[0], partition, op->exchange, &rows, err));
-    if (rows.count == 0)
+    MR_TRY_GOTO(mr__exchange_pick(&call->inputs[0], partition, op->exchange, &batches, err));
+    if (batches.count == 0)
         goto done;
-    MR_TRY_GOTO(mr__group(rows.items, rows.count, op->partials, &grouping, err));
+    MR_TRY_GOTO(sorted_rows(&batches, &rows, &count, err));
     MR_TRY_GOTO(mr_batch_builder_new(op->output, &builder, err));
-    for (uint32_t i = 0; i < grouping.count; i++)
-        MR_TRY_GOTO(merge_key(op, &grouping, i, &merged, builder, err));
+    MR_TRY_GOTO(merge_rows(op, rows, count, builder, err));
     MR_TRY_GOTO(mr_batch_builder_finish(builder, &result, err));
     status = mr_output_emit(call->out, result, err);
 done:
     mr_batch_unref(result);
     mr_batch_builder_free(builder);
-    mr_buf_release(&merged);
-    mr__grouping_release(&grouping);
-    mr__batches_release(&rows);
+    mr_free(rows);
+    mr__batches_release(&batches);
     return status;
 }
 

@@ -139,6 +139,7 @@ enum mr_status mr__reduce_pairs(struct mr__function *reduce, struct mr__when whe
 /* ---- grouping ---- */
 
 struct numbered_key {
+    uint64_t prefix; /* the first eight bytes as a number that orders as they do */
     const char *data;
     size_t size_bytes;
     uint32_t group;
@@ -149,8 +150,11 @@ static int compare_keys(const void *a_pointer, const void *b_pointer)
     const struct numbered_key *a = a_pointer;
     const struct numbered_key *b = b_pointer;
     size_t common = MR_MIN(a->size_bytes, b->size_bytes);
-    int order = common == 0 ? 0 : memcmp(a->data, b->data, common);
+    int order = a->prefix < b->prefix ? -1 : a->prefix > b->prefix;
 
+    if (order == 0 && common > sizeof(a->prefix))
+        order = memcmp(a->data + sizeof(a->prefix), b->data + sizeof(a->prefix),
+                       common - sizeof(a->prefix));
     return order != 0 ? order : (a->size_bytes > common) - (b->size_bytes > common);
 }
 
@@ -195,6 +199,9 @@ static enum mr_status sort_keys(struct mr__grouping *grouping, const struct mr_g
         keys[i].data =
             bytes.failed ? NULL : mr_arena_copy(&grouping->arena, bytes.data, bytes.size);
         keys[i].size_bytes = bytes.size;
+        keys[i].prefix = 0;
+        memcpy(&keys[i].prefix, bytes.data, MR_MIN(bytes.size, sizeof(keys[i].prefix)));
+        keys[i].prefix = __builtin_bswap64(keys[i].prefix);
         keys[i].group = i;
         if (keys[i].data == NULL) {
             status = no_memory(err);
