@@ -50,38 +50,42 @@ enum mr_status mr__generator_failure(struct mr_generator *generator, struct mr_e
 
 /* ---------------------------------------------------------------- rate */
 
-/* Token bucket (RL-1): at most one second of unused permits is saved, at first there are none.
- * Returns how long to wait; the caller holds lock. */
-static int64_t take_permits(struct mr_generator *generator, uint64_t records)
+/* Token bucket (RL-1): permits come at the rate in force; at most one second of unused ones is
+ * saved, at first there are none. Returns the time; the caller holds lock. */
+static int64_t earn_permits(struct mr_generator *generator)
 {
     double rate = (double)generator->rate;
     int64_t now_ns = mr_env_monotonic_ns(generator->config.env);
 
-    if (generator->rate <= 0)
-        return 0;
     if (generator->permits_at_ns != 0)
         generator->permits += (double)(now_ns - generator->permits_at_ns) / 1e9 * rate;
     generator->permits_at_ns = now_ns;
     generator->permits = MR_MIN(generator->permits, rate);
-    generator->permits -= (double)records;
-    return generator->permits >= 0 ? 0 : (int64_t)(-generator->permits / rate * 1e9) + 1;
+    return now_ns;
 }
 
+/* Takes its permits at once, below zero if need be, and waits until those it had to borrow have
+ * come; they come faster or slower when the rate changes meanwhile. */
 void mr__generator_acquire(struct mr_generator *generator, uint64_t records)
 {
-    struct mr_env *env = generator->config.env;
-    int64_t until_ns;
+    int64_t at_ns;
+    double owed;
 
     mr_mutex_lock(&generator->lock);
-    until_ns = take_permits(generator, records);
-    if (until_ns > 0)
-        until_ns += mr_env_monotonic_ns(env);
-    while (until_ns > 0 && !generator->hurry && generator->failed == MR_OK) {
-        int64_t left_ns = until_ns - mr_env_monotonic_ns(env);
+    if (generator->rate > 0) {
+        at_ns = earn_permits(generator);
+        generator->permits -= (double)records;
+        owed = -generator->permits;
+        while (owed > 0 && !generator->hurry && generator->failed == MR_OK) {
+            double rate = (double)generator->rate;
+            int64_t now_ns;
 
-        if (left_ns <= 0)
-            break;
-        mr_cond_wait_for(&generator->changed, &generator->lock, left_ns);
+            mr_cond_wait_for(&generator->changed, &generator->lock,
+                             (int64_t)MR_MIN(owed / rate * 1e9, 1e15) + 1);
+            now_ns = mr_env_monotonic_ns(generator->config.env);
+            owed -= (double)(now_ns - at_ns) / 1e9 * rate;
+            at_ns = now_ns;
+        }
     }
     mr_mutex_unlock(&generator->lock);
 }
@@ -91,8 +95,11 @@ void mr__generator_set_rate(struct mr_generator *generator, int64_t rate)
     if (rate <= 0)
         return;
     mr_mutex_lock(&generator->lock);
+    if (generator->rate > 0)
+        earn_permits(generator); /* until now, at the rate until now */
     generator->rate =
         generator->config.rate_max > 0 ? MR_MIN(rate, generator->config.rate_max) : rate;
+    mr_cond_broadcast(&generator->changed);
     mr_mutex_unlock(&generator->lock);
 }
 

@@ -368,6 +368,22 @@ static void receiver_stats(struct mr_source *source, const char *end,
         mr_asprintf("%llu", (unsigned long long)mr_block_log_last(source->host.log));
 }
 
+static bool receiver_row_count(struct mr_source *source, const char *start, const char *end,
+                               uint64_t *ret_rows)
+{
+    uint64_t rows = 0;
+
+    for (uint64_t block = block_of(start) + 1; block <= block_of(end); block++) {
+        struct mr_block_info info;
+
+        if (mr_block_log_info(source->host.log, block, &info, NULL) != MR_OK)
+            return false;
+        rows += info.record_count;
+    }
+    *ret_rows = rows;
+    return true;
+}
+
 static void receiver_set_wakeup(struct mr_source *source, void (*wake)(void *arg), void *arg)
 {
     source->host.wake = wake;
@@ -428,4 +444,5 @@ const struct mr_source_ops mr__receiver_source_ops = {
     .set_wakeup = receiver_set_wakeup,
     .exhausted = receiver_exhausted,
     .stop = receiver_stop,
+    .row_count = receiver_row_count,
 };

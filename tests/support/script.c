@@ -10,6 +10,8 @@
 
 /* ---- The source: its offset is the number of batches planned so far. ---- */
 
+int64_t script_plan_rate;
+
 struct mr_source {
     const char *script;
 };
@@ -51,7 +53,7 @@ static enum mr_status script_plan(struct mr_source *source, const char *start,
                                   const struct mr_plan_limits *limits, char **ret_end,
                                   struct mr_error *err)
 {
-    (void)limits;
+    script_plan_rate = limits->records_max_rate;
     if (batch_text(source, start) == NULL)
         return MR_OK;
     *ret_end = mr_asprintf("%llu", (unsigned long long)number_of(start) + 1);

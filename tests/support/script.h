@@ -28,6 +28,8 @@ struct script_notes {
 };
 void script_notes_init(struct script_notes *notes, bool is_concurrent);
 
+/* The limit that the newest plan of a script source had. */
+extern int64_t script_plan_rate;
 /* script lives as long as the graph. */
 struct mr_node *script_source(struct mr_graph *graph, const char *name, const char *script);
 void script_sink(struct mr_graph *graph, const char *name, struct script_notes *notes,
