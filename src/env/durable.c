@@ -350,6 +350,34 @@ done:
     return status;
 }
 
+enum mr_status mr_appender_create_from(struct mr_env *env, const char *dir, const char *old_name,
+                                       const char *name, const void *head, size_t head_bytes,
+                                       struct mr_appender **ret_appender, struct mr_error *err)
+{
+    struct mr_appender *appender = NULL;
+    char *old_path = join(dir, old_name);
+    struct mr_file_info info;
+    enum mr_status status;
+
+    if (old_path == NULL)
+        return no_memory(name, err);
+    MR_TRY_GOTO(new_appender(env, dir, name, &appender, err));
+    MR_TRY_GOTO(mr_env_open(env, old_path, MR_FILE_WRITE, &appender->file, err));
+    MR_TRY_GOTO(mr_env_file_info(env, appender->file, &info, err));
+    MR_TRY_GOTO(mr_env_pwrite(env, appender->file, head, head_bytes, 0, err));
+    MR_TRY_GOTO(mr_env_sync(env, appender->file, err));
+    MR_TRY_GOTO(mr_env_rename(env, old_path, appender->path, true, err));
+    MR_TRY_GOTO(mr_env_sync_dir(env, dir, err));
+    appender->tail = head_bytes;
+    appender->size_bytes = MR_MAX(info.size_bytes, (uint64_t)head_bytes);
+    *ret_appender = appender;
+    appender = NULL;
+done:
+    mr_appender_close(appender);
+    mr_free(old_path);
+    return status;
+}
+
 enum mr_status mr_appender_create(struct mr_env *env, const char *dir, const char *name,
                                   uint64_t size_bytes, struct mr_appender **ret_appender,
                                   struct mr_error *err)

@@ -425,7 +425,7 @@ static enum mr_status read_group(struct reader *reader, uint64_t start, uint32_t
     for (unsigned i = 0;; i++) {
         const struct mr_segment *segment = &reader->segment;
         enum mr_group_result result =
-            mr__group_read(segment->data, segment->size_bytes, start, segment->key, ordinal,
+            mr__group_read(segment->data, segment->size_bytes, start, segment->key, ordinal, false,
                            &reader->group, ret_group);
 
         if (reader->group.failed)
@@ -593,7 +593,7 @@ static enum mr_status check_rest(struct reader *reader, const struct mr_segment_
     mr__segment_release(&reader->segment);
     reader->segment = rest;
     MR_TRY(check_head(reader, err));
-    result = mr__group_read(rest.data, rest.size_bytes, rest.first_group, rest.key, 1,
+    result = mr__group_read(rest.data, rest.size_bytes, rest.first_group, rest.key, 1, false,
                             &reader->group, &group);
     status = reader->group.failed ? no_memory(reader, err) : MR_OK;
     if (status == MR_OK && result != MR_GROUP_NONE)

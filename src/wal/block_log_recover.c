@@ -5,9 +5,9 @@
  * records of a group are
  *
  *     SEGMENT  u64 number of its first block, u64 file size, 16 zeros, u64 number of the
- *              segment before (0 = first)
+ *              segment before (0 = first), u64 flags: 1 = made of a file that was a segment before
  *     BLOCK    u64 number, u64 received at (us), u64 records, bytes; numbers grow by one,
- *              through all segments
+ *              through all segments. Version 2: u32 length, metadata, before the bytes
  *     NEXT     u64 number of the next segment, u64 sum of its head; nothing follows it
  *     CLOSE    u8 0                                                      clean end; anywhere
  *
@@ -34,14 +34,22 @@ struct reader {
     uint64_t group_start;
     uint64_t next_segment, next_sum;
     bool started;
+    bool is_reused; /* the segment */
 };
 
 /* ---------------------------------------------------------------- memory */
 
+void mr__block_place_release(struct mr_block_place *place)
+{
+    mr_free(place->data);
+    mr_free(place->metadata);
+    place->data = place->metadata = NULL;
+}
+
 void mr__block_index_release(struct mr_block_index *index)
 {
     for (size_t i = 0; i < index->count; i++)
-        mr_free(index->places[i].data);
+        mr__block_place_release(&index->places[i]);
     mr_free(index->places);
     *index = (struct mr_block_index){0};
 }
@@ -70,7 +78,7 @@ void mr__block_replay_release(struct mr_block_replay *replay)
 }
 
 enum mr_status mr__block_note_segment(struct mr_block_replay *replay, uint64_t number,
-                                      struct mr_error *err)
+                                      uint64_t size_bytes, struct mr_error *err)
 {
     if (replay->segment_count == replay->segment_capacity) {
         size_t capacity = MR_MAX(replay->segment_capacity * 2, (size_t)8);
@@ -82,7 +90,8 @@ enum mr_status mr__block_note_segment(struct mr_block_replay *replay, uint64_t n
         replay->segments = grown;
         replay->segment_capacity = capacity;
     }
-    replay->segments[replay->segment_count++] = (struct mr_block_segment){.number = number};
+    replay->segments[replay->segment_count++] =
+        (struct mr_block_segment){.number = number, .size_bytes = size_bytes};
     return MR_OK;
 }
 
@@ -113,16 +122,30 @@ static enum mr_status apply_block(struct reader *reader, const struct mr_record 
         .offset = offset,
         .chain = record->chain,
     };
+    const char *metadata = NULL;
+    size_t metadata_bytes = 0;
 
     place.info.number = mr_bytes_u64(&bytes);
     place.info.received_us = (int64_t)mr_bytes_u64(&bytes);
     place.info.record_count = mr_bytes_u64(&bytes);
+    if (record->version == MR_BLOCK_VERSION_METADATA) {
+        metadata_bytes = mr_bytes_u32(&bytes);
+        metadata = mr_bytes_take(&bytes, metadata_bytes);
+    }
     place.info.size_bytes = mr_bytes_left(&bytes);
+    place.fields_bytes = (uint32_t)(record->payload.size_bytes - place.info.size_bytes);
     if (bytes.failed)
         return damaged(reader, disk_byte(reader, offset), "a block does not decode", err);
     if (place.info.number != replay->next_block)
         return damaged(reader, disk_byte(reader, offset), "a block is out of order", err);
     MR_TRY(mr__block_index_reserve(&replay->index, 1, err));
+    if (metadata != NULL) {
+        place.metadata = mr_alloc(NULL, metadata_bytes + 1);
+        if (place.metadata == NULL)
+            return MR_FAIL(err, MR_NOMEM, "cannot index received blocks: out of memory");
+        memcpy(place.metadata, metadata, metadata_bytes);
+        place.metadata[metadata_bytes] = '\0';
+    }
     replay->index.places[replay->index.count++] = place;
     replay->next_block++;
     replay->segments[replay->segment_count - 1].last = place.info.number;
@@ -158,7 +181,8 @@ static enum mr_status apply_group(struct reader *reader, struct mr_error *err)
             break;
         if (result != MR_RECORD_OK)
             return damaged(reader, disk_byte(reader, offset), mr_record_result_text(result), err);
-        if (record.version != MR_BLOCK_VERSION)
+        if (record.version != MR_BLOCK_VERSION &&
+            (record.kind != MR_RECORD_BLOCK || record.version != MR_BLOCK_VERSION_METADATA))
             return MR_FAIL(err, MR_VERSION,
                            "cannot read '%s': it has records of version %u; run a newer millrace",
                            reader->segment.path, record.version);
@@ -194,7 +218,7 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
     replay->torn_bytes = 0;
     for (replay->ordinal = 1;; replay->ordinal++) {
         result = mr__group_read(segment->data, segment->size_bytes, replay->tail, segment->key,
-                                replay->ordinal, &reader->group, &group);
+                                replay->ordinal, reader->is_reused, &reader->group, &group);
         if (reader->group.failed)
             return MR_FAIL(err, MR_NOMEM, "cannot read '%s': out of memory", segment->path);
         if (result == MR_GROUP_DAMAGED)
@@ -227,8 +251,11 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
     const struct mr_segment *segment = &reader->segment;
     struct mr_bytes bytes = mr__segment_head_rest(segment);
     uint64_t before = mr_bytes_u64(&bytes);
+    uint64_t flags = mr_bytes_left(&bytes) > 0 ? mr_bytes_u64(&bytes) : 0;
 
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 || before >= segment->number)
+    reader->is_reused = (flags & MR_BLOCK_SEGMENT_REUSED) != 0;
+    if (bytes.failed || mr_bytes_left(&bytes) != 0 || before >= segment->number ||
+        flags > MR_BLOCK_SEGMENT_REUSED)
         return damaged(reader, 0, "the head does not decode", err);
     if (!reader->started) {
         reader->started = true;
@@ -265,7 +292,7 @@ static enum mr_status check_unused(struct reader *reader, uint64_t number, struc
 
     MR_TRY(load(reader, number, err));
     if (mr__group_read(segment->data, segment->size_bytes, segment->first_group, segment->key, 1,
-                       &reader->group, &group) != MR_GROUP_NONE)
+                       reader->is_reused, &reader->group, &group) != MR_GROUP_NONE)
         return damaged(reader, segment->first_group,
                        "it was written to, but the segment before it does not say that it follows",
                        err);
@@ -296,8 +323,9 @@ static enum mr_status read_all(struct reader *reader, const struct mr_segment_li
                            reader->dir, reader->next_segment, reader->segment.number, number);
         uint64_t wanted_sum = reader->next_sum;
         reader->next_segment = 0;
-        MR_TRY(mr__block_note_segment(reader->replay, number, err));
+        MR_TRY(mr__block_note_segment(reader->replay, number, 0, err));
         MR_TRY(load(reader, number, err));
+        reader->replay->segments[i].size_bytes = reader->segment.size_bytes;
         if (i > 0 && reader->segment.record.sum != wanted_sum)
             return damaged(reader, 0, "it is not the segment that the one before it names", err);
         MR_TRY(read_groups(reader, err));

@@ -10,16 +10,25 @@
 
 #define MR_BLOCK_LOG_SUFFIX ".blk"
 
-enum { MR_BLOCK_VERSION = 1, MR_BLOCK_FIELDS_BYTES = 24 };
+enum {
+    MR_BLOCK_VERSION = 1,
+    MR_BLOCK_VERSION_METADATA = 2, /* of a BLOCK with metadata */
+    MR_BLOCK_FIELDS_BYTES = 24,
+    MR_BLOCK_SEGMENT_REUSED = 1, /* flag of a head */
+    MR_BLOCK_METADATA_BYTES_MAX = 1 << 20,
+};
 
 /* Where one block is. */
 struct mr_block_place {
     struct mr_block_info info;
-    uint64_t segment; /* number of its first block, which is its name */
-    uint64_t group;   /* byte in the file where its group starts */
-    uint64_t offset;  /* of its record in the group's data */
-    uint64_t chain;   /* of its record */
-    char *data;       /* in memory, or NULL */
+    uint64_t segment;      /* number of its first block, which is its name */
+    uint64_t group;        /* byte in the file where its group starts */
+    uint64_t offset;       /* of its record in the group's data */
+    uint64_t chain;        /* of its record */
+    uint32_t fields_bytes; /* of the payload, before the data */
+    uint32_t spill;        /* number of the spill file; 0 = none */
+    char *data;            /* in memory, or NULL */
+    char *metadata;        /* or NULL */
 };
 
 /* Blocks with consecutive numbers; places[0] is number `first`. */
@@ -35,6 +44,7 @@ enum mr_status mr__block_index_reserve(struct mr_block_index *index, size_t more
 struct mr_block_segment {
     uint64_t number;
     uint64_t last; /* newest block in it, 0 = none */
+    uint64_t size_bytes;
 };
 
 struct mr_block_replay {
@@ -52,6 +62,8 @@ void mr__block_replay_release(struct mr_block_replay *replay);
 enum mr_status mr__block_replay_run(struct mr_env *env, const char *dir,
                                     struct mr_block_replay *ret_replay, struct mr_error *err);
 enum mr_status mr__block_note_segment(struct mr_block_replay *replay, uint64_t number,
-                                      struct mr_error *err);
+                                      uint64_t size_bytes, struct mr_error *err);
+/* Frees what a place holds. */
+void mr__block_place_release(struct mr_block_place *place);
 
 #endif

@@ -43,6 +43,11 @@
  *
  * No synced sector is ever written again: a group starts on a new sector.
  *
+ * A segment of the block log may be made of a file that was one before (is_reused; its head says
+ * so). Then a sector that never arrived holds what an earlier segment left there instead of zeros.
+ * Its tag was made with the key of that segment, whose number is smaller - numbers are never given
+ * twice - so it differs from any tag of ours by about 32 bits of the hash, and counts as zeros.
+ *
  * Threads: pure functions over the caller's memory.
  */
 #include "wal/segment.h"
@@ -147,9 +152,24 @@ void mr__group_encode(struct mr_buf *out, uint64_t key, uint32_t ordinal, const 
     MR_ASSERT(data_bytes == 0);
 }
 
+/* Does the sector belong to this segment, if only nearly? Else it is left from an earlier one. */
+static bool is_own(const uint8_t *sector, uint64_t key)
+{
+    const uint8_t *tag = sector + MR_SECTOR_DATA_BYTES;
+    uint8_t expected[MR_SECTOR_TAG_BYTES];
+    uint32_t ordinal, place;
+
+    ordinal =
+        (uint32_t)tag[0] | (uint32_t)tag[1] << 8 | (uint32_t)tag[2] << 16 | (uint32_t)tag[3] << 24;
+    place =
+        (uint32_t)tag[4] | (uint32_t)tag[5] << 8 | (uint32_t)tag[6] << 16 | (uint32_t)tag[7] << 24;
+    make_tag(key, ordinal, place >> 1, (place & 1) != 0, expected);
+    return bits_apart(tag, expected) <= TAG_SLACK_BITS;
+}
+
 /* A sector of the group is not there: was it ever? Everything behind start is looked at. */
 static enum mr_group_result judge_missing(const uint8_t *file, size_t file_bytes, uint64_t key,
-                                          uint32_t ordinal, struct mr_group *group)
+                                          uint32_t ordinal, bool is_reused, struct mr_group *group)
 {
     bool any = false;
 
@@ -157,6 +177,8 @@ static enum mr_group_result judge_missing(const uint8_t *file, size_t file_bytes
         const uint8_t *sector = file + at;
 
         if (sector[0] == 0 && memcmp(sector, sector + 1, MR_SECTOR_BYTES - 1) == 0)
+            continue;
+        if (is_reused && !is_own(sector, key))
             continue;
         any = true;
         if (is_later(sector, key, ordinal)) {
@@ -169,8 +191,8 @@ static enum mr_group_result judge_missing(const uint8_t *file, size_t file_bytes
 }
 
 enum mr_group_result mr__group_read(const uint8_t *file, size_t file_bytes, uint64_t start,
-                                    uint64_t key, uint32_t ordinal, struct mr_buf *out,
-                                    struct mr_group *ret_group)
+                                    uint64_t key, uint32_t ordinal, bool is_reused,
+                                    struct mr_buf *out, struct mr_group *ret_group)
 {
     uint8_t middle[MR_SECTOR_TAG_BYTES], last[MR_SECTOR_TAG_BYTES];
     uint64_t at = start;
@@ -185,7 +207,7 @@ enum mr_group_result mr__group_read(const uint8_t *file, size_t file_bytes, uint
 
         if (at + MR_SECTOR_BYTES > file_bytes) {
             ret_group->bad = at;
-            return judge_missing(file, file_bytes, key, ordinal, ret_group);
+            return judge_missing(file, file_bytes, key, ordinal, is_reused, ret_group);
         }
         make_tag(key, ordinal, index, false, middle);
         make_tag(key, ordinal, index, true, last);
@@ -193,7 +215,7 @@ enum mr_group_result mr__group_read(const uint8_t *file, size_t file_bytes, uint
         last_bits = bits_apart(tag, last);
         if (middle_bits > TAG_SLACK_BITS && last_bits > TAG_SLACK_BITS) {
             ret_group->bad = at;
-            return judge_missing(file, file_bytes, key, ordinal, ret_group);
+            return judge_missing(file, file_bytes, key, ordinal, is_reused, ret_group);
         }
         if (exact && middle_bits != 0 && last_bits != 0) {
             exact = false;
@@ -411,8 +433,8 @@ static enum mr_status check_head(struct mr_segment *segment, enum mr_segment_kin
                        segment->path);
     if (segment->size_bytes < MR_SECTOR_BYTES)
         return bad_head(segment, "the file is cut short", err);
-    if (mr__group_read(segment->data, segment->size_bytes, 0, segment->key, 0, &segment->head,
-                       &group) != MR_GROUP_WHOLE)
+    if (mr__group_read(segment->data, segment->size_bytes, 0, segment->key, 0, false,
+                       &segment->head, &group) != MR_GROUP_WHOLE)
         return bad_head(segment, "the head of the segment is damaged", err);
     if (segment->head.failed)
         return MR_FAIL(err, MR_NOMEM, "cannot read '%s': out of memory", segment->path);

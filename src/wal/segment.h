@@ -53,11 +53,12 @@ struct mr_group {
 
 /*
  * Reads the group `ordinal` at byte start of a segment's bytes.  A WHOLE one gives its data
- * (records, then zeros) in out, which is cleared first.
+ * (records, then zeros) in out, which is cleared first. is_reused: sectors of other segments count
+ * as zeros.
  */
 enum mr_group_result mr__group_read(const uint8_t *file, size_t file_bytes, uint64_t start,
-                                    uint64_t key, uint32_t ordinal, struct mr_buf *out,
-                                    struct mr_group *ret_group);
+                                    uint64_t key, uint32_t ordinal, bool is_reused,
+                                    struct mr_buf *out, struct mr_group *ret_group);
 
 /* Files of one log, ascending by number. */
 struct mr_segment_list {

@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (uint64_t start = 0, ordinal = 1; ordinal < 4; ordinal++) {
         if (mr__group_read((const uint8_t *)file.data, file.size, start, key, (uint32_t)ordinal,
-                           &out, &group) != MR_GROUP_WHOLE)
+                           size > 5 && (data[5] & 1) != 0, &out, &group) != MR_GROUP_WHOLE)
             break;
         MR_ASSERT(group.end <= file.size && group.end > start);
         start = group.end;

@@ -4,19 +4,28 @@
  */
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/log.h"
 #include "env/sim.h"
 #include "env/thread.h"
 #include "support/test.h"
-#include "wal/block_replay.h"
+#include "wal/block_files.h"
 
+#include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define DIR "/received"
 
+static void quiet(void *arg, enum mr_log_level level, const char *line, size_t size_bytes)
+{
+    (void)arg, (void)level, (void)line, (void)size_bytes;
+}
+
 static struct mr_block_log *open_blocks(struct mr_env *env, uint64_t segment_bytes,
                                         uint64_t memory_bytes, uint64_t min_last)
 {
-    struct mr_block_log_config config = {segment_bytes, memory_bytes, min_last, false};
+    struct mr_block_log_config config = {
+        .segment_bytes = segment_bytes, .memory_bytes = memory_bytes, .min_last = min_last};
     struct mr_block_log *log = NULL;
     struct mr_error err = {0};
 
@@ -37,12 +46,18 @@ static struct mr_sim *new_disk(void)
 static void append_block(struct mr_block_log *log, uint64_t n)
 {
     char data[2000];
-    size_t size = (size_t)(n * 37 % sizeof(data));
+    const struct mr_block_data block = {
+        .data = data,
+        .size_bytes = (size_t)(n * 37 % sizeof(data)),
+        .record_count = n,
+        .received_us = (int64_t)n * 1000,
+        .metadata = n % 5 == 0 ? "a block of five" : NULL,
+    };
     struct mr_error err = {0};
     uint64_t number = 0;
 
     memset(data, 'a' + (int)(n % 26), sizeof(data));
-    CHECK_OK(mr_block_log_append(log, data, size, n, (int64_t)n * 1000, &number, &err), &err);
+    CHECK_OK(mr_block_log_append(log, &block, &number, &err), &err);
     CHECK_EQ_UINT(number, n);
 }
 
@@ -166,7 +181,8 @@ TEST(purge_removes_whole_segments_and_keeps_what_is_needed)
 
 TEST(without_files_everything_stays_until_it_is_purged)
 {
-    struct mr_block_log_config config = {8192, 100, 0, true};
+    struct mr_block_log_config config = {
+        .segment_bytes = 8192, .memory_bytes = 100, .volatile_only = true};
     struct mr_sim *sim = mr_sim_new(1);
     struct mr_block_log *log = NULL;
     struct mr_buf data = MR_BUF_INIT;
@@ -187,7 +203,8 @@ TEST(without_files_everything_stays_until_it_is_purged)
 TEST(A19_a_planned_block_that_is_missing_stops_the_start)
 {
     struct mr_sim *sim = new_disk();
-    struct mr_block_log_config config = {8192, 1 << 20, 11, false};
+    struct mr_block_log_config config = {
+        .segment_bytes = 8192, .memory_bytes = 1 << 20, .min_last = 11};
     struct mr_block_log *log = open_blocks(mr_sim_env(sim), 8192, 1 << 20, 0);
     struct mr_error err = {0};
 
@@ -369,6 +386,341 @@ TEST(a_damaged_block_is_noticed_when_it_is_read)
     mr_sim_free(sim);
 }
 
+/* ---------------------------------------------------------------- metadata */
+
+TEST(a_block_keeps_its_metadata_through_a_restart)
+{
+    struct mr_sim *sim = new_disk();
+    struct mr_block_log *log = open_blocks(mr_sim_env(sim), 8192, 0, 0);
+    struct mr_buf text = MR_BUF_INIT;
+    struct mr_error err = {0};
+
+    append_blocks(log, 1, 12, 2);
+    for (int i = 0; i < 2; i++) {
+        mr_buf_clear(&text);
+        for (uint64_t n = 1; n <= 12; n++) {
+            CHECK_OK(mr_block_log_metadata(log, n, &text, &err), &err);
+            check_block(log, n);
+        }
+        CHECK_EQ_STR(text.data, "a block of five\na block of five\n");
+        mr_block_log_close(log);
+        log = open_blocks(mr_sim_env(sim), 8192, 0, 0);
+    }
+    mr_buf_release(&text);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
+/* ---------------------------------------------------------------- spare files */
+
+static uint64_t count_files(struct mr_env *env, const char *dir, const char *suffix)
+{
+    struct mr_segment_list list = {0};
+    struct mr_error err = {0};
+    uint64_t count;
+
+    CHECK_OK(mr__segment_list(env, dir, suffix, &list, &err), &err);
+    count = list.count;
+    mr__segment_list_release(&list);
+    return count;
+}
+
+TEST(purged_segments_become_new_ones_and_old_blocks_do_not_come_back)
+{
+    struct mr_sim *sim = new_disk();
+    struct mr_block_log *log = open_blocks(mr_sim_env(sim), 8192, 0, 0);
+    struct mr_error err = {0};
+    uint64_t first;
+
+    for (uint64_t n = 1; n <= 300; n++) {
+        append_blocks(log, n, n, 1);
+        if (n % 10 == 0)
+            CHECK_OK(mr_block_log_purge(log, n - 5, &err), &err);
+        if (n % 70 == 0) {
+            first = mr_block_log_first(log);
+            mr_block_log_close(log);
+            log = open_blocks(mr_sim_env(sim), 8192, 0, n);
+            CHECK_EQ_UINT(mr_block_log_first(log), first);
+            CHECK_EQ_UINT(mr_block_log_last(log), n);
+        }
+        for (uint64_t k = mr_block_log_first(log); k <= n; k++)
+            check_block(log, k);
+    }
+    CHECK(count_files(mr_sim_env(sim), DIR, ".spare") >= 1);
+    CHECK(count_files(mr_sim_env(sim), DIR, ".spare") <= MR_BLOCK_SPARES_MAX);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
+TEST(segments_made_ahead_hold_blocks_like_others)
+{
+    struct mr_block_log_config config = {.segment_bytes = 8192, .prepares = true};
+    struct mr_sim *sim = new_disk();
+    struct mr_block_log *log = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_block_log_open(mr_sim_env(sim), DIR, &config, &log, &err), &err);
+    append_blocks(log, 1, 100, 3);
+    while (count_files(mr_sim_env(sim), DIR, ".spare") == 0)
+        ; /* the preparer is on its way */
+    append_blocks(log, 101, 200, 3);
+    mr_block_log_close(log);
+    log = open_blocks(mr_sim_env(sim), 8192, 0, 200);
+    for (uint64_t n = 1; n <= 200; n++)
+        check_block(log, n);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
+/* ---------------------------------------------------------------- two copies */
+
+#define COPY "/other/received"
+
+struct copies {
+    struct mr_sim *sim;
+    struct mr_env *env;
+    struct mr_block_log *log;
+    int lost, repaired;
+};
+
+static void note_event(void *arg, enum mr_block_event event)
+{
+    struct copies *copies = arg;
+
+    copies->lost += event == MR_BLOCK_COPY_LOST;
+    copies->repaired += event == MR_BLOCK_COPY_REPAIRED;
+}
+
+static enum mr_status open_copies(struct copies *copies, uint64_t min_last, struct mr_error *err)
+{
+    struct mr_block_log_config config = {
+        .segment_bytes = 8192,
+        .min_last = min_last,
+        .copy_dir = COPY,
+        .event = note_event,
+        .event_arg = copies,
+    };
+
+    return mr_block_log_open(copies->env, DIR, &config, &copies->log, err);
+}
+
+static void new_copies(struct copies *copies, uint64_t blocks)
+{
+    struct mr_error err = {0};
+
+    mr_log_set_sink(quiet, NULL);
+    *copies = (struct copies){.sim = new_disk()};
+    copies->env = mr_sim_env(copies->sim);
+    CHECK_OK(open_copies(copies, 0, &err), &err);
+    append_blocks(copies->log, 1, blocks, 3);
+}
+
+static void check_all(struct copies *copies, uint64_t last)
+{
+    CHECK_EQ_UINT(mr_block_log_last(copies->log), last);
+    for (uint64_t n = mr_block_log_first(copies->log); n <= last; n++)
+        check_block(copies->log, n);
+}
+
+static void free_copies(struct copies *copies)
+{
+    mr_block_log_close(copies->log);
+    mr_sim_free(copies->sim);
+}
+
+/* Both directories hold the same blocks, whole. */
+static void check_same(struct copies *copies, uint64_t last)
+{
+    const char *const dirs[] = {DIR, COPY};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct mr_error err = {0};
+        uint64_t first = 0, found = 0;
+
+        CHECK_OK(mr_block_log_verify(copies->env, dirs[i], &first, &found, &err), &err);
+        CHECK_EQ_UINT(found, last);
+    }
+}
+
+static bool remove_one(const char *name, enum mr_file_kind kind, void *arg)
+{
+    struct mr_buf *names = arg;
+
+    (void)kind;
+    mr_buf_add(names, name, strlen(name) + 1);
+    return true;
+}
+
+static void remove_files(struct mr_env *env, const char *dir)
+{
+    struct mr_buf names = MR_BUF_INIT;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_env_list(env, dir, remove_one, &names, &err), &err);
+    for (size_t at = 0; at < names.size; at += strlen(names.data + at) + 1) {
+        char path[256];
+
+        snprintf(path, sizeof(path), "%s/%s", dir, names.data + at);
+        CHECK_OK(mr_env_unlink(env, path, &err), &err);
+    }
+    mr_buf_release(&names);
+}
+
+TEST(D11_the_files_of_one_copy_go_while_blocks_come_and_nothing_is_lost)
+{
+    const char *const dirs[] = {DIR, COPY};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct copies copies;
+
+        new_copies(&copies, 40);
+        remove_files(copies.env, dirs[i]);
+        append_blocks(copies.log, 41, 60, 2);
+        CHECK_EQ_INT(copies.lost, 1);
+        CHECK_EQ_INT(copies.repaired, 1);
+        check_all(&copies, 60);
+        mr_block_log_close(copies.log);
+        copies.log = NULL;
+        check_same(&copies, 60);
+        free_copies(&copies);
+    }
+}
+
+TEST(D11_a_block_that_is_damaged_in_one_copy_is_read_from_the_other_and_repaired)
+{
+    struct copies copies;
+    struct mr_file *file = NULL;
+    struct mr_error err = {0};
+
+    new_copies(&copies, 40);
+    CHECK_OK(mr_env_open(copies.env, segment_path(1), MR_FILE_WRITE, &file, &err), &err);
+    CHECK_OK(mr_env_pwrite(copies.env, file, "!", 1, 512 + 60, &err), &err);
+    mr_env_close(copies.env, file);
+    check_all(&copies, 40);
+    CHECK_EQ_INT(copies.lost, 1);
+    append_blocks(copies.log, 41, 41, 1);
+    CHECK_EQ_INT(copies.repaired, 1);
+    mr_block_log_close(copies.log);
+    copies.log = NULL;
+    check_same(&copies, 41);
+    free_copies(&copies);
+}
+
+TEST(D11_a_copy_that_is_damaged_empty_or_behind_is_made_again_at_the_start)
+{
+    enum { DAMAGED, EMPTY, BEHIND, CASES };
+
+    for (int i = 0; i < CASES; i++) {
+        struct copies copies;
+        struct mr_error err = {0};
+
+        new_copies(&copies, 40);
+        mr_block_log_close(copies.log);
+        if (i == DAMAGED) {
+            struct mr_file *file = NULL;
+
+            CHECK_OK(mr_env_open(copies.env, segment_path(1), MR_FILE_WRITE, &file, &err), &err);
+            CHECK_OK(mr_env_pwrite(copies.env, file, "!", 1, 512 + 60, &err), &err);
+            mr_env_close(copies.env, file);
+        } else if (i == EMPTY) {
+            remove_files(copies.env, DIR);
+        } else { /* a run without the copy */
+            copies.log = open_blocks(copies.env, 8192, 0, 0);
+            append_blocks(copies.log, 41, 45, 1);
+            mr_block_log_close(copies.log);
+        }
+        CHECK_OK(open_copies(&copies, 40, &err), &err);
+        CHECK_EQ_INT(copies.lost, 1);
+        CHECK_EQ_INT(copies.repaired, 1);
+        append_blocks(copies.log, i == BEHIND ? 46 : 41, 50, 1);
+        check_all(&copies, 50);
+        mr_block_log_close(copies.log);
+        copies.log = NULL;
+        check_same(&copies, 50);
+        free_copies(&copies);
+    }
+}
+
+TEST(D11_copies_of_two_histories_and_two_damaged_ones_are_refused)
+{
+    struct copies copies;
+    struct mr_block_log_config config = {.segment_bytes = 8192};
+    struct mr_error err = {0};
+
+    new_copies(&copies, 40);
+    mr_block_log_close(copies.log);
+    remove_files(copies.env, COPY);
+    CHECK_OK(mr_block_log_open(copies.env, COPY, &config, &copies.log, &err), &err);
+    append_blocks(copies.log, 1, 1, 1);
+    append_blocks(copies.log, 2, 30, 7); /* others, by their groups alone the same: by CLOSE not */
+    mr_block_log_close(copies.log);
+    CHECK_OK(mr_block_log_open(copies.env, COPY, &config, &copies.log, &err), &err);
+    append_blocks(copies.log, 31, 39, 1);
+    mr_block_log_close(copies.log);
+    CHECK_FAILS(open_copies(&copies, 0, &err), &err, MR_CONFIG, "hold different ones");
+    remove_files(copies.env, COPY);
+    for (size_t i = 0; i < 1; i++) {
+        struct mr_file *file = NULL;
+
+        CHECK_OK(mr_env_open(copies.env, segment_path(1), MR_FILE_WRITE, &file, &err), &err);
+        CHECK_OK(mr_env_pwrite(copies.env, file, "!", 1, 512 + 60, &err), &err);
+        mr_env_close(copies.env, file);
+    }
+    CHECK_FAILS(open_copies(&copies, 0, &err), &err, MR_CORRUPT, "restore");
+    mr_sim_free(copies.sim);
+}
+
+TEST(D11_a_disk_that_fails_under_one_copy_does_not_stop_the_log)
+{
+    struct copies copies;
+    struct mr_error err = {0};
+
+    new_copies(&copies, 10);
+    for (uint64_t n = 11; n <= 40; n++) {
+        mr_sim_fail_at(copies.sim, 1 + n % 4, EIO, false);
+        append_blocks(copies.log, n, n, 1);
+        mr_sim_fail_at(copies.sim, 0, 0, false);
+    }
+    CHECK(copies.lost > 5);
+    check_all(&copies, 40);
+    append_blocks(copies.log, 41, 60, 1); /* a rotation tries to repair what could not be */
+    mr_block_log_close(copies.log);
+    CHECK_OK(open_copies(&copies, 60, &err), &err);
+    check_all(&copies, 60);
+    mr_block_log_close(copies.log);
+    copies.log = NULL;
+    check_same(&copies, 60);
+    free_copies(&copies);
+}
+
+/* ---------------------------------------------------------------- spilling */
+
+TEST(D8_without_files_what_finds_no_room_in_memory_goes_to_files_and_they_go_with_it)
+{
+    struct mr_block_log_config config = {
+        .memory_bytes = 5000, .volatile_only = true, .spill_dir = "/spill/in"};
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_block_log *log = NULL;
+    struct mr_error err = {0};
+    uint64_t syncs;
+
+    CHECK_OK(mr_block_log_open(mr_sim_env(sim), NULL, &config, &log, &err), &err);
+    CHECK_EQ_UINT(mr_sim_op_count(sim), 0);
+    append_blocks(log, 1, 30, 1);
+    syncs = mr_sim_sync_count(sim);
+    append_blocks(log, 31, 60, 3);
+    CHECK_EQ_UINT(mr_sim_sync_count(sim), syncs); /* nothing is durable */
+    for (uint64_t n = 1; n <= 60; n++)
+        check_block(log, n);
+    CHECK_OK(mr_block_log_purge(log, 50, &err), &err);
+    append_blocks(log, 61, 62, 1);
+    for (uint64_t n = 50; n <= 62; n++)
+        check_block(log, n);
+    mr_block_log_close(log);
+    CHECK_STATUS(mr_env_list(mr_sim_env(sim), "/spill/in", remove_one, NULL, &err), MR_NOT_FOUND);
+    mr_sim_free(sim);
+}
+
 /* ---------------------------------------------------------------- threads */
 
 enum { THREAD_BLOCKS = 400 };
@@ -401,6 +753,71 @@ TEST(readers_and_a_purge_run_beside_the_appender)
     mr_sim_free(sim);
 }
 
+enum { PUTTERS = 8, PUTS = 40 };
+
+struct putter {
+    struct mr_block_log *log;
+    atomic_uint_fast64_t seen[PUTTERS * PUTS + 1];
+};
+
+/* Each put returns when its block can be read. */
+static void put_in_thread(void *arg)
+{
+    struct putter *putter = arg;
+    const struct mr_block_data block = {.data = "block", .size_bytes = 5, .record_count = 1};
+
+    for (int i = 0; i < PUTS; i++) {
+        struct mr_buf data = MR_BUF_INIT;
+        struct mr_error err = {0};
+        uint64_t number = 0;
+
+        CHECK_OK(mr_block_log_put(putter->log, &block, &number, &err), &err);
+        CHECK(mr_block_log_last(putter->log) >= number);
+        CHECK_OK(mr_block_log_read(putter->log, number, &data, &err), &err);
+        atomic_fetch_add(&putter->seen[number], 1);
+        mr_buf_release(&data);
+    }
+}
+
+TEST(many_threads_put_and_each_block_is_there_once)
+{
+    struct mr_sim *sim = new_disk();
+    struct putter putter = {.log = open_blocks(mr_sim_env(sim), 8192, 4000, 0)};
+    struct mr_thread *threads[PUTTERS];
+    struct mr_error err = {0};
+
+    for (int i = 0; i < PUTTERS; i++)
+        CHECK_OK(mr_thread_start("putter", put_in_thread, &putter, &threads[i], &err), &err);
+    for (int i = 0; i < PUTTERS; i++)
+        mr_thread_join(threads[i]);
+    CHECK_EQ_UINT(mr_block_log_last(putter.log), PUTTERS * PUTS);
+    for (int i = 1; i <= PUTTERS * PUTS; i++)
+        CHECK_EQ_UINT(atomic_load(&putter.seen[i]), 1);
+    mr_block_log_close(putter.log);
+    mr_sim_free(sim);
+}
+
+TEST(a_failed_flush_fails_everybody_who_waits_and_all_that_come_later)
+{
+    struct mr_sim *sim = new_disk();
+    struct mr_block_log *log = open_blocks(mr_sim_env(sim), 1 << 20, 1 << 20, 0);
+    const struct mr_block_data block = {.data = "block", .size_bytes = 5, .record_count = 1};
+    struct mr_error err = {0};
+    uint64_t number = 0;
+
+    append_blocks(log, 1, 3, 1);
+    mr_sim_fail_at(sim, 1, EIO, true);
+    CHECK_STATUS(mr_block_log_put(log, &block, &number, &err), MR_IO);
+    mr_sim_fail_at(sim, 0, 0, false);
+    CHECK_FAILS(mr_block_log_put(log, &block, &number, &err), &err, MR_IO, "an earlier write");
+    CHECK_EQ_UINT(mr_block_log_last(log), 3);
+    mr_block_log_close(log);
+    log = open_blocks(mr_sim_env(sim), 1 << 20, 1 << 20, 3);
+    append_blocks(log, mr_block_log_last(log) + 1, 6, 1);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
 /* ---------------------------------------------------------------- power loss */
 
 struct durable {
@@ -419,7 +836,7 @@ struct crash_run {
 static void run_recovery(struct mr_sim *after, const struct mr_sim_crash *crash, void *arg)
 {
     struct crash_run *run = arg;
-    struct mr_block_log_config config = {4096, 2000, 0, false};
+    struct mr_block_log_config config = {.segment_bytes = 4096, .memory_bytes = 2000};
     struct mr_block_log *log = NULL;
     struct mr_error err = {0};
     uint64_t least = 0, last;
@@ -467,6 +884,35 @@ TEST(A18_A21_no_power_loss_takes_a_durable_block)
     }
     mr_block_log_close(log);
     mr_sim_crash_everywhere(sim, 0, test_quick() ? 16 : 64, 1, run_recovery, &run);
+    CHECK(run.states > 100);
+    printf("# %" PRIu64 " crash states\n", run.states);
+    mr_sim_free(sim);
+}
+
+TEST(A18_A21_no_power_loss_takes_a_block_of_a_segment_that_was_one_before)
+{
+    struct mr_sim *sim = new_disk();
+    struct mr_block_log *log = open_blocks(mr_sim_env(sim), 4096, 0, 0);
+    struct crash_run run = {.depth = 1};
+    struct mr_error err = {0};
+    uint64_t from, n = 1;
+
+    for (; n <= 40; n++) { /* until purged segments are used again */
+        append_blocks(log, n, n, 1);
+        if (n % 4 == 0)
+            CHECK_OK(mr_block_log_purge(log, n - 1, &err), &err);
+    }
+    from = mr_sim_op_count(sim);
+    run.history[run.history_count++] = (struct durable){from, n - 1};
+    for (; n <= 52; n++) {
+        append_blocks(log, n, n, 1);
+        run.history[run.history_count++] = (struct durable){mr_sim_op_count(sim), n};
+        if (n % 4 == 0)
+            CHECK_OK(mr_block_log_purge(log, n - 1, &err), &err);
+    }
+    run.appended = n - 1;
+    mr_block_log_close(log);
+    mr_sim_crash_everywhere(sim, from, test_quick() ? 8 : 32, 1, run_recovery, &run);
     CHECK(run.states > 100);
     printf("# %" PRIu64 " crash states\n", run.states);
     mr_sim_free(sim);
