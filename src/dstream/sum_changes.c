@@ -49,15 +49,15 @@ static uint32_t *slot_of(const struct mr__sum_changes *changes, uint64_t hash, s
     }
 }
 
-static enum mr_status grow(struct mr__sum_changes *changes, struct mr_error *err)
+/* To a capacity, a power of two. */
+static enum mr_status grow(struct mr__sum_changes *changes, uint64_t capacity, struct mr_error *err)
 {
-    uint32_t capacity = changes->capacity == 0 ? CAPACITY_MIN : changes->capacity * 2;
     struct mr__sum_change *items;
     uint32_t *slots;
 
     if (capacity > UINT32_MAX / 4)
         return MR_FAIL(err, MR_LIMIT, "a window has too many keys");
-    items = mr_realloc(NULL, changes->items, capacity * sizeof(*items));
+    items = mr_realloc(NULL, changes->items, (size_t)capacity * sizeof(*items));
     if (items == NULL)
         return MR_FAIL(err, MR_NOMEM, "out of memory");
     changes->items = items;
@@ -66,15 +66,26 @@ static enum mr_status grow(struct mr__sum_changes *changes, struct mr_error *err
         return MR_FAIL(err, MR_NOMEM, "out of memory");
     mr_free(changes->slots);
     changes->slots = slots;
-    changes->capacity = capacity;
+    changes->capacity = (uint32_t)capacity;
     for (uint32_t i = 0; i < changes->count; i++) {
-        uint32_t at = (uint32_t)items[i].hash & (2 * capacity - 1);
+        uint32_t mask = 2 * changes->capacity - 1;
+        uint32_t at = (uint32_t)items[i].hash & mask;
 
         while (slots[at] != 0)
-            at = (at + 1) & (2 * capacity - 1);
+            at = (at + 1) & mask;
         slots[at] = i + 1;
     }
     return MR_OK;
+}
+
+enum mr_status mr__sum_changes_reserve(struct mr__sum_changes *changes, uint64_t count,
+                                       struct mr_error *err)
+{
+    uint64_t capacity = CAPACITY_MIN;
+
+    while (capacity < count)
+        capacity *= 2;
+    return capacity > changes->capacity ? grow(changes, capacity, err) : MR_OK;
 }
 
 enum mr_status mr__sum_changes_add(struct mr__sum_changes *changes, uint64_t hash,
@@ -85,7 +96,7 @@ enum mr_status mr__sum_changes_add(struct mr__sum_changes *changes, uint64_t has
     uint32_t *slot;
 
     if (changes->count == changes->capacity)
-        MR_TRY(grow(changes, err));
+        MR_TRY(mr__sum_changes_reserve(changes, (uint64_t)changes->count + 1, err));
     slot = slot_of(changes, hash, key);
     if (*slot == 0) {
         changes->items[changes->count] = (struct mr__sum_change){

@@ -1,13 +1,13 @@
 /*
  * Building and lowering of a native window of sums.
  *
- *     pairs --> map: partial sums (src/ops), in tasks --> fold: window_sum_op.c
+ *     pairs --> maps: partial sums (src/ops), by shard (sum_split.c) --> fold: window_sum_op.c
  *
  * Thread: building in the building one, lowering in the starting one.
  */
 #include "dstream/window_sums.h"
 
-#include "env/thread.h"
+#include <stdio.h>
 
 static bool agg_of(const struct mr_fn *fn, enum mr_agg_kind *ret_agg)
 {
@@ -67,12 +67,26 @@ bool mr__has_sum_window(const struct mr_dstream *pairs, const struct mr_fn *redu
     return result != NULL;
 }
 
+/* Behind *node, and becomes it. */
+static enum mr_status add_split(struct mr__lowering *low, const struct mr_dstream *stream,
+                                struct mr_map_op *map, struct mr_node **node, struct mr_error *err)
+{
+    char name[2 * MR_STATE_NAME_BYTES_MAX];
+    enum mr_status status;
+
+    snprintf(name, sizeof(name), "%s.split", stream->name);
+    status = mr_graph_map(low->graph, name, node, 1, map->schema, map->ops, map->op, node, err);
+    mr_schema_unref(map->schema);
+    return status;
+}
+
 static enum mr_status lower_sum_window(struct mr__lowering *low, struct mr_dstream *stream,
                                        struct mr_error *err)
 {
     struct mr_aggregate_spec spec;
     struct mr__agg_names names;
-    struct mr_node *partial;
+    struct mr_store *const *values;
+    struct mr_node *node;
     struct mr_map_op map;
     struct mr_fold_op fold;
     struct mr__sum_window window = {
@@ -81,7 +95,6 @@ static enum mr_status lower_sum_window(struct mr__lowering *low, struct mr_dstre
                    .size_us = stream->window_ms * 1000,
                    .slide_us = stream->slide_ms * 1000},
         .input_slide_us = stream->inputs[0]->slide_ms * 1000,
-        .spec = &spec,
         .pairs = stream->schema,
         .filter = stream->filter,
         .partition_count = mr__partition_count(low, stream),
@@ -91,11 +104,18 @@ static enum mr_status lower_sum_window(struct mr__lowering *low, struct mr_dstre
     spec_of(stream->inputs[0]->schema, stream->agg, &names, &spec);
     spec.state_name = stream->name;
     MR_TRY(mr_op_aggregate_partial(&spec, &map, err));
-    status = mr__lower_add_map(low, stream, "partial", map.schema, &map, &partial, err);
+    status = mr__lower_add_map(low, stream, "partial", map.schema, &map, &node, err);
     mr_schema_unref(map.schema);
     MR_TRY(status);
-    MR_TRY(mr__sum_window_op(&window, &fold, err));
-    MR_TRY(mr__lower_add_fold(low, stream, &partial, 1, &fold, err));
+    MR_TRY(mr__sum_window_op(&window, &fold, &values, err));
+    status = mr__sum_split_op(&spec, values, &map, err);
+    if (status == MR_OK)
+        status = add_split(low, stream, &map, &node, err);
+    if (status != MR_OK) {
+        fold.ops->free(fold.op);
+        return status;
+    }
+    MR_TRY(mr__lower_add_fold(low, stream, &node, 1, &fold, err));
     mr_node_set_slide(stream->node, window.window.slide_us);
     return MR_OK;
 }

@@ -2,7 +2,7 @@
  * Sums and counts per key over a window, as a fold with partitions (INV-1 .. INV-4, for functions
  * that are known).
  *
- *     tasks: partial sums --> run_partition, for each of its shards
+ *     tasks: sums by shard --> run_partition, for each of its shards
  *                                 one sum a key out of all tasks, into state for later
  *                                 sums -= what left        (t - slide - window, t - window]
  *                                 sums += what entered     the part of (t - window, t] not yet in
@@ -39,7 +39,6 @@ struct sum_op {
     int64_t slide_us;
     int64_t input_slide_us;
     struct mr_schema *pairs;
-    struct mr_agg_layout *layout;
     struct mr__function *filter; /* borrowed from the context; NULL = none */
     uint32_t partition_count;
     struct mr_store *values;
@@ -52,7 +51,6 @@ static void sum_free(void *pointer)
 
     if (op == NULL)
         return;
-    mr_agg_layout_free(op->layout);
     mr_schema_unref(op->pairs);
     mr_free(op->name);
     mr_free(op);
@@ -79,44 +77,42 @@ struct part {
     struct mr__sum_changes changes[MR_STORE_SHARDS];
 };
 
-/* The sum in a buffer of the partial aggregation. */
-static enum mr_status sum_of(const struct mr_agg_layout *layout, struct mr_slice buffers,
-                             int64_t *ret_sum, struct mr_error *err)
+static enum mr_status take_batch(const struct mr_batch *batch, struct mr__sum_changes *changes,
+                                 struct mr_error *err)
 {
-    mr_int128 sum;
+    const uint64_t *hashes = mr_batch_column(batch, 0)->values;
+    const struct mr_column *keys = mr_batch_column(batch, 1);
+    const int64_t *sums = mr_batch_column(batch, 2)->values;
 
-    MR_ASSERT(buffers.size_bytes == layout->fixed_bytes);
-    if (layout->results[0].kind == MR_AGG_COUNT_ALL) {
-        *ret_sum = mr_load_i64(buffers.data);
-        return MR_OK;
-    }
-    sum = mr_load_i128(buffers.data + layout->slots[layout->results[0].slot].offset);
-    if (sum > INT64_MAX || sum < INT64_MIN)
-        return MR_FAIL(err, MR_BAD_DATA,
-                       "the sum does not fit into its type; use DOUBLE or DECIMAL(38, 0) values");
-    *ret_sum = (int64_t)sum;
+    for (int64_t row = 0; row < mr_batch_row_count(batch); row++)
+        MR_TRY(mr__sum_changes_add(changes, hashes[row], mr_column_text(keys, row), sums[row], true,
+                                   err));
     return MR_OK;
 }
 
-/* Rows of other shards are those of other partitions. */
-static enum mr_status take_batch(struct part *part, const struct mr_batch *batch,
-                                 struct mr_error *err)
+/* All rows of a batch are in one shard. */
+static unsigned shard_of(const struct mr_batch *batch)
 {
-    const struct mr_column *keys = mr_batch_column(batch, 0);
-    const struct mr_column *buffers = mr_batch_column(batch, 1);
+    return mr_store_shard(*(const uint64_t *)mr_batch_column(batch, 0)->values);
+}
 
-    for (int64_t row = 0; row < mr_batch_row_count(batch); row++) {
-        struct mr_slice key = mr_column_text(keys, row);
-        uint64_t hash = mr_store_hash(part->op->values, key.data, key.size_bytes);
-        unsigned shard = mr_store_shard(hash);
-        int64_t sum;
+static enum mr_status take_shard(struct part *part, const struct mr_fold_input *input,
+                                 unsigned shard, struct mr_error *err)
+{
+    struct mr__sum_changes *changes = &part->changes[shard];
+    int64_t rows_max = 0;
 
-        if (shard < part->first || shard >= part->end)
-            continue;
-        MR_TRY(sum_of(part->op->layout, mr_column_text(buffers, row), &sum, err));
-        MR_TRY(mr__sum_changes_add(&part->changes[shard], hash, key, sum, true, err));
+    for (size_t i = 0; i < input->batch_count; i++) {
+        if (shard_of(input->batches[i]) == shard)
+            rows_max = MR_MAX(rows_max, mr_batch_row_count(input->batches[i]));
     }
-    return MR_OK;
+    /* Twice the largest task's: its keys are about as many as all of the batch have. */
+    MR_TRY(mr__sum_changes_reserve(changes, 2 * (uint64_t)rows_max, err));
+    for (size_t i = 0; i < input->batch_count; i++) {
+        if (shard_of(input->batches[i]) == shard)
+            MR_TRY(take_batch(input->batches[i], changes, err));
+    }
+    return mr__sum_slice_put(part->op->batches, part->time_us, shard, changes, err);
 }
 
 static enum mr_status take_input(struct part *part, const struct mr_fold_input *input,
@@ -128,10 +124,8 @@ static enum mr_status take_input(struct part *part, const struct mr_fold_input *
     /* A batch in the gap between two windows is in none. */
     if (!input->present || part->time_us <= firing_us - op->size_us)
         return MR_OK;
-    for (size_t i = 0; i < input->batch_count; i++)
-        MR_TRY(take_batch(part, input->batches[i], err));
     for (unsigned shard = part->first; shard < part->end; shard++)
-        MR_TRY(mr__sum_slice_put(op->batches, part->time_us, shard, &part->changes[shard], err));
+        MR_TRY(take_shard(part, input, shard, err));
     return MR_OK;
 }
 
@@ -374,10 +368,9 @@ static const struct mr_fold_ops sum_ops = {
 };
 
 enum mr_status mr__sum_window_op(const struct mr__sum_window *window, struct mr_fold_op *ret_op,
-                                 struct mr_error *err)
+                                 struct mr_store *const **ret_values, struct mr_error *err)
 {
     struct sum_op *op = mr_alloc_zero(NULL, sizeof(*op));
-    enum mr_status status;
 
     if (op != NULL)
         op->name = mr_strdup(window->window.name);
@@ -392,11 +385,7 @@ enum mr_status mr__sum_window_op(const struct mr__sum_window *window, struct mr_
     op->pairs = mr_schema_ref(window->pairs);
     op->filter = window->filter;
     op->partition_count = MR_MIN(window->partition_count, (uint32_t)MR_STORE_SHARDS);
-    status = mr_agg_layout_new(window->spec, &op->layout, err);
-    if (status != MR_OK) {
-        sum_free(op);
-        return status;
-    }
     *ret_op = (struct mr_fold_op){.ops = &sum_ops, .op = op};
+    *ret_values = &op->values;
     return MR_OK;
 }

@@ -26,6 +26,9 @@ struct mr__sum_changes {
     uint32_t capacity;
     uint32_t *slots; /* index + 1; 0 = free; twice the capacity */
 };
+/* Makes room for that many keys. */
+enum mr_status mr__sum_changes_reserve(struct mr__sum_changes *changes, uint64_t count,
+                                       struct mr_error *err);
 enum mr_status mr__sum_changes_add(struct mr__sum_changes *changes, uint64_t hash,
                                    struct mr_slice key, int64_t sum, bool enters,
                                    struct mr_error *err);
@@ -50,18 +53,25 @@ enum mr_status mr__sum_slice_get(const struct mr_store *slices, const struct mr_
 enum mr_status mr__sum_slice_drop(struct mr_store *slices, int64_t time_us, unsigned shard,
                                   struct mr_error *err);
 
+/* ---- in tasks (sum_split.c) ---- */
+
+/* Rows of the partial aggregation by shard; values is where the fold has its store of sums. */
+enum mr_status mr__sum_split_op(const struct mr_aggregate_spec *spec,
+                                struct mr_store *const *values, struct mr_map_op *ret_op,
+                                struct mr_error *err);
+
 /* ---- the fold (window_sum_op.c) ---- */
 
 struct mr__sum_window {
     struct mr__window window;
     int64_t input_slide_us;
-    const struct mr_aggregate_spec *spec; /* the partial aggregation's */
-    const struct mr_schema *pairs;        /* the result */
-    struct mr__function *filter;          /* NULL = none */
+    const struct mr_schema *pairs; /* the result */
+    struct mr__function *filter;   /* NULL = none */
     uint32_t partition_count;
 };
+/* *ret_values: where its store of sums is, for mr__sum_split_op; as long as the operator. */
 enum mr_status mr__sum_window_op(const struct mr__sum_window *window, struct mr_fold_op *ret_op,
-                                 struct mr_error *err);
+                                 struct mr_store *const **ret_values, struct mr_error *err);
 
 /* ---- building (window_sum.c) ---- */
 
