@@ -43,6 +43,12 @@ if(objects AND NOT MR_ONLY)
 
     # Examples see what a user sees: the public headers and the shared library, nothing else.
     file(GLOB examples CONFIGURE_DEPENDS examples/*.c)
+    # The examples with PostgreSQL want its C library; without it they are left out.
+    find_package(PkgConfig QUIET)
+    pkg_check_modules(LIBPQ QUIET IMPORTED_TARGET libpq)
+    if(NOT LIBPQ_FOUND)
+        list(FILTER examples EXCLUDE REGEX "/postgres_")
+    endif()
     add_custom_target(examples)
     foreach(source IN LISTS examples)
         get_filename_component(name ${source} NAME_WE)
@@ -50,6 +56,10 @@ if(objects AND NOT MR_ONLY)
         set_target_properties(example_${name} PROPERTIES OUTPUT_NAME ${name}
             RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/examples)
         target_link_libraries(example_${name} PRIVATE millrace_shared mr_flags)
+        file(STRINGS ${source} libpq REGEX "libpq-fe.h")
+        if(libpq)
+            target_link_libraries(example_${name} PRIVATE PkgConfig::LIBPQ)
+        endif()
         add_dependencies(examples example_${name})
     endforeach()
 endif()
