@@ -10,6 +10,9 @@
 
 #include "base/log.h"
 
+#include <millrace/listener.h>
+#include <millrace/receiver.h>
+
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -349,6 +352,140 @@ TEST(several_threads_may_stop_at_once)
     for (size_t i = 0; i < 4; i++)
         mr_thread_join(threads[i]);
     CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
+/* ---- what a graceful stop waits for ---- */
+
+/* A receiver that counts up, on a thread of its own. */
+struct counting {
+    struct mr_receiver_handle *receiver;
+    struct mr_thread *thread;
+    int64_t limit; /* on_stop waits for that many; 0 = it ends the thread */
+    atomic_bool ending;
+    _Atomic int64_t received; /* taken by the context */
+    _Atomic int64_t processed;
+};
+
+static void count_up(void *arg)
+{
+    struct counting *counting = arg;
+
+    for (int64_t i = 1; counting->limit == 0 || i <= counting->limit; i++) {
+        if (counting->limit == 0 && atomic_load(&counting->ending))
+            return;
+        if (mr_receiver_put_int(counting->receiver, i, NULL) == MR_OK)
+            atomic_fetch_add(&counting->received, 1);
+        mr_env_sleep_ns(mr_env_posix(), counting->limit == 0 ? 100000 : 5000000);
+    }
+}
+
+static enum mr_status start_counting(struct mr_receiver_handle *receiver, void *arg,
+                                     struct mr_error *err)
+{
+    struct counting *counting = arg;
+
+    counting->receiver = receiver;
+    atomic_store(&counting->ending, false);
+    return mr_thread_start("counting", count_up, counting, &counting->thread, err);
+}
+
+static void stop_counting(struct mr_receiver_handle *receiver, void *arg)
+{
+    struct counting *counting = arg;
+
+    (void)receiver;
+    atomic_store(&counting->ending, true);
+    mr_thread_join(counting->thread);
+    counting->thread = NULL;
+}
+
+static enum mr_status count_processed(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                      struct mr_error *err)
+{
+    struct counting *counting = arg;
+    int64_t count = 0;
+
+    (void)batch_time_ms;
+    MR_TRY(mr_rdd_count(rdd, &count, err));
+    atomic_fetch_add(&counting->processed, count);
+    return MR_OK;
+}
+
+static struct mr_context *counting_context(struct counting *counting)
+{
+    struct mr_receiver_spec spec = {.name = "Counting",
+                                    .columns = "value BIGINT",
+                                    .on_start = start_counting,
+                                    .on_stop = stop_counting,
+                                    .arg = counting};
+    struct mr_context *ctx = mr_context_new("counting", 20);
+
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+    mr_context_set(ctx, "block_interval", "5ms");
+    mr_foreach_rdd(mr_receiver_stream(ctx, &spec), count_processed, counting);
+    return ctx;
+}
+
+static void wait_for_records(_Atomic int64_t *records, int64_t count)
+{
+    while (atomic_load(records) < count)
+        mr_env_sleep_ns(mr_env_posix(), 500000);
+}
+
+TEST(V151_a_graceful_stop_waits_for_a_slow_receiver_and_processes_what_it_took)
+{
+    struct counting counting = {.limit = 15};
+    struct mr_context *ctx = counting_context(&counting);
+    struct mr_error err;
+
+    mr_context_set(ctx, "spark.streaming.gracefulStopTimeout", "20000s");
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    wait_for_records(&counting.received, 7);
+    mr_context_stop(ctx, true);
+    CHECK_NULL(counting.thread); /* it has come to its end by itself */
+    CHECK(atomic_load(&counting.received) >= 7);
+    CHECK_EQ_INT(atomic_load(&counting.processed), atomic_load(&counting.received));
+    mr_context_free(ctx);
+}
+
+TEST(V152_a_graceful_stop_processes_everything_that_was_received)
+{
+    for (int run = 0; run < 4; run++) {
+        struct counting counting = {.limit = 0};
+        struct mr_context *ctx = counting_context(&counting);
+        struct mr_statistics now;
+        struct mr_error err;
+
+        CHECK_OK(mr_context_start(ctx, &err), &err);
+        wait_for_records(&counting.processed, 50);
+        mr_context_stop(ctx, true);
+        mr_context_statistics(ctx, &now);
+        CHECK_EQ_INT(atomic_load(&counting.processed), atomic_load(&counting.received));
+        CHECK_EQ_UINT(now.processed_records, (uint64_t)atomic_load(&counting.received));
+        CHECK_EQ_UINT(now.received_records, now.processed_records);
+        mr_context_free(ctx);
+    }
+}
+
+TEST(a_graceful_stop_of_a_program_whose_outputs_have_nothing_to_do_is_prompt)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    _Atomic int batches = 0;
+    struct mr_error err;
+    int64_t began_ns;
+
+    /* the last ticks are without any dataset: Spark waits for its whole timeout then (hazard 6) */
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+    mr_foreach_rdd(mr_window(mr_queue_stream(ctx, queue, true), 4 * FAST_MS, 4 * FAST_MS),
+                   look_away, &batches);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    wait_for_batches(&batches, 1);
+    began_ns = mr_env_monotonic_ns(mr_env_posix());
+    mr_context_stop(ctx, true);
+    CHECK(mr_env_monotonic_ns(mr_env_posix()) - began_ns < INT64_C(5000000000));
     mr_context_free(ctx);
     mr_queue_free(queue);
 }

@@ -2,8 +2,15 @@
  * Backpressure: the estimator, figure by figure, and the limits that an input gets from it.
  */
 #include "dstream/rate.h"
+#include "dstream/streams.h"
 #include "support/test.h"
 
+#include "base/log.h"
+
+#include <millrace/listener.h>
+#include <millrace/receiver.h>
+
+#include <stdatomic.h>
 #include <stdlib.h>
 
 static struct mr__pid pid_of(int64_t interval_ms, double proportional, double integral,
@@ -117,4 +124,133 @@ TEST(V268_all_three_gains_at_once)
     CHECK_EQ_DOUBLE(measure(&pid, 1000, 1000, 1000, 0), -1);
     CHECK_NEAR(measure(&pid, 2000, 1200, 1000, 100), 1276, 1e-9);
     CHECK_NEAR(measure(&pid, 4000, 900, 1000, 0), 756, 1e-9);
+}
+
+/* ---- a receiver's limit ---- */
+
+/* A receiver that always has more; its batches are slower than the least rate, which is thus what
+ * the estimator says: a constant. */
+struct flood {
+    struct mr_receiver_handle *receiver;
+    struct mr_thread *thread;
+    atomic_bool ending;
+};
+
+static void pour(void *arg)
+{
+    struct flood *flood = arg;
+
+    for (int64_t i = 0; !atomic_load(&flood->ending); i++) {
+        if (mr_receiver_put_int(flood->receiver, i, NULL) != MR_OK)
+            return;
+    }
+}
+
+static enum mr_status start_pouring(struct mr_receiver_handle *receiver, void *arg,
+                                    struct mr_error *err)
+{
+    struct flood *flood = arg;
+
+    flood->receiver = receiver;
+    atomic_store(&flood->ending, false);
+    return mr_thread_start("pouring", pour, flood, &flood->thread, err);
+}
+
+static void stop_pouring(struct mr_receiver_handle *receiver, void *arg)
+{
+    struct flood *flood = arg;
+
+    (void)receiver;
+    atomic_store(&flood->ending, true);
+    mr_thread_join(flood->thread);
+    flood->thread = NULL;
+}
+
+/* 20 ms for a record: at most 50 a second. */
+static enum mr_status be_slow(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                              struct mr_error *err)
+{
+    int64_t count = 0;
+
+    (void)batch_time_ms;
+    (void)arg;
+    MR_TRY(mr_rdd_count(rdd, &count, err));
+    mr_env_sleep_ns(mr_env_posix(), MR_MIN(count, INT64_C(4)) * 20000000);
+    return MR_OK;
+}
+
+static struct mr_context *flooded(struct flood *flood, const char *checkpoint, const char *least)
+{
+    struct mr_receiver_spec spec = {.name = "Flood",
+                                    .columns = "value BIGINT",
+                                    .on_start = start_pouring,
+                                    .on_stop = stop_pouring,
+                                    .arg = flood};
+    struct mr_context *ctx = mr_context_new("flooded", 20);
+
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+    mr_context_checkpoint(ctx, checkpoint);
+    mr_context_set(ctx, "block_interval", "5ms");
+    mr_context_set(ctx, "spark.streaming.backpressure.enabled", "true");
+    mr_context_set(ctx, "spark.streaming.backpressure.initialRate", "50");
+    mr_context_set(ctx, "spark.streaming.backpressure.pid.minRate", least);
+    mr_foreach_rdd(mr_receiver_stream(ctx, &spec), be_slow, NULL);
+    return ctx;
+}
+
+static int64_t limit_of(struct mr_context *ctx)
+{
+    struct mr_receiver_report report;
+
+    return mr_context_receiver(ctx, 0, &report) ? report.rate_limit : 0;
+}
+
+/* Runs until the receiver's limit is that; returns after how many batches. */
+static uint64_t run_to_limit(struct mr_context *ctx, int64_t limit)
+{
+    struct mr_statistics now;
+    struct mr_error err;
+
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    while (limit_of(ctx) != limit) {
+        CHECK(limit_of(ctx) == 50 || limit_of(ctx) == 0);
+        mr_env_sleep_ns(mr_env_posix(), 500000);
+    }
+    mr_context_statistics(ctx, &now);
+    mr_context_free(ctx);
+    return now.completed_batches;
+}
+
+TEST(V269_the_receivers_limit_follows_the_estimator)
+{
+    static const char *const texts[] = {"100", "200", "300"};
+
+    for (int i = 0; i < 3; i++) {
+        struct flood flood = {.thread = NULL};
+
+        CHECK(run_to_limit(flooded(&flood, NULL, texts[i]), (i + 1) * 100) >= 2);
+    }
+}
+
+TEST(V167_after_a_restart_the_limit_is_back_after_two_batches)
+{
+    for (int run = 0; run < 2; run++) {
+        struct flood flood = {.thread = NULL};
+
+        CHECK(run_to_limit(flooded(&flood, test_path(t, "cp"), "200"), 200) >= 2);
+    }
+}
+
+TEST(wrong_gains_end_the_start)
+{
+    struct flood flood = {.thread = NULL};
+    struct mr_context *ctx = flooded(&flood, NULL, "0");
+    struct mr_error err;
+
+    CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_CONFIG, "a least rate of 0");
+    mr_context_free(ctx);
+    ctx = flooded(&flood, NULL, "1");
+    mr_context_set(ctx, "backpressure_estimator", "fixed");
+    CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_CONFIG, "pid");
+    mr_context_free(ctx);
 }
