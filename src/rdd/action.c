@@ -355,6 +355,8 @@ enum mr_status mr_rdd_reduce(struct mr_rdd *rdd, struct mr_fn reduce, struct mr_
     enum mr_status status;
 
     MR_TRY(mr_rdd_error(rdd, err));
+    if (reduce.kind == MR_FN_KIND_BUILTIN && reduce.builtin == MR_BUILTIN_COUNT)
+        return mr_rdd_reduce(mr_rdd_map(rdd, MR_SQL("1::BIGINT")), MR_SUM, ret_batch, err);
     if (mr_schema_field_count(rdd->schema) != 1)
         return MR_FAIL(err, MR_CONFIG,
                        "cannot reduce rows of several columns; map them to one value, a STRUCT "

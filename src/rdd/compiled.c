@@ -64,6 +64,21 @@ static char *key_of(enum mr__operation operation, const struct mr_fn *fn,
     return mr_buf_take(&key);
 }
 
+/* The statement begins on line 2, as expressions do: fn.c counts from there. */
+static enum mr_status compile_statement(struct mr__engines *engines, const struct mr_fn *fn,
+                                        const struct mr_schema *input, struct mr__function **ret,
+                                        struct mr_error *err)
+{
+    char *sql = mr_asprintf("\n%s", fn->name);
+    enum mr_status status;
+
+    if (sql == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    status = mr__function_new(engines, fn, "sql", input, NULL, sql, ret, err);
+    mr_free(sql);
+    return status;
+}
+
 static enum mr_status compile(struct mr_session *session, enum mr__operation operation,
                               const struct mr_fn *fn, const struct mr_schema *input,
                               struct mr__function **ret, struct mr_error *err)
@@ -89,6 +104,8 @@ static enum mr_status compile(struct mr_session *session, enum mr__operation ope
         return mr__compile_values(engines, "flat_map_values", true, fn, input, ret, err);
     case MR__REDUCE_BY_KEY:
         return mr__compile_reduce(engines, "reduce_by_key", fn, input, ret, err);
+    case MR__SQL:
+        return compile_statement(engines, fn, input, ret, err);
     case MR__REDUCE:
         return mr__compile_reduce_of(engines, "reduce", fn, mr__column_type(input, 0), ret, err);
     }

@@ -46,8 +46,12 @@ struct mr_rdd *mr__rdd_new(struct mr_session *session, const struct mr__rdd_kind
             return NULL;
     }
     rdd = mr_alloc_zero(NULL, sizeof(*rdd));
-    if (rdd == NULL)
+    if (rdd != NULL)
+        rdd->inputs = mr_alloc(NULL, (input_count + (size_t)1) * sizeof(struct mr_rdd *));
+    if (rdd == NULL || rdd->inputs == NULL) {
+        mr_free(rdd);
         return NULL;
+    }
     atomic_init(&rdd->references, 1);
     atomic_init(&rdd->level, MR_STORAGE_NONE);
     atomic_init(&rdd->was_kept, false);
@@ -124,6 +128,7 @@ static void release(struct mr_rdd *rdd)
         rdd->kind->free(rdd);
     mr__compiled_unref(session, rdd->compiled);
     mr_schema_unref(rdd->schema);
+    mr_free(rdd->inputs);
     mr_free(rdd);
     mr__session_unref(session);
 }
@@ -190,4 +195,52 @@ enum mr_status mr__rdd_prepare(struct mr_rdd *rdd, struct mr_error *err)
     for (uint32_t i = 0; i < rdd->input_count; i++)
         MR_TRY(mr__rdd_prepare(rdd->inputs[i], err));
     return rdd->kind->prepare != NULL ? rdd->kind->prepare(rdd, err) : MR_OK;
+}
+
+/* ---- once ---- */
+
+void mr__once_init(struct mr__once *once)
+{
+    *once = (struct mr__once){.state = MR__ONCE_NEW};
+    mr_mutex_init(&once->lock);
+    mr_cond_init(&once->changed);
+}
+
+void mr__once_release(struct mr__once *once)
+{
+    mr_cond_release(&once->changed);
+    mr_mutex_release(&once->lock);
+}
+
+bool mr__once_is_done(struct mr__once *once)
+{
+    bool is_done;
+
+    mr_mutex_lock(&once->lock);
+    is_done = once->state == MR__ONCE_DONE;
+    mr_mutex_unlock(&once->lock);
+    return is_done;
+}
+
+enum mr_status mr__once_run(struct mr__once *once, struct mr_rdd *rdd,
+                            enum mr_status (*run)(struct mr_rdd *rdd, struct mr_error *err),
+                            struct mr_error *err)
+{
+    enum mr_status status;
+
+    mr_mutex_lock(&once->lock);
+    while (once->state == MR__ONCE_RUNNING)
+        mr_cond_wait(&once->changed, &once->lock);
+    if (once->state == MR__ONCE_DONE) {
+        mr_mutex_unlock(&once->lock);
+        return MR_OK;
+    }
+    once->state = MR__ONCE_RUNNING;
+    mr_mutex_unlock(&once->lock);
+    status = run(rdd, err);
+    mr_mutex_lock(&once->lock);
+    once->state = status == MR_OK ? MR__ONCE_DONE : MR__ONCE_NEW;
+    mr_cond_broadcast(&once->changed);
+    mr_mutex_unlock(&once->lock);
+    return status;
 }

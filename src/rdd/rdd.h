@@ -30,7 +30,6 @@
 enum {
     MR_RDD_PARTITIONS_MAX = 65536,
     MR_RDD_DEPTH_MAX = 1000, /* of a lineage: computing is recursive */
-    MR_RDD_INPUTS_MAX = 2,
 };
 
 struct mr__task;
@@ -58,7 +57,7 @@ struct mr_rdd {
     struct mr_error error;    /* why */
     uint32_t partition_count;
     uint32_t depth; /* of the lineage */
-    struct mr_rdd *inputs[MR_RDD_INPUTS_MAX];
+    struct mr_rdd **inputs;
     uint32_t input_count;
     struct mr__compiled *compiled; /* its function; NULL: none */
     void *own;                     /* the kind's */
@@ -103,6 +102,22 @@ struct mr_rdd *mr__rdd_of_batches(struct mr_session *session, const struct mr_sc
                                   struct mr__batches *partitions, uint32_t partition_count,
                                   uint64_t batch_id, int64_t batch_time_us);
 
+/* ---- what is done once for all partitions ---- */
+
+/* A dataset's own result that all of its partitions need: made by the first thread that asks, while
+ * others wait. After a failure the next one tries again. */
+struct mr__once {
+    struct mr_mutex lock;
+    struct mr_cond changed;
+    enum { MR__ONCE_NEW, MR__ONCE_RUNNING, MR__ONCE_DONE } state;
+};
+void mr__once_init(struct mr__once *once);
+void mr__once_release(struct mr__once *once);
+bool mr__once_is_done(struct mr__once *once);
+enum mr_status mr__once_run(struct mr__once *once, struct mr_rdd *rdd,
+                            enum mr_status (*run)(struct mr_rdd *rdd, struct mr_error *err),
+                            struct mr_error *err);
+
 /* ---- scopes: who owns the datasets that a thread makes ---- */
 
 struct mr__scope {
@@ -142,10 +157,29 @@ void mr__task_leave(struct mr__task *task);
 /* ---- sessions (session.c) ---- */
 
 struct mr__view {
+    atomic_uint references;
     char *name;
     struct mr_schema *schema;
     struct mr__batches rows;
 };
+
+/* A table that a statement may name; schema and batches are borrowed. */
+struct mr__table {
+    const char *name;
+    const struct mr_schema *schema;
+    struct mr_batch *const *batches;
+    size_t batch_count;
+};
+/* Columns of a SELECT over tables (of which only names and schemas matter). Returns new. */
+enum mr_status mr__sql_columns(struct mr_session *session, const char *sql,
+                               const struct mr__table *tables, size_t table_count,
+                               struct mr_schema **ret_schema, struct mr_error *err);
+/* Runs it on this thread; rows are appended. ret_schema (NULL allowed): new. Positions of mistakes
+ * are a part of the text. */
+enum mr_status mr__sql_run(struct mr_session *session, const char *sql,
+                           const struct mr__table *tables, size_t table_count, int64_t time_us,
+                           struct mr__batches *ret_rows, struct mr_schema **ret_schema,
+                           struct mr_error *err);
 
 struct mr__job;
 struct mr__compiled;
@@ -200,6 +234,7 @@ enum mr__operation {
     MR__REDUCE_BY_KEY,
     MR__REDUCE,
     MR__SORT_BY,
+    MR__SQL, /* a whole statement over the table `input` */
 };
 /* Compiles it, or finds it. input: the schema of what it is applied to. Give back with
  * mr__compiled_unref. */

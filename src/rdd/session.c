@@ -18,6 +18,8 @@
 #include "rdd/rdd.h"
 #include "rdd/task.h"
 
+#include "plugins/plugins.h"
+
 #include <stdlib.h>
 
 enum { SLOT_FIRST = 1 };
@@ -51,6 +53,7 @@ enum mr_status mr__session_new_on(struct mr_env *env, const struct mr_session_op
     session = mr_alloc_zero(NULL, sizeof(*session));
     if (session == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot make a session: out of memory");
+    mr_plugins_register(); /* Parquet */
     session->env = env;
     atomic_init(&session->references, 1);
     session->worker_count = given->workers != 0 ? given->workers : mr_cpu_count();

@@ -93,3 +93,61 @@ const char *rdd_text(const struct mr_batch *batch)
     append_rows(text, batch);
     return text;
 }
+
+const char *rdd_rows(struct mr_rdd *rdd)
+{
+    struct mr_batch *batch = NULL;
+    const char *text;
+    struct mr_error err;
+
+    CHECK_OK(mr_rdd_collect(rdd, &batch, &err), &err);
+    text = rdd_text(batch);
+    mr_batch_unref(batch);
+    return text;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+const char *rdd_sorted(struct mr_rdd *rdd)
+{
+    char *rows[ROWS_MAX], *text = next_buffer();
+    struct mr_batch *batch = NULL;
+    struct mr_error err;
+    size_t count = 0, used = 0;
+
+    CHECK_OK(mr_rdd_collect(rdd, &batch, &err), &err);
+    CHECK(mr_batch_row_count(batch) <= ROWS_MAX);
+    for (struct mr_row row = {batch, 0}; row.index < mr_batch_row_count(batch); row.index++) {
+        char line[1024];
+        size_t size = print_row(&row, line, sizeof(line));
+        rows[count++] = strndup(line, size);
+    }
+    qsort(rows, count, sizeof(char *), compare_texts);
+    for (size_t i = 0; i < count; i++) {
+        used +=
+            (size_t)snprintf(text + used, TEXT_BYTES - used, "%s%s", i > 0 ? ", " : "", rows[i]);
+        free(rows[i]);
+    }
+    mr_batch_unref(batch);
+    return text;
+}
+
+const char *rdd_partitions(struct mr_rdd *rdd)
+{
+    char *text = next_buffer();
+
+    for (uint32_t p = 0; p < mr_rdd_partition_count(rdd); p++) {
+        struct mr_batch *batch = NULL;
+        struct mr_error err;
+
+        CHECK_OK(mr_rdd_partition(rdd, p, &batch, &err), &err);
+        snprintf(text + strlen(text), TEXT_BYTES - strlen(text), "%s[", p > 0 ? " " : "");
+        append_rows(text, batch);
+        snprintf(text + strlen(text), TEXT_BYTES - strlen(text), "]");
+        mr_batch_unref(batch);
+    }
+    return text;
+}
