@@ -246,6 +246,7 @@ static enum mr_status run_task(void *arg, size_t index, unsigned worker, struct 
 {
     struct mr_task *tasks = arg;
 
+    MR_TRY(mr__check_interrupt(tasks[index].query, err));
     tasks[index].info.worker = worker;
     return mr__task_run(&tasks[index], err);
 }
@@ -460,6 +461,8 @@ enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err)
 
     MR_ASSERT(query->has_plan);
     query->told_attempt = query->attempt;
+    if (mr__workers_count(query->workers) != atomic_load(&query->wanted_workers))
+        mr__workers_resize(query->workers, atomic_load(&query->wanted_workers));
     MR_TRY(mr__failpoint(query, "planned", err));
     MR_TRY(run_to_staged(query, err));
     MR_TRY(mr__sinks_publish(query, err));

@@ -54,6 +54,28 @@ bool mr_query_receiver(struct mr_query *query, size_t index, struct mr_query_rec
     return false;
 }
 
+void mr_query_set_workers(struct mr_query *query, unsigned workers)
+{
+    atomic_store(&query->wanted_workers, MR_MIN(MR_MAX(workers, 1u), query->config.workers_max));
+}
+
+unsigned mr_query_workers(const struct mr_query *query)
+{
+    return atomic_load(&query->wanted_workers);
+}
+
+enum mr_status mr__check_interrupt(struct mr_query *query, struct mr_error *err)
+{
+    if (!atomic_load_explicit(&query->interrupted, memory_order_relaxed)) {
+        int64_t deadline_ns = atomic_load_explicit(&query->stop_deadline_ns, memory_order_relaxed);
+
+        if (deadline_ns == 0 || mr_env_monotonic_ns(query->env) < deadline_ns)
+            return MR_OK;
+        atomic_store(&query->interrupted, true);
+    }
+    return MR_FAIL(err, MR_STOPPED, "the query was asked to stop");
+}
+
 uint64_t mr_query_waiting_batches(const struct mr_query *query)
 {
     int64_t interval_us = query->config.interval_us;

@@ -97,6 +97,7 @@ static enum mr_status run_partition(void *arg, size_t index, unsigned worker, st
     struct mr_task *task = &run->tasks[index];
     struct mr_fold_call call = run->call;
 
+    MR_TRY(mr__check_interrupt(run->query, err));
     task->info.worker = worker;
     call.info = &task->info;
     call.out = &run->outputs[index];
@@ -181,13 +182,14 @@ enum mr_status mr__folds_run(struct mr_query *query, struct mr_task *tasks, size
 
         if (run.node->kind != MR_NODE_FOLD || run.node->task_count == 0)
             continue;
+        MR_TRY(mr__check_interrupt(query, err));
         status = fold_run_init(&run, tasks, task_count, err);
         if (status == MR_OK)
             status = run_fold(&run, err);
         fold_run_release(&run);
         if (status == MR_OK)
             continue;
-        if (err != NULL && err->sql_line == 0)
+        if (status != MR_STOPPED && err != NULL && err->sql_line == 0)
             mr_error_prefix(err, "operator '%s'", run.node->name);
         return status;
     }

@@ -162,12 +162,18 @@ enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err);
 enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch,
                         struct mr_error *err);
 
-/* Workers: threads that take jobs in index order. The driver helps as worker 0. */
+/* Workers: threads that take jobs in index order. The owner, the driver say, helps as worker 0. */
 struct mr_workers;
 typedef enum mr_status (*mr__job_fn)(void *arg, size_t index, unsigned worker,
                                      struct mr_error *err);
-enum mr_status mr__workers_new(unsigned count, struct mr_workers **ret_workers,
+/* count: workers, the owner included; it can become max. */
+enum mr_status mr__workers_new(unsigned count, unsigned max, struct mr_workers **ret_workers,
                                struct mr_error *err);
+/* Between runs: threads that are too many end, those that are missing start when they are needed. */
+void mr__workers_resize(struct mr_workers *workers, unsigned count);
+unsigned mr__workers_count(const struct mr_workers *workers);
+unsigned mr__workers_threads(
+    const struct mr_workers *workers); /* that there are, besides the owner */
 void mr__workers_free(struct mr_workers *workers);
 /* Runs fn(arg, 0 .. count - 1); the error of the lowest failed index is returned. wake: use the
  * other threads too. */
@@ -235,6 +241,7 @@ struct mr_query {
     struct mr_batch_log *log; /* NULL when not durable */
     struct mr_state *state;
     struct mr_workers *workers;
+    struct mr_workers *publishers; /* NULL: outputs publish one after the other */
     struct mr_metrics metrics;
     uint32_t epoch;
     uint64_t fingerprint;
@@ -286,6 +293,15 @@ struct mr_query {
     /* TICK: time of the batch that runs, or ran last. Any thread reads it. */
     _Atomic int64_t running_time_us;
 
+    _Atomic unsigned wanted_workers; /* from the next batch on; any thread */
+
+    /*
+     * A stop that does not wait for the batch. Any thread. The deadline is by the monotonic clock,
+     * 0 = none; past it the batch is interrupted.
+     */
+    _Atomic bool interrupted;
+    _Atomic int64_t stop_deadline_ns;
+
     /* Guarded by lock: written by any thread. */
     struct mr_mutex lock;
     struct mr_cond wake;
@@ -307,6 +323,8 @@ enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, boo
 enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err);
 void mr__batch_abort(struct mr_query *query);
 enum mr_status mr__batch_after_commit(struct mr_query *query, struct mr_error *err);
+/* MR_STOPPED when the batch shall not go on. Any thread; between pieces of work, before a commit. */
+enum mr_status mr__check_interrupt(struct mr_query *query, struct mr_error *err);
 enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct mr_error *err);
 
 bool mr__same_offset(const char *a, const char *b); /* NULL allowed */

@@ -419,7 +419,11 @@ static enum mr_status open_all(struct mr_query *query, struct mr_recovered *reco
         if (graph->nodes[i]->kind == MR_NODE_SOURCE)
             MR_TRY(open_source(query, graph->nodes[i], err));
     }
-    return mr__workers_new(query->config.workers, &query->workers, err);
+    MR_TRY(mr__workers_new(query->config.workers, query->config.workers_max, &query->workers, err));
+    if (query->config.concurrent_outputs > 1)
+        MR_TRY(mr__workers_new(query->config.concurrent_outputs, query->config.concurrent_outputs,
+                               &query->publishers, err));
+    return MR_OK;
 }
 
 enum mr_status mr__query_open_parts(struct mr_query *query, struct mr_error *err)
@@ -432,6 +436,8 @@ enum mr_status mr__query_open_parts(struct mr_query *query, struct mr_error *err
     query->fingerprint = mr_graph_fingerprint(query->graph);
     if (query->config.workers == 0)
         query->config.workers = mr_cpu_count();
+    query->config.workers_max = MR_MAX(query->config.workers_max, query->config.workers);
+    atomic_init(&query->wanted_workers, query->config.workers);
     make_uuid_text(query->env, run_id, query->run_id);
     status = open_all(query, &recovered, err);
     mr_recovered_release(&recovered);
@@ -451,6 +457,7 @@ void mr__query_close_parts(struct mr_query *query)
         }
     }
     mr__workers_free(query->workers);
+    mr__workers_free(query->publishers);
     mr_state_close(query->state);
     mr_batch_log_close(query->log);
     mr_plan_release(&query->plan);

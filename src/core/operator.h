@@ -28,7 +28,7 @@ struct mr_batch_info {
     int64_t late_watermark_us; /* rows at or below are late; INT64_MIN = none */
     /* number of the task context in the batch: source partitions first, then those of the folds */
     uint32_t partition;
-    /* 0 = the driver; below mr_query_config.workers: index for per-worker resources */
+    /* 0 = the driver; below mr_query_config.workers_max: index for per-worker resources */
     unsigned worker;
 };
 

@@ -38,6 +38,7 @@ void mr_query_config_init(struct mr_query_config *config)
         .block_interval_us = 200 * 1000,
         .restart_delay_us = 2000 * 1000,
         .receiver_queue_bytes = 256u << 20,
+        .received_memory_bytes = 64u << 20,
         .parallel_min_bytes = 1u << 20,
     };
 }
@@ -56,11 +57,18 @@ static void wake_driver(void *arg)
 
 void mr_query_stop(struct mr_query *query, bool graceful)
 {
+    int64_t timeout_us = query->config.stop_timeout_us;
+
     mr_mutex_lock(&query->lock);
-    if (!graceful)
+    if (!graceful) {
         query->stop = MR_STOP_NOW;
-    else if (query->stop == MR_STOP_NONE)
+        atomic_store(&query->interrupted, true);
+    } else if (query->stop == MR_STOP_NONE) {
         query->stop = MR_STOP_GRACEFUL;
+        if (timeout_us > 0)
+            atomic_store(&query->stop_deadline_ns,
+                         mr_env_monotonic_ns(query->env) + timeout_us * 1000);
+    }
     query->woken = true;
     mr_cond_signal(&query->wake);
     mr_mutex_unlock(&query->lock);
@@ -120,6 +128,8 @@ static void start_draining(struct mr_query *query)
     }
     query->draining = true;
     query->draining_since_us = since_us;
+    if (query->config.stop_timeout_us > 0)
+        atomic_store(&query->stop_deadline_ns, (since_us + query->config.stop_timeout_us) * 1000);
 }
 
 static bool has_receivers(const struct mr_query *query)
@@ -282,6 +292,13 @@ static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, s
             return MR_OK;
         }
         mr__batch_abort(query);
+        if (status == MR_STOPPED && atomic_load(&query->interrupted)) {
+            mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->plan.batch_id,
+                   "stopping in the middle of this batch; %s",
+                   query->durable ? "the next start runs it" : "it is lost without a checkpoint");
+            *ret_left = true;
+            return MR_OK;
+        }
         mr__event_batch(query, MR_QUERY_BATCH_FAILED, local.text);
         if (!may_try_again(query, status, tries, &local)) {
             if (status == MR_UNAVAILABLE && stop_asked(query) != MR_STOP_NONE) {

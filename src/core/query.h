@@ -31,6 +31,11 @@ struct mr_query_config {
     enum mr_trigger_kind trigger;
     int64_t interval_us;
     unsigned workers; /* threads that run tasks, the driver's included; 0 = cores */
+    /* mr_query_set_workers goes up to it; 0 = workers. Operators may have things per worker */
+    unsigned workers_max;
+    /* outputs that publish at the same time, on threads of their own; 0 or 1 = one after the other,
+     * in the order in which they were added */
+    unsigned concurrent_outputs;
     uint32_t retries; /* of a batch after a retriable failure; default 3 */
     /* how long a peer may be away before MR_UNAVAILABLE ends the query; default 2 min */
     int64_t unavailable_us;
@@ -47,8 +52,16 @@ struct mr_query_config {
     int64_t restart_delay_us;  /* receivers: default 2 s */
     /* received but not yet in a batch: the receiver waits above it; default 256 MiB */
     uint64_t receiver_queue_bytes;
+    /* received blocks kept in memory when there is a file for them too; default 64 MiB */
+    uint64_t received_memory_bytes;
+    /* second copy of received blocks, below <dir>/<query id>; NULL = none */
+    const char *received_copy_dir;
+    /* where received blocks go that find no room in memory; NULL = the system's directory for
+     * temporary files */
+    const char *spill_dir;
     int64_t receiver_rate_max; /* records a second and receiver; 0 = no limit */
-    int64_t stop_timeout_us;   /* graceful stop: default 10 intervals, at least 10 s */
+    /* a graceful stop: what is not done by then is left to the next start; 0 = no limit */
+    int64_t stop_timeout_us;
     /* a batch with less work runs on the driver alone; default 1 MiB */
     uint64_t parallel_min_bytes;
     /* Called by the driver after each batch (and every 10 s when idle); json is the progress
@@ -91,8 +104,12 @@ enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph,
                             struct mr_error *err);
 /* The batch loop. MR_OK: finished by itself or stopped gracefully. Blocks. */
 enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err);
-/* Any thread. graceful: finish the batch, commit, return; else: leave as soon as possible without
- * committing. */
+/*
+ * Any thread. graceful: finish the batch, commit, run what receivers have stored, return; past
+ * stop_timeout_us as if it were not. Else: leave as soon as possible without committing; the next
+ * start runs the batch again. Functions of programs are not interrupted: between partitions,
+ * operators and outputs the driver looks.
+ */
 void mr_query_stop(struct mr_query *query, bool graceful);
 void mr_query_free(struct mr_query *query); /* after run returned; NULL allowed */
 
@@ -114,6 +131,9 @@ enum mr_status mr_query_set_rate(struct mr_query *query, const char *source_name
 /* The receivers in graph order; false past the end. Any thread. */
 bool mr_query_receiver(struct mr_query *query, size_t index,
                        struct mr_query_receiver *ret_receiver);
+/* From the next batch on, that many workers, within 1 .. workers_max. Any thread. */
+void mr_query_set_workers(struct mr_query *query, unsigned workers);
+unsigned mr_query_workers(const struct mr_query *query); /* as asked for last. Any thread */
 /* TICK: batches that are due and not yet begun. Any thread. */
 uint64_t mr_query_waiting_batches(const struct mr_query *query);
 /* The range of a source in the batch being run, borrowed until it ends; NULL offset = none yet.

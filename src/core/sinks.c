@@ -9,7 +9,8 @@
  * A node without inputs or a fold is an origin: its rows begin in task contexts of its own. What a
  * sink sees is the partitions of the origins that reach it by nodes that fire in this batch.
  *
- * Thread: driver; concurrent sinks are written to by tasks, on any worker.
+ * Thread: driver; concurrent sinks are written to by tasks, on any worker; with concurrent_outputs
+ * each sink publishes on some thread of that pool while the driver waits.
  */
 #include "core/internal.h"
 
@@ -127,6 +128,7 @@ enum mr_status mr__sinks_write(struct mr_query *query, const struct mr_task *tas
         if (node->kind != MR_NODE_SINK || node->sink->skip ||
             node->sink->spec.connector->ops->concurrent)
             continue;
+        MR_TRY(mr__check_interrupt(query, err));
         for (size_t t = 0; t < task_count; t++) {
             if (write_task(node, &tasks[t], err) != MR_OK)
                 return mr_error_prefix(err, "sink '%s'", node->name);
@@ -141,6 +143,7 @@ enum mr_status mr__sinks_stage(struct mr_query *query, struct mr_error *err)
         struct mr_node *node = query->graph->nodes[i];
         if (node->kind != MR_NODE_SINK || !node->sink->begun)
             continue;
+        MR_TRY(mr__check_interrupt(query, err));
         if (node->sink->spec.connector->ops->stage(node->sink->object, err) != MR_OK)
             return mr_error_prefix(err, "sink '%s'", node->name);
     }
@@ -151,10 +154,12 @@ static enum mr_status publish_sink(struct mr_query *query, struct mr_node *node,
                                    struct mr_error *err)
 {
     struct mr_sink_run *sink = node->sink;
-    int64_t started_us = mr__event_output(query, node, MR_OUTPUT_STARTS, NULL);
+    int64_t started_us;
     char *receipt = NULL;
     struct mr_error failure;
 
+    MR_TRY(mr__check_interrupt(query, err));
+    started_us = mr__event_output(query, node, MR_OUTPUT_STARTS, NULL);
     mr_error_clear(&failure);
     if (sink->spec.connector->ops->publish(sink->object, query->plan.batch_id, &receipt,
                                            &failure) != MR_OK) {
@@ -171,8 +176,44 @@ static enum mr_status publish_sink(struct mr_query *query, struct mr_node *node,
     return MR_OK;
 }
 
+struct publishing {
+    struct mr_query *query;
+    struct mr_node **nodes;
+};
+
+static enum mr_status publish_job(void *arg, size_t index, unsigned worker, struct mr_error *err)
+{
+    const struct publishing *publishing = arg;
+
+    MR_UNUSED(worker);
+    return publish_sink(publishing->query, publishing->nodes[index], err);
+}
+
+/* Side by side; the outputs are begun in order, and the failure of the first of them is told. */
+static enum mr_status publish_at_once(struct mr_query *query, struct mr_error *err)
+{
+    struct publishing publishing = {
+        query, mr_alloc(NULL, query->graph->node_count * sizeof(*publishing.nodes))};
+    size_t count = 0;
+    enum mr_status status;
+
+    if (publishing.nodes == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot publish a batch: out of memory");
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        struct mr_node *node = query->graph->nodes[i];
+
+        if (node->kind == MR_NODE_SINK && node->sink->begun)
+            publishing.nodes[count++] = node;
+    }
+    status = mr__workers_run(query->publishers, publish_job, &publishing, count, true, err);
+    mr_free(publishing.nodes);
+    return status;
+}
+
 enum mr_status mr__sinks_publish(struct mr_query *query, struct mr_error *err)
 {
+    if (query->publishers != NULL)
+        return publish_at_once(query, err);
     for (uint32_t i = 0; i < query->graph->node_count; i++) {
         struct mr_node *node = query->graph->nodes[i];
 

@@ -220,6 +220,7 @@ enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err)
     for (;;) {
         struct mr_batch *batch = NULL;
 
+        MR_TRY_GOTO(mr__check_interrupt(task->query, err));
         MR_TRY_GOTO(run->ops->next(reader, &batch, err));
         if (batch == NULL)
             break;

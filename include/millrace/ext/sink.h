@@ -63,7 +63,8 @@ struct mr_sink_ops {
     enum mr_status (*write)(struct mr_sink *sink, uint32_t partition, const struct mr_batch *batch,
                             struct mr_error *err);
     enum mr_status (*stage)(struct mr_sink *sink, struct mr_error *err);
-    /* *ret_receipt (may stay NULL): small text for the COMMIT record; freed with mr_text_free. */
+    /* Thread: the driver, or one that it waits for (mr_query_config.concurrent_outputs).
+     * *ret_receipt (may stay NULL): small text for the COMMIT record; freed with mr_text_free. */
     enum mr_status (*publish)(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt,
                               struct mr_error *err);
     void (*abort)(struct mr_sink *sink); /* drops what begin .. stage made */
