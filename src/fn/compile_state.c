@@ -259,6 +259,41 @@ static enum mr_status state_shape(const struct mr_schema *state, const struct mr
     return status;
 }
 
+/* The columns of the expressions under names of their own: two may be the same text. */
+static enum mr_status describe_renamed(struct mr__engines *engines, const char *sql, uint32_t count,
+                                       const struct mr_schema *input, struct mr_schema **ret_found,
+                                       struct mr_error *err)
+{
+    struct mr_buf renamed = MR_BUF_INIT;
+    enum mr_status status;
+
+    mr_buf_printf(&renamed, "SELECT * FROM (%s) AS t(", sql);
+    for (uint32_t i = 0; i < count; i++)
+        mr_buf_printf(&renamed, "%sc%u", i > 0 ? ", " : "", i);
+    mr_buf_add_char(&renamed, ')');
+    status = renamed.failed ? no_memory(err)
+                            : mr__sql_describe(engines, renamed.data, input, ret_found, err);
+    mr_buf_release(&renamed);
+    if (status == MR_OK && mr_schema_field_count(*ret_found) != count) {
+        *ret_found = mr_schema_unref(*ret_found);
+        status = MR_SQL_ERROR; /* fewer names than columns are no mistake to SQL */
+    }
+    return status;
+}
+
+/* Two or three expressions; with any other number, or a mistake, the plain form says what is wrong.
+ */
+static enum mr_status describe_state(struct mr__engines *engines, const struct mr_fn *fn,
+                                     const char *sql, const struct mr_schema *input,
+                                     struct mr_schema **ret_found, struct mr_error *err)
+{
+    for (uint32_t count = 2; count <= 3 && fn->type == NULL; count++) {
+        if (describe_renamed(engines, sql, count, input, ret_found, NULL) == MR_OK)
+            return MR_OK;
+    }
+    return mr__sql_describe(engines, sql, input, ret_found, err);
+}
+
 static enum mr_status compile_state_sql(struct mr__engines *engines, const struct mr_fn *fn,
                                         const struct mr_schema *input,
                                         const struct mr_schema *state,
@@ -271,7 +306,7 @@ static enum mr_status compile_state_sql(struct mr__engines *engines, const struc
 
     if (sql == NULL)
         return no_memory(err);
-    MR_TRY_GOTO(mr__sql_describe(engines, sql, input, &found, err));
+    MR_TRY_GOTO(describe_state(engines, fn, sql, input, &found, err));
     MR_TRY_GOTO(mapped_columns(fn, found, &mapped, err));
     MR_TRY_GOTO(state_shape(state, mapped, &shape, err));
     mr_free(sql);

@@ -220,14 +220,16 @@ enum mr_status mr__builtin_update(enum mr_builtin builtin, const struct mr_batch
 struct mr__new_states {
     struct mr_emitter out;
     struct mr__batches done; /* the rows before those in out */
+    int64_t *starts;         /* number of the first row of each */
+    size_t starts_capacity;
     int64_t done_rows;
 };
 enum mr_status mr__new_states_init(struct mr__new_states *states, const struct mr_schema *schema,
                                    struct mr_error *err);
 void mr__new_states_release(struct mr__new_states *states);
-/* All of them as one batch. Returns new. */
-enum mr_status mr__new_states_finish(struct mr__new_states *states, const struct mr_schema *schema,
-                                     struct mr_batch **ret_batch, struct mr_error *err);
+/* The row with that number; valid until release. */
+enum mr_status mr__new_states_row(struct mr__new_states *states, int64_t number,
+                                  struct mr_row *ret_row, struct mr_error *err);
 
 /* What a state function sees of its key: made for each call. */
 struct mr_key_state {

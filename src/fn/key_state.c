@@ -30,11 +30,28 @@ void mr__new_states_release(struct mr__new_states *states)
 {
     mr__emitter_release(&states->out);
     mr__batches_release(&states->done);
+    mr_free(states->starts);
+    states->starts = NULL;
 }
 
 static int64_t rows_of(const struct mr__new_states *states)
 {
     return states->done_rows + mr__emitter_rows(&states->out);
+}
+
+static bool room_for_start(struct mr__new_states *states)
+{
+    size_t capacity = states->starts_capacity == 0 ? 16 : states->starts_capacity * 2;
+    int64_t *grown;
+
+    if (states->done.count < states->starts_capacity)
+        return true;
+    grown = mr_realloc(NULL, states->starts, capacity * sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    states->starts = grown;
+    states->starts_capacity = capacity;
+    return true;
 }
 
 /* The rows in the builder become a batch. */
@@ -43,28 +60,35 @@ static enum mr_status end_builder(struct mr__new_states *states, struct mr_error
     struct mr_batch *batch = NULL;
     enum mr_status status;
 
+    if (!room_for_start(states))
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
     MR_TRY(mr__emitter_finish(&states->out, &batch, err));
+    states->starts[states->done.count] = states->done_rows;
     states->done_rows += mr_batch_row_count(batch);
     status = mr__batches_add(&states->done, batch, err);
     mr_batch_unref(batch);
     return status;
 }
 
-enum mr_status mr__new_states_finish(struct mr__new_states *states, const struct mr_schema *schema,
-                                     struct mr_batch **ret_batch, struct mr_error *err)
+enum mr_status mr__new_states_row(struct mr__new_states *states, int64_t number,
+                                  struct mr_row *ret_row, struct mr_error *err)
 {
-    struct mr_batch_builder *builder = NULL;
-    enum mr_status status;
+    size_t low = 0, high;
 
-    if (states->done.count == 0)
-        return mr__emitter_finish(&states->out, ret_batch, err);
-    MR_TRY(end_builder(states, err));
-    MR_TRY(mr_batch_builder_new(schema, &builder, err));
-    for (size_t i = 0; i < states->done.count; i++)
-        mr_batch_builder_append(builder, states->done.items[i]);
-    status = mr_batch_builder_finish(builder, ret_batch, err);
-    mr_batch_builder_free(builder);
-    return status;
+    MR_ASSERT(number >= 0 && number < rows_of(states));
+    if (number >= states->done_rows)
+        MR_TRY(end_builder(states, err));
+    high = states->done.count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+
+        if (states->starts[middle] <= number)
+            low = middle;
+        else
+            high = middle;
+    }
+    *ret_row = (struct mr_row){states->done.items[low], number - states->starts[low]};
+    return MR_OK;
 }
 
 /* ---- the handle ---- */
@@ -103,13 +127,11 @@ const struct mr_row *mr_key_state_get(const struct mr_key_state *handle)
         return state->old;
     if (state->newest.batch == NULL) {
         check_update(state);
-        if (state->mistake != NULL || end_builder(state->news, NULL) != MR_OK) {
+        if (state->mistake != NULL || mr__new_states_row(state->news, state->before,
+                                                         &state->newest, NULL) != MR_OK) {
             blame(state, "asks for a state that could not be set");
             return NULL;
         }
-        const struct mr__batches *done = &state->news->done;
-        state->newest.batch = done->items[done->count - 1];
-        state->newest.index = mr_batch_row_count(state->newest.batch) - 1;
     }
     return &state->newest;
 }
