@@ -81,6 +81,8 @@ enum mr_status mr__update_eval(struct chunk *chunk, struct mr_batch **ret_states
                                struct mr_error *err);
 /* The function of all keys, once; emits its rows and keeps the first state of each key. */
 enum mr_status mr__update_all(struct chunk *chunk, struct mr__shards shards, struct mr_error *err);
+/* The items in the order of their keys. */
+void mr__update_sort(struct chunk *chunk);
 /* Keys and states of the items as batches, for a function. Return new. */
 enum mr_status mr__update_keys(struct chunk *chunk, struct mr_batch **ret_keys,
                                struct mr_error *err);

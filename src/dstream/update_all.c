@@ -23,6 +23,7 @@ struct all {
     struct mr_batch *values; /* of the key it has now */
     struct mr_batch *none;
     uint32_t next;
+    bool is_later; /* than the first chunk */
     struct mr_row key_row, state_row;
     enum mr_status status;
     struct mr_error *err;
@@ -44,6 +45,9 @@ static enum mr_status next_chunk(struct all *all)
     while (chunk->count < MR__UPDATE_CHUNK &&
            mr__state_walk_next(&chunk->walk, &chunk->items[chunk->count]))
         chunk->count++;
+    if (!all->is_later && chunk->count < MR__UPDATE_CHUNK)
+        mr__update_sort(chunk); /* as the other forms do with a small partition */
+    all->is_later = true;
     MR_TRY(mr__update_keys(chunk, &chunk->keys, all->err));
     return mr__update_states(chunk, &all->states, all->err);
 }

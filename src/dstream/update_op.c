@@ -144,6 +144,12 @@ static int compare_items(const void *a_pointer, const void *b_pointer)
     return order != 0 ? order : (a->key_bytes > b->key_bytes) - (a->key_bytes < b->key_bytes);
 }
 
+void mr__update_sort(struct chunk *chunk)
+{
+    if (chunk->count > 1)
+        qsort(chunk->items, chunk->count, sizeof(*chunk->items), compare_items);
+}
+
 static enum mr_status run_chunk(struct chunk *chunk, struct mr_error *err)
 {
     struct mr_batch *states = NULL;
@@ -173,8 +179,8 @@ static enum mr_status update_chunks(struct chunk *chunk, struct mr_error *err)
         is_first = false;
     }
     /* A partition of one chunk comes out sorted: that costs little and reads well. */
-    if (is_first && chunk->count > 1)
-        qsort(chunk->items, chunk->count, sizeof(*chunk->items), compare_items);
+    if (is_first)
+        mr__update_sort(chunk);
     return run_chunk(chunk, err);
 }
 
