@@ -20,8 +20,8 @@
 struct mr_sink {
     struct mr__kept *kept;
     int64_t remember_us;
+    int64_t slide_us;
     struct mr__dataset current; /* until it is published */
-    uint32_t last_partition;
 };
 
 static enum mr_status no_memory(struct mr_error *err)
@@ -37,6 +37,33 @@ static void dataset_release(struct mr__dataset *dataset)
         mr__batches_release(&dataset->partitions[i]);
     mr_free(dataset->partitions);
     *dataset = (struct mr__dataset){0};
+}
+
+static struct mr__batches *lists_new(uint32_t count)
+{
+    return mr_alloc_zero(NULL, ((size_t)count + 1) * sizeof(struct mr__batches));
+}
+
+enum mr_status mr__dataset_share(const struct mr__dataset *dataset,
+                                 struct mr__batches **ret_partitions, struct mr_error *err)
+{
+    struct mr__dataset copy = {.partitions = lists_new(dataset->partition_count),
+                               .partition_count = dataset->partition_count};
+    enum mr_status status = MR_OK;
+
+    if (copy.partitions == NULL)
+        return no_memory(err);
+    for (uint32_t p = 0; status == MR_OK && p < dataset->partition_count; p++) {
+        const struct mr__batches *rows = &dataset->partitions[p];
+
+        for (size_t i = 0; status == MR_OK && i < rows->count; i++)
+            status = mr__batches_add(&copy.partitions[p], rows->items[i], err);
+    }
+    if (status != MR_OK)
+        dataset_release(&copy);
+    else
+        *ret_partitions = copy.partitions;
+    return status;
 }
 
 static struct mr__kept *kept_new(void)
@@ -113,6 +140,7 @@ static enum mr_status remember_open(const struct mr_sink_args *args, struct mr_s
         return no_memory(err);
     sink->kept = stream->kept;
     sink->remember_us = stream->remember_ms * 1000;
+    sink->slide_us = stream->slide_ms * 1000;
     *ret_sink = sink;
     return MR_OK;
 }
@@ -133,8 +161,11 @@ static void remember_close(struct mr_sink *sink)
 static enum mr_status remember_begin(struct mr_sink *sink, const struct mr_sink_batch *info,
                                      struct mr_error *err)
 {
-    MR_UNUSED(err);
     remember_abort(sink);
+    sink->current.partitions = lists_new(info->partition_count);
+    if (sink->current.partitions == NULL)
+        return no_memory(err);
+    sink->current.partition_count = info->partition_count;
     sink->current.time_us = info->batch_time_us;
     sink->current.batch_id = info->batch_id;
     return MR_OK;
@@ -143,20 +174,8 @@ static enum mr_status remember_begin(struct mr_sink *sink, const struct mr_sink_
 static enum mr_status remember_write(struct mr_sink *sink, uint32_t partition,
                                      const struct mr_batch *batch, struct mr_error *err)
 {
-    struct mr__dataset *current = &sink->current;
-
-    if (current->partition_count == 0 || partition != sink->last_partition) {
-        size_t count = (size_t)current->partition_count + 1;
-        struct mr__batches *grown = mr_realloc(NULL, current->partitions, count * sizeof(*grown));
-
-        if (grown == NULL)
-            return no_memory(err);
-        grown[count - 1] = (struct mr__batches){0};
-        current->partitions = grown;
-        current->partition_count = (uint32_t)count;
-    }
-    sink->last_partition = partition;
-    return mr__batches_add(&current->partitions[current->partition_count - 1], batch, err);
+    MR_ASSERT(partition < sink->current.partition_count);
+    return mr__batches_add(&sink->current.partitions[partition], batch, err);
 }
 
 static enum mr_status remember_stage(struct mr_sink *sink, struct mr_error *err)
@@ -175,6 +194,11 @@ static enum mr_status remember_publish(struct mr_sink *sink, uint64_t batch_id, 
     MR_UNUSED(ret_receipt);
     MR_ASSERT(batch_id == sink->current.batch_id);
     mr_mutex_lock(&sink->kept->lock);
+    if (sink->kept->count == 0 && !sink->kept->any_forgotten && batch_id > 0) {
+        /* A process before this one had the datasets of these times. */
+        sink->kept->any_forgotten = true;
+        sink->kept->forgotten_us = time_us - sink->slide_us;
+    }
     forget(sink->kept, time_us - sink->remember_us);
     status = keep(sink->kept, &sink->current, err);
     mr_mutex_unlock(&sink->kept->lock);

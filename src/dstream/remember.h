@@ -19,20 +19,23 @@ bool mr__is_remembered(const struct mr_dstream *stream);
 
 /* ---- remember.c ---- */
 
-/* One dataset: the batches of each partition that has any. */
+/* One dataset: the batches of each partition. */
 struct mr__dataset {
     int64_t time_us;
     uint64_t batch_id;
     struct mr__batches *partitions;
     uint32_t partition_count;
 };
+/* Its partitions once more, sharing the batches. Returns new: the array and the lists. */
+enum mr_status mr__dataset_share(const struct mr__dataset *dataset,
+                                 struct mr__batches **ret_partitions, struct mr_error *err);
 /* Those of one stream, oldest first. */
 struct mr__kept {
     struct mr_mutex lock; /* guards what follows */
     struct mr__dataset *items;
     size_t count;
     size_t capacity;
-    int64_t forgotten_us; /* up to here */
+    int64_t forgotten_us; /* up to here, also what was before a restart */
     bool any_forgotten;
 };
 /* A sink of the kernel behind each stream that is remembered: keeps its datasets and forgets them

@@ -5,6 +5,11 @@
 
 #include "dstream/remember.h"
 
+#include <millrace/rdd.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+
 static const char ten[] = "1|2|3|4|5|6|7|8|9|10";
 
 /* Runs that many batches and leaves the context for looking at; ds_free frees it. */
@@ -129,6 +134,212 @@ TEST(nothing_is_kept_that_was_not_asked_for)
     run_kept(d, 3);
     CHECK(!has(input, 3000));
     CHECK(has(cached, 3000) && !has(cached, 2000));
+    ds_free(d);
+}
+
+/* ---- slices ---- */
+
+/* The first columns of all rows, datasets separated by '|'; or the error's text. Times are counted
+ * from the zero time. */
+static const char *slice_of(struct mr_dstream *stream, int64_t from_ms, int64_t to_ms)
+{
+    static char text[1024];
+    int64_t zero_ms = stream->ctx->zero_time_us / 1000;
+    struct mr_rdd **rdds;
+    struct mr_error err;
+    size_t count, used = 0;
+
+    mr_error_clear(&err);
+    if (mr_dstream_slice(stream, zero_ms + from_ms, zero_ms + to_ms, &rdds, &count, &err) !=
+        MR_OK) {
+        snprintf(text, sizeof(text), "%s", err.text);
+        return text;
+    }
+    text[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        struct mr_batch *rows;
+
+        CHECK_OK(mr_rdd_collect(rdds[i], &rows, &err), &err);
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s", i > 0 ? "|" : "");
+        for (struct mr_row row = {rows, 0}; row.index < mr_batch_row_count(rows); row.index++)
+            used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%" PRId64,
+                                     row.index > 0 ? "," : "", mr_row_int(&row, 0));
+        mr_batch_unref(rows);
+    }
+    mr_rdds_free(rdds, count);
+    return text;
+}
+
+TEST(V77_slices_have_both_ends)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_dstream *stream;
+
+    ds_input(d, "1|2|3|4");
+    mr_context_remember(ds_begin(d, MR_SECONDS(1), NULL), MR_SECONDS(10));
+    stream = ds_stream(d);
+    ds_collect(d, stream);
+    run_kept(d, 4);
+    CHECK_EQ_STR(slice_of(stream, 0, 1000), "1");
+    CHECK_EQ_STR(slice_of(stream, 0, 2000), "1|2");
+    CHECK_EQ_STR(slice_of(stream, 1000, 2000), "1|2");
+    CHECK_EQ_STR(slice_of(stream, 2000, 4000), "2|3|4");
+    /* before the zero time, behind the last batch, and the wrong way round */
+    CHECK_EQ_STR(slice_of(stream, -5000, 1000), "1");
+    CHECK_EQ_STR(slice_of(stream, 4000, 9000), "4");
+    CHECK_EQ_STR(slice_of(stream, 3000, 2000), "");
+    ds_free(d);
+}
+
+TEST(slices_are_floored_to_the_slide)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_dstream *stream;
+
+    ds_input(d, "1|2|3|4|5|6");
+    mr_context_remember(ds_begin(d, MR_SECONDS(1), NULL), MR_SECONDS(10));
+    stream = mr_window(ds_stream(d), MR_SECONDS(2), MR_SECONDS(2));
+    ds_collect(d, stream);
+    run_kept(d, 6);
+    CHECK_EQ_STR(slice_of(stream, 2999, 5500), "1,2|3,4");
+    ds_free(d);
+}
+
+static const char *in_foreach;
+static struct mr_dstream *slice_in_foreach;
+
+static enum mr_status take_slice(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                 struct mr_error *err)
+{
+    int64_t time_ms = batch_time_ms - slice_in_foreach->ctx->zero_time_us / 1000;
+
+    (void)rdd;
+    (void)arg;
+    (void)err;
+    in_foreach = slice_of(slice_in_foreach, time_ms - 1000, time_ms);
+    return MR_OK;
+}
+
+TEST(foreach_rdd_finds_its_own_batch_in_a_slice)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+
+    ds_input(d, "1|2|3");
+    mr_context_remember(ds_begin(d, MR_SECONDS(1), NULL), MR_SECONDS(10));
+    slice_in_foreach = ds_stream(d);
+    mr_foreach_rdd(slice_in_foreach, take_slice, NULL);
+    run_kept(d, 3);
+    CHECK_EQ_STR(in_foreach, "2|3");
+    ds_free(d);
+}
+
+TEST(a_batch_without_a_dataset_is_left_out_of_a_slice)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_dstream *stream;
+    const int64_t one = 1, three = 3;
+
+    mr_queue_push_ints(queue, &one, 1);
+    mr_queue_push_absent(queue);
+    mr_queue_push_ints(queue, &three, 1);
+    mr_context_remember(ds_begin(d, MR_SECONDS(1), NULL), MR_SECONDS(10));
+    stream = mr_queue_stream(ds_context(d), queue, true);
+    ds_collect(d, stream);
+    run_kept(d, 3);
+    CHECK_EQ_STR(slice_of(stream, 0, 3000), "1|3");
+    ds_free(d);
+    mr_queue_free(queue);
+}
+
+TEST(slices_of_what_is_forgotten_or_not_kept_are_errors)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_dstream *stream, *plain;
+
+    ds_input(d, "1|2|3|4|5");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    plain = ds_stream(d);
+    stream = mr_window(plain, MR_SECONDS(2), 0);
+    mr_dstream_cache(stream);
+    ds_collect(d, stream);
+    CHECK_EQ_STR(slice_of(stream, 0, 1000), "cannot slice window-0 before mr_context_start");
+    run_kept(d, 5);
+    CHECK_EQ_STR(slice_of(stream, 5000, 5000), "4,5");
+    CHECK_EQ_INT(strncmp(slice_of(stream, 4000, 5000), "cannot slice window-0 at ", 25), 0);
+    CHECK_NOT_NULL(
+        strstr(slice_of(stream, 4000, 5000), "remember longer with mr_context_remember"));
+    CHECK_NOT_NULL(strstr(slice_of(plain, 4000, 5000), "call mr_context_remember"));
+    ds_free(d);
+}
+
+TEST(after_a_restart_what_was_before_is_not_there)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_dstream *stream;
+
+    ds_input(d, "1|2|3|4");
+    for (int run = 0; run < 2; run++) {
+        mr_context_remember(ds_begin(d, MR_SECONDS(1), "/cp"), MR_SECONDS(10));
+        stream = ds_stream(d);
+        ds_collect(d, stream);
+        if (run == 0)
+            ds_must_run(d, 2);
+    }
+    run_kept(d, 2);
+    CHECK_EQ_STR(slice_of(stream, 3000, 4000), "3|4");
+    CHECK_NOT_NULL(strstr(slice_of(stream, 2000, 4000), "is forgotten"));
+    ds_free(d);
+}
+
+/* ---- a day ---- */
+
+enum { MINUTES_OF_A_DAY = 24 * 60, SETTLED = 200 };
+
+struct day {
+    uint64_t batches;
+    size_t settled_bytes; /* memory once windows and datasets are as many as they get */
+    size_t most_bytes;    /* later */
+};
+
+static enum mr_status look_at_memory(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                     struct mr_error *err)
+{
+    struct day *day = arg;
+    size_t used = mr_budget_used(NULL);
+
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    day->batches++;
+    if (day->batches <= SETTLED)
+        day->settled_bytes = used > day->settled_bytes ? used : day->settled_bytes;
+    else
+        day->most_bytes = used > day->most_bytes ? used : day->most_bytes;
+    return MR_OK;
+}
+
+TEST(memory_is_flat_over_a_day_of_windows_and_remembered_datasets)
+{
+    static char input[MINUTES_OF_A_DAY * 16];
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+    struct day day = {0};
+    struct mr_dstream *pairs, *inverse, *plain;
+    size_t used = 0;
+
+    for (int i = 0; i < MINUTES_OF_A_DAY; i++)
+        used += (size_t)snprintf(input + used, sizeof(input) - used, "%sk%d:%d,a:1",
+                                 i > 0 ? "|" : "", i % 100, i % 10);
+    ds_input(d, input);
+    mr_context_remember(ds_begin(d, MR_MINUTES(1), NULL), MR_MINUTES(30));
+    pairs = ds_stream(d);
+    plain = mr_reduce_by_key_and_window(pairs, MR_SUM, MR_NO_FN, MR_MINUTES(20), 0, MR_NO_FN);
+    inverse = mr_reduce_by_key_and_window(pairs, MR_SUM, MR_SUM, MR_MINUTES(20), 0, MR_NO_FN);
+    mr_foreach_rdd(mr_union(plain, inverse), look_at_memory, &day);
+    run_kept(d, MINUTES_OF_A_DAY);
+    CHECK_EQ_INT(day.batches, MINUTES_OF_A_DAY);
+    CHECK(day.most_bytes <= day.settled_bytes + day.settled_bytes / 50);
+    CHECK_EQ_INT(pairs->kept->count, 50);
     ds_free(d);
 }
 

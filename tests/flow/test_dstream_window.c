@@ -206,6 +206,24 @@ TEST(V337_a_filter_on_anything_but_presence_loses_a_part_of_the_window)
 
 /* ---- counts and values of a whole window ---- */
 
+/* Lists hold commas, so each is sorted and joined by '+'. */
+static struct mr_dstream *grouped(struct mr_dstream *pairs)
+{
+    struct mr_dstream *lists = mr_group_by_key_and_window(pairs, MR_SECONDS(2), MR_SECONDS(1));
+
+    return mr_map_to_pair(lists, MR_SQL("key, array_to_string(list_sort(value), '+')"));
+}
+
+TEST(V65_group_by_key_and_window)
+{
+    run_built(t, "V65", 12, grouped);
+}
+
+TEST(V71_group_by_key_and_window_of_several_values)
+{
+    run_built(t, "V71", 3, grouped);
+}
+
 TEST(V67_counts_of_values_in_a_window)
 {
     run_built(t, "V67", 3, count_values);
