@@ -3,6 +3,7 @@
  * 18).
  *
  *     batch committed --> one estimator per input --> mr_query_set_rate
+ *                    \--> policy of allocation -----> mr_query_set_workers
  *
  * Inputs that backpressure limits are those whose data waits elsewhere when it is not taken:
  * receivers, and connectors that plan within the rate of a batch (Kafka, Kinesis).  Files are taken
@@ -61,9 +62,71 @@ static enum mr_status prepare_rates(struct mr_context *ctx, struct mr_error *err
     return MR_OK;
 }
 
+/* ---- workers ---- */
+
+static enum mr_status prepare_workers(struct mr_context *ctx, struct mr_error *err)
+{
+    const struct mr_options *options = ctx->options;
+    struct mr__allocation_config config = {
+        .batch_interval_ms = ctx->interval_ms,
+        .scaling_interval_ms = mr_options_int(options, "scaling_interval") / 1000,
+        .up_ratio = mr_options_double(options, "scaling_up_ratio"),
+        .down_ratio = mr_options_double(options, "scaling_down_ratio"),
+        .has_min = mr_options_has(options, "workers_min"),
+        .has_max = true,
+        .max_workers = MR_DSTREAM_WORKERS_MAX,
+    };
+
+    if (!mr_options_bool(options, "dynamic_allocation"))
+        return MR_OK;
+    if (mr_options_bool(options, "engine_dynamic_allocation"))
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot start '%s': dynamic allocation is on twice "
+                       "(spark.streaming.dynamicAllocation.enabled and "
+                       "spark.dynamicAllocation.enabled); choose one",
+                       ctx->name);
+    if (config.has_min)
+        config.min_workers = mr_options_int(options, "workers_min");
+    if (mr_options_has(options, "workers_max"))
+        config.max_workers = mr_options_int(options, "workers_max");
+    for (size_t id = 0; id < ctx->watch->input_count; id++)
+        config.receiver_count +=
+            ctx->watch->inputs[id].source != NULL && ctx->watch->inputs[id].is_receiver;
+    MR_TRY(mr__allocation_check(&config, err));
+    ctx->watch->is_allocation_on = true;
+    mr__allocation_init(&ctx->watch->allocation, &config, mr_env_wall_us(ctx->env) / 1000);
+    /* there are no more than that, whatever the limits ask for */
+    ctx->config.workers_max = (unsigned)MR_MIN(
+        mr__allocation_clamp(&config, MR_DSTREAM_WORKERS_MAX), (int64_t)MR_DSTREAM_WORKERS_MAX);
+    ctx->config.workers =
+        (unsigned)MR_MIN(mr__allocation_clamp(&config, (int64_t)ctx->config.workers),
+                         (int64_t)ctx->config.workers_max);
+    return MR_OK;
+}
+
+static void scale_workers(struct mr_context *ctx, const struct mr_batch_report *batch)
+{
+    struct mr__allocation *allocation = &ctx->watch->allocation;
+    unsigned current = mr_query_workers(ctx->query);
+    int64_t total;
+
+    mr__allocation_add(allocation, batch->processing_delay_ms);
+    if (!mr__allocation_decide(allocation, batch->processing_ended_ms, current, &total))
+        return;
+    total = MR_MIN(total, (int64_t)ctx->config.workers_max);
+    if (total == (int64_t)current)
+        return;
+    mr_log(MR_LOG_INFO, "dstream", ctx->name, (int64_t)batch->batch_id,
+           "workers: %u become %lld, as the last batches took", current, (long long)total);
+    mr_query_set_workers(ctx->query, (unsigned)total);
+}
+
+/* ---- both ---- */
+
 enum mr_status mr__control_prepare(struct mr_context *ctx, struct mr_error *err)
 {
-    return prepare_rates(ctx, err);
+    MR_TRY(prepare_rates(ctx, err));
+    return prepare_workers(ctx, err);
 }
 
 static void set_rate(struct mr_context *ctx, const struct mr__watched_input *input, int64_t rate)
@@ -103,4 +166,6 @@ void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *bat
                             batch->scheduling_delay_ms, &rate))
             set_rate(ctx, input, whole_rate(rate));
     }
+    if (watch->is_allocation_on)
+        scale_workers(ctx, batch);
 }

@@ -9,6 +9,7 @@
  * Signals are taken with sigwait, so no code runs in a signal handler.
  */
 #include "dstream/monitor.h"
+#include "dstream/settings.h"
 #include "dstream/streams.h"
 
 #include "base/log.h"

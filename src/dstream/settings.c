@@ -10,6 +10,8 @@
  *
  * Thread: the building one; options: read-only once the context starts.
  */
+#include "dstream/settings.h"
+
 #include "dstream/streams.h"
 
 #include "base/log.h"
@@ -30,6 +32,13 @@ static const struct mr_option settings[] = {
      "1h", "How long a receiver waits before it connects again."},
     {"receiver_queue_bytes", NULL, MR_OPTION_SIZE, 0, "256 MiB", "64 KiB", NULL,
      "Received and not yet processed; the receiver waits above it."},
+    {"received_memory", NULL, MR_OPTION_SIZE, 0, "64 MiB", "64 KiB", NULL,
+     "Received blocks kept in memory; more is read from the log, or from spill files (storage "
+     "levels with disk)."},
+    {"received_copy", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "A directory on another disk for a second copy of received blocks."},
+    {"spill_dir", "spark.local.dir", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "Where received blocks go that find no room in memory; TMPDIR when unset."},
     {"backpressure", SPARK "backpressure.enabled", MR_OPTION_BOOL, 0, "false", NULL, NULL,
      "Let the processing time of batches limit what inputs take in."},
     {"backpressure_initial_rate", SPARK "backpressure.initialRate", MR_OPTION_INT, 0, NULL, NULL,
@@ -57,6 +66,8 @@ static const struct mr_option settings[] = {
      "How old a new file may be and still be read by a file stream."},
     {"workers", NULL, MR_OPTION_INT, 0, "0", "0", "64",
      "Threads that run tasks; 0 is one per core. With dynamic_allocation: at the start."},
+    {"concurrent_jobs", SPARK "concurrentJobs", MR_OPTION_INT, 0, "1", "1", "64",
+     "Outputs of a batch that run at the same time; batches stay one after the other."},
     {"dynamic_allocation", SPARK "dynamicAllocation.enabled", MR_OPTION_BOOL, 0, "false", NULL,
      NULL, "Let the processing time of batches change the number of workers."},
     {"workers_min", SPARK "dynamicAllocation.minExecutors", MR_OPTION_INT, 0, NULL, NULL, NULL,
@@ -243,6 +254,11 @@ enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err)
     config->receiver_rate_max = MR_MAX(mr_options_int(options, "receiver_rate_max"), 0);
     config->restart_delay_us = mr_options_int(options, "receiver_restart_delay");
     config->receiver_queue_bytes = (uint64_t)mr_options_int(options, "receiver_queue_bytes");
+    config->received_memory_bytes = (uint64_t)mr_options_int(options, "received_memory");
+    if (mr_options_has(options, "received_copy"))
+        config->received_copy_dir = mr_options_text(options, "received_copy");
+    if (mr_options_has(options, "spill_dir"))
+        config->spill_dir = mr_options_text(options, "spill_dir");
     config->stop_timeout_us = MR_MAX(10 * ctx->interval_ms * 1000, INT64_C(10000000));
     if (mr_options_has(options, "graceful_stop_timeout"))
         config->stop_timeout_us = mr_options_int(options, "graceful_stop_timeout");
@@ -251,6 +267,7 @@ enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err)
     if (config->workers == 0)
         config->workers = mr_cpu_count();
     config->workers = MR_MIN(config->workers, (unsigned)MR_DSTREAM_WORKERS_MAX);
+    config->concurrent_outputs = (unsigned)mr_options_int(options, "concurrent_jobs");
     if (mr_options_has(options, "retries"))
         config->retries = (uint32_t)mr_options_int(options, "retries");
     if (mr_options_has(options, "batches_max"))

@@ -188,7 +188,6 @@ enum mr_status mr__settings_set(struct mr_context *ctx, const char *key, const c
                                 struct mr_error *err);
 enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err);
 void mr__settings_free(struct mr_context *ctx);
-const struct mr_option_table *mr__settings_table(void);
 /* configure.c: settings of whoever runs the program: MILLRACE_SETTINGS, MILLRACE_SET and
  * MILLRACE_CHECKPOINT; then the flags. */
 enum mr_status mr__configure_by_environment(struct mr_context *ctx, struct mr_error *err);

@@ -2,7 +2,10 @@
  * Dynamic allocation: the policy, figure by figure, and workers that come and go.
  */
 #include "dstream/allocation.h"
-#include "support/test.h"
+#include "env/sim.h"
+#include "support/dstream.h"
+
+#include <millrace/receiver.h>
 
 /* One receiver, two workers, a batch a second: what the policy says of a mean processing time. */
 static struct mr__allocation_config usual(uint32_t receiver_count)
@@ -92,7 +95,7 @@ TEST(V290_the_limits_that_were_given)
     }
 }
 
-TEST(V292_wrong_settings_are_refused)
+TEST(V292_wrong_limits_and_ratios_are_refused)
 {
     struct mr__allocation_config config = usual(1);
     struct mr_error err;
@@ -118,4 +121,128 @@ TEST(V292_wrong_settings_are_refused)
     CHECK_REFUSED(config.up_ratio = -0.1, "more than 0");
     CHECK_REFUSED((config.up_ratio = 0.5, config.down_ratio = 0.5), "must be above");
     CHECK_REFUSED((config.up_ratio = 0.3, config.down_ratio = 0.5), "must be above");
+}
+
+/* ---- workers that come and go ---- */
+
+/* Each batch takes slow_ms, then fast_ms, of the virtual clock. */
+struct load {
+    struct ds *d;
+    struct mr_context *ctx;
+    int64_t slow_ms;
+    int64_t fast_ms;
+    int slow_batches;
+    int batches;
+    unsigned most;
+    unsigned last;
+};
+
+static enum mr_status take_time(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                struct mr_error *err)
+{
+    struct load *load = arg;
+    bool slow = load->batches++ < load->slow_batches;
+
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    load->last = mr_query_workers(load->ctx->query);
+    load->most = MR_MAX(load->most, load->last);
+    mr_sim_advance_ns(ds_sim(load->d), (slow ? load->slow_ms : load->fast_ms) * 1000000);
+    return MR_OK;
+}
+
+static void begin_load(struct load *load, struct ds *d)
+{
+    load->d = d;
+    load->ctx = ds_begin(d, MR_SECONDS(1), NULL);
+    mr_context_set(load->ctx, "workers", "2");
+    mr_context_set(load->ctx, "spark.streaming.dynamicAllocation.enabled", "true");
+    mr_context_set(load->ctx, "spark.streaming.dynamicAllocation.scalingInterval", "10");
+    mr_foreach_rdd(ds_stream(d), take_time, load);
+}
+
+TEST(workers_are_added_while_batches_are_slow_and_given_back_when_they_are_fast)
+{
+    struct load load = {.slow_ms = 950, .fast_ms = 10, .slow_batches = 40};
+    struct ds *d = ds_new(t, "value BIGINT");
+
+    begin_load(&load, d);
+    mr_context_set(load.ctx, "workers_max", "4");
+    ds_must_run(d, 160);
+    CHECK_EQ_UINT(load.most, 4);
+    CHECK_EQ_UINT(load.last, 1);
+    ds_free(d);
+}
+
+TEST(workers_stay_as_they_are_when_allocation_is_off_or_batches_are_as_they_should)
+{
+    struct load load = {.slow_ms = 600, .fast_ms = 600};
+    struct ds *d = ds_new(t, "value BIGINT");
+
+    begin_load(&load, d);
+    ds_must_run(d, 60);
+    CHECK_EQ_UINT(load.most, 2);
+    CHECK_EQ_UINT(load.last, 2);
+    load.fast_ms = 950;
+    begin_load(&load, d);
+    mr_context_set(load.ctx, "dynamic_allocation", "off");
+    ds_must_run(d, 60);
+    CHECK_EQ_UINT(load.most, 2);
+    CHECK_EQ_UINT(load.last, 2);
+    ds_free(d);
+}
+
+TEST(V292_both_kinds_of_allocation_at_once_are_refused_at_the_start)
+{
+    struct load load = {.slow_ms = 1};
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_error err;
+
+    begin_load(&load, d);
+    mr_context_set(load.ctx, "spark.dynamicAllocation.enabled", "true");
+    CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG, "on twice");
+    begin_load(&load, d);
+    mr_context_set(load.ctx, "spark.streaming.dynamicAllocation.minExecutors", "4");
+    mr_context_set(load.ctx, "spark.streaming.dynamicAllocation.maxExecutors", "3");
+    CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG, "'workers_max' (3) is below");
+    ds_free(d);
+}
+
+static enum mr_status nothing(struct mr_receiver_handle *receiver, void *arg, struct mr_error *err)
+{
+    (void)receiver;
+    (void)arg;
+    (void)err;
+    return MR_OK;
+}
+
+static enum mr_status stop_soon(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                struct mr_error *err)
+{
+    struct load *load = arg;
+
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    load->last = mr_query_workers(load->ctx->query);
+    mr_context_stop_soon(load->ctx, false);
+    return MR_OK;
+}
+
+TEST(a_context_with_receivers_has_at_least_as_many_workers)
+{
+    struct mr_receiver_spec spec = {.columns = "value BIGINT", .on_start = nothing};
+    struct load load = {.last = 0};
+    struct mr_error err;
+
+    load.ctx = mr_context_new("receivers", 20);
+    mr_context_set(load.ctx, "workers", "1");
+    mr_context_set(load.ctx, "dynamic_allocation", "on");
+    for (int i = 0; i < 3; i++)
+        mr_foreach_rdd(mr_receiver_stream(load.ctx, &spec), stop_soon, &load);
+    CHECK_OK(mr_context_start(load.ctx, &err), &err);
+    CHECK_OK(mr_context_await(load.ctx, &err), &err);
+    CHECK_EQ_UINT(load.last, 3);
+    mr_context_free(load.ctx);
 }

@@ -356,6 +356,85 @@ TEST(several_threads_may_stop_at_once)
     mr_queue_free(queue);
 }
 
+/* ---- the order of outputs ---- */
+
+/* Two outputs that meet: only side by side both can arrive. */
+struct meeting {
+    struct mr_mutex lock;
+    struct mr_cond changed;
+    int arrived;
+    int order[16]; /* the output that ran, one after the other */
+    int count;
+    bool side_by_side;
+};
+
+struct guest {
+    struct meeting *meeting;
+    int number;
+};
+
+static enum mr_status arrive(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                             struct mr_error *err)
+{
+    struct guest *guest = arg;
+    struct meeting *meeting = guest->meeting;
+
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    mr_mutex_lock(&meeting->lock);
+    if (meeting->count < 16)
+        meeting->order[meeting->count++] = guest->number;
+    meeting->arrived++;
+    mr_cond_broadcast(&meeting->changed);
+    while (meeting->side_by_side && meeting->arrived < 2)
+        mr_cond_wait(&meeting->changed, &meeting->lock);
+    mr_mutex_unlock(&meeting->lock);
+    return MR_OK;
+}
+
+static void run_meeting(struct meeting *meeting, const char *jobs)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("meeting", FAST_MS);
+    struct mr_dstream *stream = mr_queue_stream(ctx, queue, true);
+    struct guest guests[] = {{meeting, 0}, {meeting, 1}};
+    struct mr_error err;
+
+    mr_mutex_init(&meeting->lock);
+    mr_cond_init(&meeting->changed);
+    mr_context_set(ctx, "spark.streaming.concurrentJobs", jobs);
+    mr_context_set(ctx, "batches_max", "3");
+    for (int i = 0; i < 2; i++)
+        mr_foreach_rdd(stream, arrive, &guests[i]);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    CHECK_EQ_INT(meeting->count, 6);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+    mr_cond_release(&meeting->changed);
+    mr_mutex_release(&meeting->lock);
+}
+
+TEST(outputs_run_in_the_order_of_their_registration)
+{
+    struct meeting meeting = {.arrived = 0};
+
+    run_meeting(&meeting, "1");
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ_INT(meeting.order[i], i % 2);
+}
+
+TEST(with_concurrent_jobs_outputs_of_a_batch_run_side_by_side)
+{
+    struct meeting meeting = {.side_by_side = true};
+
+    run_meeting(&meeting, "2");
+    /* batches stay one after the other */
+    for (int i = 0; i < 6; i += 2)
+        CHECK(meeting.order[i] != meeting.order[i + 1]);
+}
+
 /* ---- what a graceful stop waits for ---- */
 
 /* A receiver that counts up, on a thread of its own. */

@@ -1,0 +1,11 @@
+/*
+ * The settings of contexts as a table, for who prints them.
+ */
+#ifndef MR_DSTREAM_SETTINGS_H
+#define MR_DSTREAM_SETTINGS_H
+
+#include <millrace/ext/options.h>
+
+const struct mr_option_table *mr__settings_table(void);
+
+#endif
