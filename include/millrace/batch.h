@@ -99,8 +99,31 @@ MR_API double mr_row_double(const struct mr_row *row, uint32_t column);        /
 MR_API bool mr_row_bool(const struct mr_row *row, uint32_t column);            /* false when null */
 MR_API struct mr_slice mr_row_text(const struct mr_row *row, uint32_t column); /* empty when null */
 /*
+ * Values inside values: the two sides of a join, the list of a group.
+ *
+ *     struct mr_value sides = mr_row_value(row, 1);
+ *     int64_t left = mr_value_int(mr_value_field(sides, 0));
+ *
+ * What is not there (a field of a null, an item past the end) reads as null. Borrows the batch.
+ */
+struct mr_value {
+    const struct mr_column *column; /* NULL: null */
+    int64_t index;
+};
+MR_API struct mr_value mr_row_value(const struct mr_row *row, uint32_t column);
+MR_API bool mr_value_is_null(struct mr_value value);
+MR_API struct mr_value mr_value_field(struct mr_value value, uint32_t field); /* of a STRUCT */
+MR_API struct mr_value mr_value_named(struct mr_value value, const char *name);
+MR_API int64_t mr_value_count(struct mr_value value); /* items of a LIST */
+MR_API struct mr_value mr_value_item(struct mr_value value, int64_t item);
+MR_API int64_t mr_value_int(struct mr_value value); /* these as mr_row_int ... */
+MR_API double mr_value_double(struct mr_value value);
+MR_API bool mr_value_bool(struct mr_value value);
+MR_API struct mr_slice mr_value_text(struct mr_value value);
+
+/*
  * Text form of one value as `print` shows it: integers, %.17g-shortest doubles, text as is, dates
- * and timestamps ISO 8601, lists [a, b], structs {a: 1}, null as "null". Appends to a caller's
+ * and timestamps ISO 8601, lists [a, b], structs {a: 1}, null as "null", objects as their codec does. Appends to a caller's
  * buffer like snprintf; returns bytes needed.
  */
 MR_API size_t mr_row_print(const struct mr_row *row, uint32_t column, char *text, size_t size);

@@ -165,11 +165,18 @@ struct mr_fn {
 #define MR_NO_FN                                                                                   \
     ((struct mr_fn){MR_FN_KIND_NONE, MR_BUILTIN_NONE, NULL, NULL, NULL, NULL, __FILE__, __LINE__})
 
-/* Emitting: one call per column in order, then mr_emit_end; the _str, _int... shorthands emit a
- * whole one-column row. */
+/* Emitting: one call per column in order, then mr_emit_end; a row of one column is whole with its
+ * value. */
 MR_API void mr_emit_str(struct mr_emitter *out, const char *data, size_t size_bytes);
 MR_API void mr_emit_int(struct mr_emitter *out, int64_t value);
 MR_API void mr_emit_double(struct mr_emitter *out, double value);
+MR_API void mr_emit_bytes(struct mr_emitter *out, const void *data, size_t size_bytes);
+MR_API void mr_emit_null(struct mr_emitter *out);
+MR_API void mr_emit_value(struct mr_emitter *out, struct mr_value value); /* any type, copied */
+/* Whole pairs. Objects of the program: mr_emit_object, <millrace/codec.h>. */
+MR_API void mr_emit_pair_int_int(struct mr_emitter *out, int64_t key, int64_t value);
+MR_API void mr_emit_pair_str_str(struct mr_emitter *out, const char *key, size_t key_bytes,
+                                 const char *value, size_t value_bytes);
 MR_API void mr_emit_pair_str_int(struct mr_emitter *out, const char *key, size_t key_bytes,
                                  int64_t value);
 /* any row: append columns, then mr_emit_end */

@@ -48,6 +48,7 @@ struct mr_type {
     uint8_t scale;        /* DECIMAL only */
     uint32_t field_count; /* LIST: 1 (named "item"); STRUCT: its fields; else 0 */
     const struct mr_field *fields;
+    const char *extension; /* BINARY only: the name of its codec (codec.h), NULL = plain bytes */
 };
 
 struct mr_field {
@@ -87,7 +88,8 @@ MR_API size_t mr_type_print(const struct mr_type *type, char *text, size_t size)
 /*
  * Parses a column list as in CREATE TABLE or the print form: "a BIGINT, b VARCHAR(10), c STRUCT(x
  * INT, y DOUBLE)". Accepts the usual synonyms (INT, INTEGER, LONG, BIGINT, STRING, TEXT, VARCHAR,
- * REAL, FLOAT4, DOUBLE PRECISION, ...; note FLOAT is 32 bits as in DuckDB). Error MR_CONFIG names
+ * REAL, FLOAT4, DOUBLE PRECISION, ...; note FLOAT is 32 bits as in DuckDB), and names of codecs
+ * that are registered (codec.h), whose printed form BLOB(name) is read without them. Error MR_CONFIG names
  * the word. Returns new.
  */
 MR_API enum mr_status mr_schema_parse(const char *text, size_t text_bytes,

@@ -9,9 +9,12 @@
  *
  * Import checks what could make us read out of bounds and is cheap to see: counts of buffers and
  * children, lengths, offsets that run backwards. Timestamps come in as UTC whatever zone they name,
- * as Arrow stores them. Called by applications and src/duck. Threads: any.
+ * as Arrow stores them. A type with a codec is an extension type of its name over binary; coming
+ * in, it is plain bytes when no codec of that name is registered. Called by applications and
+ * src/duck. Threads: any.
  */
 #include "data/batch_internal.h"
+#include "data/codec.h"
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -41,11 +44,61 @@ static const struct format_row formats[] = {
     {MR_TYPE_LIST, "+l"},        {MR_TYPE_STRUCT, "+s"},
 };
 
+/*
+ * Metadata in the C data interface: number of pairs, then length and bytes of each key and value,
+ * lengths as native int32. Ours has one pair, the name of the codec as an extension type.
+ */
+static const char extension_key[] = "ARROW:extension:name";
+enum { METADATA_BYTES = 3 * sizeof(int32_t) + sizeof(extension_key) + 64 };
+
+static void print_metadata(const char *extension, char *metadata)
+{
+    int32_t count = 1, key_bytes = (int32_t)sizeof(extension_key) - 1;
+    int32_t value_bytes = (int32_t)strlen(extension);
+
+    MR_ASSERT(value_bytes < 64);
+    memcpy(metadata, &count, sizeof(count));
+    memcpy(metadata + 4, &key_bytes, sizeof(key_bytes));
+    memcpy(metadata + 8, extension_key, (size_t)key_bytes);
+    memcpy(metadata + 8 + key_bytes, &value_bytes, sizeof(value_bytes));
+    memcpy(metadata + 12 + key_bytes, extension, (size_t)value_bytes);
+}
+
+/* The name of a codec that this process knows, out of metadata; NULL: none. */
+static const char *extension_of(const char *metadata)
+{
+    int32_t count = 0;
+
+    if (metadata == NULL)
+        return NULL;
+    memcpy(&count, metadata, sizeof(count));
+    metadata += sizeof(count);
+    for (int32_t i = 0; i < count; i++) {
+        int32_t key_bytes, value_bytes;
+        const char *key, *value;
+
+        memcpy(&key_bytes, metadata, sizeof(key_bytes));
+        if (key_bytes < 0)
+            return NULL;
+        key = metadata + sizeof(key_bytes);
+        memcpy(&value_bytes, key + key_bytes, sizeof(value_bytes));
+        value = key + key_bytes + sizeof(value_bytes);
+        if (value_bytes < 0)
+            return NULL;
+        if (key_bytes == (int32_t)sizeof(extension_key) - 1 &&
+            memcmp(key, extension_key, (size_t)key_bytes) == 0)
+            return mr__codec_name(value, (size_t)value_bytes);
+        metadata = value + value_bytes;
+    }
+    return NULL;
+}
+
 /* One block: this struct, then the texts; child structs are blocks of their own. */
 struct schema_private {
     struct ArrowSchema **children;
     char format[16];
     char name[MR_NAME_BYTES_MAX + 1];
+    char metadata[METADATA_BYTES]; /* of a type with a codec */
 };
 
 static void release_schema(struct ArrowSchema *schema)
@@ -99,6 +152,10 @@ static enum mr_status export_type(const char *name, const struct mr_type *type,
         .release = release_schema,
         .private_data = private_data,
     };
+    if (type->extension != NULL) {
+        print_metadata(type->extension, private_data->metadata);
+        out->metadata = private_data->metadata;
+    }
     return export_fields(type->fields, type->field_count, out, err);
 }
 
@@ -297,6 +354,8 @@ static enum mr_status import_type(const struct ArrowSchema *schema, unsigned dep
                        "cannot import column '%s': millrace has no type for Arrow format '%s'%s; "
                        "cast it before the import",
                        name, schema->format, schema->dictionary != NULL ? " (dictionary)" : "");
+    if (type->id == MR_TYPE_BINARY)
+        type->extension = extension_of(schema->metadata);
     if (schema->n_children == 0)
         return MR_OK;
     struct mr_field *fields = NULL;

@@ -13,6 +13,7 @@
  */
 #include "data/batch_internal.h"
 #include "data/builder_internal.h"
+#include "data/codec.h"
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -65,7 +66,7 @@ static enum mr_status copy_node(struct mr_batch *batch, struct mr_column *node,
                                 const struct mr_column *from, const struct mr_type *type,
                                 struct mr_column **next, struct mr_error *err)
 {
-    if (from->type != NULL && !mr_type_equal(from->type, type)) {
+    if (from->type != NULL && !mr__type_stored_alike(from->type, type)) {
         char have[128];
         char want[128];
         (void)mr_type_print(from->type, have, sizeof have);

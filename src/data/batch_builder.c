@@ -12,6 +12,8 @@
 #include "base/alloc.h"
 #include "base/check.h"
 
+#include <millrace/codec.h>
+
 #include <inttypes.h>
 
 struct mr_batch_builder {
@@ -124,6 +126,11 @@ void mr_batch_builder_text(struct mr_batch_builder *builder, uint32_t column, co
                            size_t size_bytes)
 {
     APPEND(mr_column_builder_text(&builder->columns[column], data, size_bytes, &builder->error));
+}
+
+void mr_batch_builder_object(struct mr_batch_builder *builder, uint32_t column, const void *object)
+{
+    APPEND(mr__column_builder_object(&builder->columns[column], object, &builder->error));
 }
 
 void mr_batch_builder_copy(struct mr_batch_builder *builder, uint32_t column,

@@ -18,6 +18,9 @@ enum mr_status mr__column_append(struct mr_column_builder *column, const struct 
 /* Appends the rows listed. */
 enum mr_status mr__column_gather(struct mr_column_builder *column, const struct mr_column *from,
                                  const uint32_t *rows, int64_t row_count, struct mr_error *err);
+/* Appends an object of the program to a column with its codec (codec.c). */
+enum mr_status mr__column_builder_object(struct mr_column_builder *column, const void *object,
+                                         struct mr_error *err);
 /* Makes the validity bitmap (all valid so far) when there is none yet. */
 enum mr_status mr__column_make_validity(struct mr_column_builder *column, struct mr_error *err);
 void mr__bits_set(uint8_t *bitmap, int64_t from, int64_t count);

@@ -85,14 +85,19 @@ static enum mr_status grow_rows(struct mr_column_builder *column, int64_t wanted
     return MR_OK;
 }
 
+static enum mr_status too_long(size_t bytes, struct mr_error *err)
+{
+    return MR_FAIL(err, MR_LIMIT,
+                   "cannot grow column: %zu bytes of text; a column of a batch holds at most "
+                   "2 GiB, so make batches smaller",
+                   bytes);
+}
+
 static enum mr_status grow_bytes(struct mr_column_builder *column, size_t wanted,
                                  struct mr_error *err)
 {
     if (wanted > INT32_MAX)
-        return MR_FAIL(err, MR_LIMIT,
-                       "cannot grow column: %zu bytes of text; a column of a batch holds at most "
-                       "2 GiB, so make batches smaller",
-                       wanted);
+        return too_long(wanted, err);
     size_t capacity = MR_MAX(MR_MAX(wanted, column->bytes_capacity * 2), (size_t)TEXT_BYTES_FIRST);
     uint8_t *values = mr_realloc(NULL, column->values, capacity + MR_BUILDER_SLACK_BYTES);
     if (values == NULL)
@@ -106,6 +111,8 @@ enum mr_status mr_column_builder_reserve(struct mr_column_builder *column, int64
                                          size_t text_bytes, struct mr_error *err)
 {
     MR_ASSERT(rows >= 0);
+    if (text_bytes > INT32_MAX)
+        return too_long(text_bytes, err);
     if (rows > column->capacity - column->length || column->capacity == 0)
         MR_TRY(grow_rows(column, column->length + rows, err));
     if (has_bytes(column) &&

@@ -9,6 +9,8 @@
  */
 #include "data/types_internal.h"
 
+#include "data/codec.h"
+
 #include "base/check.h"
 #include "base/number_text.h"
 #include "base/time_text.h"
@@ -59,6 +61,19 @@ static void print_time(struct mr__out *out, const struct mr_column *column, int6
     mr__out_add(out, text, size_bytes);
 }
 
+/* Columns with a codec. False: as bytes then. */
+static bool print_object(struct mr__out *out, const struct mr_type *type, struct mr_slice bytes)
+{
+    size_t room = out->used < out->size ? out->size - out->used : 0;
+    size_t need;
+
+    if (type->extension == NULL ||
+        !mr__object_print(type, bytes, room > 0 ? out->text + out->used : NULL, room, &need))
+        return false;
+    out->used += need;
+    return true;
+}
+
 static void print_value(struct mr__out *out, const struct mr_column *column, int64_t row)
 {
     struct mr_slice text;
@@ -76,7 +91,8 @@ static void print_value(struct mr__out *out, const struct mr_column *column, int
         mr__out_add(out, text.data, text.size_bytes);
         return;
     case MR_TYPE_BINARY:
-        print_binary(out, mr_column_text(column, row));
+        if (!print_object(out, column->type, mr_column_text(column, row)))
+            print_binary(out, mr_column_text(column, row));
         return;
     case MR_TYPE_DATE:
     case MR_TYPE_TIMESTAMP:

@@ -7,6 +7,7 @@
  *     base    := STRUCT | ROW ( columns ) or < columns > with an optional ':' after a name
  *              | ARRAY | LIST ( type ) or < type >
  *              | words [ '(' number [ ',' number ] ')' ] [ WITH | WITHOUT [LOCAL] TIME ZONE ]
+ *              | BLOB ( codec ) | codec, by the name that it is registered with
  *     name    := word | "quoted ""word"""
  *
  * Comments (-- and slash-star) count as blanks. Called by the SQL front end for CREATE TABLE and by
@@ -17,7 +18,8 @@
 #include "base/check.h"
 #include "base/text.h"
 
-#include <millrace/types.h>
+#include "data/codec.h"
+#include "data/types_internal.h"
 
 #include <string.h>
 
@@ -140,6 +142,15 @@ static struct word peek_word(struct parser *parser)
 static bool word_is(struct word word, const char *text)
 {
     return mr_text_equal_nocase(word.text, word.size_bytes, text, strlen(text));
+}
+
+bool mr__is_type_word(const char *word, size_t word_bytes)
+{
+    for (size_t i = 0; i < MR_ARRAY_SIZE(synonyms); i++) {
+        if (mr_text_equal_nocase(word, word_bytes, synonyms[i].word, strlen(synonyms[i].word)))
+            return true;
+    }
+    return false;
 }
 
 static bool take_word(struct parser *parser, const char *text)
@@ -310,6 +321,26 @@ static enum mr_status parse_nested(struct parser *parser, const char *name, unsi
     return MR_OK;
 }
 
+/* "(name)" behind BLOB: the printed form of a type with a codec. A number is a length. */
+static enum mr_status take_extension(struct parser *parser, struct mr_type *type)
+{
+    const char *before = parser->at;
+    struct word word;
+
+    if (!take_char(parser, '('))
+        return MR_OK;
+    word = peek_word(parser);
+    if (word.size_bytes == 0 || (word.text[0] >= '0' && word.text[0] <= '9')) {
+        parser->at = before;
+        return MR_OK;
+    }
+    type->extension = mr_arena_copy(&parser->arena, word.text, word.size_bytes);
+    if (type->extension == NULL)
+        return no_memory(parser);
+    parser->at += word.size_bytes;
+    return take_char(parser, ')') ? MR_OK : fail_here(parser, "')'");
+}
+
 /* Parameters and the words that may follow the first one of a type's name. */
 static enum mr_status parse_parameters(struct parser *parser, const char *name,
                                        struct mr_type *type)
@@ -321,6 +352,10 @@ static enum mr_status parse_parameters(struct parser *parser, const char *name,
         (void)take_word(parser, "PRECISION");
     if (type->id == MR_TYPE_TEXT)
         (void)take_word(parser, "VARYING");
+    if (type->id == MR_TYPE_BINARY)
+        MR_TRY(take_extension(parser, type));
+    if (type->extension != NULL)
+        return MR_OK;
     MR_TRY(take_numbers(parser, numbers, &count));
     bool zone = type->id == MR_TYPE_TIMESTAMP &&
                 (take_word(parser, "WITH") || take_word(parser, "WITHOUT"));
@@ -386,7 +421,7 @@ static enum mr_status unknown_type(struct parser *parser, const char *name, stru
     return MR_FAIL(parser->err, MR_CONFIG,
                    "cannot read column list: column '%s' has unknown type '%s'; use BOOLEAN, "
                    "TINYINT to BIGINT, UTINYINT to UBIGINT, FLOAT, DOUBLE, DECIMAL, VARCHAR, BLOB, "
-                   "DATE, TIMESTAMP, TIMESTAMP_NS, TYPE[] or STRUCT(...)",
+                   "DATE, TIMESTAMP, TIMESTAMP_NS, TYPE[] or STRUCT(...), or register a codec",
                    name, shown);
 }
 
@@ -406,7 +441,12 @@ static enum mr_status parse_base(struct parser *parser, const char *name, unsign
             return parse_nested(parser, name, depth, type);
         return parse_parameters(parser, name, type);
     }
-    return unknown_type(parser, name, word);
+    const char *codec = mr__codec_name(word.text, word.size_bytes);
+    if (codec == NULL)
+        return unknown_type(parser, name, word);
+    parser->at += word.size_bytes;
+    *type = (struct mr_type){.id = MR_TYPE_BINARY, .extension = codec};
+    return MR_OK;
 }
 
 static enum mr_status parse_type(struct parser *parser, const char *name, unsigned depth,

@@ -13,6 +13,8 @@
  */
 #include "data/types_internal.h"
 
+#include "data/codec.h"
+
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/text.h"
@@ -27,6 +29,8 @@ struct mr_schema {
     struct mr_field *fields;
     struct mr_arena arena;
 };
+
+enum { EXTENSION_BYTES_MAX = 63 };
 
 struct type_info {
     const char *name;
@@ -92,6 +96,35 @@ static enum mr_status copy_fields(struct mr_arena *arena, const struct mr_field 
                                   uint32_t count, unsigned depth, struct mr_field **ret_fields,
                                   struct mr_error *err);
 
+bool mr__extension_name_is_good(const char *name)
+{
+    size_t size_bytes = strlen(name);
+
+    for (size_t i = 0; i < size_bytes; i++) {
+        bool digit = name[i] >= '0' && name[i] <= '9';
+        bool letter = (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= 'A' && name[i] <= 'Z') ||
+                      name[i] == '_';
+        if (!letter && (!digit || i == 0))
+            return false;
+    }
+    return size_bytes > 0 && size_bytes <= EXTENSION_BYTES_MAX &&
+           !mr__is_type_word(name, size_bytes);
+}
+
+static enum mr_status copy_extension(struct mr_arena *arena, const char *name,
+                                     const struct mr_type *from, struct mr_type *to,
+                                     struct mr_error *err)
+{
+    if (from->id != MR_TYPE_BINARY || !mr__extension_name_is_good(from->extension))
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot make schema: column '%s' has the extension '%.80s'; only BLOB has "
+                       "one, named as a codec is",
+                       name, from->extension);
+    to->extension = mr_arena_copy(arena, from->extension, strlen(from->extension));
+    return to->extension != NULL ? MR_OK
+                                 : MR_FAIL(err, MR_NOMEM, "cannot make schema: out of memory");
+}
+
 static enum mr_status copy_type(struct mr_arena *arena, const char *name,
                                 const struct mr_type *from, unsigned depth, struct mr_type *to,
                                 struct mr_error *err)
@@ -115,6 +148,8 @@ static enum mr_status copy_type(struct mr_arena *arena, const char *name,
         to->precision = from->precision;
         to->scale = from->scale;
     }
+    if (from->extension != NULL)
+        return copy_extension(arena, name, from, to, err);
     if (from->id != MR_TYPE_LIST && from->id != MR_TYPE_STRUCT)
         return MR_OK;
     if (from->field_count == 0 || (from->id == MR_TYPE_LIST && from->field_count != 1))
@@ -225,20 +260,33 @@ int32_t mr_schema_find(const struct mr_schema *schema, const char *name, size_t 
     return nocase;
 }
 
-bool mr_type_equal(const struct mr_type *a, const struct mr_type *b)
+static bool are_alike(const struct mr_type *a, const struct mr_type *b, bool with_extensions)
 {
     if (a == b)
         return true;
+    if (with_extensions && a->extension != b->extension &&
+        (a->extension == NULL || b->extension == NULL || strcmp(a->extension, b->extension) != 0))
+        return false;
     if (a->id != b->id || a->precision != b->precision || a->scale != b->scale ||
         a->field_count != b->field_count)
         return false;
     for (uint32_t i = 0; i < a->field_count; i++) {
         if (a->id == MR_TYPE_STRUCT && strcmp(a->fields[i].name, b->fields[i].name) != 0)
             return false;
-        if (!mr_type_equal(&a->fields[i].type, &b->fields[i].type))
+        if (!are_alike(&a->fields[i].type, &b->fields[i].type, with_extensions))
             return false;
     }
     return true;
+}
+
+bool mr_type_equal(const struct mr_type *a, const struct mr_type *b)
+{
+    return are_alike(a, b, true);
+}
+
+bool mr__type_stored_alike(const struct mr_type *a, const struct mr_type *b)
+{
+    return are_alike(a, b, false);
 }
 
 bool mr_schema_equal(const struct mr_schema *a, const struct mr_schema *b)
@@ -327,20 +375,21 @@ static void print_name(struct mr__out *out, const char *name)
     mr__out_add_str(out, "\"");
 }
 
-static void print_fields(struct mr__out *out, const struct mr_field *fields, uint32_t count);
+static void print_fields(struct mr__out *out, const struct mr_field *fields, uint32_t count,
+                         bool for_sql);
 
-static void print_type(struct mr__out *out, const struct mr_type *type)
+static void print_type(struct mr__out *out, const struct mr_type *type, bool for_sql)
 {
     char text[32];
 
     switch (type->id) {
     case MR_TYPE_LIST:
-        print_type(out, &type->fields[0].type);
+        print_type(out, &type->fields[0].type, for_sql);
         mr__out_add_str(out, "[]");
         return;
     case MR_TYPE_STRUCT:
         mr__out_add_str(out, "STRUCT(");
-        print_fields(out, type->fields, type->field_count);
+        print_fields(out, type->fields, type->field_count, for_sql);
         mr__out_add_str(out, ")");
         return;
     case MR_TYPE_DECIMAL:
@@ -349,18 +398,24 @@ static void print_type(struct mr__out *out, const struct mr_type *type)
         return;
     default:
         mr__out_add_str(out, type_infos[type->id].name);
+        if (type->extension == NULL || for_sql)
+            return;
+        mr__out_add_str(out, "(");
+        mr__out_add_str(out, type->extension);
+        mr__out_add_str(out, ")");
         return;
     }
 }
 
-static void print_fields(struct mr__out *out, const struct mr_field *fields, uint32_t count)
+static void print_fields(struct mr__out *out, const struct mr_field *fields, uint32_t count,
+                         bool for_sql)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (i > 0)
             mr__out_add_str(out, ", ");
         print_name(out, fields[i].name);
         mr__out_add_str(out, " ");
-        print_type(out, &fields[i].type);
+        print_type(out, &fields[i].type, for_sql);
     }
 }
 
@@ -368,7 +423,15 @@ size_t mr_type_print(const struct mr_type *type, char *text, size_t size)
 {
     struct mr__out out = {text, size, 0};
 
-    print_type(&out, type);
+    print_type(&out, type, false);
+    return mr__out_end(&out);
+}
+
+size_t mr__type_print_sql(const struct mr_type *type, char *text, size_t size)
+{
+    struct mr__out out = {text, size, 0};
+
+    print_type(&out, type, true);
     return mr__out_end(&out);
 }
 
@@ -376,13 +439,13 @@ char *mr_schema_print(const struct mr_schema *schema)
 {
     struct mr__out out = {NULL, 0, 0};
 
-    print_fields(&out, schema->fields, schema->field_count);
+    print_fields(&out, schema->fields, schema->field_count, false);
     size_t size = out.used + 1;
     char *text = mr_alloc(NULL, size);
     if (text == NULL)
         return NULL;
     out = (struct mr__out){text, size, 0};
-    print_fields(&out, schema->fields, schema->field_count);
+    print_fields(&out, schema->fields, schema->field_count, false);
     mr__out_end(&out);
     return text;
 }

@@ -310,7 +310,10 @@ static struct mr_dstream *reduce_with_kernel(struct mr_dstream *pairs, const str
 
 bool mr__kernel_of(const struct mr_fn *fn, const struct mr_type *type, enum mr_agg_kind *ret_agg)
 {
-    if (fn->kind != MR_FN_KIND_BUILTIN || type->field_count > 0)
+    bool orders_bytes = type->field_count == 0 && type->extension == NULL;
+
+    /* Minima and maxima of lists, structs and objects are not what the kernels compare. */
+    if (fn->kind != MR_FN_KIND_BUILTIN || (!orders_bytes && fn->builtin != MR_BUILTIN_COUNT))
         return false;
     switch (fn->builtin) {
     case MR_BUILTIN_SUM:

@@ -16,6 +16,7 @@
  * Thread: one reader or writer belongs to one thread at a time; the pool has a lock.
  */
 #include "base/alloc.h"
+#include "data/codec.h"
 #include "base/check.h"
 #include "duck/internal.h"
 #include "env/thread.h"
@@ -87,11 +88,11 @@ static void add_name(struct mr_buf *sql, const char *name)
 
 static void add_type(struct mr_buf *sql, const struct mr_type *type)
 {
-    size_t size = mr_type_print(type, NULL, 0) + 1;
+    size_t size = mr__type_print_sql(type, NULL, 0) + 1;
 
     if (!mr_buf_reserve(sql, size))
         return;
-    mr_type_print(type, sql->data + sql->size, size);
+    mr__type_print_sql(type, sql->data + sql->size, size);
     sql->size += size - 1;
 }
 

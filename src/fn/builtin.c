@@ -6,6 +6,7 @@
 #include "fn/fn.h"
 
 #include "data/batch_internal.h"
+#include "data/codec.h"
 #include "data/row_codec.h"
 
 #include <millrace/ext/builder.h>
@@ -141,13 +142,18 @@ static enum mr_status add(const struct two *two, int64_t row, bool inverse, stru
     return MR_OK;
 }
 
-/* Key bytes order like the values, whatever the type. */
+/* Key bytes order like the values, whatever the type; objects as their codec orders them. */
 static bool first_is_better(const struct two *two, int64_t row, bool wants_max,
                             struct mr_buf scratch[2])
 {
     size_t common;
     int order;
 
+    if (two->a->type->extension != NULL) {
+        order = mr__object_compare(two->a->type, mr_column_text(two->a, row),
+                                   mr_column_text(two->b, row));
+        return wants_max ? order >= 0 : order <= 0;
+    }
     mr_buf_clear(&scratch[0]);
     mr_buf_clear(&scratch[1]);
     mr_key_encode(&scratch[0], two->a, row);
@@ -249,48 +255,59 @@ static enum mr_status update_sum(const struct key_values *key, bool counts,
     return MR_OK;
 }
 
+/* Key bytes of one value and the next, the better of two so far. */
+struct best {
+    const struct mr_column *from; /* where it is; NULL: there is none yet */
+    int64_t at;
+    struct mr_buf bytes;
+    struct mr_buf next;
+};
+
+/* Objects of the program are compared by their codec, other values by their key bytes. */
+static void take_better(struct best *best, const struct mr_column *column, int64_t row,
+                        bool wants_max)
+{
+    size_t common;
+    int order;
+
+    if (mr_column_is_null(column, row))
+        return;
+    mr_buf_clear(&best->next);
+    mr_key_encode(&best->next, column, row);
+    common = MR_MIN(best->bytes.size, best->next.size);
+    order = common == 0 ? 0 : memcmp(best->next.data, best->bytes.data, common);
+    if (order == 0)
+        order = (best->next.size > common) - (best->bytes.size > common);
+    if (best->from != NULL && column->type->extension != NULL)
+        order = mr__object_compare(column->type, mr_column_text(column, row),
+                                   mr_column_text(best->from, best->at));
+    if (best->from == NULL || (wants_max ? order > 0 : order < 0)) {
+        struct mr_buf swap = best->bytes;
+        best->bytes = best->next;
+        best->next = swap;
+        best->from = column;
+        best->at = row;
+    }
+}
+
 /* The least or greatest of the state and the values. */
 static enum mr_status update_best(const struct key_values *key, bool wants_max,
                                   struct mr_batch_builder *out, struct mr_error *err)
 {
-    struct mr_buf best = MR_BUF_INIT, next = MR_BUF_INIT;
-    const struct mr_column *from = NULL; /* where the best one is */
-    int64_t at = 0;
+    struct best best = {.bytes = MR_BUF_INIT, .next = MR_BUF_INIT};
     enum mr_status status = MR_OK;
 
-    if (!mr_column_is_null(key->state, key->row)) {
-        from = key->state;
-        at = key->row;
-        mr_key_encode(&best, from, at);
-    }
-    for (int32_t i = key->from; i < key->to; i++) {
-        size_t common;
-        int order;
-
-        if (mr_column_is_null(key->items, i))
-            continue;
-        mr_buf_clear(&next);
-        mr_key_encode(&next, key->items, i);
-        common = MR_MIN(best.size, next.size);
-        order = common == 0 ? 0 : memcmp(next.data, best.data, common);
-        if (order == 0)
-            order = (next.size > common) - (best.size > common);
-        if (from == NULL || (wants_max ? order > 0 : order < 0)) {
-            struct mr_buf swap = best;
-            best = next;
-            next = swap;
-            from = key->items;
-            at = i;
-        }
-    }
-    if (best.failed || next.failed)
+    take_better(&best, key->state, key->row, wants_max);
+    for (int32_t i = key->from; i < key->to; i++)
+        take_better(&best, key->items, i, wants_max);
+    if (best.bytes.failed || best.next.failed)
         status = MR_FAIL(err, MR_NOMEM, "out of memory");
-    else if (from == NULL)
+    else if (best.from == NULL)
         mr_batch_builder_null(out, 0);
     else
-        mr_batch_builder_copy(out, 0, from, at);
-    mr_buf_release(&best);
-    mr_buf_release(&next);
+        mr_batch_builder_copy(out, 0, best.from, best.at);
+    mr_buf_release(&best.bytes);
+    mr_buf_release(&best.next);
     return status;
 }
 

@@ -4,6 +4,7 @@
  * stateful.c) in the building thread.
  */
 #include "fn/compile.h"
+#include "data/codec.h"
 
 #include <string.h>
 
@@ -52,11 +53,11 @@ void mr__add_name(struct mr_buf *out, const char *name)
 
 void mr__add_type(struct mr_buf *out, const struct mr_type *type)
 {
-    size_t need = mr_type_print(type, NULL, 0);
+    size_t need = mr__type_print_sql(type, NULL, 0);
 
     if (!mr_buf_reserve(out, need + 1))
         return;
-    mr_type_print(type, out->data + out->size, need + 1);
+    mr__type_print_sql(type, out->data + out->size, need + 1);
     out->size += need;
 }
 
@@ -220,7 +221,7 @@ static enum mr_status compile_projection(struct mr__engines *engines, const char
         status = no_memory(err);
         goto done;
     }
-    status = mr__function_new(engines, fn, operation, input, NULL, sql, ret_function, err);
+    status = mr__function_new(engines, fn, operation, input, shape, sql, ret_function, err);
 done:
     mr_schema_unref(found);
     mr_schema_unref(shape);
@@ -326,7 +327,8 @@ enum mr_status mr__compile_filter(struct mr__engines *engines, const char *opera
     if (sql.failed)
         status = no_memory(err);
     else
-        status = mr__function_new(engines, fn, operation, input, NULL, sql.data, ret_function, err);
+        status =
+            mr__function_new(engines, fn, operation, input, input, sql.data, ret_function, err);
     mr_buf_release(&sql);
     return status;
 }

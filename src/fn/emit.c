@@ -12,6 +12,7 @@
  */
 #include "fn/fn.h"
 
+#include <millrace/codec.h>
 #include <millrace/ext/builder.h>
 
 #include <stdio.h>
@@ -101,15 +102,80 @@ void mr_emit_double(struct mr_emitter *out, double value)
     end_if_whole(out);
 }
 
-void mr_emit_pair_str_int(struct mr_emitter *out, const char *key, size_t key_bytes, int64_t value)
+void mr_emit_bytes(struct mr_emitter *out, const void *data, size_t size_bytes)
 {
-    if (out->column_count != 2 || out->column != 0) {
-        fail(out, "mr_emit_pair_str_int emits a whole pair; the result of this function is not a "
-                  "pair, or half of one "
-                  "was emitted");
+    mr_emit_str(out, data, size_bytes);
+}
+
+void mr_emit_null(struct mr_emitter *out)
+{
+    uint32_t column;
+
+    if (!next_column(out, &column))
+        return;
+    mr_batch_builder_null(out->builder, column);
+    end_if_whole(out);
+}
+
+void mr_emit_value(struct mr_emitter *out, struct mr_value value)
+{
+    uint32_t column;
+
+    if (mr_value_is_null(value)) {
+        mr_emit_null(out);
         return;
     }
-    if (out->failed)
+    if (!next_column(out, &column))
+        return;
+    if (!mr_type_equal(mr_batch_builder_column(out->builder, column)->type, value.column->type)) {
+        fail(out, "mr_emit_value copies a value of another type than its column has");
+        return;
+    }
+    mr_batch_builder_copy(out->builder, column, value.column, value.index);
+    end_if_whole(out);
+}
+
+void mr_emit_object(struct mr_emitter *out, const void *object)
+{
+    uint32_t column;
+
+    if (!next_column(out, &column))
+        return;
+    mr_batch_builder_object(out->builder, column, object);
+    end_if_whole(out);
+}
+
+/* A shorthand for a whole pair; false when it cannot be one. */
+static bool begin_pair(struct mr_emitter *out)
+{
+    if (out->column_count != 2 || out->column != 0)
+        fail(out, "mr_emit_pair_... emits a whole pair; the result of this function is not a pair, "
+                  "or half of one was emitted");
+    return !out->failed;
+}
+
+void mr_emit_pair_int_int(struct mr_emitter *out, int64_t key, int64_t value)
+{
+    if (!begin_pair(out))
+        return;
+    mr_batch_builder_int(out->builder, 0, key);
+    mr_batch_builder_int(out->builder, 1, value);
+    mr_batch_builder_end_row(out->builder);
+}
+
+void mr_emit_pair_str_str(struct mr_emitter *out, const char *key, size_t key_bytes,
+                          const char *value, size_t value_bytes)
+{
+    if (!begin_pair(out))
+        return;
+    mr_batch_builder_text(out->builder, 0, key, key_bytes);
+    mr_batch_builder_text(out->builder, 1, value, value_bytes);
+    mr_batch_builder_end_row(out->builder);
+}
+
+void mr_emit_pair_str_int(struct mr_emitter *out, const char *key, size_t key_bytes, int64_t value)
+{
+    if (!begin_pair(out))
         return;
     mr_batch_builder_text(out->builder, 0, key, key_bytes);
     mr_batch_builder_int(out->builder, 1, value);

@@ -19,6 +19,7 @@
 #include "fn/fn.h"
 
 #include "base/text.h"
+#include "data/codec.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -167,6 +168,28 @@ static char *place_of(const struct mr_fn *fn, const char *operation)
     return mr_asprintf("%s:%d: %s", slash != NULL ? slash + 1 : fn->file, fn->line, operation);
 }
 
+/* Does the statement give what the function promises, but for the names of codecs? */
+static enum mr_status compare_results(struct mr__function *function, struct mr_error *err)
+{
+    const struct mr_schema *found = mr_duck_stmt_schema(function->stmts[0]);
+    uint32_t count = mr_schema_field_count(found);
+    bool alike = count == mr_schema_field_count(function->output);
+
+    function->renames = !mr_schema_equal(function->output, found);
+    if (!function->renames)
+        return MR_OK;
+    for (uint32_t i = 0; i < count && alike; i++)
+        alike =
+            mr__type_stored_alike(mr__column_type(function->output, i), mr__column_type(found, i));
+    if (!alike)
+        return MR_FAIL(err, MR_INTERNAL, "the statement gives other columns than it was made for");
+    if (count > MR_FN_RENAMED_MAX)
+        return MR_FAIL(err, MR_LIMIT,
+                       "an expression over columns with codecs gives at most %d columns",
+                       MR_FN_RENAMED_MAX);
+    return MR_OK;
+}
+
 enum mr_status mr__function_new(struct mr__engines *engines, const struct mr_fn *fn,
                                 const char *operation, const struct mr_schema *input,
                                 const struct mr_schema *output, const char *sql,
@@ -193,6 +216,8 @@ enum mr_status mr__function_new(struct mr__engines *engines, const struct mr_fn 
         status = prepare(engines, 0, sql, input, &function->stmts[0], err);
         if (status == MR_OK && output == NULL)
             function->output = mr_schema_ref(mr_duck_stmt_schema(function->stmts[0]));
+        else if (status == MR_OK)
+            status = compare_results(function, err);
     }
     if (status != MR_OK) {
         mr__function_free(function);
@@ -230,9 +255,27 @@ enum mr_status mr__function_blame(const struct mr__function *function, enum mr_s
     return status;
 }
 
+struct keeping {
+    const struct mr__function *function;
+    struct mr__batches *results;
+};
+
+/* Results are columns of what SQL knows; a codec's name comes back here. */
 static enum mr_status keep_result(void *arg, const struct mr_batch *batch, struct mr_error *err)
 {
-    return mr__batches_add(arg, batch, err);
+    const struct keeping *keeping = arg;
+    struct mr_batch *renamed = NULL;
+    uint32_t indexes[MR_FN_RENAMED_MAX];
+    enum mr_status status;
+
+    if (!keeping->function->renames)
+        return mr__batches_add(keeping->results, batch, err);
+    for (uint32_t i = 0; i < MR_FN_RENAMED_MAX; i++)
+        indexes[i] = i;
+    MR_TRY(mr_batch_select(batch, keeping->function->output, indexes, &renamed, err));
+    status = mr__batches_add(keeping->results, renamed, err);
+    mr_batch_unref(renamed);
+    return status;
 }
 
 enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__when when,
@@ -240,6 +283,7 @@ enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__wh
                                     struct mr__batches *ret_results, struct mr_error *err)
 {
     struct mr_batch *const *const inputs[1] = {batches};
+    struct keeping keeping = {function, ret_results};
 
     MR_ASSERT(when.worker < MR_FN_WORKERS_MAX && function->sql != NULL);
     if (function->stmts[when.worker] == NULL)
@@ -248,5 +292,5 @@ enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__wh
     /* Results are kept and handed on later: an operator behind this one may need the same
      * engine. */
     return mr_duck_run(function->stmts[when.worker], inputs, &batch_count, when.batch_time_us,
-                       keep_result, ret_results, err);
+                       keep_result, &keeping, err);
 }

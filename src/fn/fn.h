@@ -23,6 +23,7 @@
 
 enum {
     MR_FN_WORKERS_MAX = 64,
+    MR_FN_RENAMED_MAX = 256, /* columns of a result with codecs in it */
 };
 
 /* ---- functions (fn.c) ---- */
@@ -40,6 +41,7 @@ struct mr__function {
     struct mr_schema *input; /* of its rows; reduce: a, b; update: key, values, state */
     struct mr_schema *output;
     struct mr_schema *value; /* map_values in C: the one column its emitter takes, else NULL */
+    bool renames;            /* output has codecs, which the result of the statement has not */
     char *sql;               /* whole statement, the user's expression from its line 2 on */
     struct mr__engines *engines;
     struct mr_duck_stmt *stmts[MR_FN_WORKERS_MAX];
@@ -239,7 +241,7 @@ struct mr_key_state {
     bool is_removed;
     const char *mistake; /* how it was used against its rules */
     struct mr__new_states *news;
-    int64_t before;      /* rows of news when the last update of this call began */
+    int64_t before;       /* rows of news when the last update of this call began */
     struct mr_row newest; /* the new state, once it was asked for */
 };
 /* After the call: MR_USER when a rule was broken. *ret_row is the number of the new state when it

@@ -9,6 +9,7 @@
  * Thread: the planner's.
  */
 #include "base/check.h"
+#include "data/codec.h"
 #include "base/text.h"
 #include "sql/internal.h"
 
@@ -465,10 +466,10 @@ void mr_sql__add_quoted(struct mr_buf *sql, const char *name)
 
 void mr_sql__add_type(struct mr_buf *sql, const struct mr_type *type)
 {
-    size_t size = mr_type_print(type, NULL, 0) + 1;
+    size_t size = mr__type_print_sql(type, NULL, 0) + 1;
 
     if (!mr_buf_reserve(sql, size))
         return;
-    mr_type_print(type, sql->data + sql->size, size);
+    mr__type_print_sql(type, sql->data + sql->size, size);
     sql->size += size - 1;
 }
