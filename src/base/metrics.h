@@ -25,6 +25,12 @@
     X(RECEIVED_BLOCKS, "received_blocks", "counter", "blocks",                                     \
       "Blocks made durable by receivers.")                                                         \
     X(RECEIVED_BYTES, "received_bytes", "counter", "bytes", "Bytes made durable by receivers.")    \
+    X(SPILLED_BLOCKS, "spilled_blocks", "counter", "blocks",                                       \
+      "Received blocks written to spill files because memory was full.")                           \
+    X(BLOCK_COPIES_LOST, "block_copies_lost", "counter", "copies",                                 \
+      "Times one of the two copies of received blocks was lost or found damaged.")                 \
+    X(BLOCK_COPIES_REPAIRED, "block_copies_repaired", "counter", "copies",                         \
+      "Times a lost copy of received blocks was made again from the other.")                       \
     X(RECEIVER_RESTARTS, "receiver_restarts", "counter", "restarts",                               \
       "Times a receiver was started again.")                                                       \
     X(MISSED_TRIGGERS, "missed_triggers", "counter", "triggers",                                   \

@@ -14,6 +14,7 @@
 
 #include <millrace/ext/sink.h>
 #include <millrace/ext/source.h>
+#include <millrace/storage.h>
 
 struct mr_graph;
 struct mr_node;
@@ -31,6 +32,7 @@ struct mr_source_spec {
     const struct mr_format *format;   /* NULL when it takes none */
     enum mr_on_error on_error;
     void *user;
+    enum mr_storage_level level; /* of a receiver's blocks (docs/decisions/0015) */
 };
 
 struct mr_sink_spec {

@@ -69,38 +69,12 @@ static uint64_t bytes_of_blocks(struct mr_source *source, uint64_t after, uint64
     return bytes;
 }
 
-/* A directory of the source's name, whatever is in it: what is not plain is percent-encoded, so
- * that no name leads out of the checkpoint. NULL without memory. */
-static char *blocks_dir(const char *received_dir, const char *name)
-{
-    struct mr_buf path = MR_BUF_INIT;
-
-    mr_buf_printf(&path, "%s/", received_dir);
-    for (const char *at = name; *at != '\0'; at++) {
-        unsigned char c = (unsigned char)*at;
-
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-            c == '_' || c == '-' || (c == '.' && at != name))
-            mr_buf_add_char(&path, *at);
-        else
-            mr_buf_printf(&path, "%%%02X", c);
-    }
-    return mr_buf_take(&path);
-}
-
 enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run,
                                         uint64_t min_last, struct mr_source **ret_source,
                                         struct mr_error *err)
 {
     struct mr_source *source = mr_alloc_zero(NULL, sizeof(*source));
     struct mr_receiver_args args = {query->env, run->spec.name, run->spec.options, run->spec.user};
-    struct mr_block_log_config config = {
-        .segment_bytes = 16u << 20,
-        .memory_bytes = 64u << 20,
-        .min_last = min_last,
-        .volatile_only = !query->durable,
-    };
-    char *dir = NULL;
     enum mr_status status;
 
     if (source == NULL)
@@ -110,22 +84,13 @@ enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source
     source->host.name = run->spec.name;
     source->host.ops = run->spec.connector->receiver_ops;
     mr__receiver_host_init(&source->host);
-    if (query->durable) {
-        dir = blocks_dir(query->checkpoint.received_dir, run->spec.name);
-        if (dir == NULL) {
-            status = MR_FAIL(err, MR_NOMEM, "cannot start a receiver: out of memory");
-            goto done;
-        }
-        MR_TRY_GOTO(mr_durable_mkdirs(query->env, dir, err));
-    }
-    MR_TRY_GOTO(mr_block_log_open(query->env, dir, &config, &source->host.log, err));
+    MR_TRY_GOTO(mr__receiver_open_log(query, &run->spec, min_last, &source->host.log, err));
     source->committed_block = block_of(run->start);
     source->leftover_block = mr_block_log_last(source->host.log);
     source->host.backlog_bytes =
         bytes_of_blocks(source, source->committed_block, mr_block_log_last(source->host.log));
     status = run->spec.connector->receiver_open(&args, &source->host.receiver, err);
 done:
-    mr_free(dir);
     if (status != MR_OK) {
         mr__receiver_source_ops.stop(source);
         return status;

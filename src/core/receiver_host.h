@@ -35,7 +35,11 @@ struct mr_receiver_host {
     struct mr_receiver_state state;
 };
 
-/* ops and query are set; the log is open. */
+/* receiver_store.c: the log of a receiver's blocks, kept as its storage level says. */
+enum mr_status mr__receiver_open_log(struct mr_query *query, const struct mr_source_spec *spec,
+                                     uint64_t min_last, struct mr_block_log **ret_log,
+                                     struct mr_error *err);
+/* ops and query are set. */
 void mr__receiver_host_init(struct mr_receiver_host *host);
 void mr__receiver_host_release(struct mr_receiver_host *host);
 /* Starts the threads; nothing when they run or have ended. Driver. */

@@ -38,6 +38,7 @@ enum mr_status mr__lower_source(struct mr__lowering *low, struct mr_dstream *str
         .format = stream->source.format,
         .on_error = stream->source.on_error,
         .user = stream->source.is_own ? stream : NULL,
+        .level = stream->storage,
     };
 
     stream->source.options = NULL; /* the graph takes them */

@@ -235,7 +235,7 @@ static enum mr_status socket_run(struct mr_receiver *receiver, struct mr_receive
     set_socket(receiver, NULL);
 done:
     env->ops->disconnect(env, socket);
-    if (receiver->buf.size > 0) {
+    if (receiver->buf.size > 0 && status != MR_STOPPED) {
         char text[256];
 
         (void)snprintf(text, sizeof(text),

@@ -669,3 +669,126 @@ TEST(a_socket_stream_without_a_function_or_a_place_is_a_mistake)
     CHECK_FAILS(mr_context_error(program.ctx, &err), &err, MR_CONFIG, "port 0");
     mr_context_free(program.ctx);
 }
+
+/* ---------------------------------------------------------------- storage */
+
+enum { STORED_ROWS = 3000 };
+
+/* Rows 0, 1, 2 ... in blocks of a hundred. */
+static void put_many(struct mr_receiver_handle *receiver, struct probe *probe)
+{
+    for (int64_t i = 0; i < STORED_ROWS; i += 100) {
+        struct mr_batch *rows = mixed_rows(i, 100);
+
+        CHECK_OK(mr_receiver_put_batch(receiver, rows, NULL, &probe->err), &probe->err);
+        mr_batch_unref(rows);
+    }
+}
+
+/* Row ids only, so that the text stays small. */
+static enum mr_status collect_ids(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                  struct mr_error *err)
+{
+    struct program *program = arg;
+    struct mr_batch *batch = NULL;
+
+    (void)batch_time_ms;
+    MR_TRY(mr_rdd_collect(rdd, &batch, err));
+    mr_mutex_lock(&program->lock);
+    for (int64_t k = 0; k < mr_batch_row_count(batch); k++)
+        CHECK_EQ_INT(mr_column_int(mr_batch_column(batch, 0), k), (int64_t)program->size++);
+    mr_cond_broadcast(&program->changed);
+    mr_mutex_unlock(&program->lock);
+    mr_batch_unref(batch);
+    return MR_OK;
+}
+
+TEST(D8_blocks_beyond_the_memory_go_to_files_and_all_arrive)
+{
+    const enum mr_storage_level levels[] = {MR_STORAGE_MEMORY_AND_DISK, MR_STORAGE_DISK_ONLY_2,
+                                            MR_STORAGE_MEMORY_ONLY};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(levels); i++) {
+        struct program program;
+        struct probe probe = {.work = put_many};
+        struct mr_dstream *stream;
+
+        begin(&program, NULL);
+        mr_context_set(program.ctx, "spill_dir", test_path(t, "spill"));
+        mr_context_set(program.ctx, "received_memory", "64KiB");
+        stream = probe_stream(&program, &probe, MIXED);
+        mr_dstream_persist(stream, levels[i]);
+        mr_foreach_rdd(stream, collect_ids, &program);
+        start(&program);
+        wait_for_bytes(&program, STORED_ROWS);
+        end(&program, true);
+    }
+}
+
+TEST(two_copies_need_a_second_directory)
+{
+    struct program program;
+    struct probe probe = {.work = idle};
+    struct mr_dstream *stream;
+    struct mr_error err = {0};
+
+    begin(&program, test_path(t, "cp"));
+    stream = probe_stream(&program, &probe, MIXED);
+    mr_dstream_persist(stream, MR_STORAGE_MEMORY_AND_DISK_SER_2);
+    mr_foreach_rdd(stream, collect_ids, &program);
+    CHECK_FAILS(mr_context_start(program.ctx, &err), &err, MR_CONFIG, "set received_copy");
+    mr_context_free(program.ctx);
+}
+
+/* Removes every file below dir, as somebody who cleans up would. */
+static bool remove_below(const char *name, enum mr_file_kind kind, void *arg)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
+    if (kind == MR_KIND_DIRECTORY)
+        (void)mr_env_list(mr_env_posix(), path, remove_below, path, NULL);
+    else
+        (void)mr_env_unlink(mr_env_posix(), path, NULL);
+    return true;
+}
+
+struct vandal {
+    struct probe probe;
+    char dir[256];
+};
+
+static void put_while_files_go(struct mr_receiver_handle *receiver, struct probe *probe)
+{
+    struct vandal *vandal = (struct vandal *)probe;
+
+    for (int64_t i = 0; i < STORED_ROWS; i += 100) {
+        struct mr_batch *rows = mixed_rows(i, 100);
+
+        CHECK_OK(mr_receiver_put_batch(receiver, rows, NULL, &probe->err), &probe->err);
+        mr_batch_unref(rows);
+        if (i % 700 == 0)
+            (void)mr_env_list(mr_env_posix(), vandal->dir, remove_below, vandal->dir, NULL);
+    }
+}
+
+TEST(D11_one_of_two_stores_is_deleted_under_load_and_nothing_is_lost)
+{
+    const char *const dirs[] = {"copy", "cp-1/received"};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(dirs); i++) {
+        struct program program;
+        struct vandal vandal = {.probe = {.work = put_while_files_go}};
+        char checkpoint[16];
+
+        snprintf(checkpoint, sizeof(checkpoint), "cp-%zu", i);
+        snprintf(vandal.dir, sizeof(vandal.dir), "%s", test_path(t, dirs[i]));
+        begin(&program, test_path(t, checkpoint));
+        mr_context_set(program.ctx, "received_copy", test_path(t, "copy"));
+        mr_context_set(program.ctx, "received_memory", "64KiB");
+        mr_foreach_rdd(probe_stream(&program, &vandal.probe, MIXED), collect_ids, &program);
+        start(&program);
+        wait_for_bytes(&program, STORED_ROWS);
+        end(&program, true);
+    }
+}
