@@ -9,6 +9,7 @@
  * record read until the result is in the hands of the output.
  */
 #include <millrace/dstream.h>
+#include <millrace/rdd.h>
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -65,10 +66,12 @@ static enum mr_status result(struct mr_rdd *rdd, int64_t batch_time_ms, void *ar
 {
     int64_t now = now_ns();
     struct mr_batch *rows;
+    enum mr_status status = mr_rdd_collect(rdd, &rows, err);
 
     (void)batch_time_ms;
     (void)arg;
-    MR_TRY(mr_rdd_collect(rdd, &rows, err));
+    if (status != MR_OK)
+        return status;
     for (int64_t row = 0; row < mr_batch_row_count(rows); row++)
         sum_row(rows, row);
     mr_batch_unref(rows);

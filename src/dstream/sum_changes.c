@@ -88,26 +88,43 @@ enum mr_status mr__sum_changes_reserve(struct mr__sum_changes *changes, uint64_t
     return capacity > changes->capacity ? grow(changes, capacity, err) : MR_OK;
 }
 
-enum mr_status mr__sum_changes_add(struct mr__sum_changes *changes, uint64_t hash,
-                                   struct mr_slice key, int64_t sum, bool enters,
-                                   struct mr_error *err)
+static enum mr_status add(struct mr__sum_changes *changes, const struct mr__sum_row *row,
+                          bool enters, struct mr_error *err)
 {
     struct mr__sum_change *item;
-    uint32_t *slot;
+    uint32_t *slot = slot_of(changes, row->hash, row->key);
 
-    if (changes->count == changes->capacity)
-        MR_TRY(mr__sum_changes_reserve(changes, (uint64_t)changes->count + 1, err));
-    slot = slot_of(changes, hash, key);
     if (*slot == 0) {
         changes->items[changes->count] = (struct mr__sum_change){
-            .hash = hash, .key = key.data, .key_bytes = (uint32_t)key.size_bytes};
+            .hash = row->hash, .key = row->key.data, .key_bytes = (uint32_t)row->key.size_bytes};
         *slot = ++changes->count;
     }
     item = &changes->items[*slot - 1];
     item->entered |= enters;
     item->left |= !enters;
-    if (__builtin_add_overflow(enters ? item->in : item->out, sum, enters ? &item->in : &item->out))
+    if (__builtin_add_overflow(enters ? item->in : item->out, row->sum,
+                               enters ? &item->in : &item->out))
         return overflow(err);
+    return MR_OK;
+}
+
+enum mr_status mr__sum_changes_add(struct mr__sum_changes *changes, const struct mr__sum_row *rows,
+                                   uint32_t count, bool enters, struct mr_error *err)
+{
+    MR_TRY(mr__sum_changes_reserve(changes, (uint64_t)changes->count + count, err));
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t mask = 2 * changes->capacity - 1;
+
+        if (i + AHEAD / 2 < count)
+            __builtin_prefetch(&changes->slots[(uint32_t)rows[i + AHEAD / 2].hash & mask]);
+        if (i + AHEAD / 4 < count) {
+            uint32_t index = changes->slots[(uint32_t)rows[i + AHEAD / 4].hash & mask];
+
+            if (index != 0) /* often the right one */
+                __builtin_prefetch(&changes->items[index - 1], 1);
+        }
+        MR_TRY(add(changes, &rows[i], enters, err));
+    }
     return MR_OK;
 }
 

@@ -86,23 +86,34 @@ enum mr_status mr__sum_slice_put(struct mr_store *slices, int64_t time_us, unsig
 
 /* ---- reading ---- */
 
+static enum mr_status take_row(struct mr_bytes *bytes, const struct mr_store *values,
+                               struct mr__sum_row *row, struct mr_error *err)
+{
+    const char *sum;
+
+    row->key.data = mr_bytes_block(bytes, &row->key.size_bytes);
+    sum = mr_bytes_take(bytes, 8);
+    if (row->key.data == NULL || sum == NULL)
+        return MR_FAIL(
+            err, MR_CORRUPT,
+            "cannot read the stored sums of a batch; restore the checkpoint from a copy");
+    row->sum = mr_load_i64(sum);
+    row->hash = mr_store_hash(values, row->key.data, row->key.size_bytes);
+    return MR_OK;
+}
+
 static enum mr_status get_chunk(const char *data, size_t size, const struct mr_store *values,
                                 bool enters, struct mr__sum_changes *changes, struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(data, size);
+    struct mr__sum_row rows[MR__SUM_ROWS];
 
     while (mr_bytes_left(&bytes) > 0) {
-        struct mr_slice key;
-        const char *sum;
+        uint32_t count = 0;
 
-        key.data = mr_bytes_block(&bytes, &key.size_bytes);
-        sum = mr_bytes_take(&bytes, 8);
-        if (key.data == NULL || sum == NULL)
-            return MR_FAIL(
-                err, MR_CORRUPT,
-                "cannot read the stored sums of a batch; restore the checkpoint from a copy");
-        MR_TRY(mr__sum_changes_add(changes, mr_store_hash(values, key.data, key.size_bytes), key,
-                                   mr_load_i64(sum), enters, err));
+        while (count < MR__SUM_ROWS && mr_bytes_left(&bytes) > 0)
+            MR_TRY(take_row(&bytes, values, &rows[count++], err));
+        MR_TRY(mr__sum_changes_add(changes, rows, count, enters, err));
     }
     return MR_OK;
 }

@@ -83,10 +83,17 @@ static enum mr_status take_batch(const struct mr_batch *batch, struct mr__sum_ch
     const uint64_t *hashes = mr_batch_column(batch, 0)->values;
     const struct mr_column *keys = mr_batch_column(batch, 1);
     const int64_t *sums = mr_batch_column(batch, 2)->values;
+    int64_t rows = mr_batch_row_count(batch);
+    struct mr__sum_row some[MR__SUM_ROWS];
 
-    for (int64_t row = 0; row < mr_batch_row_count(batch); row++)
-        MR_TRY(mr__sum_changes_add(changes, hashes[row], mr_column_text(keys, row), sums[row], true,
-                                   err));
+    for (int64_t from = 0; from < rows; from += MR__SUM_ROWS) {
+        uint32_t count = (uint32_t)MR_MIN(rows - from, (int64_t)MR__SUM_ROWS);
+
+        for (uint32_t i = 0; i < count; i++)
+            some[i] = (struct mr__sum_row){hashes[from + i], mr_column_text(keys, from + i),
+                                           sums[from + i]};
+        MR_TRY(mr__sum_changes_add(changes, some, count, true, err));
+    }
     return MR_OK;
 }
 
@@ -100,14 +107,14 @@ static enum mr_status take_shard(struct part *part, const struct mr_fold_input *
                                  unsigned shard, struct mr_error *err)
 {
     struct mr__sum_changes *changes = &part->changes[shard];
-    int64_t rows_max = 0;
+    uint64_t rows = 0;
 
     for (size_t i = 0; i < input->batch_count; i++) {
         if (shard_of(input->batches[i]) == shard)
-            rows_max = MR_MAX(rows_max, mr_batch_row_count(input->batches[i]));
+            rows += (uint64_t)mr_batch_row_count(input->batches[i]);
     }
-    /* Twice the largest task's: its keys are about as many as all of the batch have. */
-    MR_TRY(mr__sum_changes_reserve(changes, 2 * (uint64_t)rows_max, err));
+    /* Tasks see many of the same keys, and about as many leave. */
+    MR_TRY(mr__sum_changes_reserve(changes, rows / 2, err));
     for (size_t i = 0; i < input->batch_count; i++) {
         if (shard_of(input->batches[i]) == shard)
             MR_TRY(take_batch(input->batches[i], changes, err));

@@ -29,9 +29,14 @@ struct mr__sum_changes {
 /* Makes room for that many keys. */
 enum mr_status mr__sum_changes_reserve(struct mr__sum_changes *changes, uint64_t count,
                                        struct mr_error *err);
-enum mr_status mr__sum_changes_add(struct mr__sum_changes *changes, uint64_t hash,
-                                   struct mr_slice key, int64_t sum, bool enters,
-                                   struct mr_error *err);
+struct mr__sum_row {
+    uint64_t hash;
+    struct mr_slice key;
+    int64_t sum;
+};
+enum { MR__SUM_ROWS = 256 }; /* that readers hand over at once */
+enum mr_status mr__sum_changes_add(struct mr__sum_changes *changes, const struct mr__sum_row *rows,
+                                   uint32_t count, bool enters, struct mr_error *err);
 void mr__sum_changes_release(struct mr__sum_changes *changes);
 /*
  * Changes the sums. may_be_missing: a filter may have removed keys; what leaves of such a one is
