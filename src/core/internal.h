@@ -158,6 +158,8 @@ enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struc
 void mr__task_release(struct mr_task *task);
 /* reads its source partition */
 enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err);
+/* Is there a way from the task's source or fold to this node, by map operators only? */
+bool mr__task_reaches(const struct mr_task *task, const struct mr_node *node);
 enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err);
 enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct mr_batch *batch,
                         struct mr_error *err);
@@ -272,6 +274,7 @@ struct mr_query {
     int64_t submitted_us;
     int64_t started_us;
     int64_t run_began_us;
+    bool backlog_told; /* that batches wait; until none does */
     struct mr_mutex
         event_lock; /* held while a listener is called; no other lock is taken under it */
 

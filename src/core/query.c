@@ -22,6 +22,7 @@ enum {
     IDLE_PROGRESS_US = 10 * 1000000, /* structured.md 22.2 */
     IDLE_SHARE = 20, /* of its time, an idle query asks its sources for one part in so many */
     IDLE_POLL_MAX_US = 1000000,
+    BACKLOG_TOLD = 10, /* so many batches that wait are worth a line */
     BACKOFF_FIRST_US = 100 * 1000,
     BACKOFF_MAX_US = 5 * 1000000,
 };
@@ -364,10 +365,24 @@ static bool may_plan_ahead(struct mr_query *query)
            stop_asked(query) == MR_STOP_NONE && !enough_batches(query) && trigger_is_due(query);
 }
 
+/* After a pause, a slow batch or a clock that was set forward, every batch is made up; that is said
+ * once. */
+static void note_backlog(struct mr_query *query)
+{
+    uint64_t waiting = mr_query_waiting_batches(query);
+
+    if (waiting >= BACKLOG_TOLD && !query->backlog_told)
+        mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->plan.batch_id,
+               "%llu batches are due and wait for this one", (unsigned long long)waiting);
+    if (waiting >= BACKLOG_TOLD || waiting == 0)
+        query->backlog_told = waiting > 0;
+}
+
 /* The planned batch begins. */
 static void announce(struct mr_query *query)
 {
     atomic_store(&query->running_time_us, query->plan.batch_time_us);
+    note_backlog(query);
     query->told_batch_id = query->plan.batch_id;
     query->told_batch_time_us = query->plan.batch_time_us;
     query->told_attempt = query->attempt;
