@@ -57,8 +57,8 @@ MR_API void mr_context_checkpoint(struct mr_context *ctx, const char *dir); /* N
 /*
  * Settings by our names or Spark's: block_interval (spark.streaming.blockInterval) = "200ms",
  * receiver_rate_max (spark.streaming.receiver.maxRate) = "1000", graceful_stop_timeout, checkpoint,
- * file_remember, workers, retries, batches_max, ... (docs/options.md). A wrong name is an error that
- * says the nearest; a name of Spark that means nothing here is accepted, and the log says why.
+ * file_remember, workers, retries, batches_max, ... (docs/options.md). A wrong name is an error
+ * that says the nearest; a name of Spark that means nothing here is accepted, and the log says why.
  */
 MR_API void mr_context_set(struct mr_context *ctx, const char *key, const char *value);
 /* The same from a file: lines `key = value` or `key value`; `#` begins a comment line. */

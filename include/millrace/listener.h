@@ -3,9 +3,9 @@
  *
  * Delivered one at a time on a thread of their own, in order: for each batch submitted < started <
  * (output started i < output completed i) ... < completed, batches in the order of their times. An
- * output that fails runs again with its batch, and starts again then. A batch that is submitted late,
- * because the one before took longer than the interval, has the time at which it was due as its
- * submission.
+ * output that fails runs again with its batch, and starts again then. A batch that is submitted
+ * late, because the one before took longer than the interval, has the time at which it was due as
+ * its submission.
  *
  * Nothing is dropped: a callback that takes its time lets up to 1000 events wait, then the batches.
  * Nothing is delivered after the stop, and an immediate stop discards what waits.

@@ -148,10 +148,16 @@ static void print_settings(bool markdown)
 static void print_context_settings(bool markdown)
 {
     const struct mr_option_table *table = mr__settings_table();
+    const char *name, *why;
 
     print_table("context", "settings",
                 "Settings of a program's context: mr_context_set, a file, MILLRACE_SET, --set.",
                 table->options, table->option_count, markdown);
+    if (markdown)
+        printf("\nNames of Spark that are accepted and have no meaning here:\n\n"
+               "| name | why |\n|---|---|\n");
+    for (size_t i = 0; markdown && mr__settings_meaningless(i, &name, &why); i++)
+        printf("| `%s%s` | %s |\n", name, name[strlen(name) - 1] == '.' ? "*" : "", why);
 }
 
 static void print_metrics_page(void)

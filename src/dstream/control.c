@@ -7,8 +7,8 @@
  *
  * Inputs that backpressure limits are those whose data waits elsewhere when it is not taken:
  * receivers, and connectors that plan within the rate of a batch (Kafka, Kinesis).  Files are taken
- * whole.  Nothing of it is in the checkpoint: after a restart the initial rate is in force until the
- * second batch, which is all an estimator needs (BP-6, docs/decisions/0016).
+ * whole.  Nothing of it is in the checkpoint: after a restart the initial rate is in force until
+ * the second batch, which is all an estimator needs (BP-6, docs/decisions/0016).
  *
  * Thread: prepare, open: the starting one.  batch: the driver.
  */

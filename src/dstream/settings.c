@@ -1,7 +1,7 @@
 /*
  * Settings of a context (mr_context_set): one table, by our names and Spark's (dstream.md 20).
  *
- *     key = value --check, convert--> (our name, value) --start--> struct mr_options, mr_query_config
+ *     key = value --check, convert--> (our name, value) --start--> mr_options, mr_query_config
  *
  * Each is checked when it is set, so that a mistake has its place; a later one of the same setting
  * replaces an earlier one.  Under a name of Spark a bare number is a duration in Spark's unit of
@@ -274,6 +274,15 @@ enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err)
         config->batches_max = (uint64_t)mr_options_int(options, "batches_max");
     ctx->remember_files_us = mr_options_int(options, "file_remember");
     return apply_checkpoint(ctx, err);
+}
+
+bool mr__settings_meaningless(size_t index, const char **ret_name, const char **ret_why)
+{
+    if (index >= MR_ARRAY_SIZE(meaningless))
+        return false;
+    *ret_name = meaningless[index].name;
+    *ret_why = meaningless[index].why;
+    return true;
 }
 
 const struct mr_option_table *mr__settings_table(void)

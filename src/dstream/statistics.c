@@ -1,8 +1,8 @@
 /*
  * Statistics: what the batches add up to (dstream.md 15.1), and the report of delays (LS-4).
  *
- * A batch is waiting from its submission to its start, running to its end.  What was received counts
- * when its batch starts, what was processed when it is committed.
+ * A batch is waiting from its submission to its start, running to its end.  What was received
+ * counts when its batch starts, what was processed when it is committed.
  *
  * The report is a listener like any other: its figures belong to the bus thread.
  */
