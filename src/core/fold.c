@@ -21,6 +21,7 @@ static enum mr_status gather(const struct mr_task *tasks, size_t task_count,
                              const struct mr_edge *edge, struct mr_fold_input *ret_input,
                              struct mr_error *err)
 {
+    bool wants_partitions = edge->to->fold->wants_partitions;
     size_t count = 0, at = 0;
 
     for (size_t i = 0; i < task_count; i++)
@@ -28,13 +29,17 @@ static enum mr_status gather(const struct mr_task *tasks, size_t task_count,
     ret_input->present = edge->from->fires;
     ret_input->batch_count = count;
     ret_input->batches = mr_alloc(NULL, (count + 1) * sizeof(*ret_input->batches));
-    if (ret_input->batches == NULL)
+    if (wants_partitions)
+        ret_input->partition_ends = mr_alloc(NULL, (task_count + 1) * sizeof(size_t));
+    if (ret_input->batches == NULL || (wants_partitions && ret_input->partition_ends == NULL))
         return MR_FAIL(err, MR_NOMEM, "cannot gather a batch: out of memory");
     for (size_t i = 0; i < task_count; i++) {
         const struct mr_batch_list *list = &tasks[i].collected[edge->id];
         if (list->count > 0)
             memcpy(ret_input->batches + at, list->batches, list->count * sizeof(*list->batches));
         at += list->count;
+        if (wants_partitions && mr__task_reaches(&tasks[i], edge->from))
+            ret_input->partition_ends[ret_input->partition_count++] = at;
     }
     return MR_OK;
 }
@@ -51,8 +56,10 @@ struct fold_run {
 
 static void fold_run_release(struct fold_run *run)
 {
-    for (size_t k = 0; run->inputs != NULL && k < run->node->input_count; k++)
+    for (size_t k = 0; run->inputs != NULL && k < run->node->input_count; k++) {
         mr_free(run->inputs[k].batches);
+        mr_free(run->inputs[k].partition_ends);
+    }
     mr_free(run->inputs);
     mr_free(run->outputs);
 }

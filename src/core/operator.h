@@ -67,6 +67,10 @@ struct mr_fold_input {
     bool present;
     struct mr_batch **batches; /* in partition order */
     size_t batch_count;
+    /* Where the partitions end among the batches, those without rows too; only for operators with
+     * wants_partitions. */
+    size_t *partition_ends;
+    uint32_t partition_count;
 };
 
 struct mr_fold_call {
@@ -105,6 +109,7 @@ struct mr_fold_ops {
      * parallel_min_bytes no thread is woken. NULL: bytes of the inputs and of the main store.
      * Driver, after run. */
     uint64_t (*work_bytes)(void *op, const struct mr_fold_call *call);
+    bool wants_partitions; /* of its inputs: mr_fold_input.partition_ends */
 };
 
 /* Where `run` emits the rows of a partition of its output; call->out is partition 0. Driver. */

@@ -159,13 +159,12 @@ void mr_output_late_rows(struct mr_output *out, uint64_t count)
     out->task->stats[out->node->id].late_rows += count;
 }
 
-/* Is there a way from the task's source or fold to this map operator? */
-static bool reaches(const struct mr_task *task, const struct mr_node *node)
+bool mr__task_reaches(const struct mr_task *task, const struct mr_node *node)
 {
     if (node == task->origin)
         return true;
     for (size_t i = 0; node->kind == MR_NODE_MAP && i < node->input_count; i++) {
-        if (reaches(task, node->inputs[i]))
+        if (mr__task_reaches(task, node->inputs[i]))
             return true;
     }
     return false;
@@ -182,7 +181,7 @@ enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err)
         struct mr_output out = {task, node};
 
         if (!task->begun[i] && node->kind == MR_NODE_MAP && node->map->every_partition &&
-            node->fires && reaches(task, node))
+            node->fires && mr__task_reaches(task, node))
             MR_TRY(begin_map(task, node, err));
         if (!task->begun[i] || node->map->finish == NULL)
             continue;

@@ -170,12 +170,12 @@ struct mr__table {
     struct mr_batch *const *batches;
     size_t batch_count;
 };
-/* Columns of a SELECT over tables (of which only names and schemas matter). Returns new. */
-enum mr_status mr__sql_columns(struct mr_session *session, const char *sql,
+/* Columns of a SELECT over tables (of which only names and schemas matter), with the engine of slot
+ * 0. Returns new. */
+enum mr_status mr__sql_columns(struct mr__engines *engines, const char *sql,
                                const struct mr__table *tables, size_t table_count,
                                struct mr_schema **ret_schema, struct mr_error *err);
-/* Runs it on this thread; rows are appended. ret_schema (NULL allowed): new. Positions of mistakes
- * are a part of the text. */
+/* Runs it on this thread; rows are appended. ret_schema (NULL allowed): new. */
 enum mr_status mr__sql_run(struct mr_session *session, const char *sql,
                            const struct mr__table *tables, size_t table_count, int64_t time_us,
                            struct mr__batches *ret_rows, struct mr_schema **ret_schema,

@@ -14,30 +14,16 @@
 
 #include "base/text.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* ---- statements ---- */
 
-/* The statement begins on line 1 here: line and column are the user's. */
-static enum mr_status tell_place(enum mr_status status, struct mr_error *err)
-{
-    size_t used;
-
-    if (status == MR_OK || err == NULL || err->sql_line == 0)
-        return status;
-    used = strlen(err->text);
-    snprintf(err->text + used, sizeof(err->text) - used, " (line %u, column %u of the SQL)",
-             err->sql_line, err->sql_column);
-    return status;
-}
-
-static enum mr_status prepare(struct mr_session *session, unsigned slot, const char *sql,
+static enum mr_status prepare(struct mr__engines *engines, unsigned slot, const char *sql,
                               const struct mr__table *tables, size_t table_count,
                               struct mr_duck_stmt **ret_stmt, struct mr_error *err)
 {
     struct mr_duck_input *inputs = mr_alloc(NULL, (table_count + 1) * sizeof(*inputs));
-    struct mr_duck **duck = &session->engines.ducks[slot];
+    struct mr_duck **duck = &engines->ducks[slot];
     enum mr_status status = MR_OK;
 
     if (inputs == NULL)
@@ -47,25 +33,21 @@ static enum mr_status prepare(struct mr_session *session, unsigned slot, const c
     if (*duck == NULL)
         status = mr_duck_open(duck, err);
     if (status == MR_OK)
-        status = tell_place(mr_duck_prepare(*duck, sql, inputs, table_count, ret_stmt, err), err);
+        status = mr_duck_prepare(*duck, sql, inputs, table_count, ret_stmt, err);
     mr_free(inputs);
     return status;
 }
 
-enum mr_status mr__sql_columns(struct mr_session *session, const char *sql,
+enum mr_status mr__sql_columns(struct mr__engines *engines, const char *sql,
                                const struct mr__table *tables, size_t table_count,
                                struct mr_schema **ret_schema, struct mr_error *err)
 {
     struct mr_duck_stmt *stmt = NULL;
-    enum mr_status status;
 
-    mr_mutex_lock(&session->build_lock);
-    status = prepare(session, 0, sql, tables, table_count, &stmt, err);
-    if (status == MR_OK)
-        *ret_schema = mr_schema_ref(mr_duck_stmt_schema(stmt));
+    MR_TRY(prepare(engines, 0, sql, tables, table_count, &stmt, err));
+    *ret_schema = mr_schema_ref(mr_duck_stmt_schema(stmt));
     mr_duck_stmt_free(stmt);
-    mr_mutex_unlock(&session->build_lock);
-    return status;
+    return MR_OK;
 }
 
 static enum mr_status keep(void *arg, const struct mr_batch *batch, struct mr_error *err)
@@ -106,7 +88,7 @@ enum mr_status mr__sql_run(struct mr_session *session, const char *sql,
     enum mr_status status;
 
     mr__action_enter(&action, session);
-    status = prepare(session, action.slot, sql, tables, table_count, &stmt, err);
+    status = prepare(&session->engines, action.slot, sql, tables, table_count, &stmt, err);
     if (status == MR_OK)
         status = run_statement(stmt, tables, table_count, time_us, ret_rows, err);
     if (status == MR_OK && ret_schema != NULL)
@@ -361,33 +343,49 @@ static enum mr_status take_snapshot(struct mr_session *session, struct snapshot 
 
 static const struct mr__rdd_kind session_kind = {.name = "sql"};
 
+/* Over what the views are now. */
+static enum mr_status query_views(struct mr_session *session, const char *sql,
+                                  struct mr__batches *rows, struct mr_schema **ret_schema,
+                                  struct mr_error *err)
+{
+    struct snapshot snapshot = {0};
+    char *statement;
+    enum mr_status status;
+
+    if (sql == NULL)
+        return MR_FAIL(err, MR_CONFIG, "there is no SQL");
+    statement = mr_asprintf("\n%s", sql); /* positions are counted from line 2 on (fn.c) */
+    if (statement == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot run a query: out of memory");
+    status = take_snapshot(session, &snapshot, err);
+    if (status == MR_OK)
+        status = mr__sql_run(session, statement, snapshot.tables, snapshot.count,
+                             mr_env_wall_us(session->env), rows, ret_schema, err);
+    snapshot_release(&snapshot);
+    mr_free(statement);
+    return status;
+}
+
 struct mr_rdd *mr_session_sql(struct mr_session *session, const char *sql)
 {
-    struct mr__batches *rows;
     struct mr_schema *schema = NULL;
-    struct snapshot snapshot;
-    struct mr_rdd *failed, *rdd;
+    struct mr__batches *rows;
+    struct mr_rdd *rdd;
     struct mr_error err;
     enum mr_status status;
 
     if (session == NULL)
         return NULL;
-    mr_error_clear(&err);
     rows = mr_alloc_zero(NULL, sizeof(*rows));
-    status = rows == NULL || sql == NULL ? MR_FAIL(&err, MR_CONFIG, "there is no SQL") : MR_OK;
-    if (status == MR_OK) {
-        status = take_snapshot(session, &snapshot, &err);
-        if (status == MR_OK)
-            status = mr__sql_run(session, sql, snapshot.tables, snapshot.count,
-                                 mr_env_wall_us(session->env), rows, &schema, &err);
-        snapshot_release(&snapshot);
-    }
+    if (rows == NULL)
+        return NULL;
+    mr_error_clear(&err);
+    status = query_views(session, sql, rows, &schema, &err);
     if (status != MR_OK) {
-        if (rows != NULL)
-            mr__batches_release(rows);
+        mr__batches_release(rows);
         mr_free(rows);
-        failed = mr__rdd_new(session, &session_kind, NULL, 0);
-        return failed != NULL ? mr__rdd_blame(failed, NULL, status, &err) : NULL;
+        rdd = mr__rdd_new(session, &session_kind, NULL, 0);
+        return rdd != NULL ? mr__rdd_blame(rdd, NULL, status, &err) : NULL;
     }
     rdd = mr__rdd_of_batches(session, schema, rows, 1, 0, mr_env_wall_us(session->env));
     mr_schema_unref(schema);

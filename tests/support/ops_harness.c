@@ -317,7 +317,7 @@ enum mr_status ops_flow_run(struct ops_flow *flow, const char *const *partitions
         mr_batch_unref(batch);
     }
     info.partition = 0;
-    struct mr_fold_input input = {true, partials.batches, partials.batch_count};
+    struct mr_fold_input input = {true, partials.batches, partials.batch_count, NULL, 0};
     struct mr_fold_call call = {&info, &input, 1, true, &flow->out, &flow->out};
     if (status == MR_OK)
         status = flow->fold.ops->run(flow->fold.op, &call, err);

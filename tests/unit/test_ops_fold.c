@@ -427,7 +427,7 @@ TEST(a_batch_that_runs_out_of_memory_fails_and_can_be_run_again)
                 status = flow.partial.ops->finish(flow.partial.op, task, &info, &partials, NULL);
             flow.partial.ops->end(flow.partial.op, task);
         }
-        struct mr_fold_input input = {true, partials.batches, partials.batch_count};
+        struct mr_fold_input input = {true, partials.batches, partials.batch_count, NULL, 0};
         struct mr_fold_call call = {&info, &input, 1, true, &out, &out};
         if (status == MR_OK)
             status = flow.fold.ops->run(flow.fold.op, &call, NULL);
