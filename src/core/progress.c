@@ -103,7 +103,7 @@ static void add_sources(struct mr_json_out *out, const struct mr_query *query)
             mr_json_add_int(out, "rowsBehind", source->rows_behind);
         mr_json_add_int(out, "badRows", (int64_t)source->bad_rows);
         if (source->description != NULL && source->description[0] != '\0')
-            mr_json_add_string(out, "description", source->description);
+            mr_json_add_string(out, "rangeDescription", source->description);
         mr_json_end_object(out);
         mr_json_end_object(out);
     }

@@ -118,6 +118,15 @@ static void constant_close(struct mr_reader *reader)
     mr_free(reader);
 }
 
+static bool constant_row_count(struct mr_source *source, const char *start, const char *end,
+                               uint64_t *ret_rows)
+{
+    MR_UNUSED(start);
+    MR_UNUSED(end);
+    *ret_rows = (uint64_t)mr_batch_row_count(source->constant->rows);
+    return true;
+}
+
 static void constant_stop(struct mr_source *source)
 {
     mr_free(source);
@@ -131,6 +140,7 @@ static const struct mr_source_ops constant_ops = {
     .next = constant_next,
     .close = constant_close,
     .stop = constant_stop,
+    .row_count = constant_row_count,
 };
 
 static const struct mr_source_connector constant_connector = {

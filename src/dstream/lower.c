@@ -37,7 +37,7 @@ enum mr_status mr__lower_source(struct mr__lowering *low, struct mr_dstream *str
         .schema = stream->schema,
         .format = stream->source.format,
         .on_error = stream->source.on_error,
-        .user = stream->source.is_own ? stream : NULL,
+        .user = stream->source.is_own ? stream : stream->source.user,
         .level = stream->storage,
     };
 

@@ -303,6 +303,23 @@ static bool queue_absent(struct mr_source *source, const char *start, const char
     return absent;
 }
 
+static bool queue_row_count(struct mr_source *source, const char *start, const char *end,
+                            uint64_t *ret_rows)
+{
+    struct mr_queue *queue = source->queue;
+    const struct mr_batch *batch;
+    struct range range;
+
+    if (parse_range(start, end, &range, NULL) != MR_OK)
+        return false;
+    *ret_rows = 0;
+    mr_mutex_lock(&queue->lock);
+    for (uint32_t i = 0; (batch = entry_at(queue, &range, i)) != NULL; i++)
+        *ret_rows += (uint64_t)mr_batch_row_count(batch);
+    mr_mutex_unlock(&queue->lock);
+    return true;
+}
+
 static enum mr_status queue_read(struct mr_source *source, const char *start, const char *end,
                                  uint32_t partition, struct mr_reader **ret_reader,
                                  struct mr_error *err)
@@ -379,6 +396,7 @@ static const struct mr_source_ops queue_ops = {
     .committed = queue_committed,
     .stop = queue_stop,
     .absent = queue_absent,
+    .row_count = queue_row_count,
 };
 
 static const struct mr_source_connector queue_connector = {

@@ -40,7 +40,6 @@ static void stream_free(struct mr_dstream *stream)
         return;
     mr_options_free(stream->source.options);
     mr_schema_unref(stream->source.declared);
-    mr_free(stream->source.path);
     mr_schema_unref(stream->schema);
     mr__kept_free(stream->kept);
     if (stream->own_free != NULL)

@@ -28,9 +28,8 @@ struct mr__source {
     bool volatile_only; /* a queue: cannot be part of a checkpoint */
     struct mr_queue *queue;
     bool one_at_a_time; /* of the queue */
-    char *path;         /* of text files */
-    int64_t built_ms;   /* when that stream was built */
     bool is_own;        /* a connector of ours, which finds the stream itself in `user` */
+    void *user;         /* what another connector finds there */
 };
 
 /* The checkpoint interval of a stream that was given none (DS-4). */

@@ -68,6 +68,7 @@ static const struct {
     {"binary_records_stream", "File stream", NULL},
     {"queue_stream", "Queue stream", NULL},
     {"constant_stream", "Constant stream", NULL},
+    {"kafka_direct_stream", "Kafka 0.10 direct stream", NULL},
 };
 
 static enum mr_status name_input(struct mr__watched_input *input, const struct mr_dstream *stream,

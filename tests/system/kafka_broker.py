@@ -193,11 +193,13 @@ class Broker:
     def __exit__(self, *_):
         self.kill()
 
-    def tool(self, *args, lines=None, conf=None, brokers=None):
+    def tool(self, *args, lines=None, conf=None, brokers=None, headers=None):
         """Runs kafka_tool; its output."""
         env = dict(os.environ)
         if conf:
             env["KAFKA_CONF"] = ";".join(f"{key}={value}" for key, value in conf.items())
+        if headers:
+            env["KAFKA_HEADERS"] = headers
         done = subprocess.run([tool_path(), brokers or self.plain, *map(str, args)], env=env, text=True, check=False,
                               input=None if lines is None else "".join(line + "\n" for line in lines),
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)

@@ -107,8 +107,10 @@ static enum mr_status set_user_keys(struct mr_ksrc_client *client, rd_kafka_conf
                                "option 'kafka.%s' of source '%s' is not allowed: %s", key,
                                client->name, refused_keys[k][1]);
         if (strcmp(key, "group.id") == 0)
-            mr_ext_log('W', client->name,
-                       "kafka.group.id has no effect: there is no consumer group");
+            mr_ext_log(
+                'W', client->name,
+                "kafka.group.id has no effect: nobody joins a group; 'group_id' names one for "
+                "committed offsets");
         else
             MR_TRY(set_one(client, conf, key, value, err));
     }
@@ -165,7 +167,7 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
 /* ---- life ---- */
 
 enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct mr_source_args *args,
-                                   struct mr_error *err)
+                                   bool in_group, struct mr_error *err)
 {
     static const char *const fixed[][2] = {
         {"enable.auto.commit", "false"},
@@ -180,6 +182,7 @@ enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct m
     client->env = args->env;
     client->name = args->name;
     client->brokers = mr_options_text(args->options, "brokers");
+    client->group_id = in_group ? mr_options_text(args->options, "group_id") : NULL;
     client->connect_timeout_us = mr_options_int(args->options, "connect_timeout");
     atomic_flag_clear(&client->lock);
     for (size_t i = 0; i < MR_ARRAY_SIZE(defaults); i++)
@@ -187,6 +190,8 @@ enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct m
     MR_TRY_GOTO(set_user_keys(client, conf, args->options, err));
     for (size_t i = 0; i < MR_ARRAY_SIZE(fixed); i++)
         MR_TRY_GOTO(set_one(client, conf, fixed[i][0], fixed[i][1], err));
+    if (client->group_id != NULL)
+        MR_TRY_GOTO(set_one(client, conf, "group.id", client->group_id, err));
     MR_TRY_GOTO(set_one(client, conf, "bootstrap.servers", client->brokers, err));
     client->read_committed = rd_kafka_conf_get(conf, "isolation.level", text,
                                                &(size_t){sizeof(text)}) == RD_KAFKA_CONF_OK &&
@@ -284,7 +289,10 @@ static bool is_transient(rd_kafka_resp_err_t code)
            code == RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR ||
            code == RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE ||
            code == RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH ||
-           code == RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH;
+           code == RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH ||
+           code == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS ||
+           code == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE ||
+           code == RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
 }
 
 static bool is_missing(rd_kafka_resp_err_t code)
@@ -445,6 +453,72 @@ enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const ch
         if (!is_transient(code) || mr_env_monotonic_ns(client->env) >= deadline_ns)
             return mr_ksrc_client_fail(client, "get offsets", code, err);
     }
+}
+
+/* Answers of one of the two questions below. timestamp_ms < 0: committed offsets. */
+static rd_kafka_resp_err_t ask_positions(struct mr_ksrc_client *client, int64_t timestamp_ms,
+                                         rd_kafka_topic_partition_list_t *list)
+{
+    rd_kafka_resp_err_t code;
+
+    for (int i = 0; i < list->cnt; i++)
+        list->elems[i].offset = timestamp_ms < 0 ? RD_KAFKA_OFFSET_INVALID : timestamp_ms;
+    code = timestamp_ms < 0 ? rd_kafka_committed(client->rk, list, CALL_TIMEOUT_MS)
+                            : rd_kafka_offsets_for_times(client->rk, list, CALL_TIMEOUT_MS);
+    for (int i = 0; i < list->cnt && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+        code = list->elems[i].err;
+    return code;
+}
+
+static enum mr_status find_positions(struct mr_ksrc_client *client,
+                                     const struct mr_ksrc_offsets *partitions, int64_t timestamp_ms,
+                                     struct mr_ksrc_offsets *ret_found, struct mr_error *err)
+{
+    int64_t deadline_ns = mr_env_monotonic_ns(client->env) + client->connect_timeout_us * 1000;
+    rd_kafka_topic_partition_list_t *list =
+        rd_kafka_topic_partition_list_new((int)partitions->count);
+    struct mr_ksrc_offsets found = {0};
+    rd_kafka_resp_err_t code;
+    enum mr_status status = MR_OK;
+
+    for (size_t i = 0; i < partitions->count; i++)
+        rd_kafka_topic_partition_list_add(list, partitions->items[i].topic,
+                                          partitions->items[i].partition);
+    for (;;) {
+        code = ask_positions(client, timestamp_ms, list);
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+            break;
+        MR_TRY_GOTO(mr_ksrc_client_check(client, err));
+        if (!is_transient(code) || mr_env_monotonic_ns(client->env) >= deadline_ns)
+            MR_TRY_GOTO(mr_ksrc_client_fail(
+                client, timestamp_ms < 0 ? "get committed offsets" : "find offsets by time", code,
+                err));
+    }
+    for (int i = 0; i < list->cnt; i++)
+        if (list->elems[i].offset >= 0)
+            MR_TRY_GOTO(mr_ksrc_offsets_put(&found, list->elems[i].topic, list->elems[i].partition,
+                                            list->elems[i].offset, -1, err));
+    *ret_found = found;
+    found = (struct mr_ksrc_offsets){0};
+done:
+    mr_ksrc_offsets_release(&found);
+    rd_kafka_topic_partition_list_destroy(list);
+    return status;
+}
+
+enum mr_status mr_ksrc_client_committed(struct mr_ksrc_client *client,
+                                        const struct mr_ksrc_offsets *partitions,
+                                        struct mr_ksrc_offsets *ret_found, struct mr_error *err)
+{
+    return find_positions(client, partitions, -1, ret_found, err);
+}
+
+enum mr_status mr_ksrc_client_at_time(struct mr_ksrc_client *client,
+                                      const struct mr_ksrc_offsets *partitions,
+                                      int64_t timestamp_ms, struct mr_ksrc_offsets *ret_found,
+                                      struct mr_error *err)
+{
+    return find_positions(client, partitions, timestamp_ms, ret_found, err);
 }
 
 #if RD_KAFKA_VERSION >= 0x020300ff

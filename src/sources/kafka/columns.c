@@ -3,7 +3,8 @@
  *
  *   no columns declared, formats raw and text      key, value, topic, partition, offset, timestamp,
  *                                                  timestamp_type
- *   columns declared, formats raw and text         those of the names above; value: as it is
+ *   columns declared, formats raw and text         those of the names above, and headers; value: as
+ *                                                  it is
  *   columns declared, other formats                names listed in metadata_columns come from the
  *                                                  record's metadata, all others from its value,
  *                                                  decoded by the format
@@ -16,9 +17,11 @@
 
 #include "base/text.h"
 
+#include <millrace/ext/builder.h>
+
 #include <string.h>
 
-enum { METADATA_KINDS = 8 };
+enum { METADATA_KINDS = 9 };
 
 static const char *const names[METADATA_KINDS] = {
     [KSRC_FROM_FORMAT] = "",
@@ -29,6 +32,7 @@ static const char *const names[METADATA_KINDS] = {
     [KSRC_FROM_OFFSET] = "offset",
     [KSRC_FROM_TIMESTAMP] = "timestamp",
     [KSRC_FROM_TIMESTAMP_TYPE] = "timestamp_type",
+    [KSRC_FROM_HEADERS] = "headers",
 };
 
 const struct mr_schema *mr_ksrc_fixed_schema(const struct mr_options *options)
@@ -80,9 +84,25 @@ static bool is_listed(const char *list, const char *name)
     return false;
 }
 
-static bool type_fits(enum mr_ksrc_from from, enum mr_type_id id)
+/* STRUCT(key VARCHAR, value BLOB)[] */
+static bool is_headers(const struct mr_type *type)
 {
+    const struct mr_type *item;
+
+    if (type->id != MR_TYPE_LIST)
+        return false;
+    item = &type->fields[0].type;
+    return item->id == MR_TYPE_STRUCT && item->field_count == 2 &&
+           item->fields[0].type.id == MR_TYPE_TEXT && item->fields[1].type.id == MR_TYPE_BINARY;
+}
+
+static bool type_fits(enum mr_ksrc_from from, const struct mr_type *type)
+{
+    enum mr_type_id id = type->id;
+
     switch (from) {
+    case KSRC_FROM_HEADERS:
+        return is_headers(type);
     case KSRC_FROM_KEY:
     case KSRC_FROM_VALUE:
         return id == MR_TYPE_BINARY || id == MR_TYPE_TEXT;
@@ -113,9 +133,9 @@ static enum mr_status judge(const struct mr_source_args *args, const struct mr_f
         return MR_FAIL(err, MR_CONFIG,
                        "cannot open Kafka source '%s': format '%s' has no column '%s'; it has key, "
                        "value, topic, "
-                       "partition, offset, timestamp, timestamp_type",
+                       "partition, offset, timestamp, timestamp_type, headers",
                        args->name, args->format->name, field->name);
-    if (!type_fits(from, field->type.id)) {
+    if (!type_fits(from, &field->type)) {
         char type[64];
 
         mr_type_print(&field->type, type, sizeof(type));
@@ -231,6 +251,43 @@ static void append_bytes(const void *data, size_t size_bytes, struct mr_batch_bu
         mr_batch_builder_text(builder, column, data, size_bytes);
 }
 
+/* Null when there are none; a header's name that is not UTF-8 is null. */
+static void append_headers(const rd_kafka_message_t *message, struct mr_batch_builder *builder,
+                           uint32_t column)
+{
+    struct mr_column_builder *list = mr_batch_builder_column(builder, column);
+    struct mr_column_builder *item = &list->children[0];
+    rd_kafka_headers_t *headers = NULL;
+    const char *name;
+    const void *value;
+    size_t size;
+    enum mr_status status = MR_OK;
+
+    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        mr_batch_builder_null(builder, column);
+        return;
+    }
+    for (size_t i = 0;
+         status == MR_OK &&
+         rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         i++) {
+        status = mr_utf8_valid(name, strlen(name))
+                     ? mr_column_builder_text(&item->children[0], name, strlen(name), NULL)
+                     : mr_column_builder_null(&item->children[0], NULL);
+        if (status == MR_OK)
+            status = value != NULL ? mr_column_builder_text(&item->children[1], value, size, NULL)
+                                   : mr_column_builder_null(&item->children[1], NULL);
+        if (status == MR_OK)
+            status = mr_column_builder_struct_end(item, NULL);
+    }
+    if (status == MR_OK)
+        status = mr_column_builder_list_end(list, NULL);
+    if (status != MR_OK) {
+        mr_column_builder_truncate(list, list->length);
+        mr_batch_builder_int(builder, column, 0); /* of another type: sticks, finish returns it */
+    }
+}
+
 static bool text_is_valid(const struct mr_schema *schema, const rd_kafka_message_t *message)
 {
     for (uint32_t i = 0; i < mr_schema_field_count(schema); i++) {
@@ -268,6 +325,8 @@ bool mr_ksrc_columns_append(const struct mr_schema *schema, const rd_kafka_messa
             mr_batch_builder_int(builder, i, message->partition);
         else if (from == KSRC_FROM_OFFSET)
             mr_batch_builder_int(builder, i, message->offset);
+        else if (from == KSRC_FROM_HEADERS)
+            append_headers(message, builder, i);
         else
             append_time(message, &field->type, from == KSRC_FROM_TIMESTAMP_TYPE, builder, i);
     }

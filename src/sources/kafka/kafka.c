@@ -7,8 +7,8 @@
  *   split   one partition of the batch for each topic partition whose range is not empty
  *   read    reader.c
  *
- * There is no consumer group and nothing is committed to Kafka: the offsets in the checkpoint are
- * the only truth.
+ * Nobody joins a consumer group; the offsets in the checkpoint are the only truth. A direct stream
+ * may commit offsets to a group for others to see (commits.c).
  *
  *     start offset has the partition      begins there; the broker must still have that offset
  *     first plan of a query               begins as option `start` says; noted as "@from"
@@ -22,22 +22,23 @@
  */
 #include "sources/kafka/kafka_source.h"
 
-#include "base/json.h"
-#include "base/number_text.h"
-
 #include <inttypes.h>
-#include <regex.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { START_EARLIEST = -2, START_LATEST = -1, DISCOVERY_INTERVAL_MS = 500, TOPICS_MAX = 10000 };
+enum { DISCOVERY_INTERVAL_MS = 500 };
 
 struct mr_source {
     char *name;
     struct mr_ksrc_reading reading;
     struct mr_ksrc_topics topics;
-    int64_t start; /* START_EARLIEST or START_LATEST, when start_offsets is empty */
-    struct mr_ksrc_offsets start_offsets;
-    int64_t offsets_max;               /* per batch, 0 = no limit */
+    struct mr_ksrc_begin begin;
+    struct mr_ksrc_commits commits;
+    int64_t offsets_max;              /* per batch, 0 = no limit */
+    int64_t partition_rate_max;       /* records a second of a partition, 0 = no limit */
+    struct mr_ksrc_offsets rates_max; /* the same for some partitions, as `offset` */
+    struct mr_ksrc_rates rates;
+    bool empty_partitions;             /* a range without records is a partition too */
     struct mr_ksrc_offsets partitions; /* as last discovered */
     int64_t discovered_ns;             /* 0 = never */
     struct mr_ksrc_topic_ids ids;      /* of their topics */
@@ -58,14 +59,36 @@ static const struct mr_option kafka_options[] = {
     {"assign", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL, "Partitions as JSON: {\"topic\":[0,1]}."},
     {"start", "startingOffsets|starting_offsets|scan.startup.mode", MR_OPTION_TEXT, 0, "latest",
      NULL, NULL,
-     "Where a new query begins: earliest, latest, or JSON with every partition "
-     "({\"topic\":{\"0\":23,\"1\":-2}}; -2 "
-     "earliest, -1 latest)."},
+     "Where a new query begins: earliest, latest, committed (by 'group_id'), or JSON with every "
+     "partition ({\"topic\":{\"0\":23,\"1\":-2}}; -2 earliest, -1 latest)."},
+    {"start_timestamp", "startingTimestamp|starting_timestamp|scan.startup.timestamp-millis",
+     MR_OPTION_INT, 0, NULL, "0", NULL,
+     "A new query begins with the first records that are not older than this time in ms, instead "
+     "of 'start'; at the end of partitions that have none."},
+    {"start_others", NULL, MR_OPTION_ENUM, 0, "error", "error|earliest|latest|committed", NULL,
+     "Where a new query begins in partitions that JSON in 'start' does not name."},
+    {"start_reset", NULL, MR_OPTION_ENUM, 0, "latest", "earliest|latest|none", NULL,
+     "Where a new query begins in partitions of which the group has committed nothing."},
+    {"group_id", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "The consumer group whose committed offsets 'start' = committed reads, and to which a direct "
+     "stream commits; nobody joins it."},
     {"fail_on_data_loss", "failOnDataLoss", MR_OPTION_BOOL, 0, "true", NULL, NULL,
      "Stop when offsets that should be read are gone; false skips and logs them."},
     {"max_offsets_per_trigger", "maxOffsetsPerTrigger", MR_OPTION_INT, 0, "0", "0", NULL,
      "At most about this many offsets in a batch, shared in proportion to what waits; 0 sets no "
      "limit."},
+    {"max_rate_per_partition", "maxRatePerPartition|spark.streaming.kafka.maxRatePerPartition",
+     MR_OPTION_INT, 0, "0", "0", NULL,
+     "At most this many records a second of each partition; 0 sets no limit."},
+    {"min_rate_per_partition", "minRatePerPartition|spark.streaming.kafka.minRatePerPartition",
+     MR_OPTION_INT, 0, "1", "0", NULL,
+     "At least this many records of each partition in a batch, when rates limit it."},
+    {"max_rates", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "max_rate_per_partition of some partitions, as JSON: {\"topic\":{\"0\":100}}."},
+    {"batch_interval", NULL, MR_OPTION_DURATION, 0, "1s", "1ms", NULL,
+     "The length of a batch, which rates count for; a direct stream sets it."},
+    {"empty_partitions", NULL, MR_OPTION_BOOL, 0, "false", NULL, NULL,
+     "A partition of the topic without new records is a partition of the batch too."},
     {"metadata_columns", NULL, MR_OPTION_TEXT, 0,
      "key,topic,partition,offset,timestamp,timestamp_type", NULL, NULL,
      "Declared columns of these names come from the record's metadata, not from its value."},
@@ -80,28 +103,18 @@ static const struct mr_option kafka_options[] = {
 
 /* ---- options ---- */
 
-static void topics_release(struct mr_ksrc_topics *topics)
-{
-    for (size_t i = 0; i < topics->name_count; i++)
-        mr_free(topics->names[i]);
-    mr_free(topics->names);
-    if (topics->pattern != NULL)
-        regfree(topics->pattern);
-    mr_free(topics->pattern);
-    mr_ksrc_offsets_release(&topics->assigned);
-    memset(topics, 0, sizeof(*topics));
-}
-
 static void kafka_stop(struct mr_source *source)
 {
     if (source == NULL)
         return;
+    mr_ksrc_commits_end(&source->commits);
     mr_ksrc_streams_free(&source->reading);
     mr_ksrc_client_release(&source->reading.client);
     mr_ksrc_client_release(&source->reading.planner);
     mr_ksrc_columns_release(&source->reading.columns);
-    topics_release(&source->topics);
-    mr_ksrc_offsets_release(&source->start_offsets);
+    mr_ksrc_topics_release(&source->topics);
+    mr_ksrc_begin_release(&source->begin);
+    mr_ksrc_offsets_release(&source->rates_max);
     mr_ksrc_topic_ids_release(&source->ids);
     mr_ksrc_offsets_release(&source->partitions);
     mr_ksrc_offsets_release(&source->latest);
@@ -115,160 +128,21 @@ static enum mr_status no_memory(const char *name, struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot open Kafka source '%s': out of memory", name);
 }
 
-/* "a, b" -> names. */
-static enum mr_status parse_topic_list(struct mr_source *source, const char *list,
-                                       struct mr_error *err)
+static enum mr_status parse_rates(struct mr_source *source, const struct mr_options *options,
+                                  struct mr_error *err)
 {
-    size_t count = 1;
+    const char *rates = mr_options_text(options, "max_rates");
 
-    for (const char *at = list; *at != '\0'; at++)
-        count += *at == ',';
-    if (count > TOPICS_MAX)
-        return MR_FAIL(err, MR_CONFIG, "cannot open Kafka source '%s': more than %d topics",
-                       source->name, (int)TOPICS_MAX);
-    source->topics.names = mr_alloc_zero(NULL, count * sizeof(*source->topics.names));
-    if (source->topics.names == NULL)
-        return no_memory(source->name, err);
-    while (true) {
-        size_t size = strcspn(list, ",");
-        const char *from = list + strspn(list, " ");
-        const char *to = list + size;
-
-        while (to > from && to[-1] == ' ')
-            to--;
-        if (to <= from)
-            return MR_FAIL(err, MR_CONFIG,
-                           "cannot open Kafka source '%s': an empty name in option 'topic'",
-                           source->name);
-        source->topics.names[source->topics.name_count] = mr_strndup(from, (size_t)(to - from));
-        if (source->topics.names[source->topics.name_count++] == NULL)
-            return no_memory(source->name, err);
-        if (list[size] == '\0')
-            return MR_OK;
-        list += size + 1;
-    }
-}
-
-/* The whole name must match: "^(pattern)$". */
-static enum mr_status parse_pattern(struct mr_source *source, const char *pattern,
-                                    struct mr_error *err)
-{
-    char *whole = mr_asprintf("^(%s)$", pattern);
-    regex_t *compiled = mr_alloc_zero(NULL, sizeof(*compiled));
-    enum mr_status status = MR_OK;
-
-    if (whole == NULL || compiled == NULL) {
-        status = no_memory(source->name, err);
-    } else if (regcomp(compiled, whole, REG_EXTENDED | REG_NOSUB) != 0) {
-        status =
-            MR_FAIL(err, MR_CONFIG,
-                    "wrong option 'topic_pattern' of source '%s': '%s' is not a regular expression",
-                    source->name, pattern);
-    } else {
-        source->topics.pattern = compiled;
-        compiled = NULL;
-    }
-    mr_free(whole);
-    mr_free(compiled);
-    return status;
-}
-
-static enum mr_status wrong_assign(const struct mr_source *source, struct mr_error *err)
-{
-    return MR_FAIL(err, MR_CONFIG,
-                   "wrong option 'assign' of source '%s': expected JSON like {\"topic\":[0,1]}",
-                   source->name);
-}
-
-static enum mr_status assign_topic(struct mr_source *source, const struct mr_json *topic,
-                                   struct mr_error *err)
-{
-    char *name;
-
-    if (topic->kind != MR_JSON_ARRAY || topic->count == 0)
-        return wrong_assign(source, err);
-    name = mr_strdup(topic->key);
-    if (name == NULL)
-        return no_memory(source->name, err);
-    MR_ASSERT(source->topics.names != NULL);
-    source->topics.names[source->topics.name_count++] = name;
-    for (const struct mr_json *item = topic->first; item != NULL; item = item->next) {
-        int64_t partition;
-
-        if (!mr_json_int(item, &partition) || partition < 0 || partition > INT32_MAX)
-            return wrong_assign(source, err);
-        MR_TRY(mr_ksrc_offsets_put(&source->topics.assigned, name, (int32_t)partition, 0, -1, err));
-    }
-    return MR_OK;
-}
-
-static enum mr_status parse_assign(struct mr_source *source, const char *text, struct mr_error *err)
-{
-    struct mr_arena arena = MR_ARENA_INIT;
-    struct mr_json *json = NULL;
-    enum mr_status status;
-
-    status = mr_json_parse(text, strlen(text), &arena, &json, err);
-    if (status == MR_NOMEM)
-        goto done;
-    if (status != MR_OK || json->kind != MR_JSON_OBJECT || json->count == 0 ||
-        json->count > TOPICS_MAX) {
-        status = wrong_assign(source, err);
-        goto done;
-    }
-    status = MR_OK;
-    source->topics.names = mr_alloc_zero(NULL, json->count * sizeof(*source->topics.names));
-    if (source->topics.names == NULL)
-        status = no_memory(source->name, err);
-    for (const struct mr_json *topic = json->first; topic != NULL && status == MR_OK;
-         topic = topic->next)
-        status = assign_topic(source, topic, err);
-done:
-    mr_arena_release(&arena);
-    return status;
-}
-
-static enum mr_status parse_topics(struct mr_source *source, const struct mr_options *options,
-                                   struct mr_error *err)
-{
-    const char *list = mr_options_text(options, "topic");
-    const char *pattern = mr_options_text(options, "topic_pattern");
-    const char *assign = mr_options_text(options, "assign");
-
-    if ((list != NULL) + (pattern != NULL) + (assign != NULL) != 1)
-        return MR_FAIL(
-            err, MR_CONFIG,
-            "cannot open Kafka source '%s': give exactly one of 'topic', 'topic_pattern', 'assign'",
-            source->name);
-    if (list != NULL)
-        return parse_topic_list(source, list, err);
-    return pattern != NULL ? parse_pattern(source, pattern, err)
-                           : parse_assign(source, assign, err);
-}
-
-static enum mr_status parse_start(struct mr_source *source, const char *text, struct mr_error *err)
-{
-    if (strcmp(text, "earliest") == 0 || strcmp(text, "earliest-offset") == 0) {
-        source->start = START_EARLIEST;
-        return MR_OK;
-    }
-    if (strcmp(text, "latest") == 0 || strcmp(text, "latest-offset") == 0) {
-        source->start = START_LATEST;
-        return MR_OK;
-    }
-    if (mr_ksrc_offsets_parse(text, &source->start_offsets, NULL) != MR_OK ||
-        source->start_offsets.count == 0)
-        return MR_FAIL(
-            err, MR_CONFIG,
-            "wrong option 'start' of source '%s': expected earliest, latest or JSON like "
-            "{\"topic\":{\"0\":23}}",
-            source->name);
-    for (size_t i = 0; i < source->start_offsets.count; i++)
-        if (source->start_offsets.items[i].offset < START_EARLIEST)
-            return MR_FAIL(err, MR_CONFIG,
-                           "wrong option 'start' of source '%s': offset %" PRId64
-                           " is neither a position nor -2 (earliest) or -1 (latest)",
-                           source->name, source->start_offsets.items[i].offset);
+    source->partition_rate_max = mr_options_int(options, "max_rate_per_partition");
+    source->rates.records_min = mr_options_int(options, "min_rate_per_partition");
+    source->rates.batch_interval_us = mr_options_int(options, "batch_interval");
+    source->empty_partitions = mr_options_bool(options, "empty_partitions");
+    if (rates != NULL && (mr_ksrc_offsets_parse(rates, &source->rates_max, NULL) != MR_OK ||
+                          source->rates_max.count == 0))
+        return MR_FAIL(err, MR_CONFIG,
+                       "wrong option 'max_rates' of source '%s': expected JSON like "
+                       "{\"topic\":{\"0\":100}}",
+                       source->name);
     return MR_OK;
 }
 
@@ -291,11 +165,15 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     source->offsets_max = mr_options_int(options, "max_offsets_per_trigger");
     source->frozen = args->until_caught_up;
     source->kv = args->kv;
-    MR_TRY(parse_topics(source, options, err));
-    MR_TRY(parse_start(source, mr_options_text(options, "start"), err));
+    source->topics.source = source->begin.source = source->name;
+    MR_TRY(mr_ksrc_topics_parse(&source->topics, options, err));
+    MR_TRY(mr_ksrc_begin_parse(&source->begin, options, err));
+    MR_TRY(parse_rates(source, options, err));
     MR_TRY(mr_ksrc_columns_init(&source->reading.columns, &named, err));
-    MR_TRY(mr_ksrc_client_open(&source->reading.planner, &named, err));
-    return mr_ksrc_client_open(&source->reading.client, &named, err);
+    MR_TRY(mr_ksrc_client_open(&source->reading.planner, &named, true, err));
+    source->commits.link = source->reading.planner.group_id != NULL ? args->user : NULL;
+    source->commits.client = &source->reading.planner;
+    return mr_ksrc_client_open(&source->reading.client, &named, false, err);
 }
 
 static enum mr_status kafka_open(const struct mr_source_args *args, struct mr_source **ret_source,
@@ -322,22 +200,6 @@ static enum mr_status kafka_open(const struct mr_source_args *args, struct mr_so
 }
 
 /* ---- planning ---- */
-
-/* Loss found while planning: an error, or a line in the log. */
-static enum mr_status lost(struct mr_source *source, const char *topic, int32_t partition,
-                           int64_t from, int64_t to, const char *why, struct mr_error *err)
-{
-    if (source->reading.fail_on_data_loss)
-        return MR_FAIL(err, MR_DATA_LOSS,
-                       "topic '%s' partition %" PRId32 ": offsets %" PRId64 " to %" PRId64
-                       " are gone (%s); set fail_on_data_loss = false to go on without them",
-                       topic, partition, from, to - 1, why);
-    mr_ext_log('W', source->name,
-               "topic '%s' partition %" PRId32 ": skipped offsets %" PRId64 " to %" PRId64
-               ", which are gone (%s)",
-               topic, partition, from, to - 1, why);
-    return MR_OK;
-}
 
 /* A topic of the same name is another topic when its id changed, also when it has grown past our
  * offsets. */
@@ -393,13 +255,29 @@ static enum mr_status discover(struct mr_source *source, bool first, struct mr_e
     return MR_OK;
 }
 
+/* Loss found while planning: an error, or a line in the log. */
+static enum mr_status lost(struct mr_source *source, const char *topic, int32_t partition,
+                           int64_t from, int64_t to, const char *why, struct mr_error *err)
+{
+    if (source->reading.fail_on_data_loss)
+        return MR_FAIL(err, MR_DATA_LOSS,
+                       "topic '%s' partition %" PRId32 ": offsets %" PRId64 " to %" PRId64
+                       " are gone (%s); set fail_on_data_loss = false to go on without them",
+                       topic, partition, from, to - 1, why);
+    mr_ext_log('W', source->name,
+               "topic '%s' partition %" PRId32 ": skipped offsets %" PRId64 " to %" PRId64
+               ", which are gone (%s)",
+               topic, partition, from, to - 1, why);
+    return MR_OK;
+}
+
 /* Where a partition begins that the start offset does not have. */
 static enum mr_status first_offset(struct mr_source *source, const struct mr_ksrc_offset *item,
                                    bool first_plan, bool known_topic, int64_t low, int64_t high,
                                    int64_t *ret_from, struct mr_error *err)
 {
-    int64_t wanted = source->start;
-    const struct mr_ksrc_offset *given;
+    const char *loss = NULL;
+    int64_t wanted = 0;
 
     if (!first_plan) {
         /* Records that came and went before we saw the partition. A new topic may well begin
@@ -410,26 +288,10 @@ static enum mr_status first_offset(struct mr_source *source, const struct mr_ksr
         *ret_from = low;
         return MR_OK;
     }
-    if (source->start_offsets.count > 0) {
-        given = mr_ksrc_offsets_find(&source->start_offsets, item->topic, item->partition);
-        if (given == NULL)
-            return MR_FAIL(
-                err, MR_CONFIG,
-                "option 'start' of source '%s' has no offset for topic '%s' partition %" PRId32
-                "; name every partition",
-                source->name, item->topic, item->partition);
-        wanted = given->offset;
-    }
-    *ret_from = wanted == START_EARLIEST ? low : wanted == START_LATEST ? high : wanted;
-    if (*ret_from < low) {
-        MR_TRY(lost(source, item->topic, item->partition, *ret_from, low,
-                    "option 'start' names them", err));
-        *ret_from = low;
-    } else if (*ret_from > high) {
-        MR_TRY(lost(source, item->topic, item->partition, high, *ret_from,
-                    "option 'start' is past the end", err));
-        *ret_from = high;
-    }
+    MR_TRY(mr_ksrc_begin_at(&source->begin, item, low, high, &loss, &wanted, ret_from, err));
+    if (loss != NULL)
+        return lost(source, item->topic, item->partition, MR_MIN(wanted, high), MR_MAX(wanted, low),
+                    loss, err);
     return MR_OK;
 }
 
@@ -550,6 +412,43 @@ static void apply_limit(const struct mr_source *source, const struct mr_ksrc_off
     }
 }
 
+/* KD-7. */
+static enum mr_status apply_rates(const struct mr_source *source,
+                                  const struct mr_ksrc_offsets *start, int64_t rate,
+                                  struct mr_ksrc_offsets *end, struct mr_error *err)
+{
+    struct mr_ksrc_rates rates = source->rates;
+    struct mr_ksrc_waiting *waiting;
+    int64_t *records;
+
+    rates.rate = rate;
+    if (rate <= 0 && source->partition_rate_max == 0 && source->rates_max.count == 0)
+        return MR_OK;
+    waiting = mr_alloc_zero(NULL, (end->count + 1) * sizeof(*waiting));
+    records = mr_alloc_zero(NULL, (end->count + 1) * sizeof(*records));
+    if (waiting == NULL || records == NULL) {
+        mr_free(waiting);
+        mr_free(records);
+        return MR_FAIL(err, MR_NOMEM, "cannot plan Kafka source '%s': out of memory", source->name);
+    }
+    for (size_t i = 0; i < end->count; i++) {
+        const struct mr_ksrc_offset *item = &end->items[i];
+        const struct mr_ksrc_offset *own =
+            mr_ksrc_offsets_find(&source->rates_max, item->topic, item->partition);
+
+        waiting[i].lag = item->offset - from_of(start, item);
+        waiting[i].rate_max = own != NULL ? own->offset : source->partition_rate_max;
+    }
+    mr_ksrc_clamp(&rates, waiting, end->count, records);
+    for (size_t i = 0; i < end->count; i++)
+        if (records[i] >= 0)
+            end->items[i].offset =
+                MR_MIN(end->items[i].offset, from_of(start, &end->items[i]) + records[i]);
+    mr_free(waiting);
+    mr_free(records);
+    return MR_OK;
+}
+
 /* Until caught up: never past the ends that the first plan saw. */
 static enum mr_status apply_freeze(struct mr_source *source, struct mr_ksrc_offsets *end,
                                    struct mr_error *err)
@@ -602,14 +501,20 @@ static enum mr_status kafka_plan(struct mr_source *source, const char *start,
     enum mr_status status;
 
     MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
+    mr_ksrc_commits_turn(&source->commits);
     MR_TRY_GOTO(discover(source, start == NULL, err));
+    if (start == NULL)
+        MR_TRY_GOTO(
+            mr_ksrc_begin_ask(&source->begin, &source->reading.planner, &source->partitions, err));
     MR_TRY_GOTO(look(source, &from, start == NULL, &end, err));
     latest = mr_ksrc_offsets_print(&end);
     mr_ksrc_offsets_release(&source->latest);
     MR_TRY_GOTO(mr_ksrc_offsets_parse(latest, &source->latest, err));
     MR_TRY_GOTO(apply_freeze(source, &end, err));
-    if (!limits->ignore)
+    if (!limits->ignore) {
         apply_limit(source, &from, &end);
+        MR_TRY_GOTO(apply_rates(source, &from, limits->records_max_rate, &end, err));
+    }
     never_backward(&from, &end);
     *ret_end = NULL;
     if (anything_new(&from, &end)) {
@@ -639,11 +544,10 @@ static enum mr_status kafka_split(struct mr_source *source, const char *start, c
     uint64_t bytes = 0;
     enum mr_status status;
 
-    MR_UNUSED(source);
     MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
     MR_TRY_GOTO(mr_ksrc_offsets_parse(end, &to, err));
-    while (mr_ksrc_range_at(&from, &to, count, &range)) {
-        bytes += (uint64_t)(range.until - range.from) * GUESSED_RECORD_BYTES;
+    while (mr_ksrc_range_at(&from, &to, source->empty_partitions, count, &range)) {
+        bytes += (uint64_t)MR_MAX(range.until - range.from, INT64_C(0)) * GUESSED_RECORD_BYTES;
         count++;
     }
     *ret_partitions = count;
@@ -665,7 +569,7 @@ static enum mr_status kafka_read(struct mr_source *source, const char *start, co
 
     MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
     MR_TRY_GOTO(mr_ksrc_offsets_parse(end, &to, err));
-    if (mr_ksrc_range_at(&from, &to, partition, &range))
+    if (mr_ksrc_range_at(&from, &to, source->empty_partitions, partition, &range))
         status = mr_ksrc_reader_new(&source->reading, &range, ret_reader, err);
     else
         status = MR_FAIL(err, MR_INTERNAL,
@@ -724,6 +628,66 @@ static void kafka_stats(struct mr_source *source, const char *end,
     mr_ksrc_offsets_release(&at);
 }
 
+/* KD-6: positions, of which a compacted topic has fewer records. */
+static bool kafka_row_count(struct mr_source *source, const char *start, const char *end,
+                            uint64_t *ret_rows)
+{
+    struct mr_ksrc_offsets from = {0};
+    struct mr_ksrc_offsets to = {0};
+    struct mr_ksrc_range range;
+    bool known = mr_ksrc_offsets_parse(start, &from, NULL) == MR_OK &&
+                 mr_ksrc_offsets_parse(end, &to, NULL) == MR_OK;
+
+    MR_UNUSED(source);
+    *ret_rows = 0;
+    for (size_t i = 0; known && mr_ksrc_range_at(&from, &to, false, i, &range); i++)
+        *ret_rows += (uint64_t)(range.until - range.from);
+    mr_ksrc_offsets_release(&from);
+    mr_ksrc_offsets_release(&to);
+    return known;
+}
+
+static int compare_counts(const void *a, const void *b)
+{
+    const struct mr_ksrc_range *left = a;
+    const struct mr_ksrc_range *right = b;
+    int64_t difference = (right->until - right->from) - (left->until - left->from);
+
+    if (difference != 0)
+        return difference < 0 ? -1 : 1;
+    return left < right ? -1 : 1; /* the order of the ranges */
+}
+
+/* KD-6: the ranges that are not empty, largest first. */
+static char *kafka_describe(struct mr_source *source, const char *start, const char *end)
+{
+    struct mr_ksrc_offsets from = {0};
+    struct mr_ksrc_offsets to = {0};
+    struct mr_ksrc_range *ranges = NULL;
+    struct mr_buf text = MR_BUF_INIT;
+    size_t count = 0;
+
+    MR_UNUSED(source);
+    if (mr_ksrc_offsets_parse(start, &from, NULL) == MR_OK &&
+        mr_ksrc_offsets_parse(end, &to, NULL) == MR_OK)
+        ranges = mr_alloc_zero(NULL, (to.count + 1) * sizeof(*ranges));
+    while (ranges != NULL && count < to.count &&
+           mr_ksrc_range_at(&from, &to, false, count, &ranges[count]))
+        count++;
+    if (count > 1)
+        qsort(ranges, count, sizeof(*ranges), compare_counts);
+    for (size_t i = 0; i < count; i++)
+        mr_buf_printf(&text,
+                      "%stopic: %s\tpartition: %" PRId32 "\toffsets: %" PRId64 " to %" PRId64
+                      "\tcount: %" PRId64,
+                      i > 0 ? "\n" : "", ranges[i].topic, ranges[i].partition, ranges[i].from,
+                      ranges[i].until, ranges[i].until - ranges[i].from);
+    mr_free(ranges);
+    mr_ksrc_offsets_release(&from);
+    mr_ksrc_offsets_release(&to);
+    return count > 0 ? mr_buf_take(&text) : NULL;
+}
+
 static bool kafka_exhausted(struct mr_source *source, const char *end)
 {
     struct mr_ksrc_offsets at = {0};
@@ -752,6 +716,8 @@ static const struct mr_source_ops kafka_ops = {
     .stats = kafka_stats,
     .exhausted = kafka_exhausted,
     .stop = kafka_stop,
+    .describe = kafka_describe,
+    .row_count = kafka_row_count,
 };
 
 extern const struct mr_source_connector mr_source_kafka_connector;

@@ -1,8 +1,12 @@
 /*
  * Inside of the Kafka source.
  *
- *     kafka.c     options, planning: which offsets belong to the next batch offsets.c offset text
- *                 <-> sorted table
+ *     kafka.c     options, planning: which offsets belong to the next batch
+ *     topics.c    which topics
+ *     begin.c     where a new query begins
+ *     clamp.c     rates -> records of a batch
+ *     commits.c   offsets for the consumer group
+ *     offsets.c   offset text <-> sorted table
  *     client.c    one librdkafka client: configuration, metadata, watermarks, causes of failures
  *     reader.c    one range of one partition -> batches
  *     topic_ids.c a topic that was made again under the same name
@@ -15,7 +19,10 @@
 #include "base/buf.h"
 #include "base/check.h"
 
+#include "sources/kafka/clamp.h"
+
 #include <millrace/ext/bad_records.h>
+#include <millrace/ext/kafka_link.h>
 #include <millrace/ext/source.h>
 
 #include <librdkafka/rdkafka.h>
@@ -64,9 +71,10 @@ struct mr_ksrc_range {
     int64_t from;
     int64_t until;
 };
-/* The index-th range of (start, end] that is not empty; false past the last one. */
+/* The index-th range of (start, end], of those that are not empty unless empty ones count too;
+ * false past the last one. */
 bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end,
-                      size_t index, struct mr_ksrc_range *ret_range);
+                      bool empty_too, size_t index, struct mr_ksrc_range *ret_range);
 
 /* ---- the client ---- */
 
@@ -76,6 +84,7 @@ struct mr_ksrc_client {
     struct mr_env *env;
     const char *name; /* of the table */
     const char *brokers;
+    const char *group_id; /* NULL = none: nothing is committed to it or read of it */
     rd_kafka_t *rk;
     int64_t connect_timeout_us;
     bool read_committed;
@@ -86,9 +95,10 @@ struct mr_ksrc_client {
     bool refused; /* authentication or certificate: trying again does not help */
 };
 
-/* Options of the table: brokers and kafka.*. The client does not connect yet. */
+/* Options of the table: brokers and kafka.*; in_group: also group_id. The client does not connect
+ * yet. */
 enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct mr_source_args *args,
-                                   struct mr_error *err);
+                                   bool in_group, struct mr_error *err);
 void mr_ksrc_client_release(struct mr_ksrc_client *client);
 /* Serves callbacks; MR_PERMISSION once the brokers have refused us. Any thread. */
 enum mr_status mr_ksrc_client_check(struct mr_ksrc_client *client, struct mr_error *err);
@@ -99,11 +109,17 @@ void mr_ksrc_client_succeeded(struct mr_ksrc_client *client);
 
 /* Which topics: exactly one of the two. */
 struct mr_ksrc_topics {
-    char **names; /* owned */
+    const char *source; /* its name, borrowed */
+    char **names;       /* owned */
     size_t name_count;
     void *pattern;                   /* regex_t */
     struct mr_ksrc_offsets assigned; /* partitions of `assign`, empty = all */
 };
+
+/* Options topic, topic_pattern, assign. */
+enum mr_status mr_ksrc_topics_parse(struct mr_ksrc_topics *topics, const struct mr_options *options,
+                                    struct mr_error *err);
+void mr_ksrc_topics_release(struct mr_ksrc_topics *topics);
 
 /* All partitions of the topics as they are now (offsets are 0). MR_NOT_FOUND names a topic that
  * does not exist. */
@@ -122,6 +138,63 @@ void mr_ksrc_client_all_watermarks(struct mr_ksrc_client *client,
 enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const char *topic,
                                          int32_t partition, int64_t *ret_low, int64_t *ret_high,
                                          struct mr_error *err);
+
+/* What the group has committed, and the first offsets that are not older than a time: partitions
+ * without an answer are left out. */
+enum mr_status mr_ksrc_client_committed(struct mr_ksrc_client *client,
+                                        const struct mr_ksrc_offsets *partitions,
+                                        struct mr_ksrc_offsets *ret_found, struct mr_error *err);
+enum mr_status mr_ksrc_client_at_time(struct mr_ksrc_client *client,
+                                      const struct mr_ksrc_offsets *partitions,
+                                      int64_t timestamp_ms, struct mr_ksrc_offsets *ret_found,
+                                      struct mr_error *err);
+
+/* ---- where a new query begins ---- */
+
+/* Instead of an offset: */
+enum {
+    KSRC_LATEST = -1,
+    KSRC_EARLIEST = -2,
+    KSRC_COMMITTED = -3,
+    KSRC_AT_TIME = -4,
+    KSRC_NONE = -5, /* an error */
+};
+
+struct mr_ksrc_begin {
+    const char *source; /* its name, borrowed */
+    int64_t start;      /* when nothing is given */
+    struct mr_ksrc_offsets given;
+    int64_t others; /* of partitions that are not among those given */
+    int64_t reset;  /* of partitions without a committed offset */
+    int64_t timestamp_ms;
+    struct mr_ksrc_offsets found; /* what the brokers said of committed offsets or times */
+};
+
+enum mr_status mr_ksrc_begin_parse(struct mr_ksrc_begin *begin, const struct mr_options *options,
+                                   struct mr_error *err);
+void mr_ksrc_begin_release(struct mr_ksrc_begin *begin);
+/* Asks the brokers what begin_at needs. */
+enum mr_status mr_ksrc_begin_ask(struct mr_ksrc_begin *begin, struct mr_ksrc_client *client,
+                                 const struct mr_ksrc_offsets *partitions, struct mr_error *err);
+/* Where a partition of [low, high) begins. *ret_loss: why it is not *ret_wanted, or NULL. */
+enum mr_status mr_ksrc_begin_at(const struct mr_ksrc_begin *begin,
+                                const struct mr_ksrc_offset *item, int64_t low, int64_t high,
+                                const char **ret_loss, int64_t *ret_wanted, int64_t *ret_from,
+                                struct mr_error *err);
+
+/* ---- commits to a consumer group ---- */
+
+struct mr_ksrc_commits {
+    const struct mr_kafka_link *link; /* NULL = nobody commits */
+    struct mr_ksrc_client *client;
+    rd_kafka_queue_t *queue; /* of answers */
+    char *under_way;         /* offsets of the request that is not answered; NULL = none */
+};
+
+/* Serves an answer, sends what was enqueued. */
+void mr_ksrc_commits_turn(struct mr_ksrc_commits *commits);
+/* Sends the rest, waits a moment for its answer; before the client goes. */
+void mr_ksrc_commits_end(struct mr_ksrc_commits *commits);
 
 /* ---- topic ids ---- */
 
@@ -160,6 +233,7 @@ enum mr_ksrc_from {
     KSRC_FROM_OFFSET,
     KSRC_FROM_TIMESTAMP,
     KSRC_FROM_TIMESTAMP_TYPE,
+    KSRC_FROM_HEADERS,
 };
 
 struct mr_ksrc_columns {

@@ -211,7 +211,7 @@ done:
 }
 
 bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end,
-                      size_t index, struct mr_ksrc_range *ret_range)
+                      bool empty_too, size_t index, struct mr_ksrc_range *ret_range)
 {
     for (size_t i = 0; i < end->count; i++) {
         const struct mr_ksrc_offset *item = &end->items[i];
@@ -219,7 +219,7 @@ bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_
             mr_ksrc_offsets_find(start, item->topic, item->partition);
         int64_t from = before != NULL ? before->offset : item->from;
 
-        if (from < 0 || from >= item->offset || index-- > 0)
+        if (from < 0 || (from >= item->offset && !empty_too) || index-- > 0)
             continue;
         *ret_range = (struct mr_ksrc_range){item->topic, item->partition, from, item->offset};
         return true;

@@ -272,8 +272,11 @@ enum mr_status mr_ksrc_reader_new(struct mr_ksrc_reading *reading,
         goto done;
     }
     MR_TRY_GOTO(make_builders(reader, err));
-    MR_TRY_GOTO(stream_take(reading, range, &reader->stream, err));
-    MR_TRY_GOTO(stream_seek(reading, reader->stream, range->from, err));
+    reader->finished = range->from >= range->until; /* nothing was asked for */
+    if (!reader->finished) {
+        MR_TRY_GOTO(stream_take(reading, range, &reader->stream, err));
+        MR_TRY_GOTO(stream_seek(reading, reader->stream, range->from, err));
+    }
     *ret_reader = reader;
     reader = NULL;
 done:

@@ -11,7 +11,11 @@
  *     kafka_tool BROKERS dump TOPIC                             committed records, "partition
  *                                                               offset key value" a line
  *
- * Environment KAFKA_CONF: "key=value" pairs with ';' between, for every client.
+ *     kafka_tool BROKERS committed TOPIC GROUP                  "partition offset" a line; -1001 =
+ *                                                               none
+ *
+ * Environment KAFKA_CONF: "key=value" pairs with ';' between, for every client. KAFKA_HEADERS: the
+ * same, headers of every record.
  * Exit code 0, or 1 with a line on standard error.
  */
 #include <librdkafka/rdkafka.h>
@@ -209,6 +213,27 @@ static void administer(int argc, char **argv)
 
 /* ---- records ---- */
 
+/* The headers of the environment, or NULL. */
+static rd_kafka_headers_t *make_headers(void)
+{
+    const char *text = getenv("KAFKA_HEADERS");
+    rd_kafka_headers_t *headers = text != NULL ? rd_kafka_headers_new(4) : NULL;
+    char *copy = strdup(text != NULL ? text : "");
+    char *rest = copy;
+    char *pair;
+
+    while (headers != NULL && (pair = strsep(&rest, ";")) != NULL) {
+        char *equals = strchr(pair, '=');
+
+        if (equals == NULL)
+            rd_kafka_header_add(headers, pair, -1, NULL, 0);
+        else
+            rd_kafka_header_add(headers, pair, equals - pair, equals + 1, -1);
+    }
+    free(copy);
+    return headers;
+}
+
 static void send_lines(rd_kafka_t *rk, const char *topic, int32_t partition)
 {
     char *line = NULL;
@@ -220,6 +245,7 @@ static void send_lines(rd_kafka_t *rk, const char *topic, int32_t partition)
         const char *value = line;
         size_t key_size = 0;
         size_t value_size;
+        rd_kafka_headers_t *headers = make_headers();
         rd_kafka_resp_err_t code;
 
         if (size > 0 && line[size - 1] == '\n')
@@ -237,7 +263,7 @@ static void send_lines(rd_kafka_t *rk, const char *topic, int32_t partition)
                 RD_KAFKA_V_KEY(tab != NULL ? line : NULL, key_size),
                 RD_KAFKA_V_VALUE(tab != NULL && value_size == 0 ? NULL : (void *)(uintptr_t)value,
                                  value_size),
-                RD_KAFKA_V_END);
+                RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
             rd_kafka_poll(rk, code == RD_KAFKA_RESP_ERR__QUEUE_FULL ? 50 : 0);
         } while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL);
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -305,6 +331,30 @@ static void dump(const char *topic)
     _exit(0); /* leaving the group takes its time, and nobody joined one */
 }
 
+static void committed(const char *topic, const char *group)
+{
+    char conf[TEXT_BYTES];
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    const struct rd_kafka_metadata *metadata;
+    rd_kafka_topic_t *handle;
+    rd_kafka_t *rk;
+
+    snprintf(conf, sizeof(conf), "group.id=%s", group);
+    setenv("KAFKA_CONF", conf, 1);
+    rk = client(RD_KAFKA_CONSUMER, NULL);
+    handle = rd_kafka_topic_new(rk, topic, NULL);
+    if (rd_kafka_metadata(rk, 0, handle, &metadata, TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        die("no metadata of '%s'", topic);
+    for (int i = 0; i < metadata->topics[0].partition_cnt; i++)
+        rd_kafka_topic_partition_list_add(list, topic, i);
+    if (rd_kafka_committed(rk, list, TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        die("no committed offsets of '%s'", group);
+    for (int i = 0; i < list->cnt; i++)
+        printf("%d %lld\n", list->elems[i].partition, (long long)list->elems[i].offset);
+    fflush(stdout);
+    _exit(0);
+}
+
 int main(int argc, char **argv)
 {
     const char *action;
@@ -320,6 +370,8 @@ int main(int argc, char **argv)
         rd_kafka_destroy(rk);
     } else if (strcmp(action, "transact") == 0 && argc == 6) {
         transact(argv[3], (int)number(argv[4]), argv[5]);
+    } else if (strcmp(action, "committed") == 0 && argc == 5) {
+        committed(argv[3], argv[4]);
     } else if (strcmp(action, "dump") == 0) {
         dump(argv[3]);
     } else {
