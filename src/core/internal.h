@@ -263,6 +263,7 @@ struct mr_query {
     /* graceful stop: receivers have stopped, what they stored is still being run */
     bool draining;
     int64_t draining_since_us; /* monotonic */
+    int64_t stop_wall_us;      /* when a graceful stop was asked for; guarded by lock */
     bool frozen_done;          /* CAUGHT_UP, ONCE: nothing more to do */
     int64_t down_since_us;     /* monotonic; when a peer became unavailable, 0 = all there */
     uint32_t attempt;

@@ -66,6 +66,7 @@ void mr_query_stop(struct mr_query *query, bool graceful)
         atomic_store(&query->interrupted, true);
     } else if (query->stop == MR_STOP_NONE) {
         query->stop = MR_STOP_GRACEFUL;
+        query->stop_wall_us = mr_env_wall_us(query->env);
         if (timeout_us > 0)
             atomic_store(&query->stop_deadline_ns,
                          mr_env_monotonic_ns(query->env) + timeout_us * 1000);
@@ -477,20 +478,47 @@ static bool drained_long_enough(const struct mr_query *query)
     return true;
 }
 
+/*
+ * TICK without receivers: a graceful stop runs the batches whose time had come when it was asked
+ * for (JG-9), for as long as a stop may take; else what they were to read is left out without a
+ * checkpoint.
+ */
+static bool owes_batches(struct mr_query *query)
+{
+    int64_t deadline_ns = atomic_load(&query->stop_deadline_ns);
+    bool owes;
+
+    if (query->config.trigger != MR_TRIGGER_TICK)
+        return false;
+    mr_mutex_lock(&query->lock);
+    owes = next_trigger_us(query) <= query->stop_wall_us;
+    mr_mutex_unlock(&query->lock);
+    if (!owes || deadline_ns == 0 || mr_env_monotonic_ns(query->env) < deadline_ns)
+        return owes;
+    mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->next_batch,
+           "stopping after %lld ms with batches that are due; %s",
+           (long long)(query->config.stop_timeout_us / 1000),
+           query->durable ? "the next start runs them" : "they are lost without a checkpoint");
+    return false;
+}
+
 /* One turn: wait for the trigger, plan, flush the plan, run. *ret_finished ends the loop. */
 static enum mr_status turn(struct mr_query *query, bool *ret_finished, struct mr_error *err)
 {
-    bool planned = false;
+    bool planned = false, owes = false;
 
     if (stop_asked(query) == MR_STOP_GRACEFUL && !query->draining) {
-        if (!has_receivers(query)) {
+        owes = !has_receivers(query) && owes_batches(query);
+        if (!has_receivers(query) && !owes) {
             *ret_finished = true;
             return MR_OK;
         }
-        start_draining(query);
+        if (!owes)
+            start_draining(query);
     }
     wait_for_trigger(query);
-    if (stop_asked(query) == MR_STOP_NOW || (stop_asked(query) != MR_STOP_NONE && !query->draining))
+    if (stop_asked(query) == MR_STOP_NOW ||
+        (stop_asked(query) != MR_STOP_NONE && !query->draining && !owes))
         return MR_OK; /* the loop looks at stop */
     if (drained_long_enough(query)) {
         *ret_finished = true;

@@ -4,9 +4,9 @@
  *
  * These run on the real clock with short intervals; they wait for events, never for time.
  */
-#include "dstream/streams.h"
+#include "env/sim.h"
 #include "env/thread.h"
-#include "support/test.h"
+#include "support/dstream.h"
 
 #include "base/log.h"
 
@@ -546,6 +546,52 @@ TEST(V152_a_graceful_stop_processes_everything_that_was_received)
         CHECK_EQ_UINT(now.received_records, now.processed_records);
         mr_context_free(ctx);
     }
+}
+
+struct late {
+    struct ds *d;
+    int64_t late_ms; /* 0: an ordinary batch */
+    int64_t again_ms;
+    bool graceful;
+};
+
+/* The first batch takes so long that others are due, and asks to stop. */
+static enum mr_status stop_late(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                struct mr_error *err)
+{
+    struct late *late = arg;
+    int64_t ms = late->late_ms;
+
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    late->late_ms = late->again_ms;
+    mr_sim_advance_ns(ds_sim(late->d), ms * 1000000);
+    mr_context_stop(ds_context(late->d), late->graceful);
+    return MR_OK;
+}
+
+static void run_late(struct test *t, struct late *late, const char *timeout, const char *expected)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+
+    late->d = d;
+    ds_input(d, "1 | 2 | 3 | 4 | 5 | 6");
+    mr_context_set(ds_begin(d, MR_SECONDS(1), NULL), "graceful_stop_timeout", timeout);
+    ds_collect(d, ds_stream(d));
+    mr_foreach_rdd(ds_stream(d), stop_late, late);
+    ds_must_run(d, 0);
+    CHECK_EQ_STR(ds_output(d, false), expected);
+    ds_free(d);
+}
+
+TEST(a_graceful_stop_runs_the_batches_whose_time_had_come)
+{
+    struct late graceful = {.late_ms = 3500, .graceful = true};
+    struct late bounded = {.late_ms = 3500, .again_ms = 700, .graceful = true};
+
+    run_late(t, &graceful, "60s", "1 | 2 | 3 | 4");
+    run_late(t, &bounded, "1s", "1 | 2 | 3");
 }
 
 TEST(a_graceful_stop_of_a_program_whose_outputs_have_nothing_to_do_is_prompt)
