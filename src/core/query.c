@@ -311,6 +311,8 @@ static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, s
             }
             if (err != NULL)
                 *err = local;
+            if (err != NULL && err->sql_line == 0)
+                mr_error_prefix(err, "batch %llu", (unsigned long long)query->plan.batch_id);
             return status;
         }
         query->attempt++;

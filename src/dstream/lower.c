@@ -194,8 +194,14 @@ enum mr_status mr__lower(struct mr_context *ctx, struct mr_graph **ret_graph, st
         want(ctx->outputs[i]->stream);
     MR_TRY_GOTO(mr__remember_plan(ctx, err));
     for (size_t i = 0; i < ctx->stream_count; i++) {
-        if (ctx->streams[i]->wanted)
-            MR_TRY_GOTO(ctx->streams[i]->lower(&low, ctx->streams[i], err));
+        struct mr_dstream *stream = ctx->streams[i];
+
+        if (!stream->wanted)
+            continue;
+        /* Whatever goes wrong from here on is told with the stream's name. */
+        if (stream->function != NULL)
+            MR_TRY_GOTO(mr__function_set_name(stream->function, stream->name, err));
+        MR_TRY_GOTO(stream->lower(&low, stream, err));
     }
     MR_TRY_GOTO(mr__remember_lower(&low, err));
     for (size_t i = 0; i < ctx->output_count; i++)

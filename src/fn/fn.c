@@ -245,6 +245,18 @@ void mr__tell_position(struct mr_error *err)
     err->sql_column = 0;
 }
 
+enum mr_status mr__function_set_name(struct mr__function *function, const char *name,
+                                     struct mr_error *err)
+{
+    char *place = mr_asprintf("%s '%s'", function->place, name);
+
+    if (place == NULL)
+        return no_memory(err);
+    mr_free(function->place);
+    function->place = place;
+    return MR_OK;
+}
+
 enum mr_status mr__function_blame(const struct mr__function *function, enum mr_status status,
                                   struct mr_error *err)
 {

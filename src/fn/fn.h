@@ -77,6 +77,9 @@ enum mr_status mr__function_run_sql(struct mr__function *function, struct mr__wh
                                     struct mr__batches *ret_results, struct mr_error *err);
 /* Makes the SQL position of an error a part of its text. */
 void mr__tell_position(struct mr_error *err);
+/* Adds the name of its stream to the place: "word_count.c:12: map 'lengths'". */
+enum mr_status mr__function_set_name(struct mr__function *function, const char *name,
+                                     struct mr_error *err);
 /* Puts the place in front of an error's text; returns its status. */
 enum mr_status mr__function_blame(const struct mr__function *function, enum mr_status status,
                                   struct mr_error *err);

@@ -297,7 +297,7 @@ TEST(the_failure_of_a_partition_names_the_operator_and_ends_the_batch)
     node = add_deal(graph, "deal", &deal, &node, 1);
     script_sink(graph, "out", &notes, &node, 1);
     CHECK_EQ_INT(run_ticks(graph, 2, 1, &err), MR_CONFIG);
-    CHECK_EQ_STR(err.text, "operator 'deal': partition 2 does not like it");
+    CHECK_EQ_STR(err.text, "batch 0: operator 'deal': partition 2 does not like it");
     CHECK_EQ_STR(notes.text, "");
 }
 

@@ -188,7 +188,7 @@ TEST(V146_a_function_that_fails_ends_the_program_with_its_text)
     mr_foreach_rdd(mr_map(mr_queue_stream(ctx, queue, true), MR_FN(refuse_three)), look_away, NULL);
     mr_queue_push_ints(queue, values, 3);
     CHECK_OK(mr_context_start(ctx, &err), &err);
-    CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_USER, "map: three is not welcome");
+    CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_USER, "map 'map-0': three is not welcome");
     CHECK_CONTAINS(err.text, "test_dstream_context.c:");
     CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
     mr_context_free(ctx);
