@@ -67,8 +67,8 @@ struct mr_kafka_direct {
     const struct mr_kafka_partition *partitions; /* MR_KAFKA_ASSIGN; the value means nothing */
     size_t partition_count;
     /* Where a new program begins: partitions and offsets; -2 earliest, -1 latest. Others begin at
-     * the committed offset of the group, else as reset says. A program that has a checkpoint goes on
-     * where it was. */
+     * the committed offset of the group, else as reset says. A program that has a checkpoint goes
+     * on where it was. */
     const struct mr_kafka_partition *offsets;
     size_t offset_count;
     enum mr_kafka_reset reset;

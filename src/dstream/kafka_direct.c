@@ -1,7 +1,7 @@
 /*
  * Direct Kafka streams (<millrace/kafka.h>): the source `kafka` of the kernel with the columns and
- * the beginnings of Spark's direct stream, the offset ranges of a batch, and commits to the consumer
- * group.
+ * the beginnings of Spark's direct stream, the offset ranges of a batch, and commits to the
+ * consumer group.
  *
  *     spec -> options of the source        offset texts of the running batch -> ranges
  *     mr_kafka_commit_async -> pending -> (the source's next plan) -> brokers -> callback

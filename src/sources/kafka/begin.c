@@ -7,8 +7,8 @@
  *     committed              what the consumer group has committed, else as start_reset says
  *     a timestamp            the first record that is not older, else the end
  *
- * Asked once, by the first plan; its offset keeps the answers. A partition that appears later begins
- * at its first offset (kafka.c).
+ * Asked once, by the first plan; its offset keeps the answers. A partition that appears later
+ * begins at its first offset (kafka.c).
  *
  * Thread: driver.
  */

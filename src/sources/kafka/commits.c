@@ -1,6 +1,6 @@
 /*
- * Offsets that the program commits to its consumer group (KD-8): hints for other tools and for a new
- * query that begins at them. Our own truth is the checkpoint.
+ * Offsets that the program commits to its consumer group (KD-8): hints for other tools and for a
+ * new query that begins at them. Our own truth is the checkpoint.
  *
  *     program --enqueue--> link --take--> one request under way --answer--> done
  *
