@@ -40,11 +40,12 @@ struct form {
     struct mr_fn inverse;
     struct mr_fn filter;
 };
+/* FORMS_END: one more, sums with a native filter. */
 enum { PLAIN = 0, INVERSE = 3, FILTERED = 6, FORMS_END = 9 };
 
 static struct form form_at(int index)
 {
-    const struct form forms[FORMS_END] = {
+    const struct form forms[FORMS_END + 1] = {
         {MR_SQL("a + b"), MR_NO_FN, MR_NO_FN},
         {MR_FN(add), MR_NO_FN, MR_NO_FN},
         {MR_SUM, MR_NO_FN, MR_NO_FN},
@@ -54,6 +55,7 @@ static struct form form_at(int index)
         {MR_SQL("a + b"), MR_SQL("a - b"), MR_SQL("value <> 0")},
         {MR_FN(add), MR_FN(subtract), MR_FN(is_not_zero)},
         {MR_SUM, MR_SQL("a - b"), MR_SQL("value <> 0")},
+        {MR_SUM, MR_SUM, MR_FN(is_not_zero)},
     };
     return forms[index];
 }
@@ -355,36 +357,100 @@ TEST(windows_of_windows_fire_with_the_longer_slide)
     ds_free(d);
 }
 
+/* ---- sums natively, against the other ways ---- */
+
+enum { MANY_BATCHES = 24 };
+
+/* Keys come and go: text keys with NUL and empty ones among them, through the codec of keys. */
+static void vary(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    uint64_t seed = (uint64_t)mr_row_int(row, 0) * UINT64_C(0x9E3779B97F4A7C15);
+
+    (void)arg;
+    for (int i = 0; i < 300; i++) {
+        char key[8] = "k\0\0xyz";
+
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        key[1] = (char)(seed >> 40 & 63);
+        key[2] = (char)(seed >> 50 & 1);
+        mr_emit_pair_str_int(out, key, seed >> 60, (int64_t)(seed >> 20 & 1023) - 500);
+    }
+}
+
+static const char *windows_of_many(struct ds *d, int form, struct window window, unsigned workers)
+{
+    struct mr_dstream *pairs;
+    char input[MANY_BATCHES * 4 + 1] = "";
+
+    for (int i = 0; i < MANY_BATCHES; i++)
+        snprintf(input + strlen(input), 5, "%s%d", i > 0 ? "|" : "", i * 7 % 12);
+    ds_input(d, input);
+    ds_begin(d, MR_SECONDS(1), NULL);
+    mr__context_config(ds_context(d))->workers = workers;
+    mr__context_config(ds_context(d))->parallel_min_bytes = 0;
+    pairs = mr_flat_map(ds_stream(d), MR_FN_AS(vary, "key BLOB, value BIGINT"));
+    pairs = reduced(pairs, form, window);
+    /* one number a batch that depends on every key and value */
+    ds_collect(d,
+               mr_reduce(mr_map(pairs, MR_SQL("hash(key, value) % 1000000007 + value")), MR_SUM));
+    ds_must_run(d, MANY_BATCHES);
+    return ds_output(d, false);
+}
+
+TEST(sums_natively_are_those_of_a_function_whatever_slides_and_workers)
+{
+    const struct window windows[] = {{MR_SECONDS(5), MR_SECONDS(1)},
+                                     {MR_SECONDS(6), MR_SECONDS(3)},
+                                     {MR_SECONDS(4), MR_SECONDS(4)},
+                                     {MR_SECONDS(2), MR_SECONDS(3)}};
+    const int pairs_of_forms[][2] = {{INVERSE + 1, INVERSE + 2}, {FILTERED + 1, FORMS_END}};
+
+    for (size_t w = 0; w < sizeof(windows) / sizeof(windows[0]); w++) {
+        for (size_t f = 0; f < 2; f++) {
+            struct ds *by_function = ds_new(t, "value BIGINT"), *native = ds_new(t, "value BIGINT");
+            const char *want;
+
+            want = windows_of_many(by_function, pairs_of_forms[f][0], windows[w], 1);
+            CHECK_EQ_STR(windows_of_many(native, pairs_of_forms[f][1], windows[w], 1 + (unsigned)w),
+                         want);
+            ds_free(by_function);
+            ds_free(native);
+        }
+    }
+}
+
 /* ---- crashes ---- */
 
 static const char *const points[] = {"planned", "ran", "staged", "published", "committed"};
 
-/* All three kinds of windows in one program; names are given, so a recompiled program may list them
- * otherwise. */
-static void build_windows(struct ds *d, bool other_order)
+/* All kinds of windows in one program; names are given, so a recompiled program may list them
+ * otherwise, and have other workers. */
+static void build_windows(struct ds *d, bool second_time)
 {
+    const struct {
+        const char *name;
+        int form;
+    } kinds[] = {{"plain", PLAIN + 1}, {"inverse", INVERSE + 1}, {"sums", INVERSE + 2}};
     const struct window window = {MR_SECONDS(3), MR_SECONDS(1)};
-    struct mr_dstream *pairs = ds_stream(d);
-    struct mr_dstream *plain, *inverse;
+    struct mr_dstream *pairs = ds_stream(d), *streams[3];
 
-    if (other_order) {
-        inverse = reduced(mr_filter(pairs, MR_SQL("true")), INVERSE, window);
-        mr_dstream_set_name(inverse, "inverse");
-        plain = reduced(pairs, PLAIN, window);
-        mr_dstream_set_name(plain, "plain");
-    } else {
-        plain = reduced(pairs, PLAIN, window);
-        mr_dstream_set_name(plain, "plain");
-        inverse = reduced(pairs, INVERSE, window);
-        mr_dstream_set_name(inverse, "inverse");
+    mr__context_config(ds_context(d))->workers = second_time ? 3 : 1;
+    for (size_t i = 0; i < 3; i++) {
+        size_t kind = second_time ? 2 - i : i;
+
+        streams[kind] = reduced(pairs, kinds[kind].form, window);
+        mr_dstream_set_name(streams[kind], kinds[kind].name);
     }
-    ds_collect(d, mr_union(plain, inverse));
+    ds_collect(d, mr_union(mr_union(streams[0], streams[1]), streams[2]));
 }
 
 TEST(windows_go_on_after_a_crash_at_any_point)
 {
-    const char *expected = "a:1,a:1 | a:3,a:3,b:1,b:1 | a:6,a:6,b:1,b:1 | a:9,a:9,b:1,b:1 | "
-                           "a:12,a:12,b:0 | a:15,a:15,b:0";
+    const char *expected = "a:1,a:1,a:1 | a:3,a:3,a:3,b:1,b:1,b:1 | a:6,a:6,a:6,b:1,b:1,b:1 | "
+                           "a:9,a:9,a:9,b:1,b:1,b:1 | a:12,a:12,a:12,b:0,b:0 | "
+                           "a:15,a:15,a:15,b:0,b:0";
 
     for (size_t point = 0; point < sizeof(points) / sizeof(points[0]); point++) {
         for (uint64_t batch = 0; batch < 6; batch++) {
