@@ -143,7 +143,6 @@ void mr_block_log_close(struct mr_block_log *log)
     mr__spill_release(&log->spill);
     batch_release(&log->pending);
     batch_release(&log->flushing);
-    mr_buf_release(&log->payload);
     mr__block_replay_release(&log->log);
     mr_cond_release(&log->flushed);
     mr_mutex_release(&log->lock);
@@ -169,26 +168,25 @@ static enum mr_status frame_block(struct mr_block_log *log, struct mr_block_plac
                                   const struct mr_block_data *block, struct mr_error *err)
 {
     struct mr_buf *records = &log->pending.records;
-    size_t before = records->size, metadata_bytes = 0;
+    size_t before = records->size, metadata_bytes = 0, start;
     uint64_t sum = 0;
 
-    mr_buf_clear(&log->payload);
-    mr_buf_reserve(&log->payload, 64 + block->size_bytes);
-    mr_buf_add_u64(&log->payload, place->info.number);
-    mr_buf_add_u64(&log->payload, (uint64_t)place->info.received_us);
-    mr_buf_add_u64(&log->payload, place->info.record_count);
+    mr_buf_reserve(records, MR_RECORD_HEADER_BYTES + 64 + block->size_bytes);
+    start = mr_record_begin(records);
+    mr_buf_add_u64(records, place->info.number);
+    mr_buf_add_u64(records, (uint64_t)place->info.received_us);
+    mr_buf_add_u64(records, place->info.record_count);
     if (block->metadata != NULL) {
         metadata_bytes = strlen(block->metadata);
-        mr_buf_add_u32(&log->payload, (uint32_t)metadata_bytes);
-        mr_buf_add(&log->payload, block->metadata, metadata_bytes);
+        mr_buf_add_u32(records, (uint32_t)metadata_bytes);
+        mr_buf_add(records, block->metadata, metadata_bytes);
     }
-    place->fields_bytes = (uint32_t)log->payload.size;
-    mr_buf_add(&log->payload, block->data, block->size_bytes);
-    if (!log->payload.failed)
-        mr_record_append(records, MR_RECORD_BLOCK,
-                         block->metadata != NULL ? MR_BLOCK_VERSION_METADATA : MR_BLOCK_VERSION,
-                         log->pending.chain, log->payload.data, log->payload.size, &sum);
-    if (log->payload.failed || records->failed) {
+    place->fields_bytes = (uint32_t)(records->size - start - MR_RECORD_HEADER_BYTES);
+    mr_buf_add(records, block->data, block->size_bytes);
+    mr_record_finish(records, start, MR_RECORD_BLOCK,
+                     block->metadata != NULL ? MR_BLOCK_VERSION_METADATA : MR_BLOCK_VERSION,
+                     log->pending.chain, &sum);
+    if (records->failed) {
         records->size = before;
         records->failed = false;
         return no_memory(log, err);

@@ -46,7 +46,6 @@ struct mr_block_log {
     struct mr_block_spill spill; /* whoever flushes; reading: any */
     struct mr_block_batch flushing;
     uint64_t synced_chain;
-    struct mr_buf payload; /* under append_lock */
 
     struct mr_mutex append_lock; /* taken before lock; guards: */
     struct mr_cond flushed;

@@ -41,13 +41,9 @@ static uint64_t sum_of(const uint8_t *header, const void *payload, size_t payloa
     return mr_hash(payload, payload_bytes, mr_checksum(header, SUMMED_HEADER_BYTES));
 }
 
-void mr_record_append(struct mr_buf *out, enum mr_record_kind kind, uint8_t version, uint64_t chain,
-                      const void *payload, size_t payload_bytes, uint64_t *ret_sum)
+static void put_header(uint8_t *header, enum mr_record_kind kind, uint8_t version, uint64_t chain,
+                       size_t payload_bytes)
 {
-    uint8_t header[MR_RECORD_HEADER_BYTES];
-    uint64_t sum;
-
-    MR_ASSERT(payload_bytes >= 1 && payload_bytes <= MR_RECORD_BYTES_MAX);
     for (unsigned i = 0; i < 4; i++)
         header[i] = (uint8_t)(payload_bytes >> (8 * i));
     header[4] = MAGIC & 0xff;
@@ -55,11 +51,50 @@ void mr_record_append(struct mr_buf *out, enum mr_record_kind kind, uint8_t vers
     header[6] = (uint8_t)kind;
     header[7] = version;
     put_u64(header + 8, chain);
+}
+
+void mr_record_append(struct mr_buf *out, enum mr_record_kind kind, uint8_t version, uint64_t chain,
+                      const void *payload, size_t payload_bytes, uint64_t *ret_sum)
+{
+    uint8_t header[MR_RECORD_HEADER_BYTES];
+    uint64_t sum;
+
+    MR_ASSERT(payload_bytes >= 1 && payload_bytes <= MR_RECORD_BYTES_MAX);
+    put_header(header, kind, version, chain, payload_bytes);
     sum = sum_of(header, payload, payload_bytes);
     put_u64(header + 16, sum);
     mr_buf_reserve(out, sizeof(header) + payload_bytes);
     mr_buf_add(out, header, sizeof(header));
     mr_buf_add(out, payload, payload_bytes);
+    if (ret_sum != NULL)
+        *ret_sum = sum;
+}
+
+size_t mr_record_begin(struct mr_buf *out)
+{
+    static const uint8_t header[MR_RECORD_HEADER_BYTES];
+    size_t start = out->size;
+
+    mr_buf_add(out, header, sizeof(header));
+    return start;
+}
+
+void mr_record_finish(struct mr_buf *out, size_t start, enum mr_record_kind kind, uint8_t version,
+                      uint64_t chain, uint64_t *ret_sum)
+{
+    size_t payload_bytes;
+    uint8_t *header;
+    uint64_t sum;
+
+    if (out->failed)
+        return;
+    MR_ASSERT(out->size > start + MR_RECORD_HEADER_BYTES);
+    payload_bytes = out->size - start - MR_RECORD_HEADER_BYTES;
+    MR_ASSERT(payload_bytes <= MR_RECORD_BYTES_MAX);
+    header = (uint8_t *)out->data + start;
+    put_header(header, kind, version, chain, payload_bytes);
+    sum = sum_of(header, header + MR_RECORD_HEADER_BYTES, payload_bytes);
+    put_u64(header + 16, sum);
     if (ret_sum != NULL)
         *ret_sum = sum;
 }

@@ -64,6 +64,13 @@ struct mr_record {
 void mr_record_append(struct mr_buf *out, enum mr_record_kind kind, uint8_t version, uint64_t chain,
                       const void *payload, size_t payload_bytes, uint64_t *ret_sum);
 /*
+ * The same without a payload of its own: begin leaves room for the header, the caller appends the
+ * payload, finish frames what came since. begin returns where the record starts.
+ */
+size_t mr_record_begin(struct mr_buf *out);
+void mr_record_finish(struct mr_buf *out, size_t start, enum mr_record_kind kind, uint8_t version,
+                      uint64_t chain, uint64_t *ret_sum);
+/*
  * Reads the record at the start of data; *ret_record borrows from data; *ret_size gets header +
  * payload bytes.
  */
