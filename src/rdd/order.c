@@ -5,13 +5,14 @@
  *     sort          all rows gathered, numbered in order; partition p of n gets the rows
  *                   [rows * p / n, rows * (p + 1) / n) of that order
  *
- * Sorting is by the encoded bytes of the key (null first), stable: equal keys stay in the order of
+ * Sorting is by the encoded bytes of the key (null first), for objects by their codec, stable: equal keys stay in the order of
  * partitions and rows, in both directions. The sorted order is kept, as the parts of a shuffle are.
  *
  * Thread: building in any; computing on workers.
  */
 #include "rdd/shuffle.h"
 
+#include "data/codec.h"
 #include "data/row_codec.h"
 
 #include <stdlib.h>
@@ -53,6 +54,7 @@ struct sort_key {
     const char *data;
     uint32_t size_bytes;
     uint32_t row;
+    const struct mr_type *type; /* of objects that their codec orders; else NULL */
 };
 
 static enum mr_status no_memory(struct mr_error *err)
@@ -73,6 +75,11 @@ static void sorted_free(struct mr_rdd *rdd)
 static int compare(const struct sort_key *a, const struct sort_key *b)
 {
     uint32_t common = MR_MIN(a->size_bytes, b->size_bytes);
+
+    /* Behind a byte that says null or not: 0 or 1. */
+    if (a->type != NULL && a->data[0] == 1 && b->data[0] == 1)
+        return mr__object_compare(a->type, (struct mr_slice){a->data + 1, a->size_bytes - 1},
+                                  (struct mr_slice){b->data + 1, b->size_bytes - 1});
     int order = common == 0 ? 0 : memcmp(a->data, b->data, common);
 
     return order != 0 ? order : (a->size_bytes > common) - (b->size_bytes > common);
@@ -137,15 +144,32 @@ static enum mr_status gather(struct mr__task *task, void *arg, struct mr_error *
     return MR_OK;
 }
 
+/* The column of keys when these are objects of the program, whose codec orders them. */
+static const struct mr_column *object_keys(const struct mr_rdd *rdd, const struct mr_batch *batch)
+{
+    const struct mr_column *column = mr_batch_column(batch, 0);
+    uint32_t columns = rdd->compiled == NULL ? 1 : mr_schema_field_count(mr_batch_schema(batch));
+
+    return columns == 1 && column->type->extension != NULL ? column : NULL;
+}
+
 /* Bytes of the keys of a batch, appended; column 0 without a function, else all of its result. */
 static void encode_keys(const struct mr_rdd *rdd, const struct mr_batch *batch, struct mr_buf *out,
                         size_t *ends, uint32_t *row_count)
 {
     uint32_t columns = rdd->compiled == NULL ? 1 : mr_schema_field_count(mr_batch_schema(batch));
 
+    const struct mr_column *objects = object_keys(rdd, batch);
+
     for (int64_t row = 0; row < mr_batch_row_count(batch); row++) {
-        for (uint32_t i = 0; i < columns; i++)
+        for (uint32_t i = 0; i < columns && objects == NULL; i++)
             mr_key_encode(out, mr_batch_column(batch, i), row);
+        if (objects != NULL) {
+            bool is_null = mr_column_is_null(objects, row);
+            struct mr_slice bytes = mr_column_text(objects, row);
+            mr_buf_add_char(out, is_null ? 0 : 1);
+            mr_buf_add(out, bytes.data, is_null ? 0 : bytes.size_bytes);
+        }
         ends[(*row_count)++] = out->size;
     }
 }
@@ -157,6 +181,7 @@ static enum mr_status sort_rows(struct mr_rdd *rdd, const struct mr__batches *ke
     struct sort_key *list = mr_alloc(NULL, (rows + (size_t)1) * sizeof(*list));
     size_t *ends = mr_alloc(NULL, (rows + (size_t)1) * sizeof(*ends));
     struct mr_buf bytes = MR_BUF_INIT;
+    const struct mr_column *objects = NULL;
     enum mr_status status = MR_OK;
     uint32_t count = 0;
 
@@ -168,6 +193,8 @@ static enum mr_status sort_rows(struct mr_rdd *rdd, const struct mr__batches *ke
     for (uint32_t p = 0; p < rdd->inputs[0]->partition_count; p++) {
         for (size_t i = 0; i < keys[p].count; i++)
             encode_keys(rdd, keys[p].items[i], &bytes, ends, &count);
+        if (keys[p].count > 0)
+            objects = object_keys(rdd, keys[p].items[0]);
     }
     if (bytes.failed) {
         status = no_memory(err);
@@ -176,7 +203,8 @@ static enum mr_status sort_rows(struct mr_rdd *rdd, const struct mr__batches *ke
     MR_ASSERT(count == rows);
     for (uint32_t row = 0; row < rows; row++) {
         size_t start = row == 0 ? 0 : ends[row - 1];
-        list[row] = (struct sort_key){bytes.data + start, (uint32_t)(ends[row] - start), row};
+        list[row] = (struct sort_key){bytes.data + start, (uint32_t)(ends[row] - start), row,
+                                      objects != NULL ? objects->type : NULL};
     }
     qsort(list, rows, sizeof(*list), sorted->ascending ? compare_up : compare_down);
     for (uint32_t row = 0; row < rows; row++)

@@ -5,6 +5,8 @@
  */
 #include "support/dstream.h"
 
+#include <millrace/rdd.h>
+
 #include <stdlib.h>
 
 typedef struct mr_dstream *(*build_two_fn)(struct mr_dstream *a, struct mr_dstream *b,
@@ -153,6 +155,27 @@ static struct mr_dstream *joined(struct mr_dstream *a, struct mr_dstream *b, uns
     return mr_join(ones(a, form), crosses(b, form));
 }
 
+static struct mr_rdd *join(struct mr_rdd *const *inputs, size_t input_count, int64_t time_ms,
+                           void *arg)
+{
+    (void)input_count;
+    (void)time_ms;
+    (void)arg;
+    return mr_rdd_join(inputs[0], inputs[1]);
+}
+
+#define JOINED "key VARCHAR, value STRUCT(\"left\" BIGINT, \"right\" VARCHAR)"
+
+static struct mr_dstream *joined_by_transform(struct mr_dstream *a, struct mr_dstream *b,
+                                              unsigned form)
+{
+    const struct mr_fn forms[] = {
+        MR_FN_AS(join, JOINED),
+        MR_SQL("SELECT a.key, {'left': a.value, 'right': b.value} AS value FROM a JOIN b "
+               "ON a.key = b.key")};
+    return mr_transform_with(ones(a, form), crosses(b, form), forms[form % 2]);
+}
+
 static struct mr_dstream *cogrouped(struct mr_dstream *a, struct mr_dstream *b, unsigned form)
 {
     return mr_cogroup(ones(a, form), crosses(b, form));
@@ -186,6 +209,7 @@ static void run_two_forms(struct test *t, const char *id, uint64_t batches, buil
 TEST(V29_join_pairs_every_left_value_with_every_right_one)
 {
     run_two_forms(t, "V29", 4, joined);
+    run_two_forms(t, "V29", 4, joined_by_transform);
 }
 
 TEST(V32_cogroup_lists_both_sides_of_every_key)

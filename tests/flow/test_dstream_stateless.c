@@ -6,6 +6,8 @@
  */
 #include "support/dstream.h"
 
+#include <millrace/rdd.h>
+
 #include <ctype.h>
 
 /* ---- functions in C ---- */
@@ -391,6 +393,87 @@ static struct mr_dstream *with_an_absent_input(struct mr_dstream *input, unsigne
 {
     (void)form;
     return mr_union(input, input);
+}
+
+static struct mr_rdd *to_texts(struct mr_rdd *const *inputs, size_t input_count, int64_t time_ms,
+                               void *arg)
+{
+    (void)input_count;
+    (void)time_ms;
+    (void)arg;
+    return mr_rdd_map(inputs[0], MR_SQL("CAST(value AS VARCHAR)"));
+}
+
+static struct mr_dstream *texts(struct mr_dstream *input, unsigned form)
+{
+    const struct mr_fn forms[] = {MR_FN_AS(to_texts, "value VARCHAR"),
+                                  MR_SQL("SELECT CAST(value AS VARCHAR) FROM input")};
+    return mr_transform(input, forms[form]);
+}
+
+TEST(V26_transform_makes_a_dataset_of_a_dataset)
+{
+    for (unsigned form = 0; form < 2; form++) {
+        run_form(t, ds_vector("V26"), 1, 3, texts, form);
+        run_form(t, ds_vector("V26"), 2, 3, texts, form);
+    }
+}
+
+TEST(V28_transform_without_a_dataset_fails_the_batch)
+{
+    expect_no_dataset(t, texts);
+}
+
+static struct mr_rdd *unite(struct mr_rdd *const *inputs, size_t input_count, int64_t time_ms,
+                            void *arg)
+{
+    (void)time_ms;
+    (void)arg;
+    CHECK_EQ_INT(input_count, 3);
+    return mr_rdd_union(mr_rdd_union(inputs[0], inputs[1]), inputs[2]);
+}
+
+static struct mr_dstream *three_united(struct mr_dstream *input, unsigned form)
+{
+    struct mr_dstream *const inputs[] = {input, mr_map(input, MR_SQL("value + 4")),
+                                         mr_map(input, MR_SQL("value + 8"))};
+    const struct mr_fn forms[] = {MR_FN(unite),
+                                  MR_SQL("SELECT * FROM input_0 UNION ALL SELECT * FROM input_1 "
+                                         "UNION ALL SELECT * FROM input_2")};
+
+    if (form == 2)
+        return mr_union_all(inputs, 3);
+    return mr_transform_all(inputs, 3, forms[form]);
+}
+
+TEST(V31_transform_all_sees_all_datasets_of_a_batch)
+{
+    for (unsigned form = 0; form < 3; form++)
+        run_form(t, ds_vector("V31"), 2, 3, three_united, form);
+    expect_no_dataset(t, three_united);
+}
+
+static struct mr_rdd *sort(struct mr_rdd *const *inputs, size_t input_count, int64_t time_ms,
+                           void *arg)
+{
+    (void)input_count;
+    (void)time_ms;
+    (void)arg;
+    return mr_rdd_sort_by_key(inputs[0], true);
+}
+
+static struct mr_dstream *sorted(struct mr_dstream *input, unsigned form)
+{
+    const struct mr_fn forms[] = {MR_FN(sort), MR_SQL("SELECT * FROM input ORDER BY key")};
+    return mr_transform(input, forms[form]);
+}
+
+TEST(V46_transform_sorts_by_key)
+{
+    for (unsigned form = 0; form < 2; form++) {
+        run_form(t, ds_vector("V46"), 1, 2, sorted, form);
+        run_form(t, ds_vector("V46"), 2, 2, sorted, form);
+    }
 }
 
 TEST(V25_a_union_without_a_dataset_fails_the_batch)

@@ -6,6 +6,7 @@
 #include "support/dstream.h"
 
 #include <millrace/codec.h>
+#include <millrace/rdd.h>
 
 #include <stdlib.h>
 
@@ -161,6 +162,42 @@ TEST(minima_are_those_of_the_codec)
         d = begin(t, CLICKS, SOME_CLICKS);
         expect(d, mr_reduce(clicks(d), forms[form]), 1, "user 2 after 0.5 s");
     }
+}
+
+static struct mr_rdd *sort(struct mr_rdd *const *inputs, size_t input_count, int64_t time_ms,
+                           void *arg)
+{
+    (void)input_count;
+    (void)time_ms;
+    (void)arg;
+    return mr_rdd_sort_by(inputs[0], MR_SQL("value"), false);
+}
+
+static void the_click(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    (void)arg;
+    mr_emit_value(out, mr_row_value(row, 0));
+}
+
+static struct mr_rdd *sort_in_c(struct mr_rdd *const *inputs, size_t input_count, int64_t time_ms,
+                                void *arg)
+{
+    (void)input_count;
+    (void)time_ms;
+    (void)arg;
+    return mr_rdd_sort_by(inputs[0], MR_FN_AS(the_click, "value click"), true);
+}
+
+/* An SQL key is bytes again: it sorts by those. */
+TEST(sorting_is_in_the_order_of_the_codec)
+{
+    struct ds *d = begin(t, CLICKS, "1:2.5,2:0.5,3:1.5");
+
+    expect(d, mr_transform(clicks(d), MR_FN(sort_in_c)), 1,
+           "user 2 after 0.5 s,user 3 after 1.5 s,user 1 after 2.5 s");
+    d = begin(t, CLICKS, "1:2.5,2:0.5,3:1.5");
+    expect(d, mr_transform(clicks(d), MR_FN(sort)), 1,
+           "user 3 after 1.5 s,user 2 after 0.5 s,user 1 after 2.5 s");
 }
 
 TEST(equal_bytes_are_one_key)
