@@ -375,7 +375,7 @@ static void vary(const struct mr_row *row, struct mr_emitter *out, void *arg)
         seed ^= seed << 17;
         key[1] = (char)(seed >> 40 & 63);
         key[2] = (char)(seed >> 50 & 1);
-        mr_emit_pair_str_int(out, key, seed >> 60, (int64_t)(seed >> 20 & 1023) - 500);
+        mr_emit_pair_str_int(out, key, seed >> 61, (int64_t)(seed >> 20 & 1023) - 500);
     }
 }
 
