@@ -212,6 +212,8 @@ static enum mr_status publish_at_once(struct mr_query *query, struct mr_error *e
 
 enum mr_status mr__sinks_publish(struct mr_query *query, struct mr_error *err)
 {
+    if (query->log != NULL)
+        MR_TRY(mr_batch_log_check(query->log, err));
     if (query->publishers != NULL)
         return publish_at_once(query, err);
     for (uint32_t i = 0; i < query->graph->node_count; i++) {

@@ -41,13 +41,17 @@ struct mr_workers {
     unsigned busy;
 };
 
-/* Takes jobs until there are none, or one has failed: the batch is lost then anyway. */
+/*
+ * Takes jobs until there are none, or one has failed: the batch is lost then anyway. A job that was
+ * taken is run, so all below a failed one are, and the lowest failure is the same whatever the
+ * threads do.
+ */
 static void work(struct mr_workers *workers, unsigned worker)
 {
-    for (;;) {
+    while (!atomic_load(&workers->failed)) {
         size_t index = atomic_fetch_add(&workers->next, 1);
 
-        if (index >= workers->job_count || atomic_load(&workers->failed))
+        if (index >= workers->job_count)
             return;
         workers->statuses[index] =
             workers->fn(workers->arg, index, worker, &workers->errors[index]);

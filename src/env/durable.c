@@ -476,6 +476,21 @@ enum mr_status mr_appender_write(struct mr_appender *appender, const void *data,
     return MR_OK;
 }
 
+enum mr_status mr_appender_is_taken(struct mr_appender *appender, bool *ret_taken,
+                                    struct mr_error *err)
+{
+    uint8_t behind[64];
+    size_t size = 0;
+    bool taken = false;
+
+    MR_TRY(mr_env_pread(appender->env, appender->file, behind, sizeof(behind), appender->tail,
+                        &size, err));
+    for (size_t i = 0; i < size; i++)
+        taken |= behind[i] != 0;
+    *ret_taken = taken;
+    return MR_OK;
+}
+
 enum mr_status mr_appender_sync(struct mr_appender *appender, struct mr_error *err)
 {
     enum mr_status status;

@@ -114,6 +114,28 @@ static enum mr_status check_still_there(const struct mr_batch_log *log, struct m
     return status;
 }
 
+/* Nobody else goes on with this log: a process that was paused, and lost its lock, finds the epoch
+ * of its successor where it would write next (D10). */
+static enum mr_status check_not_taken(const struct mr_batch_log *log, struct mr_error *err)
+{
+    bool taken = false;
+
+    MR_TRY(mr_appender_is_taken(log->appender, &taken, err));
+    if (taken)
+        return MR_FAIL(err, MR_BUSY,
+                       "cannot go on with the log '%s': another process has taken it over",
+                       log->dir);
+    return MR_OK;
+}
+
+enum mr_status mr_batch_log_check(const struct mr_batch_log *log, struct mr_error *err)
+{
+    if (log->failed)
+        return refuse_failed(log, err);
+    MR_TRY(check_still_there(log, err));
+    return check_not_taken(log, err);
+}
+
 /* The log goes on in this segment. Takes appender and path, also on failure. */
 static enum mr_status adopt_segment(struct mr_batch_log *log, uint64_t number, uint32_t ordinal,
                                     struct mr_appender *appender, char *path, struct mr_error *err)
@@ -539,7 +561,7 @@ enum mr_status mr_batch_log_sync(struct mr_batch_log *log, struct mr_error *err)
         return refuse_failed(log, err);
     if (log->pending.size == 0)
         return MR_OK;
-    MR_TRY(check_still_there(log, err));
+    MR_TRY(mr_batch_log_check(log, err));
     group_bytes = mr__group_disk_bytes(log->pending.size);
     if (group_bytes + MR_SECTOR_BYTES > mr_appender_room(log->appender))
         MR_TRY(rotate(log, group_bytes, err));

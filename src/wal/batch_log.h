@@ -152,6 +152,9 @@ enum mr_status mr_batch_log_commit(struct mr_batch_log *log, const struct mr_com
  */
 void mr_batch_log_discard_deltas(struct mr_batch_log *log);
 enum mr_status mr_batch_log_sync(struct mr_batch_log *log, struct mr_error *err);
+/* Is it still this process's log? MR_BUSY: another one has taken it over (D10); MR_IO: the file was
+ * removed. sync asks it first. */
+enum mr_status mr_batch_log_check(const struct mr_batch_log *log, struct mr_error *err);
 uint64_t mr_batch_log_sync_count(const struct mr_batch_log *log);
 /* Bytes of log that have to be kept while something of that batch is needed. */
 uint64_t mr_batch_log_bytes_from(const struct mr_batch_log *log, uint64_t batch_id);

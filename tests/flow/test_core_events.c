@@ -357,6 +357,11 @@ static void feed_and_break(void *arg, const struct mr_progress *progress)
         CHECK(mr_query_receiver(scene->query, 0, &receiver));
         CHECK_EQ_INT(receiver.state.rate_limit, 200);
         script_feed_break(&scene->feed);
+        do /* until its thread has said so */
+            CHECK(mr_query_receiver(scene->query, 0, &receiver));
+        while (receiver.state.error_count == 0);
+        CHECK_NOT_NULL(strstr(receiver.state.last_error, "the test breaks it"));
+        CHECK(receiver.state.last_error_us >= scene->zero_us);
     }
     if (progress->batch_id == 1)
         CHECK_EQ_UINT(progress->input_rows, 3);

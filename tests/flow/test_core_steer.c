@@ -281,7 +281,7 @@ TEST(of_several_outputs_that_fail_the_first_one_is_told)
         script_sink(graph, i == 0 ? "a" : "b", &notes[i], &node, 1);
     }
     CHECK_EQ_INT(scene_run(&scene, graph, 1, &err), MR_CONFIG);
-    CHECK_EQ_STR(err.text, "sink 'a': a has enough");
+    CHECK_NOT_NULL(strstr(err.text, "sink 'a': a has enough"));
     scene_release(&scene);
 }
 

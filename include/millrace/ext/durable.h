@@ -76,6 +76,9 @@ MR_API enum mr_status mr_appender_write(struct mr_appender *appender, const void
                                         /* grows the file past its end when it must */
                                         struct mr_error *err);
 MR_API enum mr_status mr_appender_sync(struct mr_appender *appender, struct mr_error *err);
+/* Has somebody else written right behind the tail, where zeros should be? */
+MR_API enum mr_status mr_appender_is_taken(struct mr_appender *appender, bool *ret_taken,
+                                           struct mr_error *err);
 MR_API void mr_appender_close(struct mr_appender *appender); /* NULL allowed; does not sync */
 
 /*
