@@ -8,7 +8,8 @@
  *   map_op.c   map, flat_map, filter reduce.c values of a key to one reduce_op.c, union_op.c,
  *              window_op.c,
  *   slices.c   batches kept in state      inverse_op.c, update_op.c  operators of the kernel
- *   input.c, queue.c, text_files_in.c  inputs      print.c, text_files_out.c, rdd.c  outputs
+ *   input.c, queue.c, constant.c, file_*.c, kafka_direct.c  inputs
+ *   print.c, files_out.c, rdd.c  outputs
  *
  * A program's calls make a graph of struct mr_dstream, which knows types and slides;
  * mr_context_start lowers what its outputs need to a graph of the kernel.

@@ -7,6 +7,7 @@
 #include "env/sim.h"
 
 #include <millrace/ext/durable.h>
+#include <millrace/kafka.h>
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -252,6 +253,76 @@ TEST(a_constant_stream_without_rows_is_an_argument_error)
     CHECK_FAILS(mr_context_error(ds_context(d), &err), &err, MR_CONFIG, "there are no rows");
     ds_free(d);
 }
+
+/* ---- direct Kafka streams, without a broker ---- */
+
+static void refuse_direct(struct test *t, const struct mr_kafka_direct *spec, const char *text)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_error err;
+
+    CHECK_NULL(mr_kafka_direct_stream(ds_begin(d, MR_SECONDS(1), NULL), spec));
+    CHECK_FAILS(mr_context_error(ds_context(d), &err), &err, MR_CONFIG, text);
+    ds_free(d);
+}
+
+TEST(a_direct_stream_says_what_is_missing)
+{
+    struct mr_kafka_direct spec = {.brokers = "localhost:9092", .topics = "a"};
+
+    refuse_direct(t, NULL, "no spec");
+    refuse_direct(t, &(struct mr_kafka_direct){.topics = "a"}, "no brokers");
+    refuse_direct(t, &(struct mr_kafka_direct){.brokers = "a:1"}, "nothing to read; give topics");
+    spec.strategy = MR_KAFKA_ASSIGN;
+    refuse_direct(t, &spec, "nothing to read; give partitions");
+    spec.strategy = MR_KAFKA_SUBSCRIBE;
+    spec.reset = MR_KAFKA_RESET_NONE;
+    refuse_direct(t, &spec, "not said where to begin");
+    spec.reset = MR_KAFKA_LATEST;
+    spec.options = (const char *const[]){"poll_timeout", NULL};
+    refuse_direct(t, &spec, "'poll_timeout' has no value");
+}
+
+TEST(ranges_have_spark_s_text)
+{
+    struct mr_kafka_range range = {"t", 3, 10, 20};
+    char text[128] = "";
+    size_t size = mr_kafka_range_print(&range, text, sizeof(text));
+
+    CHECK_EQ_UINT(size, strlen(text));
+    CHECK_EQ_STR(text, "OffsetRange(topic: 't', partition: 3, range: [10 -> 20])");
+}
+
+#ifdef MR_WITH_KAFKA
+TEST(a_direct_stream_without_group_commits_nothing_and_has_ranges_only_in_a_batch)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_kafka_direct spec = {.brokers = "localhost:9092", .topics = "a"};
+    struct mr_dstream *numbers, *records;
+    struct mr_kafka_range range = {"a", 0, 0, 1}, *ranges;
+    struct mr_error err;
+    size_t count;
+
+    ds_begin(d, MR_SECONDS(1), NULL);
+    numbers = ds_stream(d);
+    records = mr_kafka_direct_stream(ds_context(d), &spec);
+    CHECK_NOT_NULL(records);
+    CHECK_FAILS(mr_kafka_commit_async(records, &range, 1, NULL, NULL, &err), &err, MR_CONFIG,
+                "no consumer group");
+    CHECK_FAILS(mr_kafka_offset_ranges(records, &ranges, &count, &err), &err, MR_STATE,
+                "inside a function of foreach_rdd");
+    CHECK_FAILS(mr_kafka_offset_ranges(numbers, &ranges, &count, &err), &err, MR_CONFIG,
+                "no direct Kafka stream");
+    CHECK_OK(mr_context_error(ds_context(d), &err), &err);
+    ds_free(d);
+}
+#else
+TEST(a_build_without_kafka_says_so)
+{
+    refuse_direct(t, &(struct mr_kafka_direct){.brokers = "a:1", .topics = "a"},
+                  "no connector 'kafka'");
+}
+#endif
 
 /* ---- files out ---- */
 

@@ -179,6 +179,7 @@ class Broker:
                 log.flush()
                 if "Kafka Server started" in line:
                     ready.set()
+        stream.close()
         ready.set()
 
     def kill(self):

@@ -129,6 +129,46 @@ class Kafka(unittest.TestCase):
         self.create(2)
         self.run_sql(self.sql(start=json.dumps({self.topic: {"0": 0}})), 78, "name every partition")
 
+    def test_partitions_that_start_does_not_name_begin_as_start_others_says(self):
+        self.create(2)
+        for partition in range(2):
+            self.produce(partition, events(partition * 10, partition * 10 + 5))
+        self.run_sql(self.sql(start=json.dumps({self.topic: {"0": 3}}), start_others="earliest"))
+        self.assertEqual(self.ids(), [3, 4, 10, 11, 12, 13, 14])
+
+    def test_a_new_query_begins_at_a_time(self):
+        self.create(2)
+        self.produce(0, events(0, 5))
+        time.sleep(0.05)
+        now = int(time.time() * 1000)
+        self.produce(0, events(5, 8))
+        self.run_sql(self.sql(start_timestamp=now))
+        self.assertEqual(self.ids(), [5, 6, 7])
+
+    def test_committed_offsets_need_a_group_and_fall_back_to_start_reset(self):
+        self.create()
+        self.produce(0, events(0, 3))
+        self.run_sql(self.sql(start="committed"), 78, "set 'group_id'")
+        self.run_sql(self.sql(start="committed", group_id="g", start_reset="none"), 78, "committed no offset")
+        self.run_sql(self.sql(start="committed", group_id="g", start_reset="earliest"))
+        self.assertEqual(self.ids(), [0, 1, 2])
+
+    def test_a_batch_waits_for_its_least_number_of_offsets(self):
+        self.create()
+        self.run_sql(self.sql())
+        self.produce(0, events(0, 3))
+        self.run_sql("SET trigger = '100ms'; SET max_batches = '1';\n" +
+                     self.sql(min_offsets_per_trigger=1000, max_trigger_delay="1s"), args=())
+        self.assertEqual(self.ids(), [0, 1, 2])
+
+    def test_headers_are_a_column_of_text_and_on_request_of_json(self):
+        self.create()
+        self.produce(0, events(1, 2), headers="trace=xyz")
+        self.run_sql(self.sql("id BIGINT, headers STRUCT(key VARCHAR, value BLOB)[]",
+                              "id, headers[1].key AS name, decode(headers[1].value) AS value",
+                              metadata_columns="headers"))
+        self.assertEqual(self.rows(), [{"id": 1, "name": "trace", "value": "xyz"}])
+
     def test_spark_names_of_the_options_are_understood(self):
         self.create()
         self.produce(0, events(0, 4))

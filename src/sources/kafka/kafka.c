@@ -35,6 +35,9 @@ struct mr_source {
     struct mr_ksrc_begin begin;
     struct mr_ksrc_commits commits;
     int64_t offsets_max;              /* per batch, 0 = no limit */
+    int64_t offsets_min;              /* a batch waits for so many, 0 = it does not */
+    int64_t delay_max_us;             /* but not longer than that */
+    int64_t planned_ns;               /* when there last was something to read */
     int64_t partition_rate_max;       /* records a second of a partition, 0 = no limit */
     struct mr_ksrc_offsets rates_max; /* the same for some partitions, as `offset` */
     struct mr_ksrc_rates rates;
@@ -77,6 +80,11 @@ static const struct mr_option kafka_options[] = {
     {"max_offsets_per_trigger", "maxOffsetsPerTrigger", MR_OPTION_INT, 0, "0", "0", NULL,
      "At most about this many offsets in a batch, shared in proportion to what waits; 0 sets no "
      "limit."},
+    {"min_offsets_per_trigger", "minOffsetsPerTrigger", MR_OPTION_INT, 0, "0", "0", NULL,
+     "A batch waits until so many new offsets are there, or max_trigger_delay is over; 0 does not "
+     "wait."},
+    {"max_trigger_delay", "maxTriggerDelay", MR_OPTION_DURATION, 0, "15m", "0s", NULL,
+     "How long min_offsets_per_trigger may hold a batch back."},
     {"max_rate_per_partition", "maxRatePerPartition|spark.streaming.kafka.maxRatePerPartition",
      MR_OPTION_INT, 0, "0", "0", NULL,
      "At most this many records a second of each partition; 0 sets no limit."},
@@ -128,11 +136,15 @@ static enum mr_status no_memory(const char *name, struct mr_error *err)
     return MR_FAIL(err, MR_NOMEM, "cannot open Kafka source '%s': out of memory", name);
 }
 
-static enum mr_status parse_rates(struct mr_source *source, const struct mr_options *options,
+static enum mr_status parse_rates(struct mr_source *source, const struct mr_source_args *args,
                                   struct mr_error *err)
 {
+    const struct mr_options *options = args->options;
     const char *rates = mr_options_text(options, "max_rates");
 
+    source->offsets_min = mr_options_int(options, "min_offsets_per_trigger");
+    source->delay_max_us = mr_options_int(options, "max_trigger_delay");
+    source->planned_ns = mr_env_monotonic_ns(args->env);
     source->partition_rate_max = mr_options_int(options, "max_rate_per_partition");
     source->rates.records_min = mr_options_int(options, "min_rate_per_partition");
     source->rates.batch_interval_us = mr_options_int(options, "batch_interval");
@@ -168,7 +180,7 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     source->topics.source = source->begin.source = source->name;
     MR_TRY(mr_ksrc_topics_parse(&source->topics, options, err));
     MR_TRY(mr_ksrc_begin_parse(&source->begin, options, err));
-    MR_TRY(parse_rates(source, options, err));
+    MR_TRY(parse_rates(source, args, err));
     MR_TRY(mr_ksrc_columns_init(&source->reading.columns, &named, err));
     MR_TRY(mr_ksrc_client_open(&source->reading.planner, &named, true, err));
     source->commits.link = source->reading.planner.group_id != NULL ? args->user : NULL;
@@ -485,6 +497,23 @@ static bool anything_new(const struct mr_ksrc_offsets *start, const struct mr_ks
     return false;
 }
 
+/* Is there enough for a batch (structured.md 20.4), or has it waited long enough? */
+static bool is_enough(struct mr_source *source, const struct mr_ksrc_offsets *start,
+                      const struct mr_ksrc_offsets *end)
+{
+    int64_t now_ns = mr_env_monotonic_ns(source->reading.planner.env);
+    int64_t offsets = 0;
+
+    for (size_t i = 0; i < end->count; i++)
+        offsets += MR_MAX(end->items[i].offset - from_of(start, &end->items[i]), INT64_C(0));
+    if (source->offsets_min > 0 && start->count > 0 && !source->frozen &&
+        offsets < source->offsets_min &&
+        (now_ns - source->planned_ns) / 1000 < source->delay_max_us)
+        return false;
+    source->planned_ns = now_ns;
+    return true;
+}
+
 static void never_backward(const struct mr_ksrc_offsets *start, struct mr_ksrc_offsets *end)
 {
     for (size_t i = 0; i < end->count; i++)
@@ -517,7 +546,7 @@ static enum mr_status kafka_plan(struct mr_source *source, const char *start,
     }
     never_backward(&from, &end);
     *ret_end = NULL;
-    if (anything_new(&from, &end)) {
+    if (anything_new(&from, &end) && (limits->ignore || is_enough(source, &from, &end))) {
         *ret_end = mr_ksrc_offsets_print(&end);
         if (*ret_end == NULL)
             status = MR_FAIL(err, MR_NOMEM, "cannot plan Kafka source '%s': out of memory",
