@@ -104,13 +104,16 @@ static enum mr_status prepare_workers(struct mr_context *ctx, struct mr_error *e
     return MR_OK;
 }
 
-static void scale_workers(struct mr_context *ctx, const struct mr_batch_report *batch)
+/* Batches that ran more than once say nothing about the load (DA-3). */
+static void scale_workers(struct mr_context *ctx, const struct mr_batch_report *batch,
+                          bool is_smooth)
 {
     struct mr__allocation *allocation = &ctx->watch->allocation;
     unsigned current = mr_query_workers(ctx->query);
     int64_t total;
 
-    mr__allocation_add(allocation, batch->processing_delay_ms);
+    if (is_smooth)
+        mr__allocation_add(allocation, batch->processing_delay_ms);
     if (!mr__allocation_decide(allocation, batch->processing_ended_ms, current, &total))
         return;
     total = MR_MIN(total, (int64_t)ctx->config.workers_max);
@@ -152,7 +155,7 @@ void mr__control_open(struct mr_context *ctx)
     }
 }
 
-void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *batch)
+void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *batch, bool is_smooth)
 {
     struct mr__watch *watch = ctx->watch;
     double rate;
@@ -167,5 +170,5 @@ void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *bat
             set_rate(ctx, input, whole_rate(rate));
     }
     if (watch->is_allocation_on)
-        scale_workers(ctx, batch);
+        scale_workers(ctx, batch, is_smooth);
 }

@@ -171,7 +171,7 @@ static void on_completed(struct mr_context *ctx, const struct mr_query_event *ev
     mr__statistics_completed(&watch->statistics, &watch->batch);
     mr_mutex_unlock(&watch->lock);
     post_batch(ctx, MR_EVENT_BATCH_COMPLETED);
-    mr__control_batch(ctx, &watch->batch);
+    mr__control_batch(ctx, &watch->batch, watch->failure == NULL);
 }
 
 /* It is tried again, or the query ends: then mr__watch_give_up tells. */

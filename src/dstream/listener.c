@@ -188,6 +188,9 @@ enum mr_status mr__bus_add(struct mr__bus *bus, const struct mr_listener *listen
 {
     enum mr_status status;
 
+    if (listener == NULL || listener->struct_size <= sizeof(listener->struct_size))
+        return MR_FAIL(err, MR_CONFIG,
+                       "its struct_size is not set; set it to sizeof(struct mr_listener)");
     mr_mutex_lock(&bus->lock);
     if (bus->listener_count == MR_LISTENERS_MAX) {
         status = MR_FAIL(err, MR_LIMIT, "a context has at most %d listeners", MR_LISTENERS_MAX);

@@ -135,9 +135,10 @@ void mr__watch_event(void *arg, const struct mr_query_event *event);
 /* The batch that runs will not be done: its end is told. */
 void mr__watch_give_up(struct mr_context *ctx);
 
-/* control.c: settings of backpressure and allocation; the first limits; a batch was committed. */
+/* control.c: settings of backpressure and allocation; the first limits; a batch was committed.
+ * is_smooth: no attempt of it failed. */
 enum mr_status mr__control_prepare(struct mr_context *ctx, struct mr_error *err);
 void mr__control_open(struct mr_context *ctx);
-void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *batch);
+void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *batch, bool is_smooth);
 
 #endif

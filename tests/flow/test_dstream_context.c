@@ -195,6 +195,33 @@ TEST(V146_a_function_that_fails_ends_the_program_with_its_text)
     mr_queue_free(queue);
 }
 
+static struct mr_rdd *make_nothing(struct mr_rdd *const *inputs, size_t input_count,
+                                   int64_t batch_time_ms, void *arg)
+{
+    (void)inputs;
+    (void)input_count;
+    (void)batch_time_ms;
+    (void)arg;
+    return NULL;
+}
+
+TEST(V146_a_transform_that_fails_ends_the_program_too)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    struct mr_error err;
+
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+    mr_context_set(ctx, "retries", "0");
+    mr_foreach_rdd(mr_transform(mr_queue_stream(ctx, queue, true), MR_FN(make_nothing)), look_away,
+                   NULL);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_USER, "test_dstream_context.c:");
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
 /* ---- the active context ---- */
 
 struct builder {
@@ -872,6 +899,56 @@ TEST(the_first_mistake_wins_and_later_calls_are_ignored)
     CHECK_FAILS(mr_context_start(ctx, &err), &err, MR_CONFIG, "no such thing");
     CHECK_FAILS(mr_context_await(ctx, &err), &err, MR_CONFIG, "no such thing");
     mr_context_free(ctx);
+}
+
+/* Exit code of a program with these arguments, that would stop after two batches; its output in
+ * text. */
+static int run_program(struct test *t, int argc, char **argv, char *text, size_t size)
+{
+    const char *path = test_path(t, "output");
+    int status = 0;
+    pid_t pid = fork();
+    FILE *file;
+
+    if (pid == 0) {
+        struct mr_queue *queue = mr_queue_new("value BIGINT");
+        struct mr_context *ctx;
+
+        if (freopen(path, "w", stdout) == NULL || dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+            _exit(99);
+        ctx = mr_context_new("program", FAST_MS);
+        mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+        mr_context_set(ctx, "batches_max", "2");
+        mr_foreach_rdd(mr_queue_stream(ctx, queue, true), look_away, NULL);
+        status = mr_context_main_args(ctx, argc, argv);
+        fflush(stdout);
+        _exit(status);
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    file = fopen(path, "r");
+    CHECK(file != NULL);
+    text[fread(text, 1, size - 1, file)] = '\0';
+    fclose(file);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(a_program_takes_its_settings_as_flags)
+{
+    char program[] = "program", help[] = "--help", set[] = "--set", one[] = "batches_max=1";
+    char wrong[] = "batches_max=one", unknown[] = "--verbose";
+    char *asks[] = {program, help}, *sets[] = {program, set, one};
+    char *fails[] = {program, set, wrong}, *odd[] = {program, unknown};
+    char text[16384];
+
+    CHECK_EQ_INT(run_program(t, 2, asks, text, sizeof(text)), 0);
+    CHECK_CONTAINS(text, "usage: program [--set KEY=VALUE]");
+    CHECK_CONTAINS(text, "also: spark.streaming.blockInterval");
+    CHECK_EQ_INT(run_program(t, 3, sets, text, sizeof(text)), 0);
+    CHECK_EQ_STR(text, "");
+    CHECK_EQ_INT(run_program(t, 3, fails, text, sizeof(text)), 78);
+    CHECK_CONTAINS(text, "program: --set: ");
+    CHECK_EQ_INT(run_program(t, 2, odd, text, sizeof(text)), 64);
+    CHECK_CONTAINS(text, "unknown argument '--verbose'");
 }
 
 /* ---- signals ---- */

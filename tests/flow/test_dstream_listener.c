@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 
+#include <millrace/ext/durable.h>
 #include <millrace/receiver.h>
 
 #include <stdatomic.h>
@@ -288,6 +289,53 @@ TEST(inputs_have_names_numbers_and_records)
     mr_queue_free(queue);
 }
 
+TEST(rows_of_files_are_counted_when_they_are_read)
+{
+    struct ds *d = ds_new(t, "value VARCHAR");
+    struct mr_context *ctx = ds_begin(d, MR_SECONDS(1), NULL);
+    struct inputs inputs = {.names = ""};
+    struct recorder *recorder = recorder_new();
+    struct mr_listener listener = {
+        .struct_size = sizeof(listener), .batch_completed = keep_inputs, .arg = &inputs};
+
+    mr_context_add_listener(ctx, &listener);
+    record_in(ctx, recorder);
+    mr_foreach_rdd(mr_text_file_stream(ctx, "/in"), nothing, NULL);
+    mr_sim_advance_ns(ds_sim(d), 1000000);
+    CHECK_OK(mr_durable_mkdirs(mr_sim_env(ds_sim(d)), "/in", NULL), NULL);
+    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), "/in", "a", "1\n2\n3\n", 6, false, NULL), NULL);
+    ds_must_run(d, 1);
+    CHECK_EQ_STR(inputs.names, "File stream [0];");
+    CHECK_EQ_UINT(inputs.records[0], 3); /* Spark says 0 (hazard 13) */
+    CHECK_EQ_UINT(recorder->last.record_count, 3);
+    ds_free(d);
+    free(recorder);
+}
+
+TEST(a_batch_that_runs_again_after_a_restart_reports_what_it_reads)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct inputs inputs = {.names = ""};
+    struct mr_listener listener = {
+        .struct_size = sizeof(listener), .batch_completed = keep_inputs, .arg = &inputs};
+    struct mr_error err;
+
+    ds_input(d, "1,2,3");
+    for (int run = 0; run < 2; run++) {
+        mr_context_add_listener(ds_begin(d, MR_SECONDS(1), "/cp"), &listener);
+        mr_foreach_rdd(ds_stream(d), nothing, NULL);
+        if (run == 0) {
+            ds_fail_at(d, "ran", 0);
+            CHECK_FAILS(ds_run(d, 1, &err), &err, MR_INTERNAL, "killed at");
+            CHECK_EQ_UINT(inputs.records[0], 0);
+        } else {
+            ds_must_run(d, 1);
+            CHECK_EQ_UINT(inputs.records[0], 3); /* Spark says 0 (hazard 7) */
+        }
+    }
+    ds_free(d);
+}
+
 /* ---- stopping ---- */
 
 static void stop_there(void *arg, const struct mr_batch_report *batch)
@@ -381,6 +429,21 @@ TEST(a_listener_may_come_while_the_context_runs)
     mr_context_free(ctx);
     free(recorder);
     mr_queue_free(queue);
+}
+
+TEST(a_listener_without_a_size_is_refused)
+{
+    struct mr_listener listener = {.batch_completed = stop_there};
+    struct mr__bus *bus = mr__bus_new();
+    struct mr_error err;
+
+    CHECK_FAILS(mr__bus_add(bus, &listener, &err), &err, MR_CONFIG, "sizeof(struct mr_listener)");
+    CHECK_FAILS(mr__bus_add(bus, NULL, &err), &err, MR_CONFIG, "struct_size");
+    listener.struct_size = sizeof(listener);
+    for (int i = 0; i < MR_LISTENERS_MAX; i++)
+        CHECK_OK(mr__bus_add(bus, &listener, &err), &err);
+    CHECK_FAILS(mr__bus_add(bus, &listener, &err), &err, MR_LIMIT, "at most 64 listeners");
+    mr__bus_free(bus);
 }
 
 /* A callback that blocks until it is let go. */

@@ -7,6 +7,7 @@
 #include "env/sim.h"
 
 #include <millrace/ext/durable.h>
+#include <millrace/rdd.h>
 #include <millrace/time.h>
 
 enum { TIMES_MAX = 64 };
@@ -231,6 +232,57 @@ TEST(V164_an_input_of_three_outputs_is_read_once_also_when_its_batch_runs_again)
             CHECK_EQ_INT(calls, 5);
         }
     }
+    ds_free(d);
+}
+
+/* Saves what it is given before it gives it on. */
+static struct mr_rdd *save_inside(struct mr_rdd *const *inputs, size_t input_count,
+                                  int64_t batch_time_ms, void *arg)
+{
+    char dir[64];
+    struct mr_error err;
+
+    (void)input_count;
+    snprintf(dir, sizeof(dir), "/inside-%lld", (long long)(batch_time_ms - *(int64_t *)arg));
+    CHECK_OK(mr_rdd_save_as_text_file(inputs[0], dir, &err), &err);
+    return inputs[0];
+}
+
+static void check_file(struct ds *d, const char *path, const char *expected)
+{
+    char *text = NULL;
+    size_t size_bytes;
+    struct mr_error err;
+
+    CHECK_OK(mr_durable_get(mr_sim_env(ds_sim(d)), path, 1024, &text, &size_bytes, &err), &err);
+    CHECK_EQ_STR(text, expected);
+    mr_text_free(text);
+}
+
+TEST(V158_files_written_inside_a_transform_are_written_again_with_their_batch)
+{
+    struct ds *d = ds_new(t, "value VARCHAR");
+    int64_t zero_ms = now_ms(d);
+    struct mr_error err;
+
+    ds_input(d, "a,b | c");
+    for (int run = 0; run < 2; run++) {
+        struct mr_dstream *saved;
+
+        ds_begin(d, MR_SECONDS(1), "/cp");
+        saved = mr_transform(ds_stream(d), MR_FN_FULL(save_inside, NULL, &zero_ms));
+        mr_dstream_set_partitions(saved, 1);
+        ds_collect(d, saved);
+        if (run == 0) {
+            ds_fail_at(d, "published", 1);
+            CHECK_FAILS(ds_run(d, 2, &err), &err, MR_INTERNAL, "killed at");
+        } else {
+            ds_must_run(d, 1);
+        }
+    }
+    CHECK_EQ_STR(ds_output(d, false), "a,b | c");
+    check_file(d, "/inside-1000/part-00000", "a\nb\n");
+    check_file(d, "/inside-2000/part-00000", "c\n");
     ds_free(d);
 }
 
