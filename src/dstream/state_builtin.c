@@ -304,6 +304,8 @@ enum mr_status mr__native_update(struct mr_store *store, enum mr_builtin builtin
     struct native *native;
     enum mr_status status = MR_OK;
 
+    for (unsigned shard = shards.first; shard < shards.end; shard++)
+        mr_store_tidy_shard(store, shard);
     MR_TRY(native_new(store, builtin, mr__column_type(output, 1), shards, &native, err));
     for (size_t i = 0; i < input->batch_count && status == MR_OK; i++)
         status = update_batch(native, input->batches[i], err);

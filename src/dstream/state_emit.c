@@ -24,10 +24,18 @@ struct emit {
     size_t skip_bytes; /* before the state in a value */
     struct mr_output *out;
     struct mr_batch_builder *builder;
+    struct mr_column_builder *keys, *states; /* its columns */
     bool int_keys;
     bool plain_states; /* eight bytes, little-endian */
     int64_t rows;
 };
+
+/* Finishing the builder gives it new ones. */
+static void take_columns(struct emit *emit)
+{
+    emit->keys = mr_batch_builder_column(emit->builder, 0);
+    emit->states = mr_batch_builder_column(emit->builder, 1);
+}
 
 static enum mr_status flush(struct emit *emit, struct mr_error *err)
 {
@@ -39,6 +47,7 @@ static enum mr_status flush(struct emit *emit, struct mr_error *err)
     MR_TRY(mr_batch_builder_rows_added(emit->builder, emit->rows, err));
     emit->rows = 0;
     MR_TRY(mr_batch_builder_finish(emit->builder, &batch, err));
+    take_columns(emit);
     status = mr_output_emit(emit->out, batch, err);
     mr_batch_unref(batch);
     return status;
@@ -47,27 +56,37 @@ static enum mr_status flush(struct emit *emit, struct mr_error *err)
 static enum mr_status add_key(const struct emit *emit, const struct mr_store_entry *entry,
                               struct mr_error *err)
 {
-    struct mr_column_builder *key = mr_batch_builder_column(emit->builder, 0);
     uint64_t bits;
 
     if (!emit->int_keys || entry->key[0] != 1)
         return mr__key_get(entry->key, entry->key_bytes, emit->builder, 0, err);
     memcpy(&bits, entry->key + 1, sizeof(bits));
-    mr_column_builder_i64(key, (int64_t)(__builtin_bswap64(bits) ^ (UINT64_C(1) << 63)));
+    mr_column_builder_i64(emit->keys, (int64_t)(__builtin_bswap64(bits) ^ (UINT64_C(1) << 63)));
     return MR_OK;
 }
 
 static enum mr_status add_state(const struct emit *emit, const struct mr_store_entry *entry,
                                 struct mr_error *err)
 {
-    struct mr_column_builder *state = mr_batch_builder_column(emit->builder, 1);
     const char *value = entry->value + emit->skip_bytes;
     int64_t bits;
 
     if (!emit->plain_states || value[0] != 0)
         return mr__value_get(value, entry->value_bytes - emit->skip_bytes, emit->builder, 1, err);
     memcpy(&bits, value + 1, sizeof(bits));
-    mr_column_builder_i64(state, bits);
+    mr_column_builder_i64(emit->states, bits);
+    return MR_OK;
+}
+
+/* For the next rows; more each time, so that few times suffice. */
+static enum mr_status make_room(struct emit *emit, struct mr_error *err)
+{
+    int64_t more = MR_MAX(emit->rows, (int64_t)AT_ONCE);
+
+    if (emit->int_keys && emit->keys->capacity - emit->keys->length < AT_ONCE)
+        MR_TRY(mr_column_builder_reserve(emit->keys, more, 0, err));
+    if (emit->plain_states && emit->states->capacity - emit->states->length < AT_ONCE)
+        MR_TRY(mr_column_builder_reserve(emit->states, more, 0, err));
     return MR_OK;
 }
 
@@ -77,20 +96,8 @@ static enum mr_status add_entries(struct emit *emit, const struct mr_store_entry
     for (size_t i = 0; i < count; i++) {
         if (mr__state_is_marker(entries[i].key_bytes))
             continue;
-        if (emit->rows % AT_ONCE == 0) {
-            int64_t more = emit->rows == 0 ? AT_ONCE : MR_MIN(emit->rows, (int64_t)EMIT_ROWS);
-
-            if (emit->int_keys && mr_batch_builder_column(emit->builder, 0)->capacity -
-                                          mr_batch_builder_column(emit->builder, 0)->length <
-                                      AT_ONCE)
-                MR_TRY(mr_column_builder_reserve(mr_batch_builder_column(emit->builder, 0), more, 0,
-                                                 err));
-            if (emit->plain_states && mr_batch_builder_column(emit->builder, 1)->capacity -
-                                              mr_batch_builder_column(emit->builder, 1)->length <
-                                          AT_ONCE)
-                MR_TRY(mr_column_builder_reserve(mr_batch_builder_column(emit->builder, 1), more, 0,
-                                                 err));
-        }
+        if (emit->rows % AT_ONCE == 0)
+            MR_TRY(make_room(emit, err));
         MR_TRY(add_key(emit, &entries[i], err));
         MR_TRY(add_state(emit, &entries[i], err));
         if (++emit->rows == EMIT_ROWS)
@@ -160,6 +167,7 @@ enum mr_status mr__emit_all_states(const struct mr_store *store, const struct mr
     for (unsigned shard = shards.first; shard < shards.end; shard++)
         count += mr_store_shard_count(store, shard);
     MR_TRY_GOTO(mr_batch_builder_new(output, &emit.builder, err));
+    take_columns(&emit);
     if (count <= FEW)
         MR_TRY_GOTO(emit_sorted(&emit, store, shards, count, err));
     for (unsigned shard = shards.first; count > FEW && shard < shards.end; shard++)

@@ -217,6 +217,8 @@ static enum mr_status update_general(struct update_op *op, struct mr__shards sha
     struct chunk chunk = {.op = op, .call = call, .rows = &rows};
     enum mr_status status;
 
+    for (unsigned shard = shards.first; shard < shards.end; shard++)
+        mr_store_tidy_shard(op->store, shard);
     chunk.items = mr_alloc(NULL, MR__UPDATE_CHUNK * sizeof(*chunk.items));
     status = chunk.items != NULL ? MR_OK : no_memory(err);
     if (status == MR_OK)

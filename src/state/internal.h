@@ -48,6 +48,8 @@ struct mr_shard {
     uint64_t live_count;
     uint64_t committed_count; /* live_count at the last accept */
     struct mr_slab slab;
+    uint64_t loose_count; /* entries made since the slab was last in the order of the table */
+    unsigned scan_count;  /* scans of everything since then */
     struct mr_change *changes; /* of the running batch, in order */
     size_t change_count, change_capacity;
     char *undo; /* old values */
@@ -133,6 +135,8 @@ enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const v
                                   struct mr_error *err);
 void mr__store_load_delete(struct mr_store *store, uint64_t hash, const void *key,
                            size_t key_bytes);
+/* All of it came from a snapshot. */
+void mr__store_loaded_in_order(struct mr_store *store);
 
 /* ---------------------------------------------------------------- part_write.c, part_read.c */
 

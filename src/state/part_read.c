@@ -306,6 +306,8 @@ enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *st
         struct mr_record record;
 
         MR_TRY(next_record(reader, &record, err));
+        if (record.kind == MR_RECORD_FILE_FOOT && reader->part->is_snapshot)
+            mr__store_loaded_in_order(store);
         if (record.kind == MR_RECORD_FILE_FOOT)
             return check_foot(reader, store, &record, count_keys, entries, records, err);
         if (record.kind != MR_RECORD_GROUP)

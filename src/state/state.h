@@ -131,6 +131,12 @@ struct mr_store_entry {
     uint32_t fragment; /* top 32 bits of the key's hash */
     uint32_t slot;     /* where it is: for put_at and delete_at */
 };
+/*
+ * Before reading all of a shard: when that happens again and again and many entries are not in
+ * memory in that order, they are moved (once in a while), so that reading is sequential. Only before
+ * the first change of a batch; later it does nothing. Cannot fail.
+ */
+void mr_store_tidy_shard(struct mr_store *store, unsigned shard);
 size_t mr_store_read_shard(const struct mr_store *store, unsigned shard, uint32_t *cursor,
                            struct mr_store_entry *entries, size_t max);
 enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_entry *at,

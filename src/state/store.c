@@ -350,31 +350,62 @@ void mr_store_stats(const struct mr_store *store, struct mr_store_stats *ret_sta
 
 /* ---------------------------------------------------------------- scans */
 
+void mr_store_tidy_shard(struct mr_store *store, unsigned index)
+{
+    enum { LOOSE_MIN = 4096, SCANS = 2 };
+    struct mr_shard *shard = store->shards[index];
+
+    /* Moving everything costs about as much as a scan: it must pay, and keys may still be coming. */
+    if (shard != NULL && shard->change_count == 0 && ++shard->scan_count > SCANS &&
+        shard->loose_count > LOOSE_MIN + shard->live_count / 8)
+        mr__table_tidy(shard);
+}
+
+/* Used slots from *cursor on, without a branch that is taken as often as not; returns how many. */
+static size_t find_used(const struct mr_shard *shard, uint32_t *cursor,
+                        struct mr_store_entry *entries, size_t max)
+{
+    uint32_t i = *cursor, last = shard->slot_count - 1;
+    size_t count = 0;
+
+    while (count < max && i < last) {
+        uint32_t stop = i + (uint32_t)MR_MIN((uint64_t)(max - count), (uint64_t)(last - i));
+
+        for (; i < stop; i++) {
+            entries[count].fragment = shard->slots[i].fragment;
+            entries[count].slot = i;
+            count += shard->slots[i].ref != 0;
+        }
+    }
+    *cursor = i;
+    return count;
+}
+
 size_t mr_store_read_shard(const struct mr_store *store, unsigned index, uint32_t *cursor,
                            struct mr_store_entry *entries, size_t max)
 {
-    enum { AHEAD = 24 };
     const struct mr_shard *shard = store->shards[index];
     size_t count = 0;
-    uint32_t i = *cursor;
 
-    if (shard == NULL)
+    if (shard == NULL || shard->slots == NULL)
         return 0;
-    for (; i + 1 < shard->slot_count && count < max; i++) {
-        struct mr_entry *entry;
+    while (count == 0) {
+        size_t used = find_used(shard, cursor, entries, max);
 
-        if (i + AHEAD < shard->slot_count && shard->slots[i + AHEAD].ref != 0)
-            __builtin_prefetch(mr__entry_at(shard, shard->slots[i + AHEAD].ref));
-        if (shard->slots[i].ref == 0)
-            continue;
-        entry = mr__entry_at(shard, shard->slots[i].ref);
-        if ((entry->meta & MR_ENTRY_DELETED) == 0)
-            entries[count++] = (struct mr_store_entry){entry->bytes, mr__entry_value(entry),
-                                                       (uint32_t)mr__entry_key_bytes(entry),
-                                                       entry->value_bytes,
-                                                       shard->slots[i].fragment, i};
+        if (used == 0)
+            break;
+        for (size_t k = 0; k < used; k++)
+            __builtin_prefetch(mr__entry_at(shard, shard->slots[entries[k].slot].ref));
+        for (size_t k = 0; k < used; k++) {
+            uint32_t slot = entries[k].slot, fragment = entries[k].fragment;
+            struct mr_entry *entry = mr__entry_at(shard, shard->slots[slot].ref);
+
+            if ((entry->meta & MR_ENTRY_DELETED) == 0)
+                entries[count++] = (struct mr_store_entry){
+                    entry->bytes,       mr__entry_value(entry), (uint32_t)mr__entry_key_bytes(entry),
+                    entry->value_bytes, fragment,               slot};
+        }
     }
-    *cursor = i;
     return count;
 }
 

@@ -378,3 +378,11 @@ void mr__store_load_delete(struct mr_store *store, uint64_t hash, const void *ke
     mr__entry_free(shard, ref);
     shard->committed_count = --shard->live_count;
 }
+
+void mr__store_loaded_in_order(struct mr_store *store)
+{
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        if (store->shards[i] != NULL)
+            store->shards[i]->loose_count = 0;
+    }
+}

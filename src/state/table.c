@@ -75,6 +75,7 @@ enum mr_status mr__entry_make(struct mr_shard *shard, const void *key, size_t ke
     class = mr__slab_class(MR_ENTRY_HEADER_BYTES + key_bytes + MR_MAX(room_bytes, value_bytes));
     if (!mr__slab_alloc(&shard->slab, class, ret_ref))
         return MR_FAIL(err, MR_NOMEM, "cannot put into state '%s': out of memory", shard->name);
+    shard->loose_count++;
     entry = mr__entry_at(shard, *ret_ref);
     entry->value_bytes = (uint32_t)value_bytes;
     entry->meta = (uint32_t)(key_bytes << 12 | class << 4 | flags);
@@ -258,4 +259,48 @@ void mr__table_shrink(struct mr_shard *shard)
         bits--;
     if (shard->slots != NULL && bits + 1 < shard->capacity_bits)
         (void)rebuild(shard, bits + 1, &crowded);
+}
+
+/* Copies an entry into another slab; the class stays. */
+static bool move_entry(const struct mr_shard *shard, struct mr_slot *slot, struct mr_slab *slab)
+{
+    const struct mr_entry *entry = mr__entry_at(shard, slot->ref);
+    size_t bytes = MR_ENTRY_HEADER_BYTES + mr__entry_key_bytes(entry) + entry->value_bytes;
+    uint32_t ref = 0;
+
+    if (!mr__slab_alloc(slab, mr__entry_class(entry), &ref))
+        return false;
+    memcpy(mr__slab_at(slab, ref), entry, bytes);
+    slot->ref = ref;
+    return true;
+}
+
+/*
+ * The refs of the slots are all there is to an entry's place while nothing is in flight. They are
+ * changed in a copy of the slots, so that running out of memory half way changes nothing.
+ */
+void mr__table_tidy(struct mr_shard *shard)
+{
+    enum { AHEAD = 24 };
+    struct mr_slot *slots = mr_alloc(NULL, (size_t)shard->slot_count * sizeof(*slots));
+    struct mr_slab slab = {0};
+    bool moved = slots != NULL;
+
+    MR_ASSERT(shard->change_count == 0);
+    if (moved)
+        memcpy(slots, shard->slots, (size_t)shard->slot_count * sizeof(*slots));
+    for (uint32_t i = 0; moved && i + 1 < shard->slot_count; i++) {
+        if (i + AHEAD < shard->slot_count && slots[i + AHEAD].ref != 0)
+            __builtin_prefetch(mr__entry_at(shard, slots[i + AHEAD].ref));
+        if (slots[i].ref != 0)
+            moved = move_entry(shard, &slots[i], &slab);
+    }
+    mr__slab_release(moved ? &shard->slab : &slab);
+    mr_free(moved ? shard->slots : slots);
+    if (moved) {
+        shard->slab = slab;
+        shard->slots = slots;
+    }
+    shard->loose_count = 0; /* without memory: later */
+    shard->scan_count = 0;
 }

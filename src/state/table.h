@@ -80,5 +80,7 @@ bool mr__table_is_full(const struct mr_shard *shard, uint64_t more);
 enum mr_status mr__table_resize(struct mr_shard *shard, unsigned bits, struct mr_error *err);
 enum mr_status mr__table_grow(struct mr_shard *shard, struct mr_error *err); /* when it is full */
 void mr__table_shrink(struct mr_shard *shard); /* when it is mostly empty */
+/* Entries into the order of the slots; no changes may be in flight. */
+void mr__table_tidy(struct mr_shard *shard);
 
 #endif
