@@ -1,5 +1,5 @@
 /*
- * Built-in functions, native: words, a pair with 1, and sum, min, max of two values.
+ * Built-in functions, native: a pair with 1, and sum, min, max of two values (words: words.c).
  *
  * Thread: the evaluating worker's; nothing is kept.
  */
@@ -12,56 +12,6 @@
 #include <millrace/ext/builder.h>
 
 #include <string.h>
-
-/* ---- words ---- */
-
-static bool is_space(unsigned char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-/* Room was reserved for every word of the column. */
-static void add_words(struct mr_column_builder *out, struct mr_slice text)
-{
-    const char *at = text.data;
-    const char *end = text.data + text.size_bytes;
-
-    while (at < end) {
-        const char *start;
-
-        while (at < end && is_space((unsigned char)*at))
-            at++;
-        start = at;
-        while (at < end && !is_space((unsigned char)*at))
-            at++;
-        if (at > start)
-            mr_column_builder_bytes(out, start, (size_t)(at - start));
-    }
-}
-
-enum mr_status mr__words(const struct mr_batch *batch, const struct mr_schema *output,
-                         struct mr_batch **ret_batch, struct mr_error *err)
-{
-    const struct mr_column *texts = mr_batch_column(batch, 0);
-    size_t bytes = (size_t)(texts->offsets[texts->length] - texts->offsets[0]);
-    struct mr_batch_builder *builder = NULL;
-    struct mr_column_builder *out;
-    enum mr_status status;
-
-    MR_TRY(mr_batch_builder_new(output, &builder, err));
-    out = mr_batch_builder_column(builder, 0);
-    /* A word takes a byte and the space behind it, but for the last of a row. */
-    MR_TRY_GOTO(mr_column_builder_reserve(out, (int64_t)(bytes / 2) + texts->length, bytes, err));
-    for (int64_t row = 0; row < texts->length; row++) {
-        if (!mr_column_is_null(texts, row))
-            add_words(out, mr_column_text(texts, row));
-    }
-    MR_TRY_GOTO(mr_batch_builder_rows_added(builder, out->length, err));
-    status = mr_batch_builder_finish(builder, ret_batch, err);
-done:
-    mr_batch_builder_free(builder);
-    return status;
-}
 
 /* ---- (value, 1) ---- */
 

@@ -200,7 +200,7 @@ enum mr_status mr__emitter_count_is_wrong(struct mr_emitter *emitter, const char
 enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **ret_batch,
                                   struct mr_error *err);
 
-/* ---- native functions (builtin.c) ---- */
+/* ---- native functions (builtin.c, words.c) ---- */
 
 /* Words between white space of column 0. */
 enum mr_status mr__words(const struct mr_batch *batch, const struct mr_schema *output,
