@@ -4,8 +4,8 @@
  *     a file is read by batch t when   max(start, t - remember) < mtime <= t, the filter takes it,
  *                                      and no batch that is still remembered has read it (FILE-5)
  *
- * The path is a glob of directories (FILE-1); only their direct, plain files count. Names that begin
- * with '_' never do; without a filter of the program neither do those that begin with '.' (FILE-2).
+ * The path is a glob of directories (FILE-1); only their direct, plain files count. Names that
+ * begin with '_' never do; without a filter of the program neither do those that begin with '.' (FILE-2).
  *
  * Thread: the driver; lists and offsets any.
  */
@@ -302,7 +302,26 @@ int64_t mr__file_batches(int64_t remember_ms, int64_t interval_ms)
     return (remember_ms + interval_ms - 1) / interval_ms;
 }
 
-uint32_t mr__file_partitions(const struct mr__files *files)
+uint64_t mr__file_pieces(const struct mr_source *source, const struct mr__file *file)
 {
-    return (uint32_t)MR_MIN(files->count, (size_t)MR__FILE_PARTITIONS_MAX);
+    const struct mr_format *format = source->format;
+
+    if (format == NULL || format->whole_files || format->cut != NULL || file->size_bytes == 0 ||
+        mr__is_compressed(file->path))
+        return 1;
+    return (file->size_bytes - 1) / MR__FILE_PIECE_BYTES + 1;
+}
+
+uint64_t mr__file_pieces_of(const struct mr_source *source, const struct mr__files *files)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < files->count; i++)
+        count += mr__file_pieces(source, &files->items[i]);
+    return count;
+}
+
+uint32_t mr__file_partitions(const struct mr_source *source, const struct mr__files *files)
+{
+    return (uint32_t)MR_MIN(mr__file_pieces_of(source, files), (uint64_t)MR__FILE_PARTITIONS_MAX);
 }

@@ -65,7 +65,7 @@ static enum mr_status files_split(struct mr_source *source, const char *start, c
 
     MR_UNUSED(source);
     MR_UNUSED(start);
-    *ret_partitions = mr__file_partitions(&files);
+    *ret_partitions = mr__file_partitions(source, &files);
     *ret_bytes = 1;
     for (size_t i = 0; i < files.count; i++)
         *ret_bytes += files.items[i].size_bytes;

@@ -17,6 +17,7 @@ enum {
         10000, /* their names travel in the PLAN record; the rest waits for the next batch */
     MR__FILE_PARTITIONS_MAX = 1024,
     MR__FILE_BLOCK_BYTES = 1 << 20,
+    MR__FILE_PIECE_BYTES = 16 << 20, /* large files of lines are read in pieces, by several tasks */
     MR__FILE_RECORD_BYTES_MAX = 16 << 20,
 };
 
@@ -73,7 +74,13 @@ enum mr_status mr__files_search(struct mr_source *source, int64_t time_ms, struc
                                 struct mr_error *err);
 /* FILE-3: the number of batches that is at least remember_ms long. */
 int64_t mr__file_batches(int64_t remember_ms, int64_t interval_ms);
-uint32_t mr__file_partitions(const struct mr__files *files);
+/*
+ * Pieces: a file whose records end with '\n' and that is not compressed is cut every
+ * MR__FILE_PIECE_BYTES; a record belongs to the piece in which it begins. Others are one piece.
+ */
+uint64_t mr__file_pieces(const struct mr_source *source, const struct mr__file *file);
+uint64_t mr__file_pieces_of(const struct mr_source *source, const struct mr__files *files);
+uint32_t mr__file_partitions(const struct mr_source *source, const struct mr__files *files);
 
 /* Readers: the operations of the source. Any worker. */
 enum mr_status mr__file_reader_new(struct mr_source *source, const char *end, uint32_t partition,
@@ -94,6 +101,8 @@ enum mr_status mr__unpacker_new(const char *path, struct mr__unpacker **ret_unpa
 /* Appends what size bytes of the file unpack to. MR_BAD_DATA, MR_LIMIT. */
 enum mr_status mr__unpack(struct mr__unpacker *unpacker, const char *data, size_t size,
                           struct mr_buf *out, struct mr_error *err);
+/* Does the name say so? */
+bool mr__is_compressed(const char *path);
 /* Is everything given so far whole? Else the file was cut. */
 bool mr__unpacker_at_end(const struct mr__unpacker *unpacker);
 void mr__unpacker_free(struct mr__unpacker *unpacker); /* NULL allowed */

@@ -1,6 +1,6 @@
 /*
- * Compressed files, unpacked by the extension of their names (FILE-2): .gz and .deflate by zlib when
- * the build has it, .zst by zstd. Several compressed files after each other are one, as with the
+ * Compressed files, unpacked by the extension of their names (FILE-2): .gz and .deflate by zlib
+ * when the build has it, .zst by zstd. Several compressed files after each other are one, as with the
  * commands.
  *
  * Called by file_read.c with blocks of the file. What one block unpacks to is bounded, so a small
@@ -45,6 +45,11 @@ static enum mr_status no_memory(const char *path, struct mr_error *err)
 static bool is_zlib(const char *path)
 {
     return has_extension(path, ".gz") || has_extension(path, ".deflate");
+}
+
+bool mr__is_compressed(const char *path)
+{
+    return is_zlib(path) || has_extension(path, ".zst");
 }
 
 #ifdef MR_WITH_ZLIB
@@ -166,7 +171,7 @@ enum mr_status mr__unpacker_new(const char *path, struct mr__unpacker **ret_unpa
                            "or .zst, or leave it out with a filter",
                            path, unknown[i]);
     }
-    if (!is_zlib(path) && !has_extension(path, ".zst")) {
+    if (!mr__is_compressed(path)) {
         *ret_unpacker = NULL;
         return MR_OK;
     }

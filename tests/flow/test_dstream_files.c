@@ -395,6 +395,66 @@ TEST(gzip_files_are_unpacked_also_two_after_each_other)
     ds_free(d);
 }
 
+/* Lines of width bytes, newline included: "0000000......\n". */
+static char *numbered_lines(size_t count, size_t width)
+{
+    char *text = malloc(count * width + 1);
+
+    CHECK_NOT_NULL(text);
+    memset(text, '.', count * width);
+    for (size_t i = 0; i < count; i++) {
+        snprintf(text + i * width, 8, "%07zu", i);
+        text[i * width + 7] = '.';
+        text[(i + 1) * width - 1] = '\n';
+    }
+    return text;
+}
+
+/* Pieces of 16 MiB: lines of 1024 bytes begin exactly where one ends, those of 1000 cross it. */
+TEST(a_large_file_is_read_in_pieces_each_line_once)
+{
+    enum { LINES = 34000 };
+    const size_t widths[] = {1024, 1000};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct ds *d = ds_new(t, "value BIGINT");
+        char *text = numbered_lines(LINES, widths[i]);
+        struct mr_dstream *lines = mr_text_file_stream(ds_begin(d, MR_SECONDS(2), NULL), "/in");
+        struct mr_dstream *numbers = mr_map(lines, MR_SQL("CAST(value[1:7] AS BIGINT)"));
+
+        ds_collect(d, mr_transform(numbers, MR_SQL("SELECT count(*) AS n, sum(value)::BIGINT AS s, "
+                                                   "count(DISTINCT value) AS k FROM input")));
+        advance_ms(d, 10);
+        put(d, "/in", "a", text, LINES * widths[i]);
+        ds_must_run(d, 1);
+        CHECK_EQ_STR(ds_output(d, false), "34000:577983000:34000");
+        free(text);
+        ds_free(d);
+    }
+}
+
+TEST(a_bad_record_in_a_later_piece_has_the_line_of_its_file)
+{
+    enum { LINES = 17000, WIDTH = 1024, BAD = 16900 };
+    struct mr_file_stream files = {.dir = "/in", .format = "json", .columns = "a VARCHAR"};
+    struct ds *d = ds_new(t, "value BIGINT");
+    char *text = malloc((size_t)LINES * WIDTH + 1);
+    struct mr_error err;
+
+    CHECK_NOT_NULL(text);
+    for (int i = 0; i < LINES; i++)
+        snprintf(text + (size_t)i * WIDTH, WIDTH + 1, "%-*s\n", WIDTH - 1,
+                 i == BAD ? "{\"a\": oops}" : "{\"a\": \"b\"}");
+    ds_collect(d, mr_count(mr_file_stream(ds_begin(d, MR_SECONDS(2), NULL), &files)));
+    advance_ms(d, 10);
+    put(d, "/in", "a.json", text, (size_t)LINES * WIDTH);
+    mr_error_clear(&err);
+    CHECK(ds_run(d, 1, &err) != MR_OK);
+    CHECK_CONTAINS(err.text, "a.json' line 16901");
+    free(text);
+    ds_free(d);
+}
+
 TEST(a_gzip_file_of_many_blocks_is_read_whole)
 {
     enum { LINES = 200000 };
