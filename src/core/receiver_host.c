@@ -173,16 +173,19 @@ void mr_receiver_note_error(struct mr_receiver_host *host, const char *message)
     tell(host, MR_QUERY_RECEIVER_ERROR);
 }
 
-/* How long until the next run; notes the failure of this one. */
-static int64_t restart_delay(struct mr_receiver_host *host, enum mr_status status)
+/* How long until the next run. *ret_failures: so many runs in a row, this one too, have failed and
+ * stored nothing. */
+static int64_t restart_delay(struct mr_receiver_host *host, enum mr_status status,
+                             uint32_t *ret_failures)
 {
     int64_t delay_us;
 
     mr_mutex_lock(&host->lock);
     if (status == MR_OK || host->state.record_count != host->records_at_run)
         host->fruitless_runs = 0;
-    else if (host->fruitless_runs < 30)
+    else
         host->fruitless_runs++;
+    *ret_failures = host->fruitless_runs;
     delay_us = host->query->config.restart_delay_us;
     for (uint32_t i = 1; i < host->fruitless_runs && (1 << i) <= RESTART_DELAYS_MAX; i++)
         delay_us *= 2;
@@ -227,6 +230,7 @@ static bool run_once(struct mr_receiver_host *host)
     struct mr_error err;
     enum mr_status status;
     int64_t delay_us;
+    uint32_t failures;
 
     mr_error_clear(&err);
     set_active(host, true);
@@ -238,11 +242,13 @@ static bool run_once(struct mr_receiver_host *host)
         return false;
     }
     /* What the last run took in is a block before anything of the next one is. */
-    delay_us = restart_delay(host, status);
+    delay_us = restart_delay(host, status, &failures);
     if (status != MR_OK) {
-        char text[MR_RECEIVER_ERROR_BYTES + 64];
+        char text[MR_RECEIVER_ERROR_BYTES + 64], in_a_row[48] = "";
 
-        (void)snprintf(text, sizeof(text), "%s; starting again in %lld ms", err.text,
+        if (failures > 1)
+            (void)snprintf(in_a_row, sizeof(in_a_row), "failure %u in a row, ", failures);
+        (void)snprintf(text, sizeof(text), "%s; %sstarting again in %lld ms", err.text, in_a_row,
                        (long long)(delay_us / 1000));
         mr_receiver_note_error(host, text);
     } else {

@@ -213,6 +213,38 @@ TEST(G14_a_receiver_that_fails_is_started_again_after_its_delay_and_counted)
     mr_memory_drop("out");
 }
 
+static void keep_restarts(void *arg, enum mr_log_level level, const char *line, size_t size_bytes)
+{
+    char *text = arg;
+    const char *at = strstr(line, "not yet; ");
+
+    (void)level, (void)size_bytes;
+    if (at != NULL) /* the line has its end, or not: both are fine here */
+        snprintf(text + strlen(text), 512 - strlen(text), "%.*s|", (int)strcspn(at + 9, "\n"),
+                 at + 9);
+}
+
+TEST(G14_the_delay_grows_to_a_bound_and_the_failures_in_a_row_are_logged)
+{
+    struct counter counter = {.end = 10, .failures = 6};
+    const struct mr_query_config config = receiving(test_path(t, "cp"));
+    struct mr_graph *graph = counter_graph(&counter);
+    struct mr_error err = {0};
+    char text[512] = "";
+
+    mr_log_set_sink(keep_restarts, text);
+    CHECK_OK(mr_query_new(mr_env_posix(), graph, &config, &counter.query, &err), &err);
+    CHECK_OK(mr_query_run(counter.query, &err), &err);
+    mr_query_free(counter.query);
+    mr_log_set_sink(quiet, NULL);
+    CHECK_EQ_STR(text, "starting again in 1 ms|failure 2 in a row, starting again in 2 ms|"
+                       "failure 3 in a row, starting again in 4 ms|"
+                       "failure 4 in a row, starting again in 8 ms|"
+                       "failure 5 in a row, starting again in 8 ms|"
+                       "failure 6 in a row, starting again in 8 ms|");
+    mr_memory_drop("out");
+}
+
 TEST(A19_A20_a_graceful_stop_runs_what_was_stored_and_the_next_start_goes_on_behind_it)
 {
     struct counter counter = {.end = 1000000, .stop_early = true};
