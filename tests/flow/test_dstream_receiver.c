@@ -8,6 +8,7 @@
 #include "dstream/receivers.h"
 
 #include <millrace/ext/builder.h>
+#include <millrace/listener.h>
 
 #include <arpa/inet.h>
 #include <stdatomic.h>
@@ -703,7 +704,7 @@ static enum mr_status collect_ids(struct mr_rdd *rdd, int64_t batch_time_ms, voi
     return MR_OK;
 }
 
-TEST(D8_blocks_beyond_the_memory_go_to_files_and_all_arrive)
+TEST(D8_V218_blocks_beyond_the_memory_go_to_files_and_all_arrive)
 {
     const enum mr_storage_level levels[] = {MR_STORAGE_MEMORY_AND_DISK, MR_STORAGE_DISK_ONLY_2,
                                             MR_STORAGE_MEMORY_ONLY};
@@ -722,6 +723,65 @@ TEST(D8_blocks_beyond_the_memory_go_to_files_and_all_arrive)
         start(&program);
         wait_for_bytes(&program, STORED_ROWS);
         end(&program, true);
+    }
+}
+
+enum { TEXTS = 100, TEXTS_OF_A_BLOCK = 10 };
+
+/* Ten blocks of ten texts, each in another way. */
+static void put_in_three_ways(struct mr_receiver_handle *receiver, struct probe *probe)
+{
+    struct mr_schema *schema = NULL;
+    struct mr_batch_builder *builder = NULL;
+
+    CHECK_OK(mr_schema_parse("value VARCHAR", 13, &schema, &probe->err), &probe->err);
+    CHECK_OK(mr_batch_builder_new(schema, &builder, &probe->err), &probe->err);
+    for (int block = 0; block < TEXTS / TEXTS_OF_A_BLOCK; block++) {
+        struct mr_batch *rows = NULL;
+
+        for (int i = 0; i < TEXTS_OF_A_BLOCK; i++) {
+            char text[16];
+            int size = snprintf(text, sizeof(text), "text-%02d", TEXTS_OF_A_BLOCK * block + i);
+
+            if (block % 3 == 0)
+                CHECK_OK(mr_receiver_put_str(receiver, text, (size_t)size, &probe->err),
+                         &probe->err);
+            mr_batch_builder_text(builder, 0, text, (size_t)size);
+            mr_batch_builder_end_row(builder);
+        }
+        CHECK_OK(mr_batch_builder_finish(builder, &rows, &probe->err), &probe->err);
+        if (block % 3 == 1)
+            CHECK_OK(mr_receiver_put_rows(receiver, rows, &probe->err), &probe->err);
+        if (block % 3 == 2)
+            CHECK_OK(mr_receiver_put_batch(receiver, rows, NULL, &probe->err), &probe->err);
+        mr_batch_unref(rows);
+    }
+    mr_batch_builder_free(builder);
+    mr_schema_unref(schema);
+}
+
+TEST(V215_V217_what_is_read_is_what_was_stored_and_every_row_is_counted)
+{
+    const char *const dirs[] = {NULL, test_path(t, "cp")};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(dirs); i++) {
+        struct program program;
+        struct probe probe = {.work = put_in_three_ways};
+        struct mr_receiver_report report = {.record_count = 0};
+
+        begin(&program, dirs[i]);
+        run_probe(&program, &probe, "value VARCHAR");
+        wait_for_bytes(&program, TEXTS * strlen("text-00 "));
+        for (int k = 0; k < TEXTS; k++) {
+            char text[16];
+
+            snprintf(text, sizeof(text), "text-%02d ", k);
+            CHECK_CONTAINS(program.text, text);
+        }
+        CHECK(mr_context_receiver(program.ctx, 0, &report));
+        CHECK_EQ_UINT(report.record_count, TEXTS);
+        end(&program, true);
+        CHECK_EQ_UINT(strlen(program.text), TEXTS * strlen("text-00 "));
     }
 }
 
