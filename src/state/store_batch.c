@@ -36,6 +36,15 @@ static void forget_changes(struct mr_shard *shard)
     }
 }
 
+/* With many changes the entries are far apart. The loops over changes ask for them ahead of time. */
+enum { AHEAD = 24 };
+
+static inline void hint_change(const struct mr_shard *shard, size_t k)
+{
+    if (k < shard->change_count)
+        __builtin_prefetch(mr__entry_at(shard, shard->changes[k].ref), 1);
+}
+
 /*
  * Newest change first: whoever looks at a superseded entry (the REPLACED change that superseded it)
  * comes before the change that frees it.
@@ -49,6 +58,7 @@ static void accept_shard(struct mr_shard *shard)
         struct mr_entry *entry = mr__entry_at(shard, change->ref);
         uint32_t old_ref = (uint32_t)(change->undo >> 2);
 
+        hint_change(shard, k - AHEAD); /* beyond the first: no number of a change */
         if ((change->undo & MR_UNDO_MASK) == MR_UNDO_REPLACED &&
             (mr__entry_at(shard, old_ref)->meta & MR_ENTRY_DIRTY) == 0)
             mr__entry_free(shard, old_ref); /* it has no change of its own */
@@ -150,6 +160,7 @@ static void count_changes(const struct mr_shard *shard, struct mr_store_stats *s
     for (size_t k = 0; k < shard->change_count; k++) {
         unsigned flags = mr__entry_at(shard, shard->changes[k].ref)->meta & MR_ENTRY_MASK;
 
+        hint_change(shard, k + AHEAD);
         if (!is_the_last(flags))
             continue;
         if ((flags & MR_ENTRY_DELETED) != 0)
@@ -237,6 +248,7 @@ static enum mr_status visit_shard_changes(const struct mr_shard *shard, mr_item_
     for (size_t k = 0; k < shard->change_count; k++) {
         const struct mr_change *change = &shard->changes[k];
 
+        hint_change(shard, k + AHEAD);
         if (is_the_last(mr__entry_at(shard, change->ref)->meta & MR_ENTRY_MASK))
             items[count++] = (struct mr_slot){change->fragment, change->ref};
     }
@@ -267,8 +279,6 @@ enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn 
 static enum mr_status visit_shard(const struct mr_shard *shard, mr_item_fn visit, void *arg,
                                   struct mr_error *err)
 {
-    enum { AHEAD = 16 };
-
     for (uint32_t i = 0; i + 1 < shard->slot_count; i++) {
         struct mr_item item;
 
