@@ -170,11 +170,39 @@ struct emission {
         *entries; /* of the rows in the builder; READ_MAX when there is no filter */
 };
 
+/* Is one of these bytes 0? */
+static bool has_nul(const char *data, size_t size)
+{
+    uint64_t word;
+
+    if (size > 8)
+        return memchr(data, 0, size) != NULL;
+    /* The value behind the key is longer than what is read too much. */
+    memcpy(&word, data, 8);
+    if (size < 8)
+        word |= UINT64_MAX << (8 * size);
+    return ((word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080)) != 0;
+}
+
 /* A text without NUL is its key bytes but for the first and the last two. */
 static bool is_plain_text(const struct mr_store_entry *entry)
 {
     return entry->key_bytes >= 3 && entry->key[0] == 1 &&
-           memchr(entry->key + 1, 0, entry->key_bytes - 3) == NULL;
+           !has_nul(entry->key + 1, entry->key_bytes - 3);
+}
+
+/* Like mr_column_builder_bytes; short ones by copying more than they are, for which a builder and
+ * an entry have room. */
+static void add_text(struct mr_column_builder *out, const char *data, size_t size)
+{
+    if (size > 8) {
+        mr_column_builder_bytes(out, data, size);
+        return;
+    }
+    mr_column_builder_valid(out);
+    memcpy(out->values + out->bytes_used, data, 8);
+    out->bytes_used += size;
+    out->offsets[++out->length] = (int32_t)out->bytes_used;
 }
 
 static enum mr_status add_keys(struct mr_column_builder *out, const struct mr_store_entry *entries,
@@ -189,7 +217,7 @@ static enum mr_status add_keys(struct mr_column_builder *out, const struct mr_st
         MR_TRY(mr_column_builder_reserve(out, (int64_t)count, bytes, err));
     for (size_t i = 0; i < count; i++) {
         if (is_text && is_plain_text(&entries[i])) {
-            mr_column_builder_bytes(out, entries[i].key + 1, entries[i].key_bytes - 3);
+            add_text(out, entries[i].key + 1, entries[i].key_bytes - 3);
         } else {
             struct mr_bytes key = mr_bytes_of(entries[i].key, entries[i].key_bytes);
 
@@ -206,7 +234,6 @@ static enum mr_status add_rows(struct emission *emission, const struct mr_store_
 {
     struct mr_column_builder *sums = mr_batch_builder_column(emission->builder, 1);
 
-    MR_TRY(add_keys(mr_batch_builder_column(emission->builder, 0), entries, count, err));
     MR_TRY(mr_column_builder_reserve(sums, (int64_t)count, 0, err));
     for (size_t i = 0; i < count; i++) {
         if (entries[i].value_bytes != MR__SUM_BYTES)
@@ -214,6 +241,7 @@ static enum mr_status add_rows(struct emission *emission, const struct mr_store_
                            "cannot read a stored sum; restore the checkpoint from a copy");
         mr_column_builder_i64(sums, mr_load_i64(entries[i].value + 1));
     }
+    MR_TRY(add_keys(mr_batch_builder_column(emission->builder, 0), entries, count, err));
     return mr_batch_builder_rows_added(emission->builder, (int64_t)count, err);
 }
 
