@@ -184,34 +184,35 @@ enum mr_status mr_kafka_offset_ranges(struct mr_dstream *stream, struct mr_kafka
 
 /* ---- commits ---- */
 
+/* False without memory. */
+static bool put(struct mr_arena *arena, struct mr_json *object, const char *key,
+                struct mr_json *item)
+{
+    mr_json_put(arena, object, key, item);
+    return item != NULL && mr_json_get(object, key) == item;
+}
+
 /* Puts `until` of one range where no larger offset is. Under the lock. */
 static bool put_pending(struct direct *direct, const struct mr_kafka_range *range)
 {
-    struct mr_json *topic, *value;
+    struct mr_arena *arena = &direct->arena;
     char partition[MR_NUMBER_TEXT_BYTES];
-    char *key;
+    struct mr_json *topic;
 
     partition[mr_int_print(range->partition, partition)] = '\0';
     if (offset_in(direct->pending, range->topic, partition, -1) >= range->until)
         return true;
     if (direct->pending == NULL)
-        direct->pending = mr_json_new_object(&direct->arena);
+        direct->pending = mr_json_new_object(arena);
     if (direct->pending == NULL)
         return false;
     topic = mr_json_get(direct->pending, range->topic);
     if (topic == NULL) {
-        topic = mr_json_new_object(&direct->arena);
-        key = mr_arena_copy(&direct->arena, range->topic, strlen(range->topic));
-        if (topic == NULL || key == NULL)
+        topic = mr_json_new_object(arena);
+        if (!put(arena, direct->pending, range->topic, topic))
             return false;
-        mr_json_put(&direct->arena, direct->pending, key, topic);
     }
-    value = mr_json_new_int(&direct->arena, range->until);
-    key = mr_arena_copy(&direct->arena, partition, strlen(partition));
-    if (value == NULL || key == NULL)
-        return false;
-    mr_json_put(&direct->arena, topic, key, value);
-    return true;
+    return put(arena, topic, partition, mr_json_new_int(arena, range->until));
 }
 
 enum mr_status mr_kafka_commit_async(struct mr_dstream *stream, const struct mr_kafka_range *ranges,
@@ -314,37 +315,37 @@ static void add(struct pairs *pairs, const char *key, const char *value)
     pairs->texts[pairs->count] = NULL;
 }
 
-/* {"topic":{"0":value}}, or {"topic":[0]} without values. */
+/* {"topic":{"0":value}}, or {"topic":[0]} without values. NULL without memory. */
 static const char *table_of(struct pairs *pairs, const struct mr_kafka_partition *partitions,
                             size_t count, bool values)
 {
-    struct mr_json *table = mr_json_new_object(&pairs->arena);
+    struct mr_arena *arena = &pairs->arena;
+    struct mr_json *table = mr_json_new_object(arena);
     struct mr_buf text = MR_BUF_INIT;
     const char *copy;
 
     for (size_t i = 0; i < count && table != NULL; i++) {
         const char *name = partitions[i].topic != NULL ? partitions[i].topic : "";
-        struct mr_json *topic = mr_json_get(table, name);
+        struct mr_json *topic = mr_json_get(table, name), *item;
         char partition[MR_NUMBER_TEXT_BYTES];
+        bool fits = true;
 
         if (topic == NULL) {
-            topic = values ? mr_json_new_object(&pairs->arena) : mr_json_new_array(&pairs->arena);
-            mr_json_put(&pairs->arena, table, name, topic);
+            topic = values ? mr_json_new_object(arena) : mr_json_new_array(arena);
+            fits = put(arena, table, name, topic);
         }
         partition[mr_int_print(partitions[i].partition, partition)] = '\0';
-        if (topic == NULL)
+        item = mr_json_new_int(arena, values ? partitions[i].value : partitions[i].partition);
+        if (fits && values)
+            fits = put(arena, topic, partition, item);
+        else if (fits)
+            mr_json_push(topic, item);
+        if (!fits || item == NULL)
             table = NULL;
-        else if (!values)
-            mr_json_push(topic, mr_json_new_int(&pairs->arena, partitions[i].partition));
-        else
-            mr_json_put(&pairs->arena, topic,
-                        mr_arena_copy(&pairs->arena, partition, strlen(partition)),
-                        mr_json_new_int(&pairs->arena, partitions[i].value));
     }
     if (table != NULL)
         mr_json_write(&text, table);
-    copy =
-        table != NULL && !text.failed ? mr_arena_copy(&pairs->arena, text.data, text.size) : NULL;
+    copy = table != NULL && !text.failed ? mr_arena_copy(arena, text.data, text.size) : NULL;
     mr_buf_release(&text);
     return copy;
 }

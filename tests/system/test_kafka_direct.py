@@ -69,6 +69,8 @@ class Running:
         if self.process.poll() is None:
             self.process.send_signal(how)
         out, _ = self.process.communicate(timeout=WAIT)
+        if how == signal.SIGINT and self.process.returncode != 0:
+            raise AssertionError(f"exit code {self.process.returncode}: {self.stderr()}")
         return [json.loads(line) for line in out.splitlines() if line.endswith("}")]
 
     def close(self):
@@ -308,6 +310,35 @@ class Direct(unittest.TestCase):
         self.produce(0, ["lost"], how="abort")
         self.produce(0, ["c"], how="commit")
         self.assertEqual(values(self.run_all(3, reset="earliest")), ["a", "b", "c"])
+
+    # --- the example ------------------------------------------------------------------------------
+
+    def test_the_example_counts_words_and_commits(self):
+        example = os.path.join(os.environ.get("MILLRACE_BUILD_DIR", ""), "examples", "direct_kafka_word_count")
+        if not os.access(example, os.X_OK):
+            self.skipTest("the examples were not built")
+        self.create()
+        with open(os.path.join(self.dir, "out"), "w+", encoding="utf-8") as out:
+            with subprocess.Popen([example, self.broker.plain, self.topic, self.topic], stdout=out, stderr=out) as process:
+                self.addCleanup(process.kill)
+                self.wait_for(out, "Time: ")  # it has begun, at the end of the topic
+                self.produce(0, ["to be or", "not to be"])
+                text = self.wait_for(out, "(not,1)")
+                process.send_signal(signal.SIGINT)
+                self.assertEqual(process.wait(WAIT), 0)
+        for line in ("(to,2)", "(be,2)", "(or,1)"):
+            self.assertIn(line, text)
+        self.assertEqual(self.broker.tool("committed", self.topic, self.topic).split(), ["0", "2"])
+
+    def wait_for(self, file, text):
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            file.seek(0)
+            found = file.read()
+            if text in found:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"no '{text}' in: {found}")
 
     # --- failures ---------------------------------------------------------------------------------
 
