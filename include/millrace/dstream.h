@@ -79,8 +79,11 @@ MR_API enum mr_status mr_context_await_for(struct mr_context *ctx, int64_t timeo
  * for itself.
  */
 MR_API void mr_context_stop(struct mr_context *ctx, bool graceful);
-/* Asks for it and returns at once: for signal handlers (async-signal-safe), listeners and other
- * places that must not wait. */
+/*
+ * Asks for it and returns at once: for signal handlers (async-signal-safe, which mr_context_stop is
+ * not), listeners and other places that must not wait. Noticed within a tenth of a second by a
+ * thread that awaits the context, else with the next batch.
+ */
 MR_API void mr_context_stop_soon(struct mr_context *ctx, bool graceful);
 MR_API enum mr_context_state mr_context_state(const struct mr_context *ctx);
 /*

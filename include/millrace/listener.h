@@ -35,7 +35,7 @@ struct mr_input_info {
 struct mr_output_info {
     uint32_t id; /* registration order; stable over batches (hazard 20) */
     const char *name;
-    const char *description; /* file:line of the call */
+    const char *description; /* its stream: "words.c:7: map 'x'", or the name */
     int64_t started_ms;
     int64_t ended_ms;
     const char *failure; /* NULL: none */

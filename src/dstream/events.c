@@ -86,6 +86,12 @@ static void forget_failure(struct mr_output_info *output)
     output->failure = NULL;
 }
 
+/* Where the stream of an output was made, when a function says so. */
+static const char *place_of(const struct mr_dstream *stream)
+{
+    return stream->function != NULL ? stream->function->place : stream->name;
+}
+
 /* Those that have something to do; until then they are not part of the batch. */
 static void begin_outputs(struct mr_context *ctx)
 {
@@ -96,7 +102,7 @@ static void begin_outputs(struct mr_context *ctx)
         watch->output_infos[i] = (struct mr_output_info){
             .id = (uint32_t)i,
             .name = ctx->outputs[i]->name,
-            .description = ctx->outputs[i]->stream->name,
+            .description = place_of(ctx->outputs[i]->stream),
             .started_ms = -1,
             .ended_ms = -1,
         };

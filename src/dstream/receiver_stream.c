@@ -310,18 +310,25 @@ static enum mr_status receiver_run(struct mr_receiver *object, struct mr_receive
 {
     struct mr_receiver_handle *receiver = &object->handle;
     char message[MESSAGE_BYTES];
+    enum mr_status status;
     int64_t delay_ms;
     enum want want;
 
     if (!begin(receiver, host))
         return MR_FAIL(err, MR_STOPPED, "%s was stopped", receiver->name);
-    if (receiver->spec.on_start(receiver, receiver->spec.arg, err) != MR_OK) {
+    /* inside of it the context must not be waited for: it waits for this thread */
+    mr__inside_user_code++;
+    status = receiver->spec.on_start(receiver, receiver->spec.arg, err);
+    mr__inside_user_code--;
+    if (status != MR_OK) {
         end_failed_start(receiver);
         return mr_error_prefix(err, "%s did not start", receiver->name);
     }
     want = wait_for_the_end(receiver);
+    mr__inside_user_code++;
     if (receiver->spec.on_stop != NULL)
         receiver->spec.on_stop(receiver, receiver->spec.arg);
+    mr__inside_user_code--;
     mr_mutex_lock(&receiver->lock);
     memcpy(message, receiver->message, sizeof(message));
     delay_ms = receiver->delay_ms;

@@ -452,6 +452,22 @@ TEST(outputs_run_in_the_order_of_their_registration)
         CHECK_EQ_INT(meeting.order[i], i % 2);
 }
 
+TEST(an_output_beside_others_may_stop_its_context)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    struct mr_dstream *stream = mr_queue_stream(ctx, queue, true);
+    struct mr_error err;
+
+    mr_context_set(ctx, "concurrent_jobs", "4");
+    for (int i = 0; i < 3; i++)
+        mr_foreach_rdd(stream, stop_inside, &ctx);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
+
 TEST(with_concurrent_jobs_outputs_of_a_batch_run_side_by_side)
 {
     struct meeting meeting = {.side_by_side = true};
@@ -538,6 +554,28 @@ static void wait_for_records(_Atomic int64_t *records, int64_t count)
 {
     while (atomic_load(records) < count)
         mr_env_sleep_ns(mr_env_posix(), 500000);
+}
+
+static enum mr_status stop_at_start(struct mr_receiver_handle *receiver, void *arg,
+                                    struct mr_error *err)
+{
+    (void)receiver;
+    (void)err;
+    mr_context_stop(*(struct mr_context **)arg, true);
+    return MR_OK;
+}
+
+TEST(a_receiver_may_stop_its_context)
+{
+    struct mr_context *ctx = mr_context_new("test", FAST_MS);
+    struct mr_receiver_spec spec = {
+        .columns = "value BIGINT", .on_start = stop_at_start, .arg = &ctx};
+    struct mr_error err;
+
+    mr_foreach_rdd(mr_receiver_stream(ctx, &spec), look_away, NULL);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_context_free(ctx);
 }
 
 TEST(V151_a_graceful_stop_waits_for_a_slow_receiver_and_processes_what_it_took)

@@ -156,6 +156,37 @@ TEST(V271_outputs_are_numbered_and_told_in_the_order_of_their_registration)
     free(recorder);
 }
 
+static void keep_description(void *arg, int64_t batch_time_ms, const struct mr_output_info *output)
+{
+    size_t used = strlen(arg);
+
+    (void)batch_time_ms;
+    snprintf((char *)arg + used, 512 - used, "%s, %s; ", output->name, output->description);
+}
+
+TEST(an_output_says_what_stream_it_is_of)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    char text[512] = "", expected[512];
+    struct mr_listener listener = {
+        .struct_size = sizeof(listener), .output_started = keep_description, .arg = text};
+    struct mr_dstream *input;
+    int line;
+
+    ds_input(d, "1");
+    mr_context_add_listener(ds_begin(d, MR_SECONDS(1), NULL), &listener);
+    input = ds_stream(d);
+    mr_foreach_rdd(input, nothing, NULL);
+    line = __LINE__ + 1;
+    mr_foreach_rdd(mr_map(input, MR_SQL("value + 1")), nothing, NULL);
+    snprintf(expected, sizeof(expected),
+             "foreach_rdd-0, memory-0; foreach_rdd-1, test_dstream_listener.c:%d: map 'map-0'; ",
+             line);
+    ds_must_run(d, 1);
+    CHECK_EQ_STR(text, expected);
+    ds_free(d);
+}
+
 static enum mr_status fail_with(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
                                 struct mr_error *err)
 {
