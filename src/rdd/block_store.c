@@ -6,10 +6,6 @@
  *                  \--still none--> disk, or refused
  *     get --> memory --> copy 1 --> copy 2 --> not found
  *
- *     <dir>/millrace-blocks-<random>/lock               held while the store lives
- *                                   /1/<owner>-<number>  "MRBLOCK1" owner number size XXH3  bytes
- *                                   /2/<owner>-<number>
- *
  * A block of a dataset never pushes out another one of the same dataset: a dataset that is larger
  * than the budget keeps its first partitions instead of none.
  *
@@ -18,24 +14,19 @@
  *
  * Threads: any; everything under one lock, reading and writing files too.
  */
-#include "rdd/block_store.h"
+#include "rdd/block_dir.h"
 
 #include "base/hash.h"
 #include "base/log.h"
 #include "data/row_codec.h"
 
 #include <millrace/ext/builder.h>
-#include <millrace/ext/durable.h>
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { BUCKETS_FIRST = 64, HEADER_BYTES = 40, COPIES = 2 };
-
-#define DIR_PREFIX "millrace-blocks-"
-
-static const char magic[8] = {'M', 'R', 'B', 'L', 'O', 'C', 'K', '1'};
+enum { BUCKETS_FIRST = 64, COPIES = MR__BLOCK_COPIES };
 
 struct block {
     struct mr__block_id id;
@@ -54,12 +45,9 @@ struct block {
 };
 
 struct mr__block_store {
-    struct mr_env *env;
-    char *dir;
     uint64_t budget_bytes;
     struct mr_mutex lock; /* guards what follows */
-    char *root;           /* NULL: not made yet */
-    struct mr_lock *root_lock;
+    struct mr__block_dir dir;
     struct block **buckets;
     size_t bucket_count;
     struct block *newest;
@@ -167,239 +155,40 @@ static enum mr_status decode_rows(const char *data, size_t size_bytes,
     return status;
 }
 
-/* ---- the directory ---- */
-
-static void remove_file(struct mr_env *env, const char *dir, const char *name)
-{
-    char *path = mr_asprintf("%s/%s", dir, name);
-
-    if (path != NULL)
-        (void)mr_env_unlink(env, path, NULL);
-    mr_free(path);
-}
-
-struct names {
-    struct mr_buf names; /* each with its NUL */
-    enum mr_file_kind kind;
-};
-
-static bool keep_name(const char *name, enum mr_file_kind kind, void *arg)
-{
-    struct names *names = arg;
-
-    if (kind == names->kind)
-        mr_buf_add(&names->names, name, strlen(name) + 1);
-    return true;
-}
-
-/* Best effort: what stays is a file in a temporary directory. */
-static void remove_copies(struct mr_env *env, const char *root)
-{
-    for (unsigned copy = 1; copy <= COPIES; copy++) {
-        char *dir = mr_asprintf("%s/%u", root, copy);
-        struct names names = {MR_BUF_INIT, MR_KIND_FILE};
-
-        if (dir != NULL && mr_env_list(env, dir, keep_name, &names, NULL) == MR_OK) {
-            for (size_t at = 0; at < names.names.size; at += strlen(names.names.data + at) + 1)
-                remove_file(env, dir, names.names.data + at);
-            (void)mr_env_rmdir(env, dir, NULL);
-        }
-        mr_buf_release(&names.names);
-        mr_free(dir);
-    }
-}
-
-static void remove_root(struct mr_env *env, const char *root, struct mr_lock *held)
-{
-    remove_copies(env, root);
-    remove_file(env, root, "lock");
-    mr_env_unlock(env, held);
-    (void)mr_env_rmdir(env, root, NULL);
-}
-
-static enum mr_status lock_root(struct mr_env *env, const char *root, struct mr_lock **ret_lock,
-                                struct mr_error *err)
-{
-    char *path = mr_asprintf("%s/lock", root);
-    enum mr_status status;
-
-    if (path == NULL)
-        return no_memory(err);
-    status = mr_env_lock(env, path, ret_lock, err);
-    mr_free(path);
-    return status;
-}
-
-/* Directories of processes that died: nobody holds their lock. */
-static void sweep(struct mr_env *env, const char *dir)
-{
-    struct names names = {MR_BUF_INIT, MR_KIND_DIRECTORY};
-
-    if (mr_env_list(env, dir, keep_name, &names, NULL) != MR_OK)
-        names.names.size = 0;
-    for (size_t at = 0; at < names.names.size; at += strlen(names.names.data + at) + 1) {
-        const char *name = names.names.data + at;
-        struct mr_lock *lock = NULL;
-        char *root;
-
-        if (strncmp(name, DIR_PREFIX, sizeof(DIR_PREFIX) - 1) != 0)
-            continue;
-        root = mr_asprintf("%s/%s", dir, name);
-        if (root != NULL && lock_root(env, root, &lock, NULL) == MR_OK)
-            remove_root(env, root, lock);
-        mr_free(root);
-    }
-    mr_buf_release(&names.names);
-}
-
-static enum mr_status make_copy_dirs(struct mr_env *env, const char *root, struct mr_error *err)
-{
-    for (unsigned copy = 1; copy <= COPIES; copy++) {
-        char *dir = mr_asprintf("%s/%u", root, copy);
-        enum mr_status status = dir != NULL ? mr_env_mkdir(env, dir, err) : no_memory(err);
-
-        mr_free(dir);
-        MR_TRY(status);
-    }
-    return MR_OK;
-}
-
-static enum mr_status need_root(struct mr__block_store *store, struct mr_error *err)
-{
-    uint64_t number;
-    char *root;
-    enum mr_status status;
-
-    if (store->root != NULL)
-        return MR_OK;
-    MR_TRY(mr_durable_mkdirs(store->env, store->dir, err));
-    sweep(store->env, store->dir);
-    mr_env_random(store->env, &number, sizeof(number));
-    root = mr_asprintf("%s/" DIR_PREFIX "%016" PRIx64, store->dir, number);
-    if (root == NULL)
-        return no_memory(err);
-    MR_TRY_GOTO(mr_env_mkdir(store->env, root, err));
-    MR_TRY_GOTO(lock_root(store->env, root, &store->root_lock, err));
-    status = make_copy_dirs(store->env, root, err);
-    if (status != MR_OK) {
-        remove_root(store->env, root, store->root_lock);
-        store->root_lock = NULL;
-        goto done;
-    }
-    store->root = root;
-    root = NULL;
-done:
-    mr_free(root);
-    return status;
-}
-
-static char *path_of(const struct mr__block_store *store, struct mr__block_id id, unsigned copy)
-{
-    return mr_asprintf("%s/%u/%" PRIx64 "-%" PRIx64, store->root, copy, id.owner, id.number);
-}
-
-/* ---- one copy on disk ---- */
-
-static enum mr_status write_file(struct mr_env *env, const char *path, const char *head,
-                                 const void *data, size_t size_bytes, struct mr_error *err)
-{
-    struct mr_file *file = NULL;
-    enum mr_status status;
-
-    MR_TRY(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_TRUNCATE, &file, err));
-    status = mr_env_pwrite(env, file, head, HEADER_BYTES, 0, err);
-    if (status == MR_OK && size_bytes > 0)
-        status = mr_env_pwrite(env, file, data, size_bytes, HEADER_BYTES, err);
-    mr_env_close(env, file);
-    if (status != MR_OK)
-        (void)mr_env_unlink(env, path, NULL);
-    return status;
-}
+/* ---- copies on disk ---- */
 
 static enum mr_status write_copy(struct mr__block_store *store, struct block *block, unsigned copy,
                                  const void *data, size_t size_bytes, struct mr_error *err)
 {
-    struct mr_buf head = MR_BUF_INIT;
-    char *path = NULL;
-    enum mr_status status;
-
-    MR_TRY(need_root(store, err));
-    path = path_of(store, block->id, copy);
-    mr_buf_add(&head, magic, sizeof(magic));
-    mr_buf_add_u64(&head, block->id.owner);
-    mr_buf_add_u64(&head, block->id.number);
-    mr_buf_add_u64(&head, size_bytes);
-    mr_buf_add_u64(&head, mr_checksum(data, size_bytes));
-    if (path == NULL || head.failed)
-        status = no_memory(err);
-    else
-        status = write_file(store->env, path, head.data, data, size_bytes, err);
-    mr_free(path);
-    mr_buf_release(&head);
-    MR_TRY(status);
+    MR_TRY(mr__block_dir_write(&store->dir, block->id, copy, data, size_bytes,
+                               &block->disk_bytes[copy - 1], err));
     block->on_disk[copy - 1] = true;
-    block->disk_bytes[copy - 1] = size_bytes + HEADER_BYTES;
     store->stats.disk_bytes += block->disk_bytes[copy - 1];
     return MR_OK;
 }
 
 static void forget_copy(struct mr__block_store *store, struct block *block, unsigned copy)
 {
-    char *path;
-
     if (!block->on_disk[copy - 1])
         return;
-    path = path_of(store, block->id, copy);
-    if (path != NULL)
-        (void)mr_env_unlink(store->env, path, NULL);
-    mr_free(path);
+    mr__block_dir_remove(&store->dir, block->id, copy);
     store->stats.disk_bytes -= block->disk_bytes[copy - 1];
     block->on_disk[copy - 1] = false;
-}
-
-/* The head and the length must be what was written: a file of another length is damaged. */
-static enum mr_status read_file(struct mr_env *env, const char *path, struct mr__block_id id,
-                                char **ret_data, size_t *ret_size_bytes, struct mr_error *err)
-{
-    struct mr_bytes head;
-    size_t file_bytes, size;
-    uint64_t sum;
-    char *file;
-    const char *found;
-
-    MR_TRY(mr_durable_get(env, path, SIZE_MAX / 2, &file, &file_bytes, err));
-    head = mr_bytes_of(file, file_bytes);
-    found = mr_bytes_take(&head, sizeof(magic));
-    bool is_ours = found != NULL && memcmp(found, magic, sizeof(magic)) == 0 &&
-                   mr_bytes_u64(&head) == id.owner && mr_bytes_u64(&head) == id.number;
-    size = (size_t)mr_bytes_u64(&head);
-    sum = mr_bytes_u64(&head);
-    if (!is_ours || head.failed || mr_bytes_left(&head) != size ||
-        mr_checksum(head.at, size) != sum) {
-        mr_text_free(file);
-        return MR_FAIL(err, MR_CORRUPT, "cannot read the block '%s': it is damaged", path);
-    }
-    memmove(file, file + HEADER_BYTES, size);
-    *ret_data = file;
-    *ret_size_bytes = size;
-    return MR_OK;
 }
 
 /* From one copy; a damaged one is forgotten. */
 static enum mr_status read_copy(struct mr__block_store *store, struct block *block, unsigned copy,
                                 char **ret_data, size_t *ret_size_bytes, struct mr_error *err)
 {
-    char *path = path_of(store, block->id, copy);
     struct mr_error local;
     enum mr_status status;
 
-    if (path == NULL)
-        return no_memory(err);
     mr_error_clear(&local);
-    status = read_file(store->env, path, block->id, ret_data, ret_size_bytes, &local);
-    mr_free(path);
-    if (status == MR_OK || status == MR_NOMEM) {
-        if (status != MR_OK && err != NULL)
+    status = mr__block_dir_read(&store->dir, block->id, copy, ret_data, ret_size_bytes, &local);
+    if (status == MR_OK)
+        return MR_OK;
+    if (status == MR_NOMEM) {
+        if (err != NULL)
             *err = local;
         return status;
     }
@@ -850,7 +639,7 @@ char *mr__block_path(struct mr__block_store *store, struct mr__block_id id, unsi
     char *path;
 
     mr_mutex_lock(&store->lock);
-    path = store->root != NULL ? path_of(store, id, copy) : NULL;
+    path = mr__block_dir_path(&store->dir, id, copy);
     mr_mutex_unlock(&store->lock);
     return path;
 }
@@ -864,13 +653,10 @@ enum mr_status mr__block_store_new(struct mr_env *env, const char *dir, uint64_t
 
     if (store == NULL)
         return no_memory(err);
-    store->env = env;
-    store->dir = mr_strdup(dir);
     store->budget_bytes = memory_bytes;
     store->bucket_count = BUCKETS_FIRST;
     store->buckets = mr_alloc_zero(NULL, BUCKETS_FIRST * sizeof(struct block *));
-    if (store->dir == NULL || store->buckets == NULL) {
-        mr_free(store->dir);
+    if (store->buckets == NULL || mr__block_dir_init(&store->dir, env, dir, err) != MR_OK) {
         mr_free(store->buckets);
         mr_free(store);
         return no_memory(err);
@@ -888,11 +674,8 @@ void mr__block_store_free(struct mr__block_store *store)
         while (store->buckets[i] != NULL)
             forget(store, store->buckets[i]);
     }
-    if (store->root != NULL)
-        remove_root(store->env, store->root, store->root_lock);
-    mr_free(store->root);
+    mr__block_dir_release(&store->dir);
     mr_free(store->buckets);
-    mr_free(store->dir);
     mr_mutex_release(&store->lock);
     mr_free(store);
 }
