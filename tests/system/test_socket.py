@@ -80,6 +80,15 @@ class Lines(unittest.TestCase):
             self.wait_for(["one", "two", "three"])
         self.stop()
 
+    def test_lines_end_with_newline_return_or_both(self):
+        self.start()
+        with self.accept() as peer:
+            peer.sendall(b"one\rtwo\r")
+            self.wait_for(["one", "two"])  # a return ends a line at once
+            peer.sendall(b"\nthree\r\n\rfive\n")
+            self.wait_for(["one", "two", "three", "", "five"])
+        self.stop()
+
     def test_the_last_line_of_a_peer_that_closes_counts(self):
         self.start()
         with self.accept() as peer:
