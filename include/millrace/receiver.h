@@ -12,10 +12,8 @@
  *                            write-ahead log: acknowledge the source then (reliable, RCV-3).
  *                            Threads that do so at the same time share a flush.
  *
- * A put that fails has stored nothing, with one exception: MR_STOPPED, the receiver is being
- * stopped; leave. Single records are kept then, until on_stop has returned, as a graceful stop
- * processes all that was received; a batch is not. MR_IO, the log cannot be written, also ends the
- * context.
+ * A put that fails has stored nothing. MR_STOPPED: the context stops, leave; what was stored before
+ * is processed by a graceful stop. MR_IO, the log cannot be written, also ends the context.
  *
  * Thread: the store calls and the controls from any thread of the receiver.
  */

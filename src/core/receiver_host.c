@@ -244,7 +244,7 @@ static bool run_once(struct mr_receiver_host *host)
     /* What the last run took in is a block before anything of the next one is. */
     delay_us = restart_delay(host, status, &failures);
     if (status != MR_OK) {
-        char text[MR_RECEIVER_ERROR_BYTES + 64], in_a_row[48] = "";
+        char text[MR_RECEIVER_ERROR_BYTES + 160], in_a_row[48] = "";
 
         if (failures > 1)
             (void)snprintf(in_a_row, sizeof(in_a_row), "failure %u in a row, ", failures);
