@@ -241,6 +241,51 @@ TEST(V167_after_a_restart_the_limit_is_back_after_two_batches)
     }
 }
 
+/* A millisecond for a record: 1000 a second. */
+static enum mr_status take_a_millisecond_each(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                              struct mr_error *err)
+{
+    int64_t count = 0;
+
+    (void)batch_time_ms;
+    (void)arg;
+    MR_TRY(mr_rdd_count(rdd, &count, err));
+    mr_env_sleep_ns(mr_env_posix(), count * 1000000);
+    return MR_OK;
+}
+
+TEST(a_flood_is_held_back_to_what_a_slow_output_can_do)
+{
+    struct flood flood = {.thread = NULL};
+    struct mr_receiver_spec spec = {.name = "Flood",
+                                    .columns = "value BIGINT",
+                                    .on_start = start_pouring,
+                                    .on_stop = stop_pouring,
+                                    .arg = &flood};
+    struct mr_context *ctx = mr_context_new("flooded", 50);
+    struct mr_receiver_report report;
+    struct mr_statistics now;
+    struct mr_error err;
+
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+    mr_context_set(ctx, "block_interval", "10ms");
+    mr_context_set(ctx, "backpressure", "true");
+    mr_context_set(ctx, "backpressure_initial_rate", "5000");
+    mr_foreach_rdd(mr_receiver_stream(ctx, &spec), take_a_millisecond_each, NULL);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    do {
+        mr_env_sleep_ns(mr_env_posix(), 5000000);
+        mr_context_statistics(ctx, &now);
+    } while (now.completed_batches < 20);
+    CHECK(mr_context_receiver(ctx, 0, &report));
+    mr_context_statistics(ctx, &now);
+    /* without limits it would be millions */
+    CHECK(report.rate_limit >= 100 && report.rate_limit < 1200);
+    CHECK(report.record_count - now.processed_records < 5000);
+    mr_context_stop(ctx, false);
+    mr_context_free(ctx);
+}
+
 TEST(wrong_gains_end_the_start)
 {
     struct flood flood = {.thread = NULL};
