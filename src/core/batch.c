@@ -364,7 +364,7 @@ done:
     return status;
 }
 
-/* Runs the tasks and the folds; what they collected for sinks that are not concurrent is written. */
+/* Runs the tasks and the folds; writes what they collected for sinks that are not concurrent. */
 static enum mr_status compute(struct mr_query *query, struct mr_task *tasks, size_t *task_count,
                               uint64_t bytes, struct mr_error *err)
 {

@@ -147,7 +147,7 @@ static enum mr_status run_fold(struct fold_run *run, struct mr_error *err)
     return MR_OK;
 }
 
-/* Does it run in this batch? Also when its own output is not wanted: windows take their input in. */
+/* Does it run in this batch? Also without its own output being wanted: windows take input in. */
 static bool is_wanted(const struct mr_node *node)
 {
     bool wanted = node->fires;

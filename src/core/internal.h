@@ -171,7 +171,7 @@ typedef enum mr_status (*mr__job_fn)(void *arg, size_t index, unsigned worker,
 /* count: workers, the owner included; it can become max. */
 enum mr_status mr__workers_new(unsigned count, unsigned max, struct mr_workers **ret_workers,
                                struct mr_error *err);
-/* Between runs: threads that are too many end, those that are missing start when they are needed. */
+/* Between runs: threads that are too many end, missing ones start when they are needed. */
 void mr__workers_resize(struct mr_workers *workers, unsigned count);
 unsigned mr__workers_count(const struct mr_workers *workers);
 unsigned mr__workers_threads(
@@ -268,7 +268,7 @@ struct mr_query {
     int64_t down_since_us;     /* monotonic; when a peer became unavailable, 0 = all there */
     uint32_t attempt;
 
-    /* For events: the batch that is being told of; after a commit the plan may be the next one's. */
+    /* For events: the batch that is told of; after a commit the plan may be the next one's. */
     uint64_t told_batch_id;
     int64_t told_batch_time_us;
     uint32_t told_attempt;
@@ -327,7 +327,7 @@ enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, boo
 enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err);
 void mr__batch_abort(struct mr_query *query);
 enum mr_status mr__batch_after_commit(struct mr_query *query, struct mr_error *err);
-/* MR_STOPPED when the batch shall not go on. Any thread; between pieces of work, before a commit. */
+/* MR_STOPPED: the batch shall not go on. Any thread; between pieces of work, not at a commit. */
 enum mr_status mr__check_interrupt(struct mr_query *query, struct mr_error *err);
 enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct mr_error *err);
 

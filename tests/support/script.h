@@ -56,7 +56,7 @@ void script_feed_store(struct script_feed *feed, const char *values);
 /* Ends this run of the receiver with a failure; returns when it has. */
 void script_feed_break(struct script_feed *feed);
 
-/* The environment of a simulation with a wall clock of its own. Queries in it have no checkpoint. */
+/* A simulation's environment with a wall clock of its own. Queries in it have no checkpoint. */
 struct script_clock {
     struct mr_env env;
     struct mr_env *inner;
