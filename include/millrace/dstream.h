@@ -252,7 +252,8 @@ MR_API int64_t mr_dstream_slide_ms(const struct mr_dstream *stream);
  * DS-5: cache is MEMORY_ONLY_SER. */
 MR_API void mr_dstream_persist(struct mr_dstream *stream, enum mr_storage_level level);
 MR_API void mr_dstream_cache(struct mr_dstream *stream);
-/* How often all of its state is written, instead of what changed; a multiple of the slide (4.5). */
+/* A multiple of the slide (4.5). State is written in every batch, whatever the interval: it says
+ * which batches timeouts of mr_map_with_state fire in, and how long the stream remembers (DS-4). */
 MR_API void mr_dstream_checkpoint(struct mr_dstream *stream, int64_t interval_ms);
 /*
  * The remembered datasets of from <= time <= to, oldest first (WIN-5); while the context runs, any

@@ -200,7 +200,8 @@ static enum mr_status sort_keys(struct mr__grouping *grouping, const struct mr_g
             bytes.failed ? NULL : mr_arena_copy(&grouping->arena, bytes.data, bytes.size);
         keys[i].size_bytes = bytes.size;
         keys[i].prefix = 0;
-        memcpy(&keys[i].prefix, bytes.data, MR_MIN(bytes.size, sizeof(keys[i].prefix)));
+        if (bytes.size > 0) /* one group of everything has a key without bytes */
+            memcpy(&keys[i].prefix, bytes.data, MR_MIN(bytes.size, sizeof(keys[i].prefix)));
         keys[i].prefix = __builtin_bswap64(keys[i].prefix);
         keys[i].group = i;
         if (keys[i].data == NULL) {
