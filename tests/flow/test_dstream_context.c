@@ -989,6 +989,79 @@ TEST(a_program_takes_its_settings_as_flags)
     CHECK_CONTAINS(text, "unknown argument '--verbose'");
 }
 
+/* ---- without memory ---- */
+
+static void ignore_line(void *arg, enum mr_log_level level, const char *line, size_t size_bytes)
+{
+    (void)arg;
+    (void)level;
+    (void)line;
+    (void)size_bytes;
+}
+
+static void ignore_batch(void *arg, const struct mr_batch_report *batch)
+{
+    (void)arg;
+    (void)batch;
+}
+
+/* Builds a context and runs two batches; any allocation may fail. */
+static enum mr_status build_and_run(const char *settings, struct mr_queue *queue,
+                                    struct mr_error *err)
+{
+    struct mr_listener listener = {.struct_size = sizeof(listener),
+                                   .batch_submitted = ignore_batch,
+                                   .batch_completed = ignore_batch};
+    struct mr_context *ctx = mr_context_new("memory", 1);
+    enum mr_status status = MR_NOMEM;
+
+    if (ctx == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    mr_context_set(ctx, "workers", "1");
+    mr_context_set(ctx, "batches_max", "2");
+    mr_context_set_file(ctx, settings);
+    mr_context_add_listener(ctx, &listener);
+    mr_foreach_rdd(mr_queue_stream(ctx, queue, true), look_away, NULL);
+    status = mr_context_start(ctx, err);
+    if (status == MR_OK)
+        status = mr_context_await(ctx, err);
+    CHECK_EQ_INT(mr_context_state(ctx), MR_CONTEXT_STOPPED);
+    CHECK_NULL(mr_context_active());
+    mr_context_free(ctx);
+    return status;
+}
+
+TEST(a_failing_allocation_is_an_error_and_leaves_nothing_behind)
+{
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    enum mr_status status = MR_NOMEM;
+    struct mr_error err;
+    const char *settings;
+    int step = test_quick() ? 7 : 1;
+    int failures = 0;
+
+    mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
+    mr_log_set_sink(ignore_line, NULL);
+    settings = write_settings(t, "retries = 0\n");
+    CHECK_OK(build_and_run(settings, queue, &err), &err);
+    for (uint64_t nth = 1; nth < 2000; nth += (uint64_t)step) {
+        uint64_t before = mr_alloc_count();
+
+        mr_error_clear(&err);
+        mr_alloc_fail_at(nth, false);
+        status = build_and_run(settings, queue, &err);
+        mr_alloc_fail_at(0, false);
+        CHECK(status == MR_OK || status == MR_NOMEM);
+        failures += status != MR_OK;
+        if (mr_alloc_count() - before < nth)
+            break;
+    }
+    mr_log_set_sink(NULL, NULL);
+    CHECK_OK(status, &err);
+    CHECK(failures > 10);
+    mr_queue_free(queue);
+}
+
 /* ---- signals ---- */
 
 /* A function that never comes back, in a process that is told to stop again and again. */
