@@ -226,7 +226,13 @@ MR_API struct mr_dstream *mr_update_state_by_key_from(struct mr_dstream *pairs, 
                                                       struct mr_fn update, struct mr_rdd *initial);
 struct mr_state_spec {
     const char *name;
-    struct mr_fn function;     /* MR_FN_AS(fn, "the mapped columns"), MR_SUM, MR_COUNT or SQL */
+    /*
+     * MR_FN_AS(fn, "the mapped columns"); MR_SUM or MR_COUNT: the running value, a (key, state) row
+     * for each record; MR_SQL: "new state, mapped value" or "new state, key, value" over key, value
+     * and state. A null state removes the key, a mapped row of nulls is left out, and value is null
+     * when the key is timing out.
+     */
+    struct mr_fn function;
     const char *state_columns; /* "state BIGINT"; NULL = BIGINT */
     struct mr_rdd *initial;    /* pairs (key, state), or NULL */
     int64_t timeout_ms;        /* 0 = none */
@@ -242,7 +248,11 @@ MR_API struct mr_dstream *mr_state_snapshots(struct mr_dstream *mapped);
 
 /* Name of the operator's state for windows and the like. */
 MR_API void mr_dstream_set_name(struct mr_dstream *stream, const char *name);
-/* Partitions of what comes out of a shuffle (reduce_by_key, joins, state ...); default: workers. */
+/*
+ * Partitions of what comes out of a shuffle (reduce_by_key, joins, state ...); default: workers. Of
+ * state at most 8: more is 8. A function of all keys (mr_update_all_fn) has one unless this is
+ * called; with more, it may emit keys of its own partition only.
+ */
 MR_API void mr_dstream_set_partitions(struct mr_dstream *stream, uint32_t partition_count);
 /* NULL when it failed to build */
 MR_API const struct mr_schema *mr_dstream_schema(const struct mr_dstream *stream);
