@@ -11,6 +11,9 @@
 #ifdef MR_WITH_KAFKA
 #include <librdkafka/rdkafka.h>
 #endif
+#ifdef MR_WITH_ZLIB
+#include <zlib.h>
+#endif
 
 static const struct cli_flag flags[] = {
     {"--deps", NULL, NULL, "Also print the libraries in use and how the program was compiled."},
@@ -31,6 +34,11 @@ static void print_deps(void)
     printf("librdkafka %s\n", rd_kafka_version_str());
 #else
     printf("librdkafka not built in: connector 'kafka' is missing\n");
+#endif
+#ifdef MR_WITH_ZLIB
+    printf("zlib       %s\n", zlibVersion());
+#else
+    printf("zlib       not built in: file streams cannot read .gz\n");
 #endif
     printf("compiler   %s\nflags      %s\n", MR_COMPILER, MR_COMPILE_FLAGS);
 }

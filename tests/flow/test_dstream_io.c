@@ -8,6 +8,7 @@
 
 #include <millrace/ext/durable.h>
 #include <millrace/kafka.h>
+#include <millrace/rdd.h>
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -525,6 +526,40 @@ TEST(object_files_have_rows_and_columns)
     mr_queue_free(queue);
 }
 
+static void push_pair(struct mr_queue *queue, const char *key, int64_t value)
+{
+    struct mr_schema *schema;
+    struct mr_batch_builder *builder;
+    struct mr_batch *batch;
+
+    CHECK_OK(mr_schema_parse("key VARCHAR, value BIGINT", 25, &schema, NULL), NULL);
+    CHECK_OK(mr_batch_builder_new(schema, &builder, NULL), NULL);
+    mr_batch_builder_text(builder, 0, key, strlen(key));
+    mr_batch_builder_int(builder, 1, value);
+    mr_batch_builder_end_row(builder);
+    CHECK_OK(mr_batch_builder_finish(builder, &batch, NULL), NULL);
+    mr_queue_push(queue, batch);
+    mr_batch_unref(batch);
+    mr_batch_builder_free(builder);
+    mr_schema_unref(schema);
+}
+
+static bool keep_name(const char *name, enum mr_file_kind kind, void *arg)
+{
+    (void)kind;
+    snprintf(arg, 256, "%s", name);
+    return true;
+}
+
+static const char *only_entry(const char *dir)
+{
+    static char name[256];
+
+    name[0] = '\0';
+    CHECK_OK(mr_env_list(mr_env_posix(), dir, keep_name, name, NULL), NULL);
+    return name[0] != '\0' ? name : NULL;
+}
+
 /* The rows of two batches, counted. */
 static enum mr_status sum_rows(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
                                struct mr_error *err)
@@ -568,6 +603,35 @@ TEST(parquet_files_of_a_stream_are_read_by_a_stream)
     mr_context_free(ctx);
     CHECK_EQ_INT(sum, 43);
     mr_queue_free(queue);
+}
+
+TEST(object_files_of_a_stream_are_a_dataset)
+{
+    struct mr_queue *queue = mr_queue_new("key VARCHAR, value BIGINT");
+    struct mr_context *ctx = mr_context_new("writes", 10);
+    struct mr_session *session = NULL;
+    struct mr_batch *batch = NULL;
+    char prefix[512];
+    const char *dir = NULL;
+    struct mr_error err;
+
+    snprintf(prefix, sizeof(prefix), "%s", test_path(t, "out"));
+    push_pair(queue, "a", 1);
+    push_pair(queue, "b", 2);
+    mr_save_as_object_files(mr_queue_stream(ctx, queue, false), prefix, NULL);
+    mr_context_set(ctx, "batches_max", "1");
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+    dir = only_entry(t->dir);
+    CHECK_NOT_NULL(dir);
+    CHECK_OK(mr_session_new(NULL, &session, &err), &err);
+    CHECK_OK(mr_rdd_collect(mr_rdd_object_file(session, test_path(t, dir)), &batch, &err), &err);
+    CHECK_EQ_INT(mr_batch_row_count(batch), 2);
+    CHECK_EQ_INT(mr_row_int(&(struct mr_row){batch, 1}, 1), 2);
+    mr_batch_unref(batch);
+    mr_session_free(session);
 }
 
 /* ---- print ---- */

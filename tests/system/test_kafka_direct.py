@@ -229,6 +229,16 @@ class Direct(unittest.TestCase):
                 self.assertLessEqual(until - since, (10, 20)[partition])
         self.assertEqual([until - since for _, _, since, until in lines[0]["ranges"]], [10, 20])
 
+    def test_the_first_rate_of_backpressure_limits_the_first_batch(self):
+        self.create(2)
+        for partition in range(2):
+            self.produce(partition, [str(i) for i in range(100)])
+        running = self.start(reset="earliest", interval=200, set__backpressure="true",
+                             set__backpressure_initial_rate=100)
+        lines = running.until(lambda lines: len(records(lines)) >= 200)
+        running.end()
+        self.assertEqual([until - since for _, _, since, until in lines[0]["ranges"]], [10, 10])
+
     # --- commits ----------------------------------------------------------------------------------
 
     def test_V298_committed_offsets_are_where_a_new_program_begins(self):

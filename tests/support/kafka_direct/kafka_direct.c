@@ -10,6 +10,7 @@
  *     out=DIR             writes the records of each batch into a file of the batch's id
  *     take=N              also prints count, the first record, and the number of the first N
  *     option.KEY=VALUE    an option of the source
+ *     set.KEY=VALUE       a setting of the context
  *
  * Prints a line for each batch as JSON:
  *     {"batch":0,"ranges":[["a",0,0,4]],"partitions":[["a/0/0:k=v", ...], ...]}
@@ -260,6 +261,8 @@ static void set(struct mr_context *ctx, const char *key, char *value)
         out_dir = value;
     else if (strcmp(key, "take") == 0)
         take = strtoll(value, NULL, 10);
+    else if (strncmp(key, "set.", 4) == 0)
+        mr_context_set(ctx, key + 4, value);
     else if (strncmp(key, "option.", 7) == 0 && option_count + 2 < 2 * LIST_MAX) {
         options[option_count++] = key + 7;
         options[option_count++] = value;
