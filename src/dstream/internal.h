@@ -90,6 +90,7 @@ struct mr__window {
     const char *name;       /* of the state; the stream's */
     int64_t size_us;
     int64_t slide_us;
+    uint32_t partition_count; /* of the output of one with an inverse */
 };
 /* The first firing at or after a batch time. */
 int64_t mr__next_firing(const struct mr_context *ctx, int64_t slide_us, int64_t time_us);
@@ -99,9 +100,14 @@ enum mr_status mr__inverse_op(const struct mr__window *window, const struct mr_s
                               struct mr__function *reduce, struct mr__function *inverse,
                               struct mr__function *filter, struct mr_fold_op *ret_op,
                               struct mr_error *err);
-/* The rows of a firing that the filter of a window keeps, in their order. Returns new. */
-enum mr_status mr__window_filter(struct mr__function *filter, struct mr__when when,
-                                 const struct mr_schema *pairs, struct mr_batch *rows,
-                                 struct mr_batch **ret_kept, struct mr_error *err);
+/* What a window with an inverse knows of each key, and its filter (NULL = none). */
+struct mr__window_values {
+    struct mr_store *store;
+    const struct mr_schema *pairs;
+    struct mr__function *filter;
+};
+/* Emits every key of the shards [first, end) with its value; forgets what the filter drops. */
+enum mr_status mr__window_emit(const struct mr__window_values *values, unsigned first_shard,
+                               unsigned end_shard, struct mr_fold_call *call, struct mr_error *err);
 
 #endif

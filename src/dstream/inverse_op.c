@@ -15,7 +15,7 @@
  * Two stores: <name> the values of the window at the last firing, <name>.batches the reduced
  * batches of the window.
  *
- * Thread: driver.
+ * Thread: run on the driver; the output (window_emit.c) on workers, by shards.
  */
 #include "dstream/streams.h"
 
@@ -35,6 +35,7 @@ struct inverse_op {
     struct mr__function *reduce; /* borrowed from the context, as the next two */
     struct mr__function *inverse;
     struct mr__function *filter; /* NULL = none */
+    uint32_t partition_count;
     struct mr_store *values;
     struct mr_store *batches;
 };
@@ -193,113 +194,6 @@ done:
     return status;
 }
 
-/* ---- output ---- */
-
-struct all_values {
-    struct mr_batch_builder *builder;
-    enum mr_status status;
-    struct mr_error *err;
-};
-
-static bool add_value(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
-                      void *arg)
-{
-    struct all_values *all = arg;
-
-    all->status = mr__key_get(key, key_bytes, all->builder, 0, all->err);
-    if (all->status == MR_OK)
-        all->status = mr__value_get(value, value_bytes, all->builder, 1, all->err);
-    if (all->status == MR_OK)
-        all->status = mr_batch_builder_rows_added(all->builder, 1, all->err);
-    return all->status == MR_OK;
-}
-
-/* Every key with its value, in key order. */
-static enum mr_status read_values(struct inverse_op *op, struct mr_batch **ret_rows,
-                                  struct mr_error *err)
-{
-    struct all_values all = {NULL, MR_OK, err};
-    enum mr_status status;
-
-    MR_TRY(mr_batch_builder_new(op->pairs, &all.builder, err));
-    status = mr_store_scan_sorted(op->values, NULL, 0, add_value, &all, err);
-    if (status == MR_OK)
-        status = all.status;
-    if (status == MR_OK)
-        status = mr_batch_builder_finish(all.builder, ret_rows, err);
-    mr_batch_builder_free(all.builder);
-    return status;
-}
-
-/* Takes the keys that are in rows and not in kept, which is a part of rows in the same order, out
- * of the store. */
-static enum mr_status forget_others(struct inverse_op *op, const struct mr_batch *rows,
-                                    const struct mr_batch *kept, struct mr_error *err)
-{
-    struct mr_buf all = MR_BUF_INIT, some = MR_BUF_INIT;
-    int64_t at = 0;
-    enum mr_status status = MR_OK;
-
-    for (int64_t row = 0; row < mr_batch_row_count(rows) && status == MR_OK; row++) {
-        mr_buf_clear(&all);
-        mr_key_encode(&all, mr_batch_column(rows, 0), row);
-        mr_buf_clear(&some);
-        if (at < mr_batch_row_count(kept))
-            mr_key_encode(&some, mr_batch_column(kept, 0), at);
-        if (all.failed || some.failed)
-            status = MR_FAIL(err, MR_NOMEM, "out of memory");
-        else if (some.size == all.size && memcmp(some.data, all.data, all.size) == 0)
-            at++;
-        else
-            status = mr_store_delete(op->values, all.data, all.size, err);
-    }
-    mr_buf_release(&all);
-    mr_buf_release(&some);
-    return status;
-}
-
-enum mr_status mr__window_filter(struct mr__function *filter, struct mr__when when,
-                                 const struct mr_schema *pairs, struct mr_batch *rows,
-                                 struct mr_batch **ret_kept, struct mr_error *err)
-{
-    struct mr__batches results = {0};
-    struct mr_batch_builder *builder = NULL;
-    enum mr_status status;
-
-    if (filter->fn.kind == MR_FN_KIND_TEST)
-        return mr__filter_rows(filter, rows, ret_kept, err);
-    MR_TRY_GOTO(mr__function_run_sql(filter, when, &rows, 1, &results, err));
-    MR_TRY_GOTO(mr_batch_builder_new(pairs, &builder, err));
-    for (size_t i = 0; i < results.count; i++)
-        mr_batch_builder_append(builder, results.items[i]);
-    status = mr_batch_builder_finish(builder, ret_kept, err);
-done:
-    mr_batch_builder_free(builder);
-    mr__batches_release(&results);
-    return status;
-}
-
-static enum mr_status emit_values(struct inverse_op *op, struct mr__when when,
-                                  struct mr_output *out, struct mr_error *err)
-{
-    struct mr_batch *rows = NULL, *kept = NULL;
-    enum mr_status status;
-
-    MR_TRY_GOTO(read_values(op, &rows, err));
-    if (op->filter == NULL) {
-        status = mr_output_emit(out, rows, err);
-        goto done;
-    }
-    MR_TRY_GOTO(mr__function_blame(
-        op->filter, mr__window_filter(op->filter, when, op->pairs, rows, &kept, err), err));
-    MR_TRY_GOTO(forget_others(op, rows, kept, err));
-    status = mr_output_emit(out, kept, err);
-done:
-    mr_batch_unref(rows);
-    mr_batch_unref(kept);
-    return status;
-}
-
 /* ---- the fold ---- */
 
 static enum mr_status fire(struct inverse_op *op, struct mr_fold_call *call, struct mr_error *err)
@@ -316,7 +210,6 @@ static enum mr_status fire(struct inverse_op *op, struct mr_fold_call *call, str
         reduce_range(op, when, MR_MAX(before_us, time_us - op->size_us), time_us, &entered, err));
     MR_TRY_GOTO(change_values(op, left, false, when, err));
     MR_TRY_GOTO(change_values(op, entered, true, when, err));
-    MR_TRY_GOTO(emit_values(op, when, call->out, err));
     status = mr__slices_drop(op->batches, time_us - op->size_us, err);
 done:
     mr_batch_unref(left);
@@ -337,6 +230,25 @@ static enum mr_status inverse_run(void *pointer, struct mr_fold_call *call, stru
     return call->fires ? fire(op, call, err) : MR_OK;
 }
 
+static enum mr_status inverse_run_partition(void *pointer, uint32_t partition,
+                                            struct mr_fold_call *call, struct mr_error *err)
+{
+    struct inverse_op *op = pointer;
+    struct mr__window_values values = {op->values, op->pairs, op->filter};
+
+    if (!call->fires)
+        return MR_OK;
+    return mr__window_emit(&values, partition * MR_STORE_SHARDS / op->partition_count,
+                           (partition + 1) * MR_STORE_SHARDS / op->partition_count, call, err);
+}
+
+static uint32_t inverse_partition_count(void *pointer)
+{
+    const struct inverse_op *op = pointer;
+
+    return op->partition_count;
+}
+
 static struct mr_store *inverse_store(void *pointer)
 {
     const struct inverse_op *op = pointer;
@@ -351,6 +263,8 @@ static const struct mr_fold_ops inverse_ops = {
     .run = inverse_run,
     .free = inverse_free,
     .store = inverse_store,
+    .partition_count = inverse_partition_count,
+    .run_partition = inverse_run_partition,
 };
 
 enum mr_status mr__inverse_op(const struct mr__window *window, const struct mr_schema *pairs,
@@ -373,6 +287,7 @@ enum mr_status mr__inverse_op(const struct mr__window *window, const struct mr_s
     op->reduce = reduce;
     op->inverse = inverse;
     op->filter = filter;
+    op->partition_count = MR_MIN(window->partition_count, (uint32_t)MR_STORE_SHARDS);
     *ret_op = (struct mr_fold_op){.ops = &inverse_ops, .op = op};
     return MR_OK;
 }

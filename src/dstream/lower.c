@@ -142,6 +142,7 @@ static struct mr__window window_of(const struct mr__lowering *low, const struct 
         .name = stream->name,
         .size_us = stream->window_ms * 1000,
         .slide_us = stream->slide_ms * 1000,
+        .partition_count = mr__partition_count(low, stream),
     };
 }
 

@@ -93,11 +93,11 @@ static enum mr_status lower_sum_window(struct mr__lowering *low, struct mr_dstre
         .window = {.ctx = low->ctx,
                    .name = stream->name,
                    .size_us = stream->window_ms * 1000,
-                   .slide_us = stream->slide_ms * 1000},
+                   .slide_us = stream->slide_ms * 1000,
+                   .partition_count = mr__partition_count(low, stream)},
         .input_slide_us = stream->inputs[0]->slide_ms * 1000,
         .pairs = stream->schema,
         .filter = stream->filter,
-        .partition_count = mr__partition_count(low, stream),
     };
     enum mr_status status;
 

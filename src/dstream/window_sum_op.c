@@ -20,17 +20,8 @@
  */
 #include "dstream/window_sums.h"
 
-#include "data/row_codec.h"
-
-#include <millrace/ext/builder.h>
-
 #include <stdio.h>
 #include <string.h>
-
-enum {
-    ROWS_MAX = 16384, /* of a batch of the output */
-    READ_MAX = 512,   /* entries read at once */
-};
 
 struct sum_op {
     struct mr_context *ctx;
@@ -161,202 +152,14 @@ static enum mr_status change_shard(struct part *part, unsigned shard, struct mr_
     return MR_OK;
 }
 
-/* Rows on their way out. */
-struct emission {
-    struct sum_op *op;
-    struct mr_fold_call *call;
-    struct mr_batch_builder *builder;
-    struct mr_store_entry
-        *entries; /* of the rows in the builder; READ_MAX when there is no filter */
-};
-
-/* Is one of these bytes 0? */
-static bool has_nul(const char *data, size_t size)
-{
-    uint64_t word;
-
-    if (size > 8)
-        return memchr(data, 0, size) != NULL;
-    /* The value behind the key is longer than what is read too much. */
-    memcpy(&word, data, 8);
-    if (size < 8)
-        word |= UINT64_MAX << (8 * size);
-    return ((word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080)) != 0;
-}
-
-/* A text without NUL is its key bytes but for the first and the last two. */
-static bool is_plain_text(const struct mr_store_entry *entry)
-{
-    return entry->key_bytes >= 3 && entry->key[0] == 1 &&
-           !has_nul(entry->key + 1, entry->key_bytes - 3);
-}
-
-/* Like mr_column_builder_bytes; short ones by copying more than they are, for which a builder and
- * an entry have room. */
-static void add_text(struct mr_column_builder *out, const char *data, size_t size)
-{
-    if (size > 8) {
-        mr_column_builder_bytes(out, data, size);
-        return;
-    }
-    mr_column_builder_valid(out);
-    memcpy(out->values + out->bytes_used, data, 8);
-    out->bytes_used += size;
-    out->offsets[++out->length] = (int32_t)out->bytes_used;
-}
-
-static enum mr_status add_keys(struct mr_column_builder *out, const struct mr_store_entry *entries,
-                               size_t count, struct mr_error *err)
-{
-    bool is_text = out->type->id == MR_TYPE_TEXT;
-    size_t bytes = 0;
-
-    for (size_t i = 0; i < count; i++)
-        bytes += entries[i].key_bytes;
-    if (is_text)
-        MR_TRY(mr_column_builder_reserve(out, (int64_t)count, bytes, err));
-    for (size_t i = 0; i < count; i++) {
-        if (is_text && is_plain_text(&entries[i])) {
-            add_text(out, entries[i].key + 1, entries[i].key_bytes - 3);
-        } else {
-            struct mr_bytes key = mr_bytes_of(entries[i].key, entries[i].key_bytes);
-
-            MR_TRY(mr_key_decode(&key, out->type, out, err));
-            if (is_text) /* it may have taken room of those behind */
-                MR_TRY(mr_column_builder_reserve(out, (int64_t)(count - i), bytes, err));
-        }
-    }
-    return MR_OK;
-}
-
-static enum mr_status add_rows(struct emission *emission, const struct mr_store_entry *entries,
-                               size_t count, struct mr_error *err)
-{
-    struct mr_column_builder *sums = mr_batch_builder_column(emission->builder, 1);
-
-    MR_TRY(mr_column_builder_reserve(sums, (int64_t)count, 0, err));
-    for (size_t i = 0; i < count; i++) {
-        if (entries[i].value_bytes != MR__SUM_BYTES)
-            return MR_FAIL(err, MR_CORRUPT,
-                           "cannot read a stored sum; restore the checkpoint from a copy");
-        mr_column_builder_i64(sums, mr_load_i64(entries[i].value + 1));
-    }
-    MR_TRY(add_keys(mr_batch_builder_column(emission->builder, 0), entries, count, err));
-    return mr_batch_builder_rows_added(emission->builder, (int64_t)count, err);
-}
-
-static bool same_row(const struct mr_batch *a, int64_t row_a, const struct mr_batch *b,
-                     int64_t row_b, struct mr_buf scratch[2])
-{
-    mr_buf_clear(&scratch[0]);
-    mr_buf_clear(&scratch[1]);
-    mr_key_encode(&scratch[0], mr_batch_column(a, 0), row_a);
-    mr_key_encode(&scratch[1], mr_batch_column(b, 0), row_b);
-    return scratch[0].size == scratch[1].size && scratch[0].size > 0 &&
-           memcmp(scratch[0].data, scratch[1].data, scratch[0].size) == 0;
-}
-
-/* Takes the keys of rows that are not in kept, a part of rows in the same order, out of the
- * store. */
-static enum mr_status forget_others(struct emission *emission, const struct mr_batch *rows,
-                                    const struct mr_batch *kept, struct mr_error *err)
-{
-    struct mr_buf scratch[2] = {MR_BUF_INIT, MR_BUF_INIT};
-    int64_t at = 0, kept_count = mr_batch_row_count(kept);
-    enum mr_status status = MR_OK;
-
-    for (int64_t row = 0; row < mr_batch_row_count(rows) && status == MR_OK; row++) {
-        if (at < kept_count && same_row(rows, row, kept, at, scratch))
-            at++;
-        else
-            status = mr_store_delete_at(emission->op->values, &emission->entries[row], err);
-        if (scratch[0].failed || scratch[1].failed)
-            status = MR_FAIL(err, MR_NOMEM, "out of memory");
-    }
-    mr_buf_release(&scratch[0]);
-    mr_buf_release(&scratch[1]);
-    return status;
-}
-
-static enum mr_status emit_filtered(struct emission *emission, struct mr_batch *rows,
-                                    struct mr_error *err)
-{
-    struct sum_op *op = emission->op;
-    const struct mr_batch_info *info = emission->call->info;
-    struct mr__when when = {info->worker, info->batch_time_us};
-    struct mr_batch *kept = NULL;
-    enum mr_status status;
-
-    MR_TRY(mr__function_blame(
-        op->filter, mr__window_filter(op->filter, when, op->pairs, rows, &kept, err), err));
-    status = MR_OK;
-    if (mr_batch_row_count(kept) != mr_batch_row_count(rows))
-        status = forget_others(emission, rows, kept, err);
-    if (status == MR_OK)
-        status = mr_output_emit(emission->call->out, kept, err);
-    mr_batch_unref(kept);
-    return status;
-}
-
-static enum mr_status flush(struct emission *emission, struct mr_error *err)
-{
-    struct mr_batch *rows = NULL;
-    enum mr_status status;
-
-    if (mr_batch_builder_row_count(emission->builder) == 0)
-        return MR_OK;
-    MR_TRY(mr_batch_builder_finish(emission->builder, &rows, err));
-    if (emission->op->filter == NULL)
-        status = mr_output_emit(emission->call->out, rows, err);
-    else
-        status = emit_filtered(emission, rows, err);
-    mr_batch_unref(rows);
-    return status;
-}
-
-static enum mr_status emit_shard(struct emission *emission, unsigned shard, struct mr_error *err)
-{
-    bool keep_entries = emission->op->filter != NULL;
-    uint32_t cursor = 0;
-
-    for (;;) {
-        size_t have = (size_t)mr_batch_builder_row_count(emission->builder);
-        struct mr_store_entry *entries = emission->entries + (keep_entries ? have : 0);
-        size_t count = mr_store_read_shard(emission->op->values, shard, &cursor, entries, READ_MAX);
-
-        if (count == 0)
-            return MR_OK;
-        MR_TRY(add_rows(emission, entries, count, err));
-        if (have + count + READ_MAX > ROWS_MAX)
-            MR_TRY(flush(emission, err));
-    }
-}
-
-static enum mr_status emission_begin(struct emission *emission, struct mr_error *err)
-{
-    size_t count = emission->op->filter != NULL ? ROWS_MAX : READ_MAX;
-
-    emission->entries = mr_alloc(NULL, count * sizeof(*emission->entries));
-    if (emission->entries == NULL)
-        return MR_FAIL(err, MR_NOMEM, "out of memory");
-    return mr_batch_builder_new(emission->op->pairs, &emission->builder, err);
-}
-
 static enum mr_status fire(struct part *part, struct mr_fold_call *call, struct mr_error *err)
 {
-    struct emission emission = {.op = part->op, .call = call};
-    enum mr_status status;
+    struct sum_op *op = part->op;
+    struct mr__window_values values = {op->values, op->pairs, op->filter};
 
-    MR_TRY_GOTO(emission_begin(&emission, err));
-    for (unsigned shard = part->first; shard < part->end; shard++) {
-        MR_TRY_GOTO(change_shard(part, shard, err));
-        MR_TRY_GOTO(emit_shard(&emission, shard, err));
-    }
-    status = flush(&emission, err);
-done:
-    mr_batch_builder_free(emission.builder);
-    mr_free(emission.entries);
-    return status;
+    for (unsigned shard = part->first; shard < part->end; shard++)
+        MR_TRY(change_shard(part, shard, err));
+    return mr__window_emit(&values, part->first, part->end, call, err);
 }
 
 static enum mr_status sum_run_partition(void *pointer, uint32_t partition,
@@ -419,7 +222,7 @@ enum mr_status mr__sum_window_op(const struct mr__sum_window *window, struct mr_
     op->input_slide_us = window->input_slide_us;
     op->pairs = mr_schema_ref(window->pairs);
     op->filter = window->filter;
-    op->partition_count = MR_MIN(window->partition_count, (uint32_t)MR_STORE_SHARDS);
+    op->partition_count = MR_MIN(window->window.partition_count, (uint32_t)MR_STORE_SHARDS);
     *ret_op = (struct mr_fold_op){.ops = &sum_ops, .op = op};
     *ret_values = &op->values;
     return MR_OK;

@@ -72,7 +72,6 @@ struct mr__sum_window {
     int64_t input_slide_us;
     const struct mr_schema *pairs; /* the result */
     struct mr__function *filter;   /* NULL = none */
-    uint32_t partition_count;
 };
 /* *ret_values: where its store of sums is, for mr__sum_split_op; as long as the operator. */
 enum mr_status mr__sum_window_op(const struct mr__sum_window *window, struct mr_fold_op *ret_op,
