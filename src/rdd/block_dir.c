@@ -1,9 +1,10 @@
 /*
  * Blocks as files (block_dir.h): the directory of a store, and the copies in it.
  *
- *     <parent>/millrace-blocks-<random>/lock                held while the store lives
- *                                      /1/<owner>-<number>   "MRBLOCK1" owner number size XXH3 bytes
+ *     <parent>/millrace-blocks-<random>/lock               held while the store lives
+ *                                      /1/<owner>-<number>  head, bytes
  *                                      /2/<owner>-<number>
+ *     head: "MRBLOCK1" owner number size XXH3
  *
  * Numbers of the head are u64, little-endian; names are hexadecimal. Thread: the caller's, one at a
  * time.
