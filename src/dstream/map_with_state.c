@@ -51,6 +51,7 @@ static enum mr_status lower_map(struct mr__lowering *low, struct mr_dstream *str
     };
     struct mr_fold_op fold;
 
+    mr__state_check_name(stream);
     MR_TRY(mr__map_with_state_op(&spec, &fold, &own->op, err));
     MR_TRY(mr__lower_add_fold(low, stream, &stream->inputs[0]->node, 1, &fold, err));
     mr_node_set_slide(stream->node, stream->slide_ms * 1000);

@@ -11,7 +11,7 @@
  */
 #include "dstream/state_rows.h"
 
-#include "base/hash.h"
+#include "base/log.h"
 #include "data/row_codec.h"
 #include "dstream/streams.h"
 
@@ -33,6 +33,19 @@ uint32_t mr__state_partitions(const struct mr_dstream *stream)
     if (count == 0)
         count = mr_cpu_count();
     return MR_MIN(count, (uint32_t)MR_STORE_SHARDS);
+}
+
+void mr__state_check_name(const struct mr_dstream *stream)
+{
+    size_t bytes = strlen(stream->operation);
+
+    if (stream->ctx->checkpoint_dir == NULL ||
+        strncmp(stream->name, stream->operation, bytes) != 0 || stream->name[bytes] != '-')
+        return;
+    mr_log(MR_LOG_WARNING, "dstream", stream->ctx->name, -1,
+           "the state '%s' in the checkpoint has a name made from the order of the program's calls; "
+           "give it one of its own, so that it is found again when the program changes",
+           stream->name);
 }
 
 struct mr__shards mr__shards_of(uint32_t partition, uint32_t partition_count)

@@ -20,6 +20,10 @@ struct mr_dstream;
  * the workers; at most MR_STORE_SHARDS. */
 uint32_t mr__state_partitions(const struct mr_dstream *stream);
 
+/* At lowering: says in the log that a state in a checkpoint has a name made from the order of the
+ * calls. */
+void mr__state_check_name(const struct mr_dstream *stream);
+
 /* Shards [first, end) of a store. */
 struct mr__shards {
     unsigned first;

@@ -21,6 +21,7 @@ static enum mr_status lower_update(struct mr__lowering *low, struct mr_dstream *
     };
     struct mr_fold_op fold;
 
+    mr__state_check_name(stream);
     /* A function of all keys may make other keys: it sees all of them, unless told otherwise. */
     if (stream->function->fn.kind == MR_FN_KIND_UPDATE_ALL && stream->partition_count == 0)
         spec.partition_count = 1;

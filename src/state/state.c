@@ -173,10 +173,9 @@ static enum mr_status check_same(const struct mr_store *store, const char *what,
     if (strcmp(old, new) == 0)
         return MR_OK;
     return MR_FAIL(err, MR_CONFIG,
-                   "cannot go on with the state of '%s': its %s was '%s' and is now '%s'; put it "
-                   "back or use a new "
-                   "checkpoint directory",
-                   store->name, what, old, new);
+                   "cannot go on with the state of '%s': the checkpoint has the %s '%s', the program "
+                   "wants '%s'; put the %s back, or use a new checkpoint directory",
+                   store->name, what, old, new, what);
 }
 
 enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind,
@@ -195,9 +194,9 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
             return MR_FAIL(err, MR_CONFIG,
                            "cannot use state '%s' for two operators: give each a name of its own",
                            name);
-        MR_TRY(check_same(store, "kind", store->kind, kind, err));
-        MR_TRY(check_same(store, "key", store->key_schema, key_schema, err));
-        MR_TRY(check_same(store, "value", store->value_schema, value_schema, err));
+        MR_TRY(check_same(store, "kind of operator", store->kind, kind, err));
+        MR_TRY(check_same(store, "key type", store->key_schema, key_schema, err));
+        MR_TRY(check_same(store, "state type", store->value_schema, value_schema, err));
     }
     MR_ASSERT(store != NULL);
     store->claimed = true;

@@ -612,6 +612,71 @@ TEST(V115_V116_V118_V119_V121_V122_states_of_keys_through_batches)
                 "k1:1 | x:0,k2:1,k2:1,k3:1 | k3:1 | k1:2,k3:2 | k2:2,k0:2,k3:1 | k3:2", 6, "");
 }
 
+/* When a key was touched is part of its state: a restart in between changes nothing. */
+TEST(timeouts_fire_in_the_same_batch_with_and_without_a_restart)
+{
+    for (uint64_t first = 1; first <= 7; first++) {
+        struct ds *d = ds_new(t, "value VARCHAR");
+
+        ds_input(d, "a,b | b | | | | | | ");
+        for (int run = 0; run < 2; run++) {
+            struct mr_state_spec spec = {.name = "states",
+                                         .function = run == 0
+                                                         ? MR_FN_AS(remember_or_time_out,
+                                                                    "value VARCHAR")
+                                                         : MR_SQL("1, CASE WHEN value IS NULL THEN "
+                                                                  "key END"),
+                                         .timeout_ms = MR_SECONDS(3)};
+            struct mr_dstream *mapped;
+
+            ds_begin(d, MR_SECONDS(1), "/cp");
+            mapped = mr_map_with_state(ones(ds_stream(d)), &spec);
+            mr_dstream_checkpoint(mapped, MR_SECONDS(1));
+            ds_collect(d, mapped);
+            ds_must_run(d, run == 0 ? first : 8 - first);
+        }
+        CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, "| | | | a | b | |", true));
+        ds_free(d);
+    }
+}
+
+/* A batch without a dataset is a batch without records, and still looks for timeouts. */
+TEST(batches_without_a_dataset_time_keys_out_too)
+{
+    struct ds *d = ds_new(t, "value VARCHAR");
+    struct mr_state_spec spec = {.function = MR_FN_AS(remember_or_time_out, "value VARCHAR"),
+                                 .timeout_ms = MR_SECONDS(1)};
+    struct mr_dstream *mapped;
+
+    ds_input(d, "a | null | null | null");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    mapped = mr_map_with_state(ones(ds_stream(d)), &spec);
+    mr_dstream_checkpoint(mapped, MR_SECONDS(1));
+    ds_collect(d, mapped);
+    ds_must_run(d, 4);
+    CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, "| | a |", true));
+    ds_free(d);
+}
+
+TEST(a_state_may_be_a_struct)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+    struct mr_state_spec spec = {
+        .function = MR_SQL("struct_pack(n := coalesce(state.n, 0) + 1, most := "
+                           "greatest(coalesce(state.most, 0), value)),\n"
+                           "key, coalesce(state.n, 0) * 100 + greatest(coalesce(state.most, 0), "
+                           "value)"),
+        .state_columns = "state STRUCT(n BIGINT, most BIGINT)",
+    };
+
+    ds_input(d, "a:5,a:3 | a:9,b:1");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_map_with_state(ds_stream(d), &spec));
+    ds_must_run(d, 2);
+    CHECK_EQ_STR(ds_output(d, false), "a:5,a:105 | a:209,b:1");
+    ds_free(d);
+}
+
 /* ---- several partitions, large batches ---- */
 
 TEST(partitions_of_a_stateful_stream_are_ranges_of_its_keys)
@@ -633,6 +698,8 @@ TEST(partitions_of_a_stateful_stream_are_ranges_of_its_keys)
         ds_input(d, first);
         ds_input(d, first);
         ds_begin(d, MR_SECONDS(1), NULL);
+        mr__context_config(ds_context(d))->workers = 2;
+        mr__context_config(ds_context(d))->parallel_min_bytes = 1;
         mapped = map_with(ds_stream(d), forms[i]);
         mr_dstream_set_partitions(mapped, 5);
         ds_collect(d, mr_state_snapshots(mapped));

@@ -5,6 +5,8 @@
 
 #include "dstream/update.h"
 
+#include <millrace/rdd.h>
+
 #include <stdlib.h>
 
 static void sum_values(const struct mr_update *update, struct mr_emitter *out, void *arg)
@@ -116,6 +118,58 @@ TEST(V83_states_begin_with_a_dataset)
         CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, vector->expected, true));
         ds_free(d);
     }
+}
+
+/* A dataset (a:1), (c:2) of the context's session. */
+static struct mr_rdd *initial_rdd(struct mr_context *ctx)
+{
+    return mr_session_sql(mr_context_session(ctx),
+                          "SELECT * FROM (VALUES ('a', 1::BIGINT), ('c', 2)) AS t(key, value)");
+}
+
+TEST(V83_the_dataset_may_be_computed)
+{
+    const struct ds_vector *vector = ds_vector("V83");
+    struct ds *d = ds_new(t, vector->columns);
+
+    ds_input(d, vector->input);
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_update_state_by_key_from(ones(ds_stream(d)), "counts", MR_SUM,
+                                              initial_rdd(ds_context(d))));
+    ds_must_run(d, 6);
+    CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, vector->expected, true));
+    ds_free(d);
+}
+
+TEST(a_dataset_of_other_columns_cannot_be_the_beginning)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value DOUBLE");
+    struct mr_error err;
+
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_update_state_by_key_from(ds_stream(d), "counts", MR_SUM,
+                                              initial_rdd(ds_context(d))));
+    CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG, "\"key VARCHAR, value DOUBLE\"");
+    ds_free(d);
+}
+
+/* UPD-3: nothing is known before the first dataset, not even the initial states. */
+TEST(before_the_first_dataset_nothing_is_updated)
+{
+    static const char *const keys[] = {"a"};
+    static const int64_t states[] = {5};
+    struct mr_schema *columns = NULL;
+    struct ds *d = ds_new(t, "value VARCHAR");
+    struct mr__initial *initial = initial_rows(keys, states, 1, &columns);
+
+    ds_input(d, "null | null | b | null");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr__update_state_by_key_of(ones(ds_stream(d)), "counts", MR_SUM, columns,
+                                             initial));
+    ds_must_run(d, 4);
+    CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, "| | a:5,b:1 | a:5,b:1", true));
+    mr_schema_unref(columns);
+    ds_free(d);
 }
 
 TEST(V86_update_state_by_key_of_pairs)
@@ -334,6 +388,8 @@ TEST(all_forms_agree_over_many_keys_and_partitions)
         for (size_t batch = 0; batch < 3; batch++)
             ds_input(d, input[batch]);
         ds_begin(d, MR_SECONDS(1), NULL);
+        mr__context_config(ds_context(d))->workers = 2;
+        mr__context_config(ds_context(d))->parallel_min_bytes = 1;
         states = mr_update_state_by_key(ds_stream(d), NULL, sum_at(form));
         mr_dstream_set_partitions(states, (uint32_t)form * 2 + 1);
         ds_collect(d, states);
@@ -491,6 +547,59 @@ TEST(state_of_other_columns_under_the_same_name_is_refused)
     ds_collect(d, mr_update_state_by_key(mr_map_to_pair(ds_stream(d), MR_SQL("value, value")),
                                          "counts", MR_SUM));
     CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG, "counts");
+    ds_free(d);
+}
+
+TEST(a_state_of_another_type_is_refused_with_both_types)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+    struct mr_error err;
+
+    ds_input(d, "a:1 | a:2");
+    for (int run = 0; run < 2; run++) {
+        ds_begin(d, MR_SECONDS(1), "/cp");
+        ds_collect(d, mr_update_state_by_key(
+                          ds_stream(d), "counts",
+                          run == 0 ? MR_SUM : MR_SQL("CAST(coalesce(state, 0) AS DOUBLE)")));
+        if (run == 0)
+            ds_must_run(d, 1);
+        else
+            CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG,
+                        "state of 'counts': the checkpoint has the state type 'BIGINT', the "
+                        "program wants 'DOUBLE'");
+    }
+    ds_free(d);
+}
+
+TEST(another_operator_under_the_same_name_is_refused)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+    struct mr_state_spec spec = {.name = "counts", .function = MR_SUM};
+    struct mr_error err;
+
+    ds_input(d, "a:1 | a:2");
+    ds_begin(d, MR_SECONDS(1), "/cp");
+    ds_collect(d, mr_update_state_by_key(ds_stream(d), "counts", MR_SUM));
+    ds_must_run(d, 1);
+    ds_begin(d, MR_SECONDS(1), "/cp");
+    ds_collect(d, mr_map_with_state(ds_stream(d), &spec));
+    CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG,
+                "has the kind of operator 'update', the program wants 'map_with_state'");
+    ds_free(d);
+}
+
+TEST(another_batch_interval_is_refused_with_both)
+{
+    struct ds *d = ds_new(t, "key VARCHAR, value BIGINT");
+    struct mr_error err;
+
+    ds_input(d, "a:1 | a:2");
+    ds_begin(d, MR_SECONDS(1), "/cp");
+    ds_collect(d, mr_update_state_by_key(ds_stream(d), "counts", MR_SUM));
+    ds_must_run(d, 1);
+    ds_begin(d, MR_SECONDS(2), "/cp");
+    ds_collect(d, mr_update_state_by_key(ds_stream(d), "counts", MR_SUM));
+    CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG, "its batch interval is 1000 ms");
     ds_free(d);
 }
 
