@@ -2,46 +2,63 @@
  * Applying a function of map, flat_map, filter and map_to_pair to a batch: streams (map_op.c of
  * src/dstream) and datasets (src/rdd) call this.
  *
- * The order of rows is kept. Results of SQL may be several batches. Functions of the program run
+ * The order of rows is kept. Results of SQL and of flat_map may be several batches. Functions of the program run
  * here on any worker, several at the same time on different partitions.
  *
  * Thread: the evaluating worker's; the function itself is not changed.
  */
 #include "fn/fn.h"
 
+enum { RESULT_BYTES = 32 << 20, ROWS_A_LOOK = 256 };
+
+/* Results of flat_map may be far more than the rows: they go on in batches of this size. */
+static enum mr_status hand_on(struct mr_emitter *emitter, struct mr__batches *results,
+                              struct mr_error *err)
+{
+    struct mr_batch *batch = NULL;
+    enum mr_status status;
+
+    MR_TRY(mr__emitter_finish(emitter, &batch, err));
+    status = mr__batches_add(results, batch, err);
+    mr_batch_unref(batch);
+    return status;
+}
+
 /* Calls the program's function for each row. */
 static enum mr_status call_rows(const struct mr__function *function, bool is_flat,
                                 const struct mr_batch *batch, struct mr_emitter *out,
-                                struct mr_error *err)
+                                struct mr__batches *results, struct mr_error *err)
 {
     mr_row_fn call = (mr_row_fn)function->fn.call;
     int64_t rows = mr_batch_row_count(batch);
 
     for (struct mr_row row = {batch, 0}; row.index < rows; row.index++) {
-        int64_t before = mr__emitter_rows(out);
-
         call(&row, out, function->fn.arg);
-        MR_TRY(mr__emitter_check(out, err));
-        if (!is_flat && mr__emitter_rows(out) != before + 1)
+        if (out->failed || out->column != 0)
+            return mr__emitter_check(out, err);
+        if (!is_flat && mr__emitter_rows(out) != row.index + 1)
             return mr__emitter_count_is_wrong(
                 out, function->fn.name, "exactly one result per element; flat_map takes any number",
                 err);
+        if (is_flat && row.index % ROWS_A_LOOK == 0 &&
+            mr_batch_builder_bytes(out->builder) > RESULT_BYTES)
+            MR_TRY(hand_on(out, results, err));
     }
     return MR_OK;
 }
 
 static enum mr_status apply_row_fn(const struct mr__function *function, bool is_flat,
-                                   const struct mr_batch *batch, struct mr_batch **ret_batch,
+                                   const struct mr_batch *batch, struct mr__batches *results,
                                    struct mr_error *err)
 {
     struct mr_emitter emitter;
 
     MR_TRY(mr__emitter_init(&emitter, function->output, err));
     mr__inside_user_code++;
-    enum mr_status status = call_rows(function, is_flat, batch, &emitter, err);
+    enum mr_status status = call_rows(function, is_flat, batch, &emitter, results, err);
     mr__inside_user_code--;
     if (status == MR_OK)
-        status = mr__emitter_finish(&emitter, ret_batch, err);
+        status = hand_on(&emitter, results, err);
     mr__emitter_release(&emitter);
     return status;
 }
@@ -79,8 +96,6 @@ static enum mr_status apply_native(struct mr__function *function, bool is_flat,
                                    struct mr_error *err)
 {
     switch (function->fn.kind) {
-    case MR_FN_KIND_ROW:
-        return apply_row_fn(function, is_flat, batch, ret_batch, err);
     case MR_FN_KIND_BATCH:
         return apply_batch_fn(function, is_flat, batch, ret_batch, err);
     case MR_FN_KIND_TEST:
@@ -106,6 +121,9 @@ enum mr_status mr__apply(struct mr__function *function, bool is_flat, struct mr_
     if (function->fn.kind == MR_FN_KIND_SQL)
         return mr__function_blame(
             function, mr__function_run_sql(function, when, &input, 1, ret_results, err), err);
+    if (function->fn.kind == MR_FN_KIND_ROW)
+        return mr__function_blame(function,
+                                  apply_row_fn(function, is_flat, batch, ret_results, err), err);
     MR_TRY(mr__function_blame(function, apply_native(function, is_flat, batch, &result, err), err));
     status = mr__batches_add(ret_results, result, err);
     mr_batch_unref(result);

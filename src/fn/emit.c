@@ -17,11 +17,16 @@
 
 #include <stdio.h>
 
+enum { VALUES_BYTES_MAX = INT32_MAX }; /* of what one call may emit */
+
 enum mr_status mr__emitter_init(struct mr_emitter *emitter, const struct mr_schema *schema,
                                 struct mr_error *err)
 {
     *emitter = (struct mr_emitter){.column_count = mr_schema_field_count(schema)};
-    return mr_batch_builder_new(schema, &emitter->builder, err);
+    MR_TRY(mr_batch_builder_new(schema, &emitter->builder, err));
+    if (emitter->column_count > 0)
+        emitter->columns = mr_batch_builder_column(emitter->builder, 0);
+    return MR_OK;
 }
 
 void mr__emitter_release(struct mr_emitter *emitter)
@@ -32,11 +37,21 @@ void mr__emitter_release(struct mr_emitter *emitter)
 
 int64_t mr__emitter_rows(const struct mr_emitter *emitter)
 {
-    return mr_batch_builder_row_count(emitter->builder);
+    return mr_batch_builder_row_count(emitter->builder) + emitter->pending;
+}
+
+/* Tells the builder of the rows that the shorthands made. When a value of theirs failed to append,
+ * the builder has kept why, and says so when it is finished. */
+static void tell_builder(struct mr_emitter *emitter)
+{
+    if (emitter->pending > 0)
+        (void)mr_batch_builder_rows_added(emitter->builder, emitter->pending, NULL);
+    emitter->pending = 0;
 }
 
 void mr__emitter_null(struct mr_emitter *emitter)
 {
+    tell_builder(emitter);
     mr_batch_builder_null(emitter->builder, 0);
     mr_batch_builder_end_row(emitter->builder);
 }
@@ -68,8 +83,43 @@ static void end_if_whole(struct mr_emitter *emitter)
 {
     if (emitter->column_count == 1) {
         emitter->column = 0;
-        mr_batch_builder_end_row(emitter->builder);
+        emitter->pending++;
     }
+}
+
+/* A call that never stops emitting is stopped by a limit, not by the end of all memory. Called when
+ * a column must grow. */
+static bool may_grow(struct mr_emitter *emitter)
+{
+    if (mr_batch_builder_bytes(emitter->builder) <= VALUES_BYTES_MAX)
+        return true;
+    fail(emitter,
+         "the function emits more than 2 GiB for one batch of elements; emit less, or make "
+         "batches smaller");
+    return false;
+}
+
+/* The common types go straight into their column while it has room. */
+static void add_text(struct mr_emitter *out, uint32_t column, const char *data, size_t size_bytes)
+{
+    struct mr_column_builder *to = &out->columns[column];
+    bool is_text = to->type->id == MR_TYPE_TEXT || to->type->id == MR_TYPE_BINARY;
+
+    if (is_text && to->length < to->capacity && size_bytes > 0 &&
+        size_bytes <= to->bytes_capacity - to->bytes_used)
+        mr_column_builder_bytes(to, data, size_bytes);
+    else if (may_grow(out))
+        mr_batch_builder_text(out->builder, column, data, size_bytes);
+}
+
+static void add_int(struct mr_emitter *out, uint32_t column, int64_t value)
+{
+    struct mr_column_builder *to = &out->columns[column];
+
+    if (to->type->id == MR_TYPE_INT64 && to->length < to->capacity)
+        mr_column_builder_i64(to, value);
+    else if (may_grow(out))
+        mr_batch_builder_int(out->builder, column, value);
 }
 
 void mr_emit_str(struct mr_emitter *out, const char *data, size_t size_bytes)
@@ -78,7 +128,7 @@ void mr_emit_str(struct mr_emitter *out, const char *data, size_t size_bytes)
 
     if (!next_column(out, &column))
         return;
-    mr_batch_builder_text(out->builder, column, data, size_bytes);
+    add_text(out, column, data, size_bytes);
     end_if_whole(out);
 }
 
@@ -88,7 +138,7 @@ void mr_emit_int(struct mr_emitter *out, int64_t value)
 
     if (!next_column(out, &column))
         return;
-    mr_batch_builder_int(out->builder, column, value);
+    add_int(out, column, value);
     end_if_whole(out);
 }
 
@@ -158,9 +208,9 @@ void mr_emit_pair_int_int(struct mr_emitter *out, int64_t key, int64_t value)
 {
     if (!begin_pair(out))
         return;
-    mr_batch_builder_int(out->builder, 0, key);
-    mr_batch_builder_int(out->builder, 1, value);
-    mr_batch_builder_end_row(out->builder);
+    add_int(out, 0, key);
+    add_int(out, 1, value);
+    out->pending++;
 }
 
 void mr_emit_pair_str_str(struct mr_emitter *out, const char *key, size_t key_bytes,
@@ -168,22 +218,23 @@ void mr_emit_pair_str_str(struct mr_emitter *out, const char *key, size_t key_by
 {
     if (!begin_pair(out))
         return;
-    mr_batch_builder_text(out->builder, 0, key, key_bytes);
-    mr_batch_builder_text(out->builder, 1, value, value_bytes);
-    mr_batch_builder_end_row(out->builder);
+    add_text(out, 0, key, key_bytes);
+    add_text(out, 1, value, value_bytes);
+    out->pending++;
 }
 
 void mr_emit_pair_str_int(struct mr_emitter *out, const char *key, size_t key_bytes, int64_t value)
 {
     if (!begin_pair(out))
         return;
-    mr_batch_builder_text(out->builder, 0, key, key_bytes);
-    mr_batch_builder_int(out->builder, 1, value);
-    mr_batch_builder_end_row(out->builder);
+    add_text(out, 0, key, key_bytes);
+    add_int(out, 1, value);
+    out->pending++;
 }
 
 struct mr_batch_builder *mr_emit_builder(struct mr_emitter *out)
 {
+    tell_builder(out);
     return out->builder;
 }
 
@@ -195,11 +246,15 @@ void mr_emit_end(struct mr_emitter *out)
         fail(out, "the function ends a row that lacks columns; emit one value per column");
         return;
     }
-    out->column = 0;
-    /* After a shorthand the row of one column is complete already: there is nothing to end. */
-    if (out->column_count == 1 && mr_batch_builder_column(out->builder, 0)->length ==
-                                      mr_batch_builder_row_count(out->builder))
+    if (out->column != 0) {
+        out->column = 0;
+        out->pending++;
         return;
+    }
+    /* After a shorthand the row of one column is complete already: there is nothing to end. */
+    if (out->column_count == 1 && out->columns[0].length == mr__emitter_rows(out))
+        return;
+    tell_builder(out);
     mr_batch_builder_end_row(out->builder);
 }
 
@@ -229,6 +284,7 @@ enum mr_status mr__emitter_count_is_wrong(struct mr_emitter *emitter, const char
     struct mr_batch *batch = NULL;
 
     /* A value that could not be appended is the reason, and has a better text. */
+    tell_builder(emitter);
     MR_TRY(mr_batch_builder_finish(emitter->builder, &batch, err));
     mr_batch_unref(batch);
     return MR_FAIL(err, MR_USER, "'%s' must emit %s", name, wants);
@@ -238,5 +294,9 @@ enum mr_status mr__emitter_finish(struct mr_emitter *emitter, struct mr_batch **
                                   struct mr_error *err)
 {
     MR_TRY(mr__emitter_check(emitter, err));
-    return mr_batch_builder_finish(emitter->builder, ret_batch, err);
+    tell_builder(emitter);
+    MR_TRY(mr_batch_builder_finish(emitter->builder, ret_batch, err));
+    if (emitter->column_count > 0) /* the builder has new ones */
+        emitter->columns = mr_batch_builder_column(emitter->builder, 0);
+    return MR_OK;
 }

@@ -180,6 +180,8 @@ extern const struct mr_type mr__double;
 
 struct mr_emitter {
     struct mr_batch_builder *builder;
+    struct mr_column_builder *columns; /* the builder's */
+    int64_t pending;                   /* rows that the builder was not told of yet */
     uint32_t column_count;
     uint32_t column; /* of the row that is being emitted one column at a time */
     bool failed;

@@ -145,6 +145,15 @@ struct numbered_key {
     uint32_t group;
 };
 
+static uint64_t prefix_of(const struct mr_buf *bytes)
+{
+    uint64_t prefix = 0;
+
+    if (bytes->size > 0)
+        memcpy(&prefix, bytes->data, MR_MIN(bytes->size, sizeof(prefix)));
+    return __builtin_bswap64(prefix);
+}
+
 static int compare_keys(const void *a_pointer, const void *b_pointer)
 {
     const struct numbered_key *a = a_pointer;
@@ -199,15 +208,12 @@ static enum mr_status sort_keys(struct mr__grouping *grouping, const struct mr_g
         keys[i].data =
             bytes.failed ? NULL : mr_arena_copy(&grouping->arena, bytes.data, bytes.size);
         keys[i].size_bytes = bytes.size;
-        keys[i].prefix = 0;
-        if (bytes.size > 0) /* one group of everything has a key without bytes */
-            memcpy(&keys[i].prefix, bytes.data, MR_MIN(bytes.size, sizeof(keys[i].prefix)));
-        keys[i].prefix = __builtin_bswap64(keys[i].prefix);
         keys[i].group = i;
         if (keys[i].data == NULL) {
             status = no_memory(err);
             goto done;
         }
+        keys[i].prefix = prefix_of(&bytes);
     }
     qsort(keys, count, sizeof(*keys), compare_keys);
     for (uint32_t i = 0; i < count; i++) {

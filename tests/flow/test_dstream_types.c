@@ -616,3 +616,81 @@ TEST(a_function_that_goes_wrong_fails_its_batch_with_its_place)
         ds_free(d);
     }
 }
+
+/* ---- much out of little ---- */
+
+static void emits_a_long_text(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    static char text[128 << 10];
+
+    (void)row;
+    (void)arg;
+    for (int i = 0; i < 2; i++)
+        mr_emit_str(out, text, sizeof(text));
+}
+
+/* More than a batch of results holds: it goes on in several. */
+TEST(flat_map_may_emit_far_more_than_it_takes)
+{
+    char input[2048] = "1";
+    struct ds *d;
+
+    for (int i = 1; i < 600; i++)
+        strcat(input, ",1");
+    d = begin(t, "value BIGINT", input);
+    expect(d, mr_count(mr_flat_map(ds_stream(d), MR_FN_AS(emits_a_long_text, "value VARCHAR"))), 1,
+           "1200");
+}
+
+/* Mixed ways of emitting give rows in the order of the calls. */
+static void emits_in_every_way(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    int64_t value = mr_row_int(row, 0);
+    struct mr_batch_builder *builder;
+
+    (void)arg;
+    mr_emit_pair_int_int(out, value, 1);
+    mr_emit_int(out, value);
+    mr_emit_int(out, 2);
+    mr_emit_end(out);
+    builder = mr_emit_builder(out);
+    mr_batch_builder_int(builder, 0, value);
+    mr_batch_builder_int(builder, 1, 3);
+    mr_emit_end(out);
+    mr_emit_value(out, mr_row_value(row, 0));
+    mr_emit_null(out);
+    mr_emit_end(out);
+    mr_emit_pair_int_int(out, value, 5);
+}
+
+TEST(ways_of_emitting_may_be_mixed)
+{
+    struct ds *d = begin(t, "value BIGINT", "7,8");
+
+    expect(d, mr_flat_map(ds_stream(d), MR_FN_AS(emits_in_every_way, "key BIGINT, value BIGINT")),
+           1, "7:1,7:2,7:3,7:null,7:5,8:1,8:2,8:3,8:null,8:5");
+}
+
+static void emits_bytes(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    const unsigned char bytes[] = {0, (unsigned char)mr_row_int(row, 0), 255};
+
+    (void)arg;
+    mr_emit_bytes(out, bytes, sizeof(bytes));
+}
+
+static void emits_pair_of_texts(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    (void)row;
+    (void)arg;
+    mr_emit_pair_str_str(out, "k", 1, "v", 1);
+}
+
+TEST(bytes_and_pairs_of_texts_are_elements)
+{
+    struct ds *d = begin(t, "value BIGINT", "7,8");
+
+    expect(d, mr_map(ds_stream(d), MR_FN_AS(emits_bytes, "value BLOB")), 1, "\\x0007ff,\\x0008ff");
+    d = begin(t, "value BIGINT", "7");
+    expect(d, mr_map_to_pair(ds_stream(d), MR_FN_AS(emits_pair_of_texts, TEXT_PAIRS)), 1, "k:v");
+}
