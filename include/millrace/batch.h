@@ -123,8 +123,8 @@ MR_API struct mr_slice mr_value_text(struct mr_value value);
 
 /*
  * Text form of one value as `print` shows it: integers, %.17g-shortest doubles, text as is, dates
- * and timestamps ISO 8601, lists [a, b], structs {a: 1}, null as "null", objects as their codec does. Appends to a caller's
- * buffer like snprintf; returns bytes needed.
+ * and timestamps ISO 8601, lists [a, b], structs {a: 1}, null as "null", objects as their codec
+ * does. Appends to a caller's buffer like snprintf; returns bytes needed.
  */
 MR_API size_t mr_row_print(const struct mr_row *row, uint32_t column, char *text, size_t size);
 

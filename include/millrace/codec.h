@@ -3,15 +3,17 @@
  *
  *     struct click { int64_t user; double x, y; };
  *     static const struct mr_codec click_codec = {
- *         .struct_size = sizeof(struct mr_codec), .name = "click", .size_bytes = sizeof(struct click),
+ *         .struct_size = sizeof(struct mr_codec),
+ *         .name = "click",
+ *         .size_bytes = sizeof(struct click),
  *         .print = print_click,
  *     };
  *     mr_codec_register(&click_codec, &err);
  *     clicks = mr_map(lines, MR_FN_AS(parse_click, "value click"));
  *
  * The name is a type in column lists. A column of it holds the encoded bytes: SQL, files and other
- * programs see a BLOB. The name stays with the type: another codec, or plain bytes, is another type,
- * in a graph as in a checkpoint; across the Arrow border it is the extension name.
+ * programs see a BLOB. The name stays with the type: another codec, or plain bytes, is another
+ * type, in a graph as in a checkpoint; across the Arrow border it is the extension name.
  *
  * Rows with equal bytes are equal: keys are grouped, joined and kept in state by them. So the same
  * object must always give the same bytes. compare only orders (sort, min, max).

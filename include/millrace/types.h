@@ -89,8 +89,8 @@ MR_API size_t mr_type_print(const struct mr_type *type, char *text, size_t size)
  * Parses a column list as in CREATE TABLE or the print form: "a BIGINT, b VARCHAR(10), c STRUCT(x
  * INT, y DOUBLE)". Accepts the usual synonyms (INT, INTEGER, LONG, BIGINT, STRING, TEXT, VARCHAR,
  * REAL, FLOAT4, DOUBLE PRECISION, ...; note FLOAT is 32 bits as in DuckDB), and names of codecs
- * that are registered (codec.h), whose printed form BLOB(name) is read without them. Error MR_CONFIG names
- * the word. Returns new.
+ * that are registered (codec.h), whose printed form BLOB(name) is read without them. Error
+ * MR_CONFIG names the word. Returns new.
  */
 MR_API enum mr_status mr_schema_parse(const char *text, size_t text_bytes,
                                       struct mr_schema **ret_schema, struct mr_error *err);

@@ -71,8 +71,8 @@ enum mr_status mr_graph_sink(struct mr_graph *graph, const struct mr_sink_spec *
  * its inputs have no dataset (windows, state); other nodes need an input that fires as well.
  */
 void mr_node_set_slide(struct mr_node *node, int64_t slide_us);
-/* A batch in which some of its inputs have a dataset and others have none is an error (unions); with
- * a slide, also a batch in which it is due and none of them has one. */
+/* A batch in which some of its inputs have a dataset and others have none is an error (unions);
+ * with a slide, also a batch in which it is due and none of them has one. */
 void mr_node_require_all(struct mr_node *node);
 /* Declares this map node a watermark operator with that delay: its event times
  * (mr_output_event_times) move the watermark. */

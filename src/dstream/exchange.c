@@ -5,9 +5,9 @@
  *     task 1   rows --split--> [rows of 0] [rows of 1] ...   >  fold, run_partition(p): picks the
  *     ...                                                   /   batches of p, on any worker
  *
- * Splitting is a map operator at the end of the tasks, so the driver hands out nothing. It keeps one
- * promise: all rows of a batch that it emits belong to one partition. So a partition of the fold
- * knows its batches by their first row; a row in each batch costs less than a tag on it would.
+ * Splitting is a map operator at the end of the tasks, so the driver hands out nothing. It keeps
+ * one promise: all rows of a batch that it emits belong to one partition. So a partition of the
+ * fold knows its batches by their first row; a row in each batch costs less than a tag on it would.
  *
  * The partition is the hash of the key's bytes (row_codec) modulo n, 0 for a null (DS-14): the same
  * for all operators and all forms of their functions, and for datasets; equal keys are together

@@ -2,15 +2,15 @@
  * What sees whole partitions, and what changes them:
  *
  *     map_partitions    rows of a partition --function, once a partition--> rows
- *     glom              rows of a partition --> one row, a list of them; of an empty one, an empty list
+ *     glom              rows of a partition --> one row, the list of them, empty for none
  *     repartition(n)    rows --> exactly n partitions, row i to partition i mod n
  *
- * The first two are map operators that gather until the partition ends and are called for partitions
- * without rows too; a batch without partitions gives nothing. A partition's rows are held until its
- * end. repartition is a fold with n partitions of output: each picks its rows out of all that
- * came, on a worker of its own, so nothing is handed out by the driver. The number of a row counts
- * through the whole batch: partitions differ by one row at most, and the same batch is dealt out
- * in the same way again. A batch without a dataset is an error of repartition (5.1).
+ * The first two are map operators that gather until the partition ends and are called for
+ * partitions without rows too; a batch without partitions gives nothing. A partition's rows are
+ * held until its end. repartition is a fold with n partitions of output: each picks its rows out of
+ * all that came, on a worker of its own, so nothing is handed out by the driver. The number of a
+ * row counts through the whole batch: partitions differ by one row at most, and the same batch is
+ * dealt out in the same way again. A batch without a dataset is an error of repartition (5.1).
  *
  * Thread: building in the building one; the operators on workers.
  */

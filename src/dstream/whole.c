@@ -3,9 +3,9 @@
  *
  *     rows --partial, in tasks--> one row a partition --fold--> one row, in one partition
  *
- * reduce of a built-in and count aggregate with the kernels of src/ops; reduce of a function goes in
- * rounds (src/fn/reduce.c). Of a batch without elements reduce gives nothing and count 0; count of a
- * batch without a dataset is an error, as it is built on transform there (5.1).
+ * reduce of a built-in and count aggregate with the kernels of src/ops; reduce of a function goes
+ * in rounds (src/fn/reduce.c). Of a batch without elements reduce gives nothing and count 0; count
+ * of a batch without a dataset is an error, as it is built on transform there (5.1).
  *
  * Thread: building in the building one; partials on workers, folds on the driver.
  */

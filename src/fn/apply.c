@@ -2,8 +2,8 @@
  * Applying a function of map, flat_map, filter and map_to_pair to a batch: streams (map_op.c of
  * src/dstream) and datasets (src/rdd) call this.
  *
- * The order of rows is kept. Results of SQL and of flat_map may be several batches. Functions of the program run
- * here on any worker, several at the same time on different partitions.
+ * The order of rows is kept. Results of SQL and of flat_map may be several batches. Functions of
+ * the program run here on any worker, several at the same time on different partitions.
  *
  * Thread: the evaluating worker's; the function itself is not changed.
  */

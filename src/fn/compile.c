@@ -200,7 +200,8 @@ static enum mr_status sums_to_bigint(struct mr_schema **schema, struct mr_error 
     return MR_OK;
 }
 
-/* map, map_to_pair, flat_map, map_partitions of an expression: the same but for what stands around it. */
+/* map, map_to_pair, flat_map, map_partitions of an expression: the same but for what stands around
+ * it. */
 static enum mr_status compile_projection(struct mr__engines *engines, const char *operation,
                                          const struct mr_fn *fn, bool pairs, const char *head,
                                          const char *tail, const struct mr_schema *input,

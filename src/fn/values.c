@@ -1,10 +1,10 @@
 /*
  * map_values and flat_map_values: a function of the value; the key stays.
  *
- *     SQL       SELECT "key", expression (or unnest(expression)) FROM the pairs; it may name key too
- *     C by row  the function sees a row of one column, the value; each result gets the row's key
- *     C by batch  map_values only: as many results as rows; which row one of flat_map_values belongs
- *                 to could not be told
+ *     SQL         SELECT "key", expression (or unnest(expression)) FROM the pairs; it may name key
+ *     C by row    sees a row of one column, the value; each result gets the row's key
+ *     C by batch  map_values only, as many results as rows: which row a result of flat_map_values
+ *                 belongs to could not be told
  *
  * Called by the building calls (compile) and by the operators of streams and datasets (apply).
  *

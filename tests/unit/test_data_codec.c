@@ -1,6 +1,6 @@
 /*
- * Structs of the program in columns: registering codecs, their types, objects in and out; and values
- * inside values.
+ * Structs of the program in columns: registering codecs, their types, objects in and out; and
+ * values inside values.
  */
 #include "support/test.h"
 

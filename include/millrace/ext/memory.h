@@ -41,7 +41,8 @@ MR_API void mr_memory_end(struct mr_memory *table);
 MR_API size_t mr_memory_step_count(struct mr_memory *table);
 MR_API int64_t mr_memory_row_count(struct mr_memory *table);
 /* Rows of one step and, for a sink's table, the id of the query's batch (-1 for steps added by
- * hand). *ret_batch is shared: the caller unrefs it; NULL for an absent step. False past the end. */
+ * hand). *ret_batch is shared: the caller unrefs it; NULL for an absent step. False past the
+ * end. */
 MR_API bool mr_memory_step(struct mr_memory *table, size_t index, struct mr_batch **ret_batch,
                            int64_t *ret_batch_id);
 /* All rows in order, as one batch. MR_STATE while the table has no schema yet (nothing was added).
