@@ -2,7 +2,7 @@
  * Workload W7: records of 250 bytes that a receiver takes in and acknowledges when they are in the
  * write-ahead log, on the disk of the directory.
  *
- *     w7_received sync    DIR BYTES COUNT              a pwrite of that many bytes and an fdatasync,
+ *     w7_received sync    DIR BYTES COUNT              a pwrite of that many bytes, an fdatasync,
  *                                                      one behind the other, into a file that was
  *                                                      written before: the unit
  *     w7_received receive DIR SENDERS RECORDS PER_PUT  a program with a checkpoint and one receiver

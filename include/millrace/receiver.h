@@ -46,7 +46,8 @@ struct mr_receiver_spec {
 MR_API struct mr_dstream *mr_receiver_stream(struct mr_context *ctx,
                                              const struct mr_receiver_spec *spec);
 
-/* One record, of a stream with one text or integer column. Waits for the rate limit and for room. */
+/* One record, of a stream with one text or integer column. Waits for the rate limit and for
+ * room. */
 MR_API enum mr_status mr_receiver_put_str(struct mr_receiver_handle *receiver, const char *data,
                                           size_t size_bytes, struct mr_error *err);
 MR_API enum mr_status mr_receiver_put_int(struct mr_receiver_handle *receiver, int64_t value,

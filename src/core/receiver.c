@@ -24,6 +24,7 @@ enum {
     PARTITION_BYTES = 1 << 20,
     BATCH_BYTES = 1 << 20, /* rows are handed on in batches of about this size */
     PARTITIONS_MAX = 4096,
+    DESCRIPTION_BYTES = 4096, /* of a batch's blocks, about */
 };
 
 struct mr_source {
@@ -87,6 +88,8 @@ enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source
     MR_TRY_GOTO(mr__receiver_open_log(query, &run->spec, min_last, &source->host.log, err));
     source->committed_block = block_of(run->start);
     source->leftover_block = mr_block_log_last(source->host.log);
+    MR_TRY_GOTO(mr__receiver_check_columns(query, &run->spec, source->committed_block,
+                                           source->leftover_block, err));
     source->host.backlog_bytes =
         bytes_of_blocks(source, source->committed_block, mr_block_log_last(source->host.log));
     status = run->spec.connector->receiver_open(&args, &source->host.receiver, err);
@@ -384,6 +387,28 @@ void mr__receiver_source_state(struct mr_source *source, struct mr_receiver_stat
     ret_state->rate_limit = mr__generator_rate(&source->host.generator);
 }
 
+/* What the receiver said about the blocks of the range, a line each. */
+static char *receiver_describe(struct mr_source *source, const char *start, const char *end)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    uint64_t last = block_of(end);
+
+    for (uint64_t block = block_of(start) + 1; block <= last; block++) {
+        if (text.size > DESCRIPTION_BYTES) {
+            mr_buf_add_str(&text, "...\n");
+            break;
+        }
+        (void)mr_block_log_metadata(source->host.log, block, &text, NULL);
+    }
+    if (text.size == 0) {
+        mr_buf_release(&text);
+        return NULL;
+    }
+    text.size--; /* the last line end */
+    text.data[text.size] = '\0';
+    return mr_buf_take(&text);
+}
+
 static void receiver_stop(struct mr_source *source)
 {
     if (source == NULL)
@@ -409,5 +434,6 @@ const struct mr_source_ops mr__receiver_source_ops = {
     .set_wakeup = receiver_set_wakeup,
     .exhausted = receiver_exhausted,
     .stop = receiver_stop,
+    .describe = receiver_describe,
     .row_count = receiver_row_count,
 };

@@ -39,6 +39,10 @@ struct mr_receiver_host {
 enum mr_status mr__receiver_open_log(struct mr_query *query, const struct mr_source_spec *spec,
                                      uint64_t min_last, struct mr_block_log **ret_log,
                                      struct mr_error *err);
+/* Are the blocks up to `last`, behind `committed`, of these columns? Notes the columns for the next
+ * start. */
+enum mr_status mr__receiver_check_columns(struct mr_query *query, const struct mr_source_spec *spec,
+                                          uint64_t committed, uint64_t last, struct mr_error *err);
 /* ops and query are set. */
 void mr__receiver_host_init(struct mr_receiver_host *host);
 void mr__receiver_host_release(struct mr_receiver_host *host);

@@ -8,6 +8,9 @@
  *     ..._2          needs received_copy: all of it twice    the same as without _2: one process
  *                                                            has one memory
  *
+ * Blocks of rows (mr_format.exact_columns) can only be read with their columns, which are noted in
+ * the file `columns` beside the segments.
+ *
  * Called by receiver.c when a source is opened. Thread: driver; events come from any.
  */
 #include "core/receiver_host.h"
@@ -15,8 +18,11 @@
 #include "base/log.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-enum { SEGMENT_BYTES = 16 << 20 };
+#define COLUMNS_NAME "columns"
+
+enum { SEGMENT_BYTES = 16 << 20, COLUMNS_BYTES_MAX = 1 << 20 };
 
 /* A directory of the source's name, whatever is in it: what is not plain is percent-encoded, so
  * that no name leads out of the checkpoint. NULL without memory. */
@@ -157,4 +163,56 @@ enum mr_status mr__receiver_open_log(struct mr_query *query, const struct mr_sou
 
     return query->durable ? open_durable(query, spec, &config, ret_log, err)
                           : open_volatile(query, spec, &config, ret_log, err);
+}
+
+/* ---------------------------------------------------------------- columns */
+
+static enum mr_status compare_columns(struct mr_query *query, const struct mr_source_spec *spec,
+                                      const char *dir, const char *columns, bool are_waiting,
+                                      struct mr_error *err)
+{
+    char *path = mr_asprintf("%s/" COLUMNS_NAME, dir), *noted = NULL;
+    size_t size = 0;
+    enum mr_status status;
+
+    if (path == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot start a receiver: out of memory");
+    status = mr_durable_get(query->env, path, COLUMNS_BYTES_MAX, &noted, &size, err);
+    mr_free(path);
+    if (status != MR_OK && status != MR_NOT_FOUND)
+        return status;
+    if (status == MR_OK && strcmp(noted, columns) == 0) {
+        mr_text_free(noted);
+        return MR_OK;
+    }
+    if (status == MR_OK && are_waiting)
+        status = MR_FAIL(err, MR_CONFIG,
+                         "source '%s' has received blocks that no batch has processed, with the "
+                         "columns (%.200s), and now has (%.200s); let the program that received "
+                         "them process them first",
+                         spec->name, noted, columns);
+    else
+        status =
+            mr_durable_put(query->env, dir, COLUMNS_NAME, columns, strlen(columns), false, err);
+    mr_text_free(noted);
+    return status;
+}
+
+enum mr_status mr__receiver_check_columns(struct mr_query *query, const struct mr_source_spec *spec,
+                                          uint64_t committed, uint64_t last, struct mr_error *err)
+{
+    char *dir, *columns;
+    enum mr_status status;
+
+    if (!query->durable || spec->format == NULL || !spec->format->exact_columns)
+        return MR_OK;
+    dir = blocks_dir(query->checkpoint.received_dir, spec->name);
+    columns = mr_schema_print(spec->declared);
+    if (dir == NULL || columns == NULL)
+        status = MR_FAIL(err, MR_NOMEM, "cannot start a receiver: out of memory");
+    else
+        status = compare_columns(query, spec, dir, columns, last > committed, err);
+    mr_free(dir);
+    mr_text_free(columns);
+    return status;
 }

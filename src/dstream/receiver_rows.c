@@ -159,6 +159,7 @@ const struct mr_format mr__rows_format = {
     .decoder_new = decoder_new,
     .decoder_free = decoder_free,
     .decode = decode,
+    .exact_columns = true,
 };
 
 enum mr_status mr__rows_check(const struct mr_schema *schema, struct mr_slice data,

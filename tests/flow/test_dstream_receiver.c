@@ -359,6 +359,61 @@ TEST(blocks_that_put_batch_returned_for_survive_the_end_of_the_process)
     CHECK_EQ_STR(program.text, MIXED_TEXT);
 }
 
+struct described {
+    char text[256];
+    atomic_int batches; /* with a description */
+};
+
+static void note_description(void *arg, const struct mr_batch_report *batch)
+{
+    struct described *described = arg;
+
+    if (batch->input_count == 0 || batch->inputs[0].description[0] == '\0')
+        return;
+    snprintf(described->text, sizeof(described->text), "%s", batch->inputs[0].description);
+    atomic_fetch_add(&described->batches, 1);
+}
+
+TEST(what_a_receiver_says_about_its_blocks_is_the_description_of_the_batch)
+{
+    struct described described = {.text = ""};
+    const struct mr_listener listener = {
+        .struct_size = sizeof(listener), .batch_completed = note_description, .arg = &described};
+    struct program program;
+    struct probe probe = {.work = put_blocks};
+
+    begin(&program, NULL);
+    mr_context_add_listener(program.ctx, &listener);
+    run_probe(&program, &probe, MIXED);
+    while (atomic_load(&described.batches) == 0)
+        wait_for_batches(&program, 1);
+    end(&program, true);
+    CHECK_CONTAINS(described.text, "offset 7");
+}
+
+TEST(blocks_of_other_columns_are_refused_until_they_are_processed)
+{
+    struct program program;
+    struct probe putting = {.work = put_blocks}, idling = {.work = idle};
+    struct mr_error err = {0};
+
+    begin(&program, test_path(t, "cp"));
+    mr_context_free(program.ctx);
+    program.ctx = mr_context_new("receiving", MR_MINUTES(60)); /* no batch comes in between */
+    mr_context_checkpoint(program.ctx, test_path(t, "cp"));
+    run_probe(&program, &putting, MIXED);
+    wait_until_done(&putting);
+    end(&program, false);
+
+    begin(&program, test_path(t, "cp"));
+    mr_context_free(program.ctx);
+    program.ctx = mr_context_new("receiving", MR_MINUTES(60));
+    mr_context_checkpoint(program.ctx, test_path(t, "cp"));
+    mr_foreach_rdd(probe_stream(&program, &idling, "id BIGINT, name VARCHAR"), collect, &program);
+    CHECK_FAILS(mr_context_start(program.ctx, &err), &err, MR_CONFIG, "process them first");
+    mr_context_free(program.ctx);
+}
+
 static void put_until_stopped(struct mr_receiver_handle *receiver, struct probe *probe)
 {
     do {

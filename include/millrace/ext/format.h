@@ -98,6 +98,9 @@ struct mr_format {
     /* flushes; frees also on failure */
     enum mr_status (*file_writer_close)(void *writer, struct mr_error *err);
     const char *extension; /* "json", "parquet": of files that a sink writes */
+    /* Records can only be read with the columns they were written with: the kernel keeps these
+     * beside received blocks, and refuses others. */
+    bool exact_columns;
 };
 
 /* The registry: filled at start by the front ends (mr_format_register), read by plug-ins. NULL when
