@@ -7,9 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import kafka_broker  # noqa: E402  pylint: disable=wrong-import-position
+import postgres  # noqa: E402  pylint: disable=wrong-import-position
 
 EXAMPLES = os.path.join(os.environ["MILLRACE_BUILD_DIR"], "examples")
 WAIT = 60  # seconds until something counts as hung
@@ -205,6 +210,197 @@ class Others(Example):
             self.wait_until("a window", lambda: self.printed()["a"] >= 2)
             self.stop()
         self.assertEqual(self.batches()[0][1], ["(a,2)", "(b,1)"])
+
+
+class SqlNetworkWordCount(Example):
+    def test_each_batch_is_a_table(self):
+        self.start("sql_network_word_count", "127.0.0.1", self.port)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"to be or not to be\n")
+            self.wait_until("the table", lambda: "to 2\n" in self.text("stdout"))
+            self.stop()
+        self.assertRegex(self.text("stdout"), r"========= \d+ =========\nbe 2\nnot 1\nor 1\nto 2\n")
+
+
+class MapWithStateWordCount(Example):
+    def begin(self):
+        self.start("map_with_state_word_count", "127.0.0.1", self.port, "checkpoint")
+        peer, _ = self.server.accept()
+        return peer
+
+    def test_counts_go_on_after_a_kill_and_only_words_of_the_batch_are_told(self):
+        with self.begin() as peer:
+            peer.sendall(b"a b\na\n")
+            self.wait_until("the first counts", lambda: "(a,2)" in self.text("stdout"))
+            self.wait_until("the batch behind it", lambda: self.batches()[-1][1] == [])
+            self.kill()
+        with self.begin() as peer:
+            peer.sendall(b"a\n")
+            self.wait_until("the next count", lambda: "(a,3)" in self.text("stdout"))
+            self.stop()
+        told = [rows for _, rows in self.batches() if rows]
+        self.assertEqual(sum(rows.count("(b,1)") for rows in told), 1)
+        self.assertIn(["(a,3)"], told)
+
+
+class RecoverableNetworkWordCount(Example):
+    def begin(self):
+        self.start("recoverable_network_word_count", "127.0.0.1", self.port, "checkpoint", "counts.txt")
+        peer, _ = self.server.accept()
+        return peer
+
+    def counts(self):
+        """{word: count} of the file, and its newest number of dropped words."""
+        if not os.path.exists(self.path("counts.txt")):
+            return collections.Counter(), 0
+        text = self.text("counts.txt")
+        total = collections.Counter()
+        for word, count in re.findall(r"\((\w+),(\d+)\)", text):
+            total[word] += int(count)
+        dropped = re.findall(r"dropped (\d+)\n", text)
+        return total, int(dropped[-1]) if dropped else 0
+
+    def test_words_of_the_list_are_left_out_and_counted(self):
+        with self.begin() as peer:
+            peer.sendall(b"a word b c word\n")
+            self.wait_until("the words", lambda: self.counts()[0]["word"] == 2)
+            self.stop()
+        self.assertEqual(self.counts(), (collections.Counter(word=2), 3))
+
+    def test_a_killed_program_goes_on_without_losing_a_line(self):
+        with self.begin() as peer:
+            peer.sendall(b"first\n")
+            self.wait_until("the first word", lambda: self.counts()[0]["first"] >= 1)
+            self.kill()
+        with self.begin() as peer:
+            peer.sendall(b"second\n")
+            self.wait_until("the second word", lambda: self.counts()[0]["second"] == 1)
+            self.stop()
+        self.assertIn(self.counts()[0]["first"], (1, 2))  # an appended file has no ids: at least once
+
+
+class PopularHashtags(Example):
+    def test_the_most_used_come_first(self):
+        self.start("popular_hashtags", "127.0.0.1", self.port, "checkpoint")
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"#c and #streams of #c\nno tag\n#rows #streams #c\n")
+            self.wait_until("the tags", lambda: "(#c,3)" in self.text("stdout"))
+            self.stop()
+        self.assertIn(["(#c,3)", "(#streams,2)", "(#rows,1)"], [rows for _, rows in self.batches()])
+
+
+class CustomReceiver(Example):
+    def test_a_receiver_of_the_program_connects_again_when_its_server_leaves(self):
+        self.start("custom_receiver", "127.0.0.1", self.port)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"one two\ntwo\n")
+            self.wait_until("the words", lambda: self.printed()["two"] == 2)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"three\n")
+            self.wait_until("the next word", lambda: self.printed()["three"] == 1)
+            self.stop()
+        self.assertEqual(self.printed(), collections.Counter(one=1, two=2, three=1))
+
+
+class PostgresWordCount(Example):
+    @classmethod
+    def setUpClass(cls):
+        why = postgres.missing()
+        if why is not None or not os.path.exists(os.path.join(EXAMPLES, "postgres_word_count")):
+            raise unittest.SkipTest(why or "the example was built without libpq")
+        cls.root = tempfile.mkdtemp(prefix="millrace-examples-pg-")
+        cls.database = postgres.Postgres(os.path.join(cls.root, "pg"))
+        cls.database.create()
+        cls.database.start()
+        cls.database.sql("CREATE TABLE counts (word text PRIMARY KEY, n bigint);"
+                         "CREATE TABLE done (batch bigint, part int, PRIMARY KEY (batch, part))")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.database.stop()
+        shutil.rmtree(cls.root, True)
+
+    def begin(self):
+        self.start("postgres_word_count", "127.0.0.1", self.port, "checkpoint", self.database.connection)
+        peer, _ = self.server.accept()
+        return peer
+
+    def counts(self):
+        return {word: int(n) for word, n in self.database.sql("SELECT word, n FROM counts")}
+
+    def test_counts_are_exact_though_the_program_and_the_database_are_killed(self):
+        wanted = collections.Counter()
+        for number in range(4):
+            with self.begin() as peer:
+                for line in range(30):
+                    words = [f"round{number}", "word", f"line{line}"]
+                    peer.sendall((" ".join(words) + "\n").encode())
+                    wanted.update(words)
+                if number == 2:  # the database dies in between, and comes back
+                    self.database.kill()
+                    self.database.start()
+                # What is counted was received; the program dies anywhere behind it.
+                self.wait_until("all words of the round", lambda n=number: self.counts().get(f"round{n}") == 30)
+                if number < 3:
+                    self.kill()
+                else:
+                    self.stop()
+        self.assertEqual(self.counts(), dict(wanted))
+
+
+class Lines(unittest.TestCase):
+    """The guide's programs in C have at most 1.2 times the lines that they have in Scala."""
+
+    # Lines of code of Spark 3.0.2's own examples, without comments and empty lines.
+    SCALA = {"network_word_count": 21, "map_with_state_word_count": 30, "recoverable_network_word_count": 82,
+             "sql_network_word_count": 44, "custom_receiver": 60, "queue_stream": 25, "kafka_direct_word_count": 34}
+
+    def test_programs_of_the_guide_are_as_short_in_c(self):
+        for name, scala in self.SCALA.items():
+            with open(os.path.join(os.environ["MILLRACE_SOURCE_DIR"], "examples", name + ".c"), encoding="utf-8") as file:
+                code = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
+            lines = sum(1 for line in code.splitlines() if line.strip())
+            with self.subTest(name):
+                self.assertLessEqual(lines, scala * 1.2)
+
+
+class KafkaDirectWordCount(Example):
+    @classmethod
+    def setUpClass(cls):
+        why = kafka_broker.missing()
+        if why is not None or not os.path.exists(os.path.join(EXAMPLES, "kafka_direct_word_count")):
+            raise unittest.SkipTest(why or "the example was not built")
+        cls.root = tempfile.mkdtemp(prefix="millrace-examples-kafka-")
+        cls.broker = kafka_broker.Broker(os.path.join(cls.root, "broker")).start()
+        cls.broker.tool("create", "lines", 2)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.broker.kill()
+        shutil.rmtree(cls.root, True)
+
+    def begin(self):
+        self.start("kafka_direct_word_count", self.broker.plain, "lines", "checkpoint")
+
+    def newest(self):
+        batches = self.batches()
+        return sorted(batches[-1][1]) if batches else []
+
+    def test_records_of_all_partitions_are_counted_once_across_a_kill(self):
+        self.begin()
+        self.broker.tool("produce", "lines", 0, lines=["to be or", "not to be"])
+        self.broker.tool("produce", "lines", 1, lines=["be"])
+        wanted = ["(be,3)", "(not,1)", "(or,1)", "(to,2)"]
+        self.wait_until("the first counts", lambda: self.newest() == wanted)
+        self.kill()
+        self.broker.tool("produce", "lines", 1, lines=["to"])
+        self.begin()
+        self.wait_until("the next counts", lambda: self.newest() == ["(be,3)", "(not,1)", "(or,1)", "(to,3)"])
+        self.stop()
 
 
 if __name__ == "__main__":

@@ -57,9 +57,10 @@ def durable_lines(directory):
 
 
 class Feeder:
-    """Serves LINES, each once, over as many connections as it takes; then "end" for ever."""
+    """Serves lines, each once, over as many connections as it takes; then "end" for ever."""
 
-    def __init__(self):
+    def __init__(self, lines=None):
+        self.lines = LINES if lines is None else lines
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.sent = 0
@@ -77,7 +78,7 @@ class Feeder:
     def talk(self, connection):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while not self.stopped.wait(GAP_S):
-            line = LINES[self.sent] if self.sent < len(LINES) else "end"
+            line = self.lines[self.sent] if self.sent < len(self.lines) else "end"
             self.sent += 1
             connection.sendall(line.encode() + b"\n")
 

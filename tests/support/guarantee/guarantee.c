@@ -15,7 +15,7 @@
  *
  * A reliable receiver reads lines, stores each one durably and only then answers "ack LINE".
  */
-#include <millrace/dstream.h>
+#include <millrace/kafka.h>
 #include <millrace/receiver.h>
 
 #include <arpa/inet.h>
@@ -178,6 +178,17 @@ static enum mr_status append_raw(struct mr_rdd *rdd, int64_t batch_time_ms, void
     return MR_OK;
 }
 
+static struct mr_dstream *kafka_values(struct mr_context *ctx, const char *where)
+{
+    static char brokers[200];
+    const char *slash = strchr(where, '/');
+    struct mr_kafka_direct spec = {.topics = slash + 1, .reset = MR_KAFKA_EARLIEST};
+
+    snprintf(brokers, sizeof(brokers), "%.*s", (int)(slash - where), where);
+    spec.brokers = brokers;
+    return mr_map(mr_kafka_direct_stream(ctx, &spec), MR_SQL("value"));
+}
+
 static struct mr_dstream *input(struct mr_context *ctx, const char *source)
 {
     static const struct mr_receiver_spec reliable = {"Reliable", "value VARCHAR", start_reliable,
@@ -192,6 +203,8 @@ static struct mr_dstream *input(struct mr_context *ctx, const char *source)
         return mr_socket_text_stream(ctx, "127.0.0.1", peer.port);
     case 'r':
         return mr_receiver_stream(ctx, &reliable);
+    case 'k':
+        return kafka_values(ctx, where);
     default:
         return mr_queue_stream(ctx, mr_queue_new("value VARCHAR"), true);
     }
