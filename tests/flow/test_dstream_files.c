@@ -3,11 +3,13 @@
  */
 #include "support/dstream.h"
 
+#include "base/log.h"
 #include "dstream/file_stream.h"
 #include "env/sim.h"
 
 #include <millrace/ext/durable.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <zstd.h>
 #ifdef MR_WITH_ZLIB
@@ -650,4 +652,154 @@ TEST(V171_sums_survive_repeated_failures)
     }
     CHECK_EQ_INT(sum, 465);
     ds_free(drip.d);
+}
+
+/* ---- faults of memory and disk ---- */
+
+static void ignore_line(void *arg, enum mr_log_level level, const char *line, size_t size_bytes)
+{
+    (void)arg;
+    (void)level;
+    (void)line;
+    (void)size_bytes;
+}
+
+/* One batch: files of /in, compressed and not, into text and object files; any call may fail. */
+static enum mr_status copy_once(struct mr_sim *sim, struct mr_error *err)
+{
+    struct mr_file_stream files = {.dir = "/in", .all_files = true};
+    struct mr_context *ctx = mr_context_new("faults", 1000);
+    struct mr_dstream *lines;
+    enum mr_status status;
+
+    if (ctx == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    mr__context_use(ctx, mr_sim_env(sim));
+    mr_context_checkpoint(ctx, "/cp");
+    mr__context_config(ctx)->workers = 1;
+    mr__context_config(ctx)->batches_max = 1;
+    mr_context_set(ctx, "retries", "0");
+    lines = mr_file_stream(ctx, &files);
+    mr_save_as_text_files(lines, "/out/text", NULL);
+    mr_save_as_object_files(lines, "/out/object", NULL);
+    status = mr__context_run_here(ctx, err);
+    mr_context_free(ctx);
+    return status;
+}
+
+struct found {
+    struct mr_env *env;
+    const char *dir;
+    char text[512];
+};
+
+static bool add_text_part(const char *name, enum mr_file_kind kind, void *arg)
+{
+    struct found *found = arg;
+    char path[300], *data = NULL;
+    size_t size = 0, used = strlen(found->text);
+
+    (void)kind;
+    if (strncmp(name, "part-", 5) != 0)
+        return true;
+    snprintf(path, sizeof(path), "%.100s/%.100s", found->dir, name);
+    CHECK_OK(mr_durable_get(found->env, path, 400, &data, &size, NULL), NULL);
+    snprintf(found->text + used, sizeof(found->text) - used, "%s", data);
+    mr_text_free(data);
+    return true;
+}
+
+static bool add_text_dir(const char *name, enum mr_file_kind kind, void *arg)
+{
+    struct found *found = arg, below = {.env = found->env};
+    char dir[200];
+
+    if (kind != MR_KIND_DIRECTORY || strncmp(name, "text-", 5) != 0)
+        return true;
+    snprintf(dir, sizeof(dir), "/out/%.100s", name);
+    below.dir = dir;
+    CHECK_OK(mr_env_list(found->env, dir, add_text_part, &below, NULL), NULL);
+    strcat(found->text, below.text);
+    return true;
+}
+
+static struct mr_sim *disk_with_files(void)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    char data[128];
+    size_t size = zstd_of("one\ntwo\n", data, sizeof(data));
+
+    CHECK_OK(mr_durable_mkdirs(env, "/in", NULL), NULL);
+    CHECK_OK(mr_durable_mkdirs(env, "/out", NULL), NULL);
+    CHECK_OK(mr_durable_put(env, "/in", "a.zst", data, size, false, NULL), NULL);
+    CHECK_OK(mr_durable_put(env, "/in", "b", "three\n", 6, false, NULL), NULL);
+    return sim;
+}
+
+/* After a fault, runs that have none copy every line once. */
+static void check_copied(struct mr_sim *sim)
+{
+    struct found found = {.env = mr_sim_env(sim)};
+    struct mr_error err;
+
+    for (int run = 0; run < 2; run++)
+        CHECK_OK(copy_once(sim, &err), &err);
+    CHECK_OK(mr_env_list(found.env, "/out", add_text_dir, &found, NULL), NULL);
+    CHECK(strcmp(found.text, "one\ntwo\nthree\n") == 0 ||
+          strcmp(found.text, "three\none\ntwo\n") == 0);
+    CHECK_EQ_UINT(mr_sim_open_count(sim), 0);
+}
+
+TEST(files_are_copied_once_whatever_allocation_fails)
+{
+    int failures = 0;
+
+    mr_log_set_sink(ignore_line, NULL);
+    for (uint64_t nth = 1;; nth += nth < 40 ? 1 : 9) {
+        struct mr_sim *sim = disk_with_files();
+        uint64_t before = mr_alloc_count();
+        struct mr_error err;
+        enum mr_status status;
+
+        mr_alloc_fail_at(nth, false);
+        status = copy_once(sim, &err);
+        mr_alloc_fail_at(0, false);
+        failures += status != MR_OK;
+        CHECK(status == MR_OK || status == MR_NOMEM);
+        if (mr_alloc_count() - before < nth) {
+            mr_sim_free(sim);
+            break;
+        }
+        check_copied(sim);
+        mr_sim_free(sim);
+    }
+    mr_log_set_sink(NULL, NULL);
+    CHECK(failures > 20);
+}
+
+TEST(files_are_copied_once_whatever_call_of_the_disk_fails)
+{
+    int failures = 0;
+
+    mr_log_set_sink(ignore_line, NULL);
+    for (uint64_t nth = 1;; nth++) {
+        struct mr_sim *sim = disk_with_files();
+        uint64_t before = mr_sim_call_count(sim);
+        struct mr_error err;
+        enum mr_status status;
+
+        mr_sim_fail_at(sim, nth, EIO, false);
+        status = copy_once(sim, &err);
+        mr_sim_fail_at(sim, 0, 0, false);
+        failures += status != MR_OK;
+        if (mr_sim_call_count(sim) - before < nth) {
+            mr_sim_free(sim);
+            break;
+        }
+        check_copied(sim);
+        mr_sim_free(sim);
+    }
+    mr_log_set_sink(NULL, NULL);
+    CHECK(failures > 20);
 }
