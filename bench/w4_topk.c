@@ -5,8 +5,8 @@
  *
  * A second of records is a file of DIR. SECOND_MS is what counts as a second: 1000 runs at the
  * clock's pace, 1 as fast as it goes, with the same batches and windows. Prints one JSON line: the
- * checksum of all results, and for each batch its milliseconds and those of its slide, from the last
- * record read until the result is in the hands of the output.
+ * checksum of all results, and for each batch its milliseconds and those of its slide, from the
+ * last record read until the result is in the hands of the output.
  */
 #include <millrace/dstream.h>
 #include <millrace/rdd.h>

@@ -140,7 +140,7 @@ enum mr_status mr__remember_plan(struct mr_context *ctx, struct mr_error *err)
         if (stream != NULL)
             remember_at_least(stream, MR_MAX(ctx->remember_ms, stream->slide_ms));
     }
-    /* A stream was built behind its inputs, so each has been told everything when its turn comes. */
+    /* A stream was built behind its inputs: each has been told everything when its turn comes. */
     for (size_t i = ctx->stream_count; i-- > 0;) {
         struct mr_dstream *stream = ctx->streams[i];
 

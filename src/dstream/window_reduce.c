@@ -1,10 +1,9 @@
 /*
  * Building calls of windows whose result is made of others:
  *
- *     reduce_by_window             (1, value) -> reduce_by_key_and_window -> value      WIN-6, WIN-7
- *     count_by_window              (1, rows of a part) -> the same with sums            WIN-8
- *     count_by_value_and_window    (value, 1) -> the same, values with a count of 0 go  WIN-10
- *     group_by_key_and_window      window -> group_by_key                               WIN-9
+ *     reduce_by_window           (1, value) -> reduce_by_key_and_window -> value   WIN-6, WIN-7
+ *     count_by_window            (1, rows of a part) -> the same with sums         WIN-8
+ *     count_by_value_and_window  (value, 1) -> the same; values with 0 go          WIN-10
  *
  * The constant key makes one entry of state out of a whole window. Before any element was seen
  * there is no entry, so nothing comes out; afterwards an empty window counts 0 (WIN-8).
