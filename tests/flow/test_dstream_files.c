@@ -405,8 +405,10 @@ static char *numbered_lines(size_t count, size_t width)
     CHECK_NOT_NULL(text);
     memset(text, '.', count * width);
     for (size_t i = 0; i < count; i++) {
-        snprintf(text + i * width, 8, "%07zu", i);
-        text[i * width + 7] = '.';
+        char number[24];
+
+        snprintf(number, sizeof(number), "%07zu", i);
+        memcpy(text + i * width, number, 7);
         text[(i + 1) * width - 1] = '\n';
     }
     return text;
