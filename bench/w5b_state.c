@@ -155,8 +155,9 @@ static enum mr_status result(struct mr_rdd *rdd, int64_t batch_time_ms, void *ar
     run.done++;
     if (rows != run.wanted_rows || sum != run.wanted_sum) {
         run.wrong = true;
-        fprintf(stderr, "w5b_state: batch %" PRId64 ": %" PRId64 " rows, sum %016" PRIx64
-                        "; want %" PRId64 ", %016" PRIx64 "\n",
+        fprintf(stderr,
+                "w5b_state: batch %" PRId64 ": %" PRId64 " rows, sum %016" PRIx64 "; want %" PRId64
+                ", %016" PRIx64 "\n",
                 run.done, rows, sum, run.wanted_rows, run.wanted_sum);
     }
     hand_over();

@@ -59,7 +59,8 @@ enum mr_status mr__map_calls(struct map_op *op, const struct mr__state_rows *row
 enum mr_status mr__map_rounds(struct map_op *op, const struct mr__state_rows *rows,
                               struct mr_fold_call *call, struct mr_error *err);
 
-/* Keys whose time is over: the function is told, without a value; emits. The caller deletes them. */
+/* Keys whose time is over: the function is told, without a value; emits. The caller deletes
+ * them. */
 enum mr_status mr__map_expire_calls(struct map_op *op, const struct mr_store_entry *entries,
                                     uint32_t count, struct mr_fold_call *call,
                                     struct mr_error *err);

@@ -35,7 +35,7 @@ struct slice {
     struct key_now *keys;
     uint32_t key_count;
     struct mr_batch **key_views, **value_views; /* one column of each input batch */
-    struct mr_batch *states; /* of the keys, as they were stored */
+    struct mr_batch *states;                    /* of the keys, as they were stored */
     struct mr__new_states news;
     struct mr_emitter out;
     struct mr_buf bytes;
@@ -281,9 +281,9 @@ enum mr_status mr__map_calls(struct map_op *op, const struct mr__state_rows *row
     enum mr_status status = slice_init(&slice, &call->inputs[0], err);
 
     for (uint32_t from = 0; from < rows->count && status == MR_OK; from += MR__STATE_CALLS)
-        status = run_slice(&slice, from, (uint32_t)MR_MIN((uint64_t)from + MR__STATE_CALLS,
-                                                          (uint64_t)rows->count),
-                           err);
+        status = run_slice(
+            &slice, from, (uint32_t)MR_MIN((uint64_t)from + MR__STATE_CALLS, (uint64_t)rows->count),
+            err);
     slice_release(&slice, call->inputs[0].batch_count);
     return status;
 }

@@ -1,5 +1,6 @@
 /*
- * map_with_state as a fold: only keys with records are touched, except when timeouts are looked for.
+ * map_with_state as a fold: only keys with records are touched, except when timeouts are looked
+ * for.
  *
  *     store   key (row_codec) --> touched i64 (microseconds) | value form of the state
  *

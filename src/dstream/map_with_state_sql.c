@@ -24,7 +24,7 @@ struct rounds {
     uint32_t *order;  /* records, by round, then in order of arrival */
     uint32_t *starts; /* of each round in order; round_count + 1 */
     uint32_t round_count;
-    struct mr__batches results; /* state and mapped columns, a batch each slice */
+    struct mr__batches results;   /* state and mapped columns, a batch each slice */
     struct mr__row_at *result_of; /* of each record */
     struct mr_buf bytes;
 };
@@ -104,8 +104,8 @@ static enum mr_status evaluate(struct map_op *op, struct mr_fold_call *call,
     MR_TRY_GOTO(mr_batch_builder_rows_added(builder, count, err));
     MR_TRY_GOTO(mr_batch_builder_finish(builder, &rows, err));
     MR_TRY_GOTO(mr__function_run_sql(op->function, when, &rows, 1, &results, err));
-    MR_TRY_GOTO(mr__batches_join(results.items, results.count, op->function->output, ret_result,
-                                 err));
+    MR_TRY_GOTO(
+        mr__batches_join(results.items, results.count, op->function->output, ret_result, err));
     if (mr_batch_row_count(*ret_result) != count) {
         *ret_result = mr_batch_unref(*ret_result);
         status = MR_FAIL(err, MR_USER, "the expressions must give one row per record");

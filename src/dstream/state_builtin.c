@@ -1,6 +1,6 @@
 /*
- * Built-ins over numbers, straight on the store: sum, count, minimum, maximum of update_state_by_key
- * and running sums and counts of map_with_state.
+ * Built-ins over numbers, straight on the store: sum, count, minimum, maximum of
+ * update_state_by_key, running sums and counts of map_with_state.
  *
  *     1,024 rows --keys, hashes--> those of my shards --hints 32 and 16 ahead--> values in place
  *
@@ -67,7 +67,8 @@ bool mr__native_can(const struct mr_type *value, const struct mr_type *state,
         return (is_int && state->id == MR_TYPE_INT64) || (is_real && state->id == MR_TYPE_DOUBLE);
     case MR_BUILTIN_MIN:
     case MR_BUILTIN_MAX:
-        return value->id == state->id && (value->id == MR_TYPE_INT64 || value->id == MR_TYPE_DOUBLE);
+        return value->id == state->id &&
+               (value->id == MR_TYPE_INT64 || value->id == MR_TYPE_DOUBLE);
     default:
         return false;
     }

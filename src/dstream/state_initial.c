@@ -1,7 +1,7 @@
 /*
  * The initial dataset of a stateful stream: pairs (key, state) that count while there is no state
- * yet (UPD-5, MWS-7). Computed in the first batch with a dataset, on the driver; a program that goes
- * on from a checkpoint does not compute it.
+ * yet (UPD-5, MWS-7). Computed in the first batch with a dataset, on the driver; a program that
+ * goes on from a checkpoint does not compute it.
  */
 #include "dstream/update.h"
 
@@ -96,8 +96,8 @@ enum mr_status mr__initial_put(struct mr_store *store, const char *name,
             continue;
         status = mr__state_check_size(name, rows, row, value.size, 0, err);
         if (status == MR_OK)
-            status = mr_store_put(store, key_bytes.data, key_bytes.size, value.data, value.size,
-                                  err);
+            status =
+                mr_store_put(store, key_bytes.data, key_bytes.size, value.data, value.size, err);
     }
     mr_buf_release(&key_bytes);
     mr_buf_release(&value);

@@ -42,10 +42,11 @@ void mr__state_check_name(const struct mr_dstream *stream)
     if (stream->ctx->checkpoint_dir == NULL ||
         strncmp(stream->name, stream->operation, bytes) != 0 || stream->name[bytes] != '-')
         return;
-    mr_log(MR_LOG_WARNING, "dstream", stream->ctx->name, -1,
-           "the state '%s' in the checkpoint has a name made from the order of the program's calls; "
-           "give it one of its own, so that it is found again when the program changes",
-           stream->name);
+    mr_log(
+        MR_LOG_WARNING, "dstream", stream->ctx->name, -1,
+        "the state '%s' in the checkpoint has a name made from the order of the program's calls; "
+        "give it one of its own, so that it is found again when the program changes",
+        stream->name);
 }
 
 struct mr__shards mr__shards_of(uint32_t partition, uint32_t partition_count)
@@ -115,8 +116,7 @@ enum mr_status mr__state_rows_take(struct mr__state_rows *rows, const struct mr_
             size_t from = rows->keys.size;
 
             mr_key_encode(&rows->keys, key, row);
-            keep_row(rows, store, shards, from,
-                     (struct mr__row_at){(uint32_t)i, (uint32_t)row});
+            keep_row(rows, store, shards, from, (struct mr__row_at){(uint32_t)i, (uint32_t)row});
         }
     }
     return rows->keys.failed ? no_memory(err) : MR_OK;
@@ -367,8 +367,7 @@ enum mr_status mr__state_begin(struct mr_store *store, struct mr_error *err)
 /* ---- limits ---- */
 
 enum mr_status mr__state_check_size(const char *name, const struct mr_batch *keys, int64_t row,
-                                    size_t value_bytes, int64_t batch_time_us,
-                                    struct mr_error *err)
+                                    size_t value_bytes, int64_t batch_time_us, struct mr_error *err)
 {
     struct mr_row key = {keys, row};
     char text[KEY_TEXT_BYTES];
@@ -380,6 +379,6 @@ enum mr_status mr__state_check_size(const char *name, const struct mr_batch *key
     return MR_FAIL(err, MR_LIMIT,
                    "cannot keep the state of key '%s%s' of '%s' in batch %lld ms: it has %zu "
                    "bytes, the limit is %d; keep less for each key, or split the key",
-                   text, need >= sizeof(text) ? "..." : "", name,
-                   (long long)(batch_time_us / 1000), value_bytes, MR_STATE_RECORD_BYTES_MAX);
+                   text, need >= sizeof(text) ? "..." : "", name, (long long)(batch_time_us / 1000),
+                   value_bytes, MR_STATE_RECORD_BYTES_MAX);
 }

@@ -3,7 +3,7 @@
  *
  *     rows of the batch --keys of my shards--> sorted by hash, those of a key together
  *                                                                      \
- *     shards of the store, in the order of hashes ---------------------- walk --> key, rows?, state?
+ *     shards of the store, in the order of hashes --------------------- walk --> key, rows?, state?
  *
  * A partition is a range of shards (state/state.h), so partitions may run on different threads. The
  * order depends on the keys, not on what happened before: shard by shard, first the keys that have

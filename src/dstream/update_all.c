@@ -135,8 +135,8 @@ static enum mr_status keep_one(struct chunk *chunk, const struct mr__state_rows 
     if (item->has_state && chunk->bytes.size == item->entry.value_bytes &&
         memcmp(chunk->bytes.data, item->entry.value, chunk->bytes.size) == 0)
         return MR_OK;
-    MR_TRY(mr__state_check_size(chunk->op->name, rows->batches[at.batch], at.row,
-                                chunk->bytes.size, chunk->call->info->batch_time_us, err));
+    MR_TRY(mr__state_check_size(chunk->op->name, rows->batches[at.batch], at.row, chunk->bytes.size,
+                                chunk->call->info->batch_time_us, err));
     if (item->has_state)
         return mr_store_put_at(store, &item->entry, chunk->bytes.data, chunk->bytes.size, err);
     return mr_store_put(store, item->key, item->key_bytes, chunk->bytes.data, chunk->bytes.size,

@@ -49,8 +49,7 @@ static struct mr_dstream *blame(struct mr_context *ctx, const struct mr_fn *fn,
 /* The state's type in the stream's columns. */
 static const struct mr_type *state_type(const struct mr__function *function)
 {
-    return mr__column_type(function->output,
-                           function->fn.kind == MR_FN_KIND_UPDATE_ALL ? 1 : 0);
+    return mr__column_type(function->output, function->fn.kind == MR_FN_KIND_UPDATE_ALL ? 1 : 0);
 }
 
 static struct mr_dstream *update_stream(struct mr_dstream *pairs, const char *name,

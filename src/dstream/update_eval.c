@@ -26,8 +26,7 @@ enum mr_status mr__update_keys(struct chunk *chunk, struct mr_batch **ret_keys,
 
     MR_TRY_GOTO(mr_batch_builder_new(chunk->op->keys, &builder, err));
     for (uint32_t i = 0; i < chunk->count; i++)
-        MR_TRY_GOTO(
-            mr__key_get(chunk->items[i].key, chunk->items[i].key_bytes, builder, 0, err));
+        MR_TRY_GOTO(mr__key_get(chunk->items[i].key, chunk->items[i].key_bytes, builder, 0, err));
     MR_TRY_GOTO(mr_batch_builder_rows_added(builder, chunk->count, err));
     status = mr_batch_builder_finish(builder, ret_keys, err);
 done:
@@ -161,8 +160,7 @@ static enum mr_status states_of_rows(struct chunk *chunk, struct mr_batch **ret_
     if (fn->kind == MR_FN_KIND_SQL)
         status = states_of_sql(chunk, rows, ret_states, err);
     else
-        status =
-            mr__builtin_update(fn->builtin, rows, chunk->op->update->output, ret_states, err);
+        status = mr__builtin_update(fn->builtin, rows, chunk->op->update->output, ret_states, err);
 done:
     mr_batch_unref(rows);
     return status;

@@ -7,9 +7,9 @@
  *     shards of the store ------------------------> (key, state) --/             |
  *                                                        none: the key goes <-- state --> output
  *
- * Every key of either side is updated in every batch (UPD-3), up to 16,384 of them in one call of an
- * expression; all states are emitted. A partition is a range of shards of the store, so partitions
- * run on different workers. The rows of a small partition are sorted by key; those of a larger one
+ * Every key of either side is updated in every batch (UPD-3), up to 16,384 of them in one call of
+ * an expression; all states are emitted. A partition is a range of shards of the store, so
+ * partitions run on different workers. The rows of a small partition are sorted by key; those of a larger one
  * are in the order of the walk (state_rows.h). Built-ins over numbers: state_builtin.c.
  *
  *     update_op.c    the operator, and what becomes of new states
@@ -222,16 +222,15 @@ static enum mr_status update_general(struct update_op *op, struct mr__shards sha
     chunk.items = mr_alloc(NULL, MR__UPDATE_CHUNK * sizeof(*chunk.items));
     status = chunk.items != NULL ? MR_OK : no_memory(err);
     if (status == MR_OK)
-        status = mr__state_rows_take(&rows, op->store, shards, input->batches, input->batch_count,
-                                     err);
+        status =
+            mr__state_rows_take(&rows, op->store, shards, input->batches, input->batch_count, err);
     if (status == MR_OK)
         status = mr__state_rows_group(&rows, err);
     if (status == MR_OK)
         status = mr__state_walk_init(&chunk.walk, op->store, &rows, shards, err);
     if (status == MR_OK)
-        status = op->update->fn.kind == MR_FN_KIND_UPDATE_ALL
-                     ? mr__update_all(&chunk, shards, err)
-                     : update_chunks(&chunk, err);
+        status = op->update->fn.kind == MR_FN_KIND_UPDATE_ALL ? mr__update_all(&chunk, shards, err)
+                                                              : update_chunks(&chunk, err);
     mr__state_walk_release(&chunk.walk);
     mr__state_rows_release(&rows);
     mr_buf_release(&chunk.bytes);

@@ -120,8 +120,8 @@ static enum mr_status compile_update_all(struct mr__engines *engines, const stru
     enum mr_status status;
 
     MR_TRY(mr__schema_of(columns, 2, &output, err));
-    status = mr__function_new(engines, fn, "update_state_by_key", input, output, NULL,
-                              ret_function, err);
+    status = mr__function_new(engines, fn, "update_state_by_key", input, output, NULL, ret_function,
+                              err);
     mr_schema_unref(output);
     return status;
 }
@@ -252,8 +252,8 @@ static enum mr_status state_shape(const struct mr_schema *state, const struct mr
         return no_memory(err);
     columns[0] = (struct mr__column_of){"new state of the key", mr__column_type(state, 0)};
     for (uint32_t i = 0; i < count; i++)
-        columns[i + 1] = (struct mr__column_of){mr_schema_field(mapped, i)->name,
-                                                mr__column_type(mapped, i)};
+        columns[i + 1] =
+            (struct mr__column_of){mr_schema_field(mapped, i)->name, mr__column_type(mapped, i)};
     status = mr__schema_of(columns, count + 1, ret_schema, err);
     mr_free(columns);
     return status;
@@ -315,8 +315,7 @@ static enum mr_status compile_state_sql(struct mr__engines *engines, const struc
         status = no_memory(err);
         goto done;
     }
-    MR_TRY_GOTO(
-        mr__function_new(engines, fn, operation, input, shape, sql, ret_function, err));
+    MR_TRY_GOTO(mr__function_new(engines, fn, operation, input, shape, sql, ret_function, err));
     *ret_mapped = mapped;
     mapped = NULL;
 done:
@@ -335,8 +334,8 @@ static enum mr_status check_running(const struct mr_fn *fn, const struct mr_sche
 
     if (fn->builtin == MR_BUILTIN_COUNT && type->id == MR_TYPE_INT64)
         return MR_OK;
-    if (fn->builtin == MR_BUILTIN_SUM && (type->id == MR_TYPE_INT64 || type->id == MR_TYPE_DOUBLE) &&
-        mr_type_equal(type, &wide))
+    if (fn->builtin == MR_BUILTIN_SUM &&
+        (type->id == MR_TYPE_INT64 || type->id == MR_TYPE_DOUBLE) && mr_type_equal(type, &wide))
         return MR_OK;
     return MR_FAIL(err, MR_CONFIG,
                    "cannot keep a running '%s' of these values in this state; the state of a count "

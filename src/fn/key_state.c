@@ -127,8 +127,8 @@ const struct mr_row *mr_key_state_get(const struct mr_key_state *handle)
         return state->old;
     if (state->newest.batch == NULL) {
         check_update(state);
-        if (state->mistake != NULL || mr__new_states_row(state->news, state->before,
-                                                         &state->newest, NULL) != MR_OK) {
+        if (state->mistake != NULL ||
+            mr__new_states_row(state->news, state->before, &state->newest, NULL) != MR_OK) {
             blame(state, "asks for a state that could not be set");
             return NULL;
         }

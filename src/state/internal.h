@@ -40,7 +40,7 @@ struct mr_change {
 
 /* The keys of 32 neighbouring key groups; one thread at a time. */
 struct mr_shard {
-    const char *name; /* of the store, for errors */
+    const char *name;       /* of the store, for errors */
     struct mr_slot *slots;  /* NULL while empty */
     unsigned capacity_bits; /* 2^bits home slots */
     uint32_t slot_count;    /* all of them, slack and end mark included */
@@ -48,8 +48,8 @@ struct mr_shard {
     uint64_t live_count;
     uint64_t committed_count; /* live_count at the last accept */
     struct mr_slab slab;
-    uint64_t loose_count; /* entries made since the slab was last in the order of the table */
-    unsigned scan_count;  /* scans of everything since then */
+    uint64_t loose_count;      /* entries made since the slab was last in the order of the table */
+    unsigned scan_count;       /* scans of everything since then */
     struct mr_change *changes; /* of the running batch, in order */
     size_t change_count, change_capacity;
     char *undo; /* old values */

@@ -172,10 +172,11 @@ static enum mr_status check_same(const struct mr_store *store, const char *what,
 {
     if (strcmp(old, new) == 0)
         return MR_OK;
-    return MR_FAIL(err, MR_CONFIG,
-                   "cannot go on with the state of '%s': the checkpoint has the %s '%s', the program "
-                   "wants '%s'; put the %s back, or use a new checkpoint directory",
-                   store->name, what, old, new, what);
+    return MR_FAIL(
+        err, MR_CONFIG,
+        "cannot go on with the state of '%s': the checkpoint has the %s '%s', the program "
+        "wants '%s'; put the %s back, or use a new checkpoint directory",
+        store->name, what, old, new, what);
 }
 
 enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind,

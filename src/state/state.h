@@ -62,9 +62,9 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
 const char *mr_state_unclaimed(struct mr_state *state, size_t index);
 
 /*
- * A store consists of shards, each the keys of some neighbouring key groups. Different shards may be
- * read and changed by different threads at the same time; one shard, by one thread. Everything that
- * is not said to be of a shard wants all of them.
+ * A store consists of shards, each the keys of some neighbouring key groups. Different shards may
+ * be read and changed by different threads at the same time; one shard, by one thread. Everything
+ * that is not said to be of a shard wants all of them.
  */
 enum { MR_STORE_SHARDS = 8 };
 static inline unsigned mr_store_shard(uint64_t key_hash)
@@ -133,8 +133,8 @@ struct mr_store_entry {
 };
 /*
  * Before reading all of a shard: when that happens again and again and many entries are not in
- * memory in that order, they are moved (once in a while), so that reading is sequential. Only before
- * the first change of a batch; later it does nothing. Cannot fail.
+ * memory in that order, they are moved (once in a while), so that reading is sequential. Only
+ * before the first change of a batch; later it does nothing. Cannot fail.
  */
 void mr_store_tidy_shard(struct mr_store *store, unsigned shard);
 size_t mr_store_read_shard(const struct mr_store *store, unsigned shard, uint32_t *cursor,

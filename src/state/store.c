@@ -355,7 +355,7 @@ void mr_store_tidy_shard(struct mr_store *store, unsigned index)
     enum { LOOSE_MIN = 4096, SCANS = 2 };
     struct mr_shard *shard = store->shards[index];
 
-    /* Moving everything costs about as much as a scan: it must pay, and keys may still be coming. */
+    /* Moving everything costs about as much as a scan: it must pay, and keys may still come. */
     if (shard != NULL && shard->change_count == 0 && ++shard->scan_count > SCANS &&
         shard->loose_count > LOOSE_MIN + shard->live_count / 8)
         mr__table_tidy(shard);
@@ -401,9 +401,12 @@ size_t mr_store_read_shard(const struct mr_store *store, unsigned index, uint32_
             struct mr_entry *entry = mr__entry_at(shard, shard->slots[slot].ref);
 
             if ((entry->meta & MR_ENTRY_DELETED) == 0)
-                entries[count++] = (struct mr_store_entry){
-                    entry->bytes,       mr__entry_value(entry), (uint32_t)mr__entry_key_bytes(entry),
-                    entry->value_bytes, fragment,               slot};
+                entries[count++] = (struct mr_store_entry){entry->bytes,
+                                                           mr__entry_value(entry),
+                                                           (uint32_t)mr__entry_key_bytes(entry),
+                                                           entry->value_bytes,
+                                                           fragment,
+                                                           slot};
         }
     }
     return count;

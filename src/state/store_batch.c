@@ -36,7 +36,7 @@ static void forget_changes(struct mr_shard *shard)
     }
 }
 
-/* With many changes the entries are far apart. The loops over changes ask for them ahead of time. */
+/* With many changes the entries are far apart: the loops over changes ask for them ahead. */
 enum { AHEAD = 24 };
 
 static inline void hint_change(const struct mr_shard *shard, size_t k)
@@ -232,8 +232,8 @@ static void order_equals(const struct mr_shard *shard, struct mr_slot *items, si
     }
 }
 
-static enum mr_status visit_shard_changes(const struct mr_shard *shard, mr_item_fn visit,
-                                          void *arg, struct mr_error *err)
+static enum mr_status visit_shard_changes(const struct mr_shard *shard, mr_item_fn visit, void *arg,
+                                          struct mr_error *err)
 {
     enum { FEW = 64 };
     size_t count = 0;
@@ -334,7 +334,8 @@ enum mr_status mr__store_reserve(struct mr_store *store, uint64_t key_count, str
 static enum mr_status load_put(struct mr_shard *shard, uint64_t hash, const void *key,
                                size_t key_bytes, const void *value, size_t value_bytes,
                                struct mr_error *err)
-{    uint32_t fragment = (uint32_t)(hash >> 32);
+{
+    uint32_t fragment = (uint32_t)(hash >> 32);
     uint32_t i, ref = 0;
     bool found = false;
 

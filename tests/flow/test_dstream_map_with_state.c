@@ -23,8 +23,8 @@ static struct mr_dstream *map_with(struct mr_dstream *pairs, struct mr_fn functi
 }
 
 /* Rows (key, state). */
-static struct mr__initial *initial_rows(const char *const *keys, const int64_t *states, size_t count,
-                                        struct mr_schema **ret_schema)
+static struct mr__initial *initial_rows(const char *const *keys, const int64_t *states,
+                                        size_t count, struct mr_schema **ret_schema)
 {
     const char *columns = "key VARCHAR, value BIGINT";
     struct mr_batch_builder *builder = NULL;
@@ -142,8 +142,7 @@ TEST(V91_after_its_removal_a_state_is_neither_updated_nor_removed)
     CHECK_EQ_STR(text, "1 none");
     CHECK_FAILS(act_on(t, 1, "ru", text, &err), &err, MR_USER,
                 "updates a state after removing it (key 'a')");
-    CHECK_FAILS(act_on(t, 1, "rr", text, &err), &err, MR_USER,
-                "removes a state twice (key 'a')");
+    CHECK_FAILS(act_on(t, 1, "rr", text, &err), &err, MR_USER, "removes a state twice (key 'a')");
     CHECK_FAILS(act_on(t, 1, "rr", text, &err), &err, MR_USER, "test_dstream_map_with_state.c:");
 }
 
@@ -216,7 +215,7 @@ static void remove_or_set(const struct mr_state_call *call, struct mr_emitter *o
     mr_emit_str(out, key.data, key.size_bytes);
 }
 
-/* Runs a vector with a form; the snapshots when expected_states is not NULL, else the mapped rows. */
+/* Runs a vector with a form: the mapped rows, then the snapshots. */
 static void check_form(struct test *t, const char *input, struct mr_fn function, uint64_t batches,
                        const char *expected, const char *expected_states)
 {
@@ -287,8 +286,7 @@ TEST(records_of_one_key_in_one_batch_are_mapped_in_their_order)
         ds_begin(d, MR_SECONDS(1), NULL);
         ds_collect(d, map_with(ds_stream(d), forms[i]));
         ds_must_run(d, 2);
-        CHECK_EQ_STR(ds_output(d, false),
-                     "a:1,b:10,a:3,a:6,c:5,b:30,a:10 | b:31,a:11");
+        CHECK_EQ_STR(ds_output(d, false), "a:1,b:10,a:3,a:6,c:5,b:30,a:10 | b:31,a:11");
         ds_free(d);
     }
 }
@@ -479,9 +477,9 @@ static const char *stored_states(struct ds *d, int64_t first_ms, struct stored *
 
     *stored = (struct stored){.first_ms = first_ms};
     CHECK_OK(mr_state_open_reader(mr_sim_env(ds_sim(d)), "/cp", &state, &err), &err);
-    CHECK_OK(mr_store_scan_sorted(mr_state_find(state, "states"), NULL, 0, print_stored, stored,
-                                  &err),
-             &err);
+    CHECK_OK(
+        mr_store_scan_sorted(mr_state_find(state, "states"), NULL, 0, print_stored, stored, &err),
+        &err);
     mr_state_close(state);
     return stored->text;
 }
@@ -507,8 +505,8 @@ static void check_record(struct test *t, int64_t init, int64_t action, int64_t t
 
     if (init >= 0)
         initial = initial_rows(&key, &init, 1, &columns);
-    snprintf(input, sizeof(input), action < 0 ? "probe:0 | | probe:0" : "probe:0 | key:%d | probe:0",
-             (int)action);
+    snprintf(input, sizeof(input),
+             action < 0 ? "probe:0 | | probe:0" : "probe:0 | key:%d | probe:0", (int)action);
     ds_input(d, input);
     ds_begin(d, MR_SECONDS(1), "/cp");
     mapped = mr__map_with_state_of(ds_stream(d), &spec, columns, initial);
@@ -520,8 +518,9 @@ static void check_record(struct test *t, int64_t init, int64_t action, int64_t t
     int64_t first_ms =
         timed.last_time_ms - (timed.calls > 1 ? MR_SECONDS(1) : 0); /* the second call's batch */
     CHECK_EQ_STR(stored_states(d, first_ms, &stored), states);
-    CHECK_EQ_INT(timed.calls, 1 + (action >= 0) + (strstr(output, "100") != NULL ||
-                                                   strstr(output, "1123") != NULL));
+    CHECK_EQ_INT(timed.calls,
+                 1 + (action >= 0) +
+                     (strstr(output, "100") != NULL || strstr(output, "1123") != NULL));
     mr_schema_unref(columns);
     ds_free(d);
 }
@@ -606,10 +605,8 @@ TEST(V115_V116_V118_V119_V121_V122_states_of_keys_through_batches)
     check_steps(t, "k3:1 | k4:1", 2, "k1 0@1000, k2 0@1000, k3 0@2000, k4 0@3000");
     check_steps(t, "k1:1 | x:0,k2:1,k2:1,k3:1", 2, "k1 1@2000, k2 2@3000, k3 0@3000");
     check_steps(t, "k1:1 | x:0,k2:1,k2:1,k3:1 | k3:1", 3, "k1 1@2000, k2 2@3000, k3 1@4000");
-    check_steps(t, "k1:1 | x:0,k2:1,k2:1,k3:1 | k3:1 | k1:2,k3:2 | k2:2,k0:2,k3:1", 5,
-                "k3 0@6000");
-    check_steps(t,
-                "k1:1 | x:0,k2:1,k2:1,k3:1 | k3:1 | k1:2,k3:2 | k2:2,k0:2,k3:1 | k3:2", 6, "");
+    check_steps(t, "k1:1 | x:0,k2:1,k2:1,k3:1 | k3:1 | k1:2,k3:2 | k2:2,k0:2,k3:1", 5, "k3 0@6000");
+    check_steps(t, "k1:1 | x:0,k2:1,k2:1,k3:1 | k3:1 | k1:2,k3:2 | k2:2,k0:2,k3:1 | k3:2", 6, "");
 }
 
 /* When a key was touched is part of its state: a restart in between changes nothing. */
@@ -620,13 +617,12 @@ TEST(timeouts_fire_in_the_same_batch_with_and_without_a_restart)
 
         ds_input(d, "a,b | b | | | | | | ");
         for (int run = 0; run < 2; run++) {
-            struct mr_state_spec spec = {.name = "states",
-                                         .function = run == 0
-                                                         ? MR_FN_AS(remember_or_time_out,
-                                                                    "value VARCHAR")
-                                                         : MR_SQL("1, CASE WHEN value IS NULL THEN "
-                                                                  "key END"),
-                                         .timeout_ms = MR_SECONDS(3)};
+            struct mr_state_spec spec = {
+                .name = "states",
+                .function = run == 0 ? MR_FN_AS(remember_or_time_out, "value VARCHAR")
+                                     : MR_SQL("1, CASE WHEN value IS NULL THEN "
+                                              "key END"),
+                .timeout_ms = MR_SECONDS(3)};
             struct mr_dstream *mapped;
 
             ds_begin(d, MR_SECONDS(1), "/cp");
@@ -707,7 +703,11 @@ TEST(partitions_of_a_stateful_stream_are_ranges_of_its_keys)
         for (int batch = 1; batch <= 2; batch++) {
             for (int key = 0; key < 200; key++)
                 snprintf(expected + strlen(expected), sizeof(expected) - strlen(expected),
-                         "%sk%d:%d", key > 0 ? "," : batch == 2 ? "|" : "", key, 3 * batch);
+                         "%sk%d:%d",
+                         key > 0      ? ","
+                         : batch == 2 ? "|"
+                                      : "",
+                         key, 3 * batch);
         }
         CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, expected, true));
         first[0] = expected[0] = '\0';
@@ -736,8 +736,7 @@ TEST(what_cannot_be_mapped_with_state_is_said_at_build_time)
 
         ds_begin(d, MR_SECONDS(1), NULL);
         ds_collect(d, mr__map_with_state_of(ds_stream(d), &wrong[i].spec, NULL, NULL));
-        CHECK_FAILS(ds_run(d, 1, &err), &err,
-                    i == 0 ? MR_SQL_ERROR : MR_CONFIG, wrong[i].text);
+        CHECK_FAILS(ds_run(d, 1, &err), &err, i == 0 ? MR_SQL_ERROR : MR_CONFIG, wrong[i].text);
         ds_free(d);
     }
 }

@@ -72,8 +72,8 @@ TEST(V82_update_state_by_key_sums_into_the_state)
 }
 
 /* Rows (key, state). */
-static struct mr__initial *initial_rows(const char *const *keys, const int64_t *states, size_t count,
-                                        struct mr_schema **ret_schema)
+static struct mr__initial *initial_rows(const char *const *keys, const int64_t *states,
+                                        size_t count, struct mr_schema **ret_schema)
 {
     const char *columns = "key VARCHAR, value BIGINT";
     struct mr_batch_builder *builder = NULL;
@@ -147,8 +147,8 @@ TEST(a_dataset_of_other_columns_cannot_be_the_beginning)
     struct mr_error err;
 
     ds_begin(d, MR_SECONDS(1), NULL);
-    ds_collect(d, mr_update_state_by_key_from(ds_stream(d), "counts", MR_SUM,
-                                              initial_rdd(ds_context(d))));
+    ds_collect(
+        d, mr_update_state_by_key_from(ds_stream(d), "counts", MR_SUM, initial_rdd(ds_context(d))));
     CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CONFIG, "\"key VARCHAR, value DOUBLE\"");
     ds_free(d);
 }
@@ -164,8 +164,8 @@ TEST(before_the_first_dataset_nothing_is_updated)
 
     ds_input(d, "null | null | b | null");
     ds_begin(d, MR_SECONDS(1), NULL);
-    ds_collect(d, mr__update_state_by_key_of(ones(ds_stream(d)), "counts", MR_SUM, columns,
-                                             initial));
+    ds_collect(d,
+               mr__update_state_by_key_of(ones(ds_stream(d)), "counts", MR_SUM, columns, initial));
     ds_must_run(d, 4);
     CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, "| | a:5,b:1 | a:5,b:1", true));
     mr_schema_unref(columns);
@@ -360,10 +360,10 @@ TEST(a_function_of_all_keys_may_make_other_keys_when_it_sees_all_of_them)
             CHECK_FAILS(ds_run(d, 2, &err), &err, MR_USER, "keys of another partition");
         } else {
             CHECK_OK(ds_run(d, 2, &err), &err);
-            CHECK_EQ_STR(ds_output(d, true),
-                         ds_tidy(d, "a+:1,b+:1,c+:1,d+:1,e+:1,f+:1 | "
-                                    "a+-:0,a+:1,b+-:0,c+-:0,d+-:0,e+-:0,f+-:0",
-                                 true));
+            CHECK_EQ_STR(ds_output(d, true), ds_tidy(d,
+                                                     "a+:1,b+:1,c+:1,d+:1,e+:1,f+:1 | "
+                                                     "a+-:0,a+:1,b+-:0,c+-:0,d+-:0,e+-:0,f+-:0",
+                                                     true));
         }
         ds_free(d);
     }
@@ -452,8 +452,8 @@ TEST(a_state_above_the_limit_is_refused_with_its_key_and_batch)
     ds_input(d, "a-key-that-is-rather-long-and-therefore-shortened-in-the-text:1");
     ds_begin(d, MR_SECONDS(1), NULL);
     mr_context_set(ds_context(d), "retries", "0");
-    ds_collect(d, mr_update_state_by_key(ds_stream(d), "texts",
-                                         MR_FN_AS(large_state, "state VARCHAR")));
+    ds_collect(
+        d, mr_update_state_by_key(ds_stream(d), "texts", MR_FN_AS(large_state, "state VARCHAR")));
     CHECK_FAILS(ds_run(d, 1, &err), &err, MR_LIMIT,
                 "cannot keep the state of key 'a-key-that-is-rather-long-and-therefore-shorten...' "
                 "of 'texts' in batch ");

@@ -398,9 +398,9 @@ TEST(keys_are_changed_and_deleted_where_a_scan_found_them)
                 if (key % 3 == 0)
                     CHECK_OK(mr_store_delete_at(store, &entries[i], &err), &err);
                 else if (key % 3 == 1)
-                    CHECK_OK(mr_store_put_at(store, &entries[i], "much longer than it was", 23,
-                                             &err),
-                             &err);
+                    CHECK_OK(
+                        mr_store_put_at(store, &entries[i], "much longer than it was", 23, &err),
+                        &err);
                 else
                     CHECK_OK(mr_store_put_at(store, &entries[i], "more", 4, &err), &err);
             }

@@ -330,7 +330,8 @@ TEST(another_schema_under_the_same_name_is_refused_with_both)
              &err);
     CHECK_FAILS(
         mr_state_store(parts.state, "counts", "aggregate", "word TEXT", "n DOUBLE", &store, &err),
-        &err, MR_CONFIG, "the checkpoint has the state type 'n BIGINT', the program wants 'n DOUBLE'");
+        &err, MR_CONFIG,
+        "the checkpoint has the state type 'n BIGINT', the program wants 'n DOUBLE'");
     close_parts(&parts);
     mr_sim_free(sim);
 }
