@@ -9,8 +9,8 @@
  *
  * Every key of either side is updated in every batch (UPD-3), up to 16,384 of them in one call of
  * an expression; all states are emitted. A partition is a range of shards of the store, so
- * partitions run on different workers. The rows of a small partition are sorted by key; those of a larger one
- * are in the order of the walk (state_rows.h). Built-ins over numbers: state_builtin.c.
+ * partitions run on different workers. The rows of a small partition are sorted by key; those of a
+ * larger one are in the order of the walk (state_rows.h). Built-ins over numbers: state_builtin.c.
  *
  *     update_op.c    the operator, and what becomes of new states
  *     update_eval.c  new states of a chunk of keys, by expressions and C functions
