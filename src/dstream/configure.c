@@ -174,7 +174,7 @@ static const char *flag_value(const char *flag, int argc, const char *const *arg
         return argv[*at] + size + 1;
     if (argv[*at][size] != '\0')
         return NULL;
-    if (*at + 1 >= argc) {
+    if (*at + 1 >= argc || argv[*at + 1] == NULL) {
         *ret_missing = true;
         return NULL;
     }

@@ -373,6 +373,8 @@ static void close_query(struct mr_context *ctx)
 {
     struct mr_query *query;
 
+    if (ctx->query != NULL)
+        mr__control_close(ctx);
     mr_mutex_lock(&ctx->lock);
     query = ctx->query;
     ctx->query = NULL;

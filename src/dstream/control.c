@@ -7,8 +7,9 @@
  *
  * Inputs that backpressure limits are those whose data waits elsewhere when it is not taken:
  * receivers, and connectors that plan within the rate of a batch (Kafka, Kinesis).  Files are taken
- * whole.  Nothing of it is in the checkpoint: after a restart the initial rate is in force until
- * the second batch, which is all an estimator needs (BP-6, docs/decisions/0016).
+ * whole.  What an estimator has learnt is kept beside the checkpoint (rates.c): after a restart its
+ * last rate is in force at once; Spark's receivers run without a limit until the first estimate
+ * (BP-6).
  *
  * Thread: prepare, open: the starting one.  batch: the driver.
  */
@@ -20,6 +21,9 @@
 #include <millrace/ext/options.h>
 
 #include <string.h>
+
+/* How often what was learnt is written down while the context runs. */
+enum { SAVE_MS = 10000 };
 
 /* A rate of records a second as the kernel takes it. */
 static int64_t whole_rate(double rate)
@@ -144,15 +148,25 @@ static void set_rate(struct mr_context *ctx, const struct mr__watched_input *inp
 void mr__control_open(struct mr_context *ctx)
 {
     struct mr__watch *watch = ctx->watch;
-    int64_t rate;
+    int64_t initial_rate = 0;
 
-    if (!watch->is_backpressure_on || !mr_options_has(ctx->options, "backpressure_initial_rate"))
+    if (!watch->is_backpressure_on)
         return;
-    rate = mr_options_int(ctx->options, "backpressure_initial_rate");
+    if (mr_options_has(ctx->options, "backpressure_initial_rate"))
+        initial_rate = mr_options_int(ctx->options, "backpressure_initial_rate");
+    mr__rates_load(ctx);
     for (size_t id = 0; id < watch->input_count; id++) {
-        if (watch->inputs[id].is_controlled && watch->inputs[id].source != NULL)
-            set_rate(ctx, &watch->inputs[id], rate);
+        const struct mr__watched_input *input = &watch->inputs[id];
+
+        if (input->is_controlled && input->source != NULL)
+            set_rate(ctx, input, input->pid.any ? whole_rate(input->pid.rate) : initial_rate);
     }
+}
+
+void mr__control_close(struct mr_context *ctx)
+{
+    if (ctx->watch->is_backpressure_on)
+        mr__rates_save(ctx);
 }
 
 void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *batch, bool is_smooth)
@@ -160,6 +174,7 @@ void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *bat
     struct mr__watch *watch = ctx->watch;
     double rate;
 
+    watch->are_rates_new |= watch->is_backpressure_on;
     for (size_t i = 0; watch->is_backpressure_on && i < batch->input_count; i++) {
         struct mr__watched_input *input = &watch->inputs[batch->inputs[i].stream_id];
 
@@ -168,6 +183,10 @@ void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *bat
                             (int64_t)batch->inputs[i].record_count, batch->processing_delay_ms,
                             batch->scheduling_delay_ms, &rate))
             set_rate(ctx, input, whole_rate(rate));
+    }
+    if (watch->are_rates_new && batch->processing_ended_ms - watch->rates_saved_ms >= SAVE_MS) {
+        watch->rates_saved_ms = batch->processing_ended_ms;
+        mr__rates_save(ctx);
     }
     if (watch->is_allocation_on)
         scale_workers(ctx, batch, is_smooth);

@@ -114,6 +114,8 @@ struct mr__watch {
     bool is_running;                     /* started, and neither committed nor given up */
     char *failure;                       /* of its last attempt */
     struct mr__allocation allocation;
+    bool are_rates_new; /* since they were saved, at rates_saved_ms */
+    int64_t rates_saved_ms;
 
     struct mr_mutex lock; /* guards: */
     struct mr_statistics statistics;
@@ -139,6 +141,10 @@ void mr__watch_give_up(struct mr_context *ctx);
  * is_smooth: no attempt of it failed. */
 enum mr_status mr__control_prepare(struct mr_context *ctx, struct mr_error *err);
 void mr__control_open(struct mr_context *ctx);
+void mr__control_close(struct mr_context *ctx); /* while the query is still open */
 void mr__control_batch(struct mr_context *ctx, const struct mr_batch_report *batch, bool is_smooth);
+/* rates.c: beside the checkpoint, for the next run. */
+void mr__rates_save(struct mr_context *ctx);
+void mr__rates_load(struct mr_context *ctx);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 
+#include <millrace/ext/durable.h>
 #include <millrace/listener.h>
 #include <millrace/receiver.h>
 
@@ -232,12 +233,49 @@ TEST(V269_the_receivers_limit_follows_the_estimator)
     }
 }
 
-TEST(V167_after_a_restart_the_limit_is_back_after_two_batches)
+TEST(V167_after_a_restart_the_limit_is_in_force_at_once)
 {
-    for (int run = 0; run < 2; run++) {
-        struct flood flood = {.thread = NULL};
+    struct flood flood = {.thread = NULL};
+    struct mr_context *ctx;
+    struct mr_error err;
 
-        CHECK(run_to_limit(flooded(&flood, test_path(t, "cp"), "200"), 200) >= 2);
+    CHECK(run_to_limit(flooded(&flood, test_path(t, "cp"), "200"), 200) >= 2);
+    ctx = flooded(&flood, test_path(t, "cp"), "200");
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_EQ_INT(limit_of(ctx), 200);
+    mr_context_free(ctx);
+}
+
+TEST(rates_of_another_run_that_cannot_be_used_are_learnt_again)
+{
+    static const char *const texts[] = {
+        "rubbish",
+        "{}",
+        "{\"inputs\":7}",
+        "{\"inputs\":[{\"name\":\"receiver_stream-0\",\"time_ms\":9223372036854775807,"
+        "\"rate_milli\":77000,\"error_milli\":0}]}",
+        "{\"inputs\":[{\"name\":\"receiver_stream-0\",\"time_ms\":1,\"rate_milli\":-1,"
+        "\"error_milli\":0}]}",
+        "{\"inputs\":[{\"name\":\"other\",\"time_ms\":1,\"rate_milli\":77000,"
+        "\"error_milli\":0}]}",
+        "{\"inputs\":[{\"name\":\"receiver_stream-0\",\"time_ms\":1,\"rate_milli\":77000,"
+        "\"error_milli\":0}]}", /* and a good one */
+    };
+    const char *dir = test_path(t, "cp");
+    size_t count = sizeof(texts) / sizeof(texts[0]);
+    struct mr_error err;
+
+    for (size_t i = 0; i < count; i++) {
+        struct flood flood = {.thread = NULL};
+        struct mr_context *ctx = flooded(&flood, dir, "200");
+
+        if (i > 0)
+            CHECK_OK(mr_durable_put(mr_env_posix(), dir, "rates", texts[i], strlen(texts[i]), false,
+                                    &err),
+                     &err);
+        CHECK_OK(mr_context_start(ctx, &err), &err);
+        CHECK_EQ_INT(limit_of(ctx), i + 1 < count ? 50 : 77);
+        mr_context_free(ctx);
     }
 }
 
