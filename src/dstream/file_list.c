@@ -5,7 +5,8 @@
  *                                      and no batch that is still remembered has read it (FILE-5)
  *
  * The path is a glob of directories (FILE-1); only their direct, plain files count. Names that
- * begin with '_' never do; without a filter of the program neither do those that begin with '.' (FILE-2).
+ * begin with '_' never do; without a filter of the program neither do those that begin with '.'
+ * (FILE-2).
  *
  * Thread: the driver; lists and offsets any.
  */

@@ -5,9 +5,9 @@
  *     fixed      the same, cut every record_bytes
  *     whole      a format that reads files by itself (Parquet)
  *
- * A partition is some neighbouring pieces of the files of the batch's list. The bytes that the plan counted are
- * read and no others: a file that is gone or shorter is MR_DATA_LOSS; of one that has grown the
- * planned bytes are read, unless its format reads whole files, which is MR_SOURCE_CHANGED.
+ * A partition is some neighbouring pieces of the files of the batch's list. The bytes that the plan
+ * counted are read and no others: a file that is gone or shorter is MR_DATA_LOSS; of one that has
+ * grown the planned bytes are read, unless its format reads whole files: MR_SOURCE_CHANGED.
  *
  * Thread: any worker; a reader has everything it needs of its own.
  */
@@ -179,7 +179,7 @@ static enum mr_status open_next(struct mr_reader *reader, struct mr_error *err)
             file->path, (long long)(source->remember_ms / 1000));
     MR_TRY(status);
     MR_TRY(check_size(reader, file, err));
-    /* One byte earlier, so that a piece that begins with a record is told from one that does not. */
+    /* One byte earlier: a piece that begins with a record is told from one that does not. */
     reader->in_record = reader->piece > 0;
     reader->offset = reader->piece * MR__FILE_PIECE_BYTES - (reader->in_record ? 1 : 0);
     reader->end = reader->piece + 1 == mr__file_pieces(source, file)

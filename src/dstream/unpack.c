@@ -1,7 +1,7 @@
 /*
  * Compressed files, unpacked by the extension of their names (FILE-2): .gz and .deflate by zlib
- * when the build has it, .zst by zstd. Several compressed files after each other are one, as with the
- * commands.
+ * when the build has it, .zst by zstd. Several compressed files after each other are one, as with
+ * the commands.
  *
  * Called by file_read.c with blocks of the file. What one block unpacks to is bounded, so a small
  * file that unpacks to terabytes ends with an error instead of the memory.

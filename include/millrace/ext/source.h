@@ -123,13 +123,14 @@ struct mr_source_ops {
     bool (*exhausted)(struct mr_source *source, const char *end);
     void (*stop)(struct mr_source *source); /* ends threads, frees; NULL allowed */
     /*
-     * True: the batch of that range has no dataset, which is not the same as an empty one (DStreams,
-     * DS-2): nothing behind the source runs in it. By the range alone. Driver. May be NULL.
+     * True: the batch of that range has no dataset, which is not the same as an empty one
+     * (DStreams, DS-2): nothing behind the source runs in it. By the range alone. Driver. May be
+     * NULL.
      */
     bool (*absent)(struct mr_source *source, const char *start, const char *end);
     /*
-     * What the range (start, end] is, for people: files, offset ranges, one a line (DStreams, IN-2);
-     * NULL or "" = nothing to say. Freed with mr_text_free. Driver. May be NULL.
+     * What the range (start, end] is, for people: files, offset ranges, one a line (DStreams,
+     * IN-2); NULL or "" = nothing to say. Freed with mr_text_free. Driver. May be NULL.
      */
     char *(*describe)(struct mr_source *source, const char *start, const char *end);
     /* How many rows the range has, when that can be said without reading it; false: not known.
