@@ -12,8 +12,12 @@
  * is made from it, returns it. A NULL dataset is ignored.
  *
  * Ownership: a dataset belongs to what made it. Made inside a function of foreach_rdd or transform
- * it lives as long as that call; made elsewhere as long as its session. mr_rdd_ref keeps one for
- * longer; each needs an mr_rdd_unref.
+ * it lives as long as that call; made elsewhere as long as its session (or until mr_session_leave).
+ * mr_rdd_ref keeps one for longer; each needs an mr_rdd_unref.
+ *
+ * Order: the same rows in the same partitions give the same rows in the same partitions, whatever
+ * the threads do. What shuffles (by key, distinct, sorting) has as many partitions as its largest
+ * input.
  *
  * Thread: a dataset may be used from any thread; actions run its tasks on the session's workers.
  */
@@ -48,6 +52,13 @@ MR_API void mr_session_free(struct mr_session *session); /* NULL allowed */
  */
 MR_API struct mr_rdd *mr_session_sql(struct mr_session *session, const char *sql);
 MR_API void mr_session_drop_view(struct mr_session *session, const char *name);
+
+/*
+ * For threads that compute or query again and again: the datasets that this thread makes between
+ * the two go with mr_session_leave, instead of with the session. In pairs, on one thread.
+ */
+MR_API enum mr_status mr_session_enter(struct mr_session *session, struct mr_error *err);
+MR_API void mr_session_leave(struct mr_session *session);
 
 /* ---- Making ---- */
 
@@ -84,6 +95,8 @@ MR_API struct mr_rdd *mr_rdd_glom(struct mr_rdd *rdd); /* a list per partition *
 MR_API struct mr_rdd *mr_rdd_union(struct mr_rdd *a, struct mr_rdd *b);
 MR_API struct mr_rdd *mr_rdd_distinct(struct mr_rdd *rdd);
 MR_API struct mr_rdd *mr_rdd_repartition(struct mr_rdd *rdd, uint32_t partition_count);
+/* Over all partitions, by what the function gives; equal ones stay in their order. Null is first,
+ * last when descending. */
 MR_API struct mr_rdd *mr_rdd_sort_by(struct mr_rdd *rdd, struct mr_fn key, bool ascending);
 MR_API struct mr_rdd *mr_rdd_sort_by_key(struct mr_rdd *pairs, bool ascending);
 /* A whole SELECT over the table `input`, all partitions together; one partition comes out. */
@@ -97,6 +110,7 @@ MR_API struct mr_rdd *mr_rdd_group_by_key(struct mr_rdd *pairs); /* value: a lis
 MR_API struct mr_rdd *mr_rdd_reduce_by_key(struct mr_rdd *pairs, struct mr_fn reduce);
 MR_API struct mr_rdd *mr_rdd_combine_by_key(struct mr_rdd *pairs, struct mr_fn create,
                                             struct mr_fn merge_value, struct mr_fn merge_combiners);
+/* The key is the element: its value, or a STRUCT of its columns. */
 MR_API struct mr_rdd *mr_rdd_count_by_value(struct mr_rdd *rdd);
 /* value: STRUCT("left", "right"), lists in cogroup; a side that may be missing is null. */
 MR_API struct mr_rdd *mr_rdd_cogroup(struct mr_rdd *a, struct mr_rdd *b);
@@ -128,7 +142,7 @@ MR_API enum mr_status mr_rdd_take(struct mr_rdd *rdd, int64_t row_count,
 /* One row; MR_NOT_FOUND when there is none. Returns new. */
 MR_API enum mr_status mr_rdd_first(struct mr_rdd *rdd, struct mr_batch **ret_batch,
                                    struct mr_error *err);
-/* One row; MR_NOT_FOUND when the dataset is empty. Returns new. */
+/* Of rows with one column. One row; MR_NOT_FOUND when the dataset is empty. Returns new. */
 MR_API enum mr_status mr_rdd_reduce(struct mr_rdd *rdd, struct mr_fn reduce,
                                     struct mr_batch **ret_batch, struct mr_error *err);
 /* One partition as one batch. Returns new. */
@@ -165,7 +179,11 @@ struct mr_task_info {
     uint32_t attempt; /* 0, then counting up when the task runs again */
     unsigned worker;
 };
-/* Of the function that this thread runs. False: it runs none. */
+/*
+ * Of the function that this thread runs: one of a dataset, or of map, filter, flat_map,
+ * map_partitions and map_values of a stream (partition and attempt are those of the batch then).
+ * False: it runs none of them.
+ */
 MR_API bool mr_task_info(struct mr_task_info *ret_info);
 
 #ifdef __cplusplus

@@ -8,6 +8,8 @@
  */
 #include "dstream/streams.h"
 
+#include "rdd/rdd.h"
+
 struct map_op {
     struct mr__function *function; /* borrowed from the context */
     bool is_flat;                  /* any number of results per row */
@@ -20,9 +22,13 @@ static enum mr_status apply(void *op, void *task, const struct mr_batch_info *in
     struct map_op *map = op;
     struct mr__batches results = {0};
     struct mr__when when = {info->worker, info->batch_time_us};
-    enum mr_status status = mr__apply(map->function, map->is_flat, when, batch, &results, err);
+    struct mr__task shown;
+    enum mr_status status;
 
     MR_UNUSED(task);
+    mr__task_enter_stream(&shown, info);
+    status = mr__apply(map->function, map->is_flat, when, batch, &results, err);
+    mr__task_leave(&shown);
     for (size_t i = 0; status == MR_OK && i < results.count; i++)
         status = mr_output_emit(out, results.items[i], err);
     mr__batches_release(&results);

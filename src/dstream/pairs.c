@@ -8,6 +8,8 @@
  */
 #include "dstream/streams.h"
 
+#include "rdd/rdd.h"
+
 struct values_op {
     struct mr__function *function; /* borrowed from the context */
     bool is_flat;
@@ -20,9 +22,13 @@ static enum mr_status values_apply(void *pointer, void *task, const struct mr_ba
     const struct values_op *op = pointer;
     struct mr__when when = {info->worker, info->batch_time_us};
     struct mr__batches results = {0};
-    enum mr_status status = mr__apply_values(op->function, op->is_flat, when, batch, &results, err);
+    struct mr__task shown;
+    enum mr_status status;
 
     MR_UNUSED(task);
+    mr__task_enter_stream(&shown, info);
+    status = mr__apply_values(op->function, op->is_flat, when, batch, &results, err);
+    mr__task_leave(&shown);
     for (size_t i = 0; status == MR_OK && i < results.count; i++)
         status = mr_output_emit(out, results.items[i], err);
     mr__batches_release(&results);

@@ -17,6 +17,7 @@
 #include "dstream/streams.h"
 
 #include "data/batch_internal.h"
+#include "rdd/rdd.h"
 
 #include <string.h>
 
@@ -94,9 +95,12 @@ static enum mr_status partitions_finish(void *pointer, void *task, const struct 
     const struct mr__batches *rows = task;
     struct mr__when when = {info->worker, info->batch_time_us};
     struct mr__batches results = {0};
-    enum mr_status status =
-        mr__apply_partition(op->function, when, rows->items, rows->count, &results, err);
+    struct mr__task shown;
+    enum mr_status status;
 
+    mr__task_enter_stream(&shown, info);
+    status = mr__apply_partition(op->function, when, rows->items, rows->count, &results, err);
+    mr__task_leave(&shown);
     for (size_t i = 0; status == MR_OK && i < results.count; i++)
         status = mr_output_emit(out, results.items[i], err);
     mr__batches_release(&results);

@@ -123,7 +123,8 @@ enum mr_status mr__once_run(struct mr__once *once, struct mr_rdd *rdd,
 struct mr__scope {
     struct mr_mutex lock;
     struct mr_rdd *first;
-    struct mr__scope *outer; /* of the thread that entered */
+    struct mr__scope *outer;          /* of the thread that entered */
+    const struct mr_session *entered; /* by mr_session_enter; else NULL */
     bool in_batch;
     uint64_t batch_id;
     int64_t batch_time_us;
@@ -150,7 +151,8 @@ typedef enum mr_status (*mr__task_fn)(struct mr__task *task, void *arg, struct m
 enum mr_status mr__run_tasks(struct mr_rdd *rdd, uint32_t first, uint32_t count, mr__task_fn fn,
                              void *arg, struct mr_error *err);
 
-/* The task that a thread of the kernel runs, for mr_task_info: functions of streams. */
+/* For mr_task_info: around functions of streams, on a thread of the kernel. */
+void mr__task_enter_stream(struct mr__task *task, const struct mr_batch_info *info);
 void mr__task_enter(struct mr__task *task, const struct mr_task_info *info);
 void mr__task_leave(struct mr__task *task);
 

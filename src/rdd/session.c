@@ -178,6 +178,30 @@ void mr__scope_leave(struct mr__scope *scope)
     mr_mutex_release(&scope->lock);
 }
 
+enum mr_status mr_session_enter(struct mr_session *session, struct mr_error *err)
+{
+    struct mr__scope *scope;
+
+    if (session == NULL)
+        return MR_FAIL(err, MR_CONFIG, "there is no session");
+    scope = mr_alloc_zero(NULL, sizeof(*scope));
+    if (scope == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
+    mr__scope_enter(scope, 0, 0);
+    scope->in_batch = false;
+    scope->entered = session;
+    return MR_OK;
+}
+
+void mr_session_leave(struct mr_session *session)
+{
+    struct mr__scope *scope = current_scope;
+
+    MR_ASSERT(scope != NULL && scope->entered == session); /* the two are a pair */
+    mr__scope_leave(scope);
+    mr_free(scope);
+}
+
 struct mr__scope *mr__scope_swap(struct mr__scope *scope)
 {
     struct mr__scope *before = current_scope;

@@ -48,6 +48,19 @@ void mr__task_enter(struct mr__task *task, const struct mr_task_info *info)
     current_task = task;
 }
 
+void mr__task_enter_stream(struct mr__task *task, const struct mr_batch_info *info)
+{
+    struct mr_task_info shown = {
+        .batch_id = info->batch_id,
+        .batch_time_ms = info->batch_time_us / 1000,
+        .partition = info->partition,
+        .attempt = info->attempt,
+        .worker = info->worker,
+    };
+
+    mr__task_enter(task, &shown);
+}
+
 void mr__task_leave(struct mr__task *task)
 {
     MR_ASSERT(current_task == task);

@@ -305,6 +305,29 @@ TEST(foreach_partition_knows_the_id_of_its_output)
     ds_free(d);
 }
 
+static void show_task(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    struct mr_task_info info;
+
+    (void)row, (void)arg;
+    CHECK(mr_task_info(&info));
+    mr_emit_int(out, (int64_t)info.batch_id * 10 + info.partition);
+}
+
+TEST(functions_of_a_stream_know_their_batch)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_task_info info;
+
+    ds_input(d, "1,2 | 3");
+    ds_begin(d, MR_SECONDS(1), NULL);
+    ds_collect(d, mr_map(ds_stream(d), MR_FN(show_task)));
+    ds_must_run(d, 2);
+    CHECK_EQ_STR(ds_output(d, false), "0,0 | 10");
+    CHECK(!mr_task_info(&info));
+    ds_free(d);
+}
+
 /* ---- SQL on a stream ---- */
 
 static enum mr_status as_view(struct mr_rdd *rdd, int64_t time_ms, void *arg, struct mr_error *err)

@@ -71,8 +71,7 @@ TEST(nothing_is_computed_before_an_action_asks)
 {
     struct mr_session *session = session_of(2, 0);
     atomic_int calls = 0;
-    struct mr_rdd *mapped =
-        mr_rdd_map(numbers(session, 10, 5), MR_FN_FULL(counted, NULL, &calls));
+    struct mr_rdd *mapped = mr_rdd_map(numbers(session, 10, 5), MR_FN_FULL(counted, NULL, &calls));
     struct mr_rdd *reduced = mr_rdd_reduce_by_key(mr_rdd_map_to_pair(mapped, MR_COUNT), MR_SUM);
     struct mr_batch *batch = NULL;
 
@@ -94,8 +93,7 @@ TEST(a_cached_dataset_is_computed_once)
 {
     struct mr_session *session = session_of(2, 0);
     atomic_int calls = 0;
-    struct mr_rdd *mapped =
-        mr_rdd_map(numbers(session, 10, 5), MR_FN_FULL(counted, NULL, &calls));
+    struct mr_rdd *mapped = mr_rdd_map(numbers(session, 10, 5), MR_FN_FULL(counted, NULL, &calls));
 
     CHECK(mr_rdd_cache(mapped) == mapped);
     CHECK_EQ_INT(count_of(mapped), 10);
@@ -241,8 +239,7 @@ static void use(void *arg)
 
         CHECK_EQ_INT(count_of(mr_rdd_group_by_key(pairs)), 7);
         CHECK_EQ_INT(sum_of(user->shared), 499500);
-        CHECK_EQ_INT(count_of(mr_rdd_distinct(mr_rdd_map(user->shared, MR_SQL("value % 10")))),
-                     10);
+        CHECK_EQ_INT(count_of(mr_rdd_distinct(mr_rdd_map(user->shared, MR_SQL("value % 10")))), 10);
     }
 }
 
@@ -305,6 +302,24 @@ TEST(what_is_made_inside_of_a_batch_goes_with_it)
     mr_session_free(session);
 }
 
+TEST(a_thread_that_asks_again_and_again_keeps_nothing)
+{
+    struct mr_session *session = session_of(2, 0);
+    size_t before = 0;
+    struct mr_error err;
+
+    for (int i = 0; i < 20; i++) {
+        if (i == 2)
+            before = mr_budget_used(NULL);
+        CHECK_OK(mr_session_enter(session, &err), &err);
+        CHECK_EQ_INT(count_of(mr_rdd_distinct(numbers(session, 500, 4))), 500);
+        CHECK_OK(mr_rdd_error(mr_session_sql(session, "SELECT 1 AS value"), &err), &err);
+        mr_session_leave(session);
+    }
+    CHECK(mr_budget_used(NULL) <= before);
+    mr_session_free(session);
+}
+
 TEST(a_dataset_that_is_held_works_after_its_session_was_freed)
 {
     struct mr_session *session = session_of(3, 0);
@@ -333,9 +348,9 @@ TEST(datasets_survive_that_memory_ends_at_any_point)
         mr__scope_enter(&scope, 0, 0);
         mr_alloc_fail_at(nth, true);
         rdd = mr_rdd_parallelize(session, batch, 2);
-        rdd = mr_rdd_sort_by_key(mr_rdd_join(mr_rdd_reduce_by_key(rdd, MR_SUM),
-                                             mr_rdd_group_by_key(mr_rdd_cache(rdd))),
-                                 false);
+        rdd = mr_rdd_sort_by_key(
+            mr_rdd_join(mr_rdd_reduce_by_key(rdd, MR_SUM), mr_rdd_group_by_key(mr_rdd_cache(rdd))),
+            false);
         status = mr_rdd_count(rdd, &count, &err);
         mr_alloc_fail_at(0, false);
         mr__scope_leave(&scope);
