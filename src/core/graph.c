@@ -55,6 +55,7 @@ static void node_free(struct mr_node *node)
     mr_free(node->inputs);
     mr_free(node->in_edges);
     mr_free(node->consumers);
+    mr_free(node->origins);
     mr_free(node->name);
     mr_free(node);
 }
@@ -114,6 +115,34 @@ static bool name_is_taken(const struct mr_graph *graph, enum mr_node_kind kind, 
     return false;
 }
 
+/*
+ * Sources and folds are their own origins; the others have those of their inputs. Bad records are
+ * in the tasks of their source: mr_graph_bad_records says so. False: out of memory.
+ */
+static bool find_origins(const struct mr_graph *graph, struct mr_node *node)
+{
+    bool *marks = mr_alloc_zero(NULL, graph->node_count * sizeof(*marks));
+    uint32_t count = 0;
+
+    if (marks == NULL)
+        return false;
+    if (node->kind == MR_NODE_SOURCE || node->kind == MR_NODE_FOLD)
+        marks[node->id] = true;
+    for (size_t k = 0; node->kind != MR_NODE_FOLD && k < node->input_count; k++) {
+        for (uint32_t i = 0; i < node->inputs[k]->origin_count; i++)
+            marks[node->inputs[k]->origins[i]->id] = true;
+    }
+    for (uint32_t i = 0; i < graph->node_count; i++)
+        count += marks[i];
+    node->origins = mr_alloc(NULL, ((size_t)count + 1) * sizeof(*node->origins));
+    for (uint32_t i = 0; node->origins != NULL && i < graph->node_count; i++) {
+        if (marks[i])
+            node->origins[node->origin_count++] = graph->nodes[i];
+    }
+    mr_free(marks);
+    return node->origins != NULL;
+}
+
 /* Makes the node and links it; on failure everything made here is gone again, but op and options
  * are the caller's to free. */
 static enum mr_status add_node(struct mr_graph *graph, enum mr_node_kind kind, const char *name,
@@ -156,6 +185,8 @@ static enum mr_status add_node(struct mr_graph *graph, enum mr_node_kind kind, c
         if (!connect_nodes(graph, inputs[i], node, (uint32_t)i))
             return MR_FAIL(err, MR_NOMEM, "cannot add operator '%s': out of memory", name);
     }
+    if (!find_origins(graph, node))
+        return MR_FAIL(err, MR_NOMEM, "cannot add operator '%s': out of memory", name);
     *ret_node = node;
     return MR_OK;
 
@@ -200,6 +231,7 @@ enum mr_status mr_graph_bad_records(struct mr_graph *graph, struct mr_node *sour
         struct mr_node *node;
         MR_TRY(add_node(graph, MR_NODE_BAD, source->name, NULL, 0, mr_bad_schema(), &node, err));
         node->source = source->source;
+        node->origins[node->origin_count++] = source;
         source->source->bad = node;
         source->source->spec.on_error = MR_ON_ERROR_ROUTE;
     }
@@ -296,17 +328,13 @@ void mr_node_set_watermark(struct mr_node *node, int64_t delay_us)
 /* Where the task contexts of a node are in a batch: those of sources first, then those of folds. */
 static void context_range(const struct mr_node *node, uint64_t *first, uint64_t *last)
 {
-    uint64_t place = (node->kind == MR_NODE_FOLD ? (uint64_t)1 << 32 : 0) + node->id;
+    for (uint32_t i = 0; i < node->origin_count; i++) {
+        const struct mr_node *origin = node->origins[i];
+        uint64_t place = (origin->kind == MR_NODE_FOLD ? (uint64_t)1 << 32 : 0) + origin->id;
 
-    if (node->kind == MR_NODE_MAP) {
-        for (size_t i = 0; i < node->input_count; i++)
-            context_range(node->inputs[i], first, last);
-        return;
+        *first = MR_MIN(*first, place);
+        *last = MR_MAX(*last, place);
     }
-    if (node->kind == MR_NODE_BAD) /* in the tasks of its source, which it does not know */
-        *first = 0;
-    *first = MR_MIN(*first, place);
-    *last = MR_MAX(*last, place);
 }
 
 bool mr_nodes_in_order(struct mr_node *const *nodes, size_t node_count)

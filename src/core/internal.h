@@ -84,7 +84,9 @@ struct mr_node {
     struct mr_edge **in_edges;
     int64_t slide_us; /* own; 0 = as inputs */
     bool requires_all;
-    bool fires; /* in the batch being run */
+    bool fires;               /* in the batch being run */
+    struct mr_node **origins; /* sources and folds in whose task contexts its rows can be */
+    uint32_t origin_count;
     /* sources and folds, in the batch being run: task contexts in which their rows begin */
     uint32_t task_count;
     const struct mr_map_ops *map;

@@ -161,10 +161,8 @@ void mr_output_late_rows(struct mr_output *out, uint64_t count)
 
 bool mr__task_reaches(const struct mr_task *task, const struct mr_node *node)
 {
-    if (node == task->origin)
-        return true;
-    for (size_t i = 0; node->kind == MR_NODE_MAP && i < node->input_count; i++) {
-        if (mr__task_reaches(task, node->inputs[i]))
+    for (uint32_t i = 0; i < node->origin_count; i++) {
+        if (node->origins[i] == task->origin)
             return true;
     }
     return false;

@@ -434,3 +434,25 @@ TEST(a_union_of_which_one_input_has_no_dataset_is_an_error)
     CHECK_NOT_NULL(strstr(err.text, "could not generate its dataset, as its input 'b' has none"));
     CHECK_EQ_STR(notes.text, "0:10/30|");
 }
+
+/* The number of ways through the graph doubles forty times; a batch without rows takes none. */
+TEST(a_union_of_a_stream_with_itself_again_and_again_is_built_and_run)
+{
+    struct mr_graph *graph = mr_graph_new();
+    struct script_notes notes;
+    struct mr_error err = {0};
+
+    script_notes_init(&notes, false);
+    struct mr_node *first = script_source(graph, "in", "/|");
+    struct mr_node *node = first;
+    for (int i = 0; i < 40; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "twice %d", i);
+        node = add_tenfold(graph, name, (struct mr_node *[]){node, node}, 2);
+    }
+    CHECK(!mr_nodes_in_order((struct mr_node *[]){first, node}, 2));
+    script_sink(graph, "out", &notes, &node, 1);
+    CHECK_OK(run_ticks(graph, 1, 2, &err), &err);
+    CHECK_EQ_STR(notes.text, "0:/|1:|");
+}
