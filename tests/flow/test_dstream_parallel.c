@@ -131,8 +131,61 @@ static enum mr_status run_program(struct mr_env *env, struct mr_queue *queue)
     return status;
 }
 
+static void same(const struct mr_row *row, struct mr_emitter *out, void *arg)
+{
+    (void)arg;
+    mr_emit_value(out, mr_row_value(row, 0));
+}
+
+static void count_rows(struct mr_rows *rows, struct mr_emitter *out, void *arg)
+{
+    struct mr_row row;
+    int64_t count = 0;
+
+    (void)arg;
+    while (mr_rows_next(rows, &row))
+        count++;
+    mr_emit_int(out, count);
+}
+
+/* The same with what reshapes streams and brings pairs together, in two partitions. */
+static enum mr_status run_pairs_program(struct mr_env *env, struct mr_queue *queue)
+{
+    struct mr_context *ctx = mr_context_new("scarce", MR_SECONDS(1));
+    struct mr_dstream *numbers, *pairs, *dealt;
+    enum mr_status status;
+
+    if (ctx == NULL)
+        return MR_NOMEM;
+    mr__context_use(ctx, env);
+    mr__context_config(ctx)->workers = 1;
+    mr__context_config(ctx)->batches_max = 2;
+    numbers = mr_queue_stream(ctx, queue, true);
+    dealt = mr_repartition(numbers, 2);
+    pairs = mr_map_to_pair(numbers, MR_FN_AS(tag, "key VARCHAR, value BIGINT"));
+    mr_foreach_rdd(mr_glom(dealt), look_away, NULL);
+    mr_foreach_rdd(
+        mr_union_all((struct mr_dstream *const[]){mr_map_partitions(dealt, MR_FN(count_rows)),
+                                                  mr_count(numbers), mr_reduce(numbers, MR_FN(add)),
+                                                  numbers},
+                     4),
+        look_away, NULL);
+    pairs = mr_flat_map_values(mr_map_values(pairs, MR_FN(same)), MR_FN(same));
+    mr_foreach_rdd(mr_group_by_key(pairs), look_away, NULL);
+    mr_foreach_rdd(
+        mr_full_outer_join(pairs, mr_combine_by_key(pairs, MR_FN(same), MR_FN(add), MR_FN(add))),
+        look_away, NULL);
+    for (size_t i = 0; i < ctx->stream_count; i++)
+        mr_dstream_set_partitions(ctx->streams[i], 2);
+    status = mr__context_run_here(ctx, NULL);
+    mr_context_free(ctx);
+    return status;
+}
+
+typedef enum mr_status (*program_fn)(struct mr_env *env, struct mr_queue *queue);
+
 /* One run in which the nth allocation fails. *ret_over: it has fewer. */
-static enum mr_status run_short_of_memory(uint64_t nth, bool *ret_over)
+static enum mr_status run_short_of_memory(program_fn program, uint64_t nth, bool *ret_over)
 {
     const int64_t values[] = {1, 2, 3, 98};
     struct mr_sim *sim = mr_sim_new(1);
@@ -144,7 +197,7 @@ static enum mr_status run_short_of_memory(uint64_t nth, bool *ret_over)
     mr_queue_push_ints(queue, values, 2);
     before = mr_alloc_count();
     mr_alloc_fail_at(nth, false);
-    status = run_program(mr_sim_env(sim), queue);
+    status = program(mr_sim_env(sim), queue);
     *ret_over = mr_alloc_count() - before < nth;
     mr_alloc_fail_at(0, false);
     CHECK_EQ_UINT(mr_sim_open_count(sim), 0);
@@ -153,15 +206,26 @@ static enum mr_status run_short_of_memory(uint64_t nth, bool *ret_over)
     return status;
 }
 
-TEST(a_program_without_memory_ends_and_gives_everything_back)
+static void fail_every_allocation(program_fn program)
 {
     bool over = false;
 
-    run_short_of_memory(UINT32_MAX, &over); /* what is made once in a process is there now */
+    /* What is made once in a process is there then. */
+    CHECK_OK(run_short_of_memory(program, UINT32_MAX, &over), NULL);
     over = false;
     for (uint64_t nth = 1; !over; nth += test_quick() ? 5 : 1) {
-        enum mr_status status = run_short_of_memory(nth, &over);
+        enum mr_status status = run_short_of_memory(program, nth, &over);
         if (status != MR_OK && status != MR_NOMEM)
             FAIL("allocation %" PRIu64 " failed: %s", nth, mr_status_name(status));
     }
+}
+
+TEST(a_program_without_memory_ends_and_gives_everything_back)
+{
+    fail_every_allocation(run_program);
+}
+
+TEST(a_program_of_pairs_without_memory_ends_and_gives_everything_back)
+{
+    fail_every_allocation(run_pairs_program);
 }
