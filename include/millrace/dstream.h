@@ -160,9 +160,13 @@ MR_API struct mr_dstream *mr_map(struct mr_dstream *stream, struct mr_fn fn);
 MR_API struct mr_dstream *mr_flat_map(struct mr_dstream *stream, struct mr_fn fn);
 MR_API struct mr_dstream *mr_filter(struct mr_dstream *stream, struct mr_fn fn);
 MR_API struct mr_dstream *mr_map_to_pair(struct mr_dstream *stream, struct mr_fn fn);
+/* Once a partition, also for one without rows: SQL with aggregates, a C function with an iterator
+ * (mr_partition_fn), or one of the partition as a batch. */
 MR_API struct mr_dstream *mr_map_partitions(struct mr_dstream *stream, struct mr_fn fn);
 MR_API struct mr_dstream *mr_glom(struct mr_dstream *stream); /* a list per partition */
+/* Exactly that many, 1 to 1024; rows are dealt out in turn. */
 MR_API struct mr_dstream *mr_repartition(struct mr_dstream *stream, uint32_t partition_count);
+/* Of streams with one column. An empty batch gives nothing. */
 MR_API struct mr_dstream *mr_reduce(struct mr_dstream *stream, struct mr_fn reduce);
 MR_API struct mr_dstream *mr_count(struct mr_dstream *stream); /* one row a batch, 0 when empty */
 MR_API struct mr_dstream *mr_count_by_value(struct mr_dstream *stream);
@@ -181,7 +185,8 @@ MR_API struct mr_dstream *mr_transform_all(struct mr_dstream *const *streams, si
  * order of their columns, nulls last. */
 MR_API struct mr_dstream *mr_top(struct mr_dstream *stream, int64_t rows, const char *column);
 
-/* Pairs. */
+/* Pairs. The functions of map_values and flat_map_values see the value, in C as a row of one column;
+ * each result gets the key. */
 MR_API struct mr_dstream *mr_map_values(struct mr_dstream *pairs, struct mr_fn fn);
 MR_API struct mr_dstream *mr_flat_map_values(struct mr_dstream *pairs, struct mr_fn fn);
 MR_API struct mr_dstream *mr_group_by_key(struct mr_dstream *pairs); /* value: a list */
