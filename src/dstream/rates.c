@@ -4,8 +4,8 @@
  *     <checkpoint>/rates   {"inputs":[{"name":"socket_text_stream-0","time_ms":1700000000000,
  *                          "rate_milli":1250000,"error_milli":-3000}, ...]}
  *
- * Written whole, at most every ten seconds and when a run ends.  It is advice: what cannot be read is
- * left out with a line in the log, and a run without it learns again.  Nothing that is computed
+ * Written whole, at most every ten seconds and when a run ends.  It is advice: what cannot be read
+ * is left out with a line in the log, and a run without it learns again.  Nothing that is computed
  * depends on it.
  *
  * Thread: load: the starting one.  save: the driver.
