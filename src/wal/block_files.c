@@ -30,7 +30,10 @@
 
 #define SPARE_SUFFIX ".spare"
 
-enum { SPARES_AHEAD = 2 };
+enum {
+    SPARES_AHEAD = 2,
+    SEGMENTS_BEFORE_SPARES = 3, /* a log that is hardly used makes none ahead */
+};
 
 static enum mr_status no_memory(const struct mr_block_files *files, struct mr_error *err)
 {
@@ -156,7 +159,6 @@ static void preparer_main(void *arg)
     while (!files->stopping) {
         struct mr_block_copy *copy = fails ? NULL : lacking_spares(files);
 
-        /* a log that is hardly used does not need them */
         if (copy == NULL || files->used_since_recycle == 0) {
             mr_cond_wait(&files->changed, &files->lock);
             fails = false; /* something changed: try again */
@@ -519,7 +521,7 @@ enum mr_status mr__block_files_rotate(struct mr_block_files *files, uint64_t num
     files->ordinal = 1;
     files->segments_created++;
     mr_mutex_lock(&files->lock);
-    files->used_since_recycle++;
+    files->used_since_recycle += files->segments_created >= SEGMENTS_BEFORE_SPARES;
     mr_cond_broadcast(&files->changed);
     mr_mutex_unlock(&files->lock);
 done:
