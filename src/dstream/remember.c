@@ -18,6 +18,7 @@
 #include <string.h>
 
 struct mr_sink {
+    const struct mr_context *ctx;
     struct mr__kept *kept;
     int64_t remember_us;
     int64_t slide_us;
@@ -66,7 +67,7 @@ enum mr_status mr__dataset_share(const struct mr__dataset *dataset,
     return status;
 }
 
-static struct mr__kept *kept_new(void)
+struct mr__kept *mr__kept_new(void)
 {
     struct mr__kept *kept = mr_alloc_zero(NULL, sizeof(*kept));
 
@@ -138,9 +139,13 @@ static enum mr_status remember_open(const struct mr_sink_args *args, struct mr_s
 
     if (sink == NULL)
         return no_memory(err);
+    sink->ctx = stream->ctx;
     sink->kept = stream->kept;
     sink->remember_us = stream->remember_ms * 1000;
     sink->slide_us = stream->slide_ms * 1000;
+    mr_mutex_lock(&sink->kept->lock);
+    sink->kept->is_open = true;
+    mr_mutex_unlock(&sink->kept->lock);
     *ret_sink = sink;
     return MR_OK;
 }
@@ -194,6 +199,7 @@ static enum mr_status remember_publish(struct mr_sink *sink, uint64_t batch_id, 
     MR_UNUSED(ret_receipt);
     MR_ASSERT(batch_id == sink->current.batch_id);
     mr_mutex_lock(&sink->kept->lock);
+    sink->kept->zero_time_us = sink->ctx->zero_time_us;
     if (sink->kept->count == 0 && !sink->kept->any_forgotten && batch_id > 0) {
         /* A process before this one had the datasets of these times. */
         sink->kept->any_forgotten = true;
@@ -238,9 +244,7 @@ static enum mr_status lower_one(struct mr__lowering *low, struct mr_dstream *str
     };
     enum mr_status status;
 
-    if (stream->kept == NULL)
-        stream->kept = kept_new();
-    if (name == NULL || stream->kept == NULL)
+    if (name == NULL)
         status = no_memory(err);
     else
         status = mr_graph_sink(low->graph, &spec, &stream->node, 1, err);

@@ -32,6 +32,8 @@ enum mr_status mr__dataset_share(const struct mr__dataset *dataset,
 /* Those of one stream, oldest first. */
 struct mr__kept {
     struct mr_mutex lock; /* guards what follows */
+    bool is_open;         /* the context has started, and keeps them */
+    int64_t zero_time_us; /* known once there are any */
     struct mr__dataset *items;
     size_t count;
     size_t capacity;
@@ -41,6 +43,7 @@ struct mr__kept {
 /* A sink of the kernel behind each stream that is remembered: keeps its datasets and forgets them
  * (DS-11). */
 enum mr_status mr__remember_lower(struct mr__lowering *low, struct mr_error *err);
+struct mr__kept *mr__kept_new(void);
 void mr__kept_free(struct mr__kept *kept); /* NULL allowed */
 /* The dataset of that time; NULL when there is none. Hold the lock. */
 const struct mr__dataset *mr__kept_find(const struct mr__kept *kept, int64_t time_us);

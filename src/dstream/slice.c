@@ -27,7 +27,13 @@ static enum mr_status check(const struct mr_dstream *stream, struct mr_error *er
         return MR_FAIL(err, MR_CONFIG, "cannot slice: there is no stream");
     if (mr_context_state(stream->ctx) == MR_CONTEXT_INITIALIZED)
         return MR_FAIL(err, MR_STATE, "cannot slice %s before mr_context_start", stream->name);
-    if (stream->kept == NULL)
+    return MR_OK;
+}
+
+/* The lock is held. */
+static enum mr_status check_kept(const struct mr_dstream *stream, struct mr_error *err)
+{
+    if (!stream->kept->is_open)
         return MR_FAIL(err, MR_CONFIG,
                        "cannot slice %s: its datasets are not kept; call mr_context_remember, or "
                        "mr_dstream_cache on it, before mr_context_start, and let an output need it",
@@ -35,13 +41,16 @@ static enum mr_status check(const struct mr_dstream *stream, struct mr_error *er
     return MR_OK;
 }
 
-/* Down to a multiple of the slide behind the zero time (TIME-2). */
+/* Down to a multiple of the slide behind the zero time (TIME-2). What is beyond all times is as
+ * good as the last of them. */
 static int64_t aligned(const struct mr_dstream *stream, int64_t time_ms)
 {
-    int64_t zero_ms = stream->ctx->zero_time_us / 1000;
-    int64_t at = (time_ms - zero_ms) / stream->slide_ms * stream->slide_ms + zero_ms;
+    const int64_t most_ms = INT64_MAX / 4000;
+    int64_t zero_ms = stream->kept->zero_time_us / 1000;
+    int64_t near_ms = MR_MIN(MR_MAX(time_ms, -most_ms), most_ms);
+    int64_t at = (near_ms - zero_ms) / stream->slide_ms * stream->slide_ms + zero_ms;
 
-    if (at != time_ms)
+    if (at != time_ms && near_ms == time_ms)
         mr_log(MR_LOG_WARNING, "dstream", stream->ctx->name, -1,
                "%s has batches every %lld ms: the slice at %lld ms is that at %lld ms",
                stream->name, (long long)stream->slide_ms, (long long)time_ms, (long long)at);
@@ -71,11 +80,12 @@ static enum mr_status dataset_of(const struct mr_dstream *stream, const struct m
 }
 
 /* Those of [from, to]; the lock is held. */
-static enum mr_status collect(const struct mr_dstream *stream, int64_t from_us, int64_t to_us,
+static enum mr_status collect(const struct mr_dstream *stream, int64_t from_ms, int64_t to_ms,
                               struct mr_rdd **rdds, size_t *count, struct mr_error *err)
 {
     const struct mr__kept *kept = stream->kept;
-    int64_t first_us = MR_MAX(from_us, stream->ctx->zero_time_us + stream->slide_ms * 1000);
+    int64_t from_us = aligned(stream, from_ms) * 1000, to_us = aligned(stream, to_ms) * 1000;
+    int64_t first_us = MR_MAX(from_us, kept->zero_time_us + stream->slide_ms * 1000);
 
     if (kept->any_forgotten && first_us <= to_us && first_us <= kept->forgotten_us)
         return MR_FAIL(err, MR_NOT_FOUND,
@@ -95,19 +105,19 @@ static enum mr_status collect(const struct mr_dstream *stream, int64_t from_us, 
 enum mr_status mr_dstream_slice(struct mr_dstream *stream, int64_t from_ms, int64_t to_ms,
                                 struct mr_rdd ***ret_rdds, size_t *ret_count, struct mr_error *err)
 {
-    struct mr_rdd **rdds;
+    struct mr_rdd **rdds = NULL;
     size_t count = 0;
     enum mr_status status;
 
     MR_TRY(check(stream, err));
-    from_ms = aligned(stream, from_ms);
-    to_ms = aligned(stream, to_ms);
     mr_mutex_lock(&stream->kept->lock);
+    MR_TRY_GOTO(check_kept(stream, err));
     rdds = mr_alloc_zero(NULL, (stream->kept->count + 1) * sizeof(struct mr_rdd *));
     if (rdds == NULL)
         status = no_memory(err);
-    else
-        status = collect(stream, from_ms * 1000, to_ms * 1000, rdds, &count, err);
+    else if (stream->kept->count > 0)
+        status = collect(stream, from_ms, to_ms, rdds, &count, err);
+done:
     mr_mutex_unlock(&stream->kept->lock);
     if (status != MR_OK) {
         mr_rdds_free(rdds, count);

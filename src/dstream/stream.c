@@ -90,6 +90,9 @@ static enum mr_status fill_stream(struct mr_dstream *stream, const char *operati
     stream->input_count = input_count;
     stream->slide_ms = input_count > 0 ? inputs[0]->slide_ms : ctx->interval_ms;
     stream->named = stream;
+    stream->kept = mr__kept_new();
+    if (stream->kept == NULL)
+        return MR_FAIL(err, MR_NOMEM, "out of memory");
     return keep_stream(ctx, stream, err);
 }
 

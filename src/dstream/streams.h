@@ -70,7 +70,7 @@ struct mr_dstream {
     enum mr__default_checkpoint default_checkpoint;
     enum mr_storage_level storage; /* mr_dstream_persist */
     int64_t remember_ms;           /* DS-10; known once the context starts */
-    struct mr__kept *kept;         /* its datasets, when they are remembered */
+    struct mr__kept *kept;         /* its datasets; none unless they are remembered */
 
     bool wanted;          /* an output needs it */
     struct mr_node *node; /* once lowered */

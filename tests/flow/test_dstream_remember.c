@@ -8,6 +8,7 @@
 #include <millrace/rdd.h>
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 static const char ten[] = "1|2|3|4|5|6|7|8|9|10";
@@ -31,8 +32,6 @@ static bool has(struct mr_dstream *stream, int64_t time_ms)
     int64_t time_us = stream->ctx->zero_time_us + time_ms * 1000;
     bool found;
 
-    if (stream->kept == NULL)
-        return false;
     mr_mutex_lock(&stream->kept->lock);
     found = mr__kept_find(stream->kept, time_us) != NULL;
     mr_mutex_unlock(&stream->kept->lock);
@@ -289,6 +288,54 @@ TEST(after_a_restart_what_was_before_is_not_there)
     run_kept(d, 2);
     CHECK_EQ_STR(slice_of(stream, 3000, 4000), "3|4");
     CHECK_NOT_NULL(strstr(slice_of(stream, 2000, 4000), "is forgotten"));
+    ds_free(d);
+}
+
+struct slicing {
+    struct mr_dstream *stream;
+    atomic_bool over;
+    size_t most; /* datasets of one slice */
+};
+
+/* Asks until there is something, and as long as batches run. */
+static void keep_slicing(void *arg)
+{
+    struct slicing *slicing = arg;
+
+    do {
+        struct mr_rdd **rdds;
+        size_t count;
+
+        if (mr_dstream_slice(slicing->stream, INT64_MIN, INT64_MAX, &rdds, &count, NULL) != MR_OK)
+            continue;
+        slicing->most = count > slicing->most ? count : slicing->most;
+        for (size_t i = 0; i < count; i++) {
+            int64_t rows;
+
+            if (mr_rdd_count(rdds[i], &rows, NULL) != MR_OK || rows != 1)
+                slicing->most = SIZE_MAX;
+        }
+        mr_rdds_free(rdds, count);
+    } while (slicing->most == 0 || !atomic_load(&slicing->over));
+}
+
+TEST(another_thread_slices_while_batches_run)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct slicing slicing = {0};
+    struct mr_thread *thread;
+    struct mr_error err;
+
+    for (int i = 0; i < 5; i++)
+        ds_input(d, ten);
+    mr_context_remember(ds_begin(d, MR_SECONDS(1), NULL), MR_SECONDS(100));
+    slicing.stream = ds_stream(d);
+    ds_collect(d, slicing.stream);
+    CHECK_OK(mr_thread_start("slicer", keep_slicing, &slicing, &thread, &err), &err);
+    run_kept(d, 50);
+    atomic_store(&slicing.over, true);
+    mr_thread_join(thread);
+    CHECK(slicing.most > 0 && slicing.most <= 50);
     ds_free(d);
 }
 
