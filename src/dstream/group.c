@@ -238,15 +238,27 @@ static enum mr_status merge_combiners(const void *arg, struct mr__when when, str
     return mr__combine_merge(arg, when, pairs, ret_batch, err);
 }
 
+/* Whatever goes wrong in one of the three is told with the stream's name. */
+static enum mr_status name_functions(const struct mr__combiner *combiner, const char *name,
+                                     struct mr_error *err)
+{
+    MR_TRY(mr__function_set_name(combiner->create, name, err));
+    MR_TRY(mr__function_set_name(combiner->merge_value, name, err));
+    return mr__function_set_name(combiner->merge, name, err);
+}
+
 static enum mr_status lower_combine(struct mr__lowering *low, struct mr_dstream *stream,
                                     struct mr_error *err)
 {
-    struct combine_op *op = mr_alloc_zero(NULL, sizeof(*op));
-    struct mr_map_op map = {&combine_ops, op, NULL};
+    struct combine_op *op;
+    struct mr_map_op map = {&combine_ops, NULL, NULL};
     struct mr_node *partial;
 
+    MR_TRY(name_functions(stream->own, stream->name, err));
+    op = mr_alloc_zero(NULL, sizeof(*op));
     if (op == NULL)
         return MR_FAIL(err, MR_NOMEM, "out of memory");
+    map.op = op;
     op->combiner = stream->own;
     op->input = mr_schema_ref(stream->inputs[0]->schema);
     MR_TRY(mr__lower_add_map(low, stream, "partial", stream->schema, &map, &partial, err));

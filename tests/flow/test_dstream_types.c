@@ -252,6 +252,57 @@ TEST(a_checkpoint_with_another_codec_is_refused)
     ds_free(d);
 }
 
+TEST(states_with_a_codec_survive_a_restart)
+{
+    struct ds *d = begin(t, CLICKS, "1:2.5,2:0.5|3:1.5,4:8");
+
+    ds_run(d, 0, NULL);
+    for (int run = 0; run < 2; run++) {
+        ds_begin(d, MR_SECONDS(1), "/checkpoint");
+        ds_collect(d, mr_update_state_by_key(keyed_clicks(d), "best", MR_MIN_OF));
+        ds_must_run(d, 1);
+    }
+    CHECK_EQ_STR(ds_output(d, true), "0:user 2 after 0.5 s,1:user 1 after 2.5 s | "
+                                     "0:user 2 after 0.5 s,1:user 3 after 1.5 s");
+    ds_free(d);
+}
+
+/* What a dataset writes is read back with the codec, or its name where there is none. */
+TEST(object_files_keep_the_codec)
+{
+    const struct click click = {.user = 5, .seconds = 0.25};
+    struct mr_session *session = NULL;
+    struct mr_schema *schema = NULL;
+    struct mr_batch_builder *builder = NULL;
+    struct mr_batch *batch = NULL, *back = NULL;
+    struct mr_row row = {0};
+    struct mr_error err;
+    char text[64];
+
+    ds_free(begin(t, CLICKS, ""));
+    mr_error_clear(&err);
+    CHECK_OK(mr_schema_parse("value click", 11, &schema, NULL), NULL);
+    CHECK_OK(mr_batch_builder_new(schema, &builder, NULL), NULL);
+    mr_batch_builder_object(builder, 0, &click);
+    mr_batch_builder_end_row(builder);
+    CHECK_OK(mr_batch_builder_finish(builder, &batch, NULL), NULL);
+    CHECK_OK(mr_session_new(NULL, &session, &err), &err);
+    CHECK_OK(mr_rdd_save_as_object_file(mr_rdd_parallelize(session, batch, 1),
+                                        test_path(t, "clicks"), &err),
+             &err);
+    CHECK_OK(mr_rdd_collect(mr_rdd_object_file(session, test_path(t, "clicks")), &back, &err),
+             &err);
+    CHECK(mr_schema_equal(mr_batch_schema(back), schema));
+    row.batch = back;
+    mr_row_print(&row, 0, text, sizeof(text));
+    CHECK_EQ_STR(text, "user 5 after 0.25 s");
+    mr_batch_unref(back);
+    mr_batch_unref(batch);
+    mr_batch_builder_free(builder);
+    mr_schema_unref(schema);
+    mr_session_free(session);
+}
+
 /* ---- values inside values, from C ---- */
 
 /* key: left value times the sum of the right list */
@@ -425,6 +476,24 @@ TEST(a_wrong_function_or_type_is_told_with_its_place)
     }
 }
 
+TEST(streams_of_other_columns_are_refused)
+{
+    struct ds *d = begin(t, PAIR_COLUMNS, "");
+    struct mr_error err;
+
+    mr_count_by_value(ds_stream(d));
+    CHECK(mr_context_error(ds_context(d), &err) != MR_OK);
+    CHECK_EQ_STR(err.text, "count_by_value: the elements have 2 columns; map them to the one to "
+                           "count first");
+    ds_free(d);
+    d = begin(t, PAIR_COLUMNS, "");
+    mr_union(ds_stream(d), mr_map(ds_stream(d), MR_SQL("value")));
+    CHECK(mr_context_error(ds_context(d), &err) != MR_OK);
+    CHECK_EQ_STR(err.text, "union: the streams have different columns ('key VARCHAR, value BIGINT' "
+                           "and 'value BIGINT'); map one to the other's");
+    ds_free(d);
+}
+
 TEST(only_the_first_mistake_is_kept)
 {
     struct ds *d = begin(t, CLICKS, "");
@@ -566,6 +635,11 @@ static struct mr_dstream *call_reduce_pairs(struct mr_dstream *s, struct mr_fn f
     return mr_reduce_by_key(mr_map_to_pair(s, MR_SQL("1, value")), fn);
 }
 
+static struct mr_dstream *call_combine_pairs(struct mr_dstream *s, struct mr_fn fn)
+{
+    return mr_combine_by_key(mr_map_to_pair(s, MR_SQL("1, value")), MR_SQL("value"), fn, MR_SUM);
+}
+
 /* The first batch is fine, the second is not: the run ends in it, the output of the first stays. */
 TEST(a_function_that_goes_wrong_fails_its_batch_with_its_place)
 {
@@ -590,6 +664,8 @@ TEST(a_function_that_goes_wrong_fails_its_batch_with_its_place)
         {"", "must append exactly one result", "map", call_map, MR_FN(appends_nothing)},
         {"", "must emit exactly one value", "reduce", call_reduce, MR_FN(emits_two_sums)},
         {"", "must emit exactly one value", "reduce_by_key", call_reduce_pairs,
+         MR_FN(emits_two_sums)},
+        {"", "must emit exactly one value", "combine_by_key", call_combine_pairs,
          MR_FN(emits_two_sums)},
         {"", "the partition has a three", "map_partitions", call_map_partitions,
          MR_FN(partition_fails)},
