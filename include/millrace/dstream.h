@@ -185,8 +185,8 @@ MR_API struct mr_dstream *mr_transform_all(struct mr_dstream *const *streams, si
  * order of their columns, nulls last. */
 MR_API struct mr_dstream *mr_top(struct mr_dstream *stream, int64_t rows, const char *column);
 
-/* Pairs. The functions of map_values and flat_map_values see the value, in C as a row of one column;
- * each result gets the key. */
+/* Pairs. The functions of map_values and flat_map_values see the value, in C as a row of one
+ * column; each result gets the key. */
 MR_API struct mr_dstream *mr_map_values(struct mr_dstream *pairs, struct mr_fn fn);
 MR_API struct mr_dstream *mr_flat_map_values(struct mr_dstream *pairs, struct mr_fn fn);
 MR_API struct mr_dstream *mr_group_by_key(struct mr_dstream *pairs); /* value: a list */

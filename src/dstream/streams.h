@@ -150,7 +150,8 @@ void mr__streams_free(struct mr_context *ctx);
 /* Remembers a mistake of a function, with the place where it was given. Returns false. */
 bool mr__blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation,
                const struct mr_error *err);
-/* A compiled function becomes the stream's (takes it); its output is the schema. NULL on failure. */
+/* A compiled function becomes the stream's (takes it); its output is the schema. NULL on
+ * failure. */
 struct mr_dstream *mr__with_function(struct mr_dstream *stream, struct mr__function *function);
 /* A stream of one function over one input: compiles it, or the mistake sticks. */
 typedef enum mr_status (*mr__compile_fn)(struct mr__engines *engines, const char *operation,
