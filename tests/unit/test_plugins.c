@@ -151,13 +151,13 @@ TEST(kafka_ranges_begin_where_the_start_says_or_where_the_plan_saw_the_beginning
     CHECK_STATUS(mr_ksrc_offsets_parse(
                      "{\"t\":{\"0\":8,\"1\":9,\"2\":6},\"@from\":{\"t\":{\"2\":4}}}", &end, NULL),
                  MR_OK);
-    CHECK(mr_ksrc_range_at(&start, &end, 0, &range));
+    CHECK(mr_ksrc_range_at(&start, &end, false, 0, &range));
     CHECK_EQ_INT(range.from, 5);
     CHECK_EQ_INT(range.until, 8);
-    CHECK(mr_ksrc_range_at(&start, &end, 1, &range));
+    CHECK(mr_ksrc_range_at(&start, &end, false, 1, &range));
     CHECK_EQ_INT(range.partition, 2);
     CHECK_EQ_INT(range.from, 4);
-    CHECK(!mr_ksrc_range_at(&start, &end, 2, &range));
+    CHECK(!mr_ksrc_range_at(&start, &end, false, 2, &range));
     mr_ksrc_offsets_release(&start);
     mr_ksrc_offsets_release(&end);
 }
