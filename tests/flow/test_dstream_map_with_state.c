@@ -715,6 +715,46 @@ TEST(partitions_of_a_stateful_stream_are_ranges_of_its_keys)
     }
 }
 
+/* More records than between two looks at the store, some keys twice: the running values of 40,000
+ * records with 30,000 keys. */
+TEST(all_forms_agree_over_several_slices)
+{
+    enum { RECORDS = 40000, KEYS = 30000 };
+    const struct mr_fn forms[] = {
+        MR_FN(running_sum),
+        MR_SQL("coalesce(state, 0) + value, key, coalesce(state, 0) + value"),
+        MR_SUM,
+    };
+    int64_t sums[2] = {0}, state;
+    char expected[128];
+
+    for (int batch = 0; batch < 2; batch++) {
+        for (int64_t record = 0; record < RECORDS; record++) {
+            int64_t key = record % KEYS, before = key < RECORDS - KEYS ? 2 * batch : batch;
+
+            state = before + (record >= KEYS ? 2 : 1);
+            sums[batch] += key * state;
+        }
+    }
+    snprintf(expected, sizeof(expected), "%lld|%lld", (long long)sums[0], (long long)sums[1]);
+    for (size_t i = 0; i < 3; i++) {
+        struct ds *d = ds_new(t, "value BIGINT");
+        struct mr_dstream *records, *mapped;
+
+        ds_input(d, "0 | 0");
+        ds_begin(d, MR_SECONDS(1), NULL);
+        mr__context_config(ds_context(d))->workers = 2;
+        mr__context_config(ds_context(d))->parallel_min_bytes = 1;
+        records = mr_flat_map(ds_stream(d), MR_SQL("range(40000)"));
+        mapped = map_with(mr_map_to_pair(records, MR_SQL("CAST(value % 30000 AS VARCHAR), 1")),
+                          forms[i]);
+        ds_collect(d, mr_reduce(mr_map(mapped, MR_SQL("CAST(key AS BIGINT) * value")), MR_SUM));
+        ds_must_run(d, 2);
+        CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, expected, true));
+        ds_free(d);
+    }
+}
+
 /* ---- mistakes ---- */
 
 TEST(what_cannot_be_mapped_with_state_is_said_at_build_time)

@@ -404,6 +404,38 @@ TEST(all_forms_agree_over_many_keys_and_partitions)
     free(first);
 }
 
+/* More keys than go into one call: some old, some new, some gone. */
+TEST(all_forms_agree_over_several_chunks)
+{
+    enum { STEP = 20000 };
+    int64_t sums[2] = {0};
+    char expected[128];
+
+    for (int64_t key = 0; key < 3 * STEP; key++) {
+        int64_t first = key < 2 * STEP ? key : 0, second = key >= STEP ? key : 0;
+
+        sums[0] += key * first;
+        sums[1] += key * (first + second);
+    }
+    snprintf(expected, sizeof(expected), "%lld|%lld", (long long)sums[0], (long long)sums[1]);
+    for (size_t form = 0; form < SUMS; form++) {
+        struct ds *d = ds_new(t, "value BIGINT");
+        struct mr_dstream *keys, *states;
+
+        ds_input(d, "0 | 20000");
+        ds_begin(d, MR_SECONDS(1), NULL);
+        mr__context_config(ds_context(d))->workers = 2;
+        mr__context_config(ds_context(d))->parallel_min_bytes = 1;
+        keys = mr_flat_map(ds_stream(d), MR_SQL("range(value, value + 40000)"));
+        states = mr_update_state_by_key(
+            mr_map_to_pair(keys, MR_SQL("CAST(value AS VARCHAR), value")), NULL, sum_at(form));
+        ds_collect(d, mr_reduce(mr_map(states, MR_SQL("CAST(key AS BIGINT) * value")), MR_SUM));
+        ds_must_run(d, 2);
+        CHECK_EQ_STR(ds_output(d, true), ds_tidy(d, expected, true));
+        ds_free(d);
+    }
+}
+
 TEST(a_sum_may_leave_its_range_and_come_back_within_a_batch)
 {
     for (size_t form = 0; form < 3; form += 2) {
