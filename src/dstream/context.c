@@ -21,6 +21,7 @@
  */
 #include "dstream/monitor.h"
 #include "dstream/remember.h"
+#include "dstream/settings.h"
 #include "dstream/streams.h"
 
 #include "base/log.h"
@@ -115,19 +116,36 @@ void mr_context_free(struct mr_context *ctx)
     mr_free(ctx);
 }
 
+/* From the settings, also before start. */
+static enum mr_status new_session(struct mr_context *ctx, struct mr_error *err)
+{
+    const struct mr_option_table *const tables[] = {mr__settings_table()};
+    struct mr_session_options wanted = {.workers = ctx->config.workers};
+    struct mr_options *options = NULL;
+    enum mr_status status;
+
+    MR_TRY(mr_options_parse(tables, 1, ctx->settings, ctx->setting_count, 0, &options, err));
+    if (wanted.workers == 0)
+        wanted.workers = (unsigned)mr_options_int(options, "workers");
+    wanted.workers = MR_MIN(wanted.workers, (unsigned)MR_DSTREAM_WORKERS_MAX - 1);
+    if (mr_options_has(options, "spill_dir"))
+        wanted.spill_dir = mr_options_text(options, "spill_dir");
+    status = mr__session_new_on(ctx->env, &wanted, &ctx->session, err);
+    mr_options_free(options);
+    return status;
+}
+
 struct mr_session *mr_context_session(struct mr_context *ctx)
 {
-    struct mr_session_options options = {0};
     struct mr_session *session;
     struct mr_error err;
 
     if (ctx == NULL)
         return NULL;
     mr_mutex_lock(&ctx->lock);
-    options.workers = MR_MIN(ctx->config.workers, (unsigned)MR_DSTREAM_WORKERS_MAX - 1);
     mr_error_clear(&err);
     if (ctx->session == NULL)
-        mr__session_new_on(ctx->env, &options, &ctx->session, &err);
+        new_session(ctx, &err);
     session = ctx->session;
     mr_mutex_unlock(&ctx->lock);
     if (session == NULL)
