@@ -5,9 +5,9 @@
  *     sort          all rows gathered, numbered in order; partition p of n gets the rows
  *                   [rows * p / n, rows * (p + 1) / n) of that order
  *
- * Sorting is by the encoded bytes of the key (null first), for objects of the program by their codec;
- * it is stable: equal keys stay in the order of partitions and rows, in both directions. The sorted
- * order is kept, as the parts of a shuffle are.
+ * Sorting is by the encoded bytes of the key (null first), for objects of the program by their
+ * codec; it is stable: equal keys stay in the order of partitions and rows, in both directions. The
+ * sorted order is kept, as the parts of a shuffle are.
  *
  * Thread: building in any; computing on workers.
  */

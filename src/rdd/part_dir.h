@@ -9,8 +9,8 @@
  *
  * stage makes the directory and its parts durable under temporary names; publish renames them, then
  * makes _SUCCESS. A crash leaves no directory, one without _SUCCESS, or a whole one; what runs
- * again then puts files of the same names and bytes in their place. Parts that somebody else left there
- * under names that are not ours are removed before.
+ * again then puts files of the same names and bytes in their place. Parts that somebody else left
+ * there under names that are not ours are removed before.
  *
  * Text parts have the text form of an element a line; object parts are object files
  * (data/object_file.h); Parquet parts are called part-00000.parquet and need a real disk.

@@ -74,6 +74,11 @@ struct mr_rdd *mr_rdd_persist(struct mr_rdd *rdd, enum mr_storage_level level)
 
     if (rdd == NULL || rdd->schema == NULL)
         return rdd;
+    if ((unsigned)level > MR_STORAGE_OFF_HEAP) {
+        mr_log(MR_LOG_ERROR, "rdd", rdd->kind->name, -1,
+               "there is no storage level %d; the dataset is not kept", (int)level);
+        return rdd;
+    }
     if (level != MR_STORAGE_NONE)
         atomic_store(&rdd->was_kept, true);
     before = atomic_exchange(&rdd->level, level);
