@@ -111,6 +111,23 @@ static const struct {
     {SPARK "dynamicAllocation.testing", "there is no other mode for tests"},
     {SPARK "kafka.", "limits and consumers of Kafka are options of its stream"},
     {SPARK "kinesis.", "retries of Kinesis are options of its stream"},
+    {"spark.app.", "a context has the name that the program gives it"},
+    {"spark.master", "there is no cluster: a program is one process"},
+    {"spark.submit.", "there is no cluster: a program is one process"},
+    {"spark.driver.", "there is no cluster: a program is one process"},
+    {"spark.executor.", "there is no cluster: a program is one process"},
+    {"spark.yarn.", "there is no cluster: a program is one process"},
+    {"spark.kubernetes.", "there is no cluster: a program is one process"},
+    {"spark.dynamicAllocation.", "workers come and go by dynamic_allocation"},
+    {"spark.serializer", "rows have a codec of their own"},
+    {"spark.kryo.", "rows have a codec of their own"},
+    {"spark.shuffle.", "nothing is shuffled between processes"},
+    {"spark.network.", "nothing is sent between processes"},
+    {"spark.ui.", "there is no page that shows batches"},
+    {"spark.eventLog.", "events go to listeners"},
+    {"spark.history.", "events go to listeners"},
+    {"spark.hadoop.", "files are read from file systems"},
+    {"spark.jars", "a program is one binary"},
 };
 
 static const char *why_meaningless(const char *key)
@@ -206,13 +223,13 @@ enum mr_status mr__settings_set(struct mr_context *ctx, const char *key, const c
 
     if (key == NULL || value == NULL)
         return MR_FAIL(err, MR_CONFIG, "a setting needs a name and a value");
-    why = why_meaningless(key);
+    option = find(key);
+    why = option == NULL ? why_meaningless(key) : NULL;
     if (why != NULL) {
         mr_log(MR_LOG_INFO, "dstream", ctx->name, -1, "setting '%s' has no meaning here: %s", key,
                why);
         return MR_OK;
     }
-    option = find(key);
     if (option != NULL) {
         converted = convert(option, key, value);
         if (converted == NULL)

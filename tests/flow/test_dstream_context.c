@@ -824,6 +824,11 @@ TEST(a_setting_of_spark_without_a_meaning_is_accepted_and_explained)
     }
     CHECK_OK(mr_context_error(ctx, &err), &err);
     CHECK_EQ_UINT(ctx->setting_count, 0);
+    mr_context_set(ctx, "spark.master", "local[4]");
+    mr_context_set(ctx, "spark.executor.memory", "4g");
+    CHECK_OK(mr_context_error(ctx, &err), &err);
+    mr_context_set(ctx, "spark.dynamicAllocation.enabled", "false"); /* this one is known */
+    CHECK_EQ_UINT(ctx->setting_count, 1);
     mr_context_set(ctx, "spark.streaming.unpersistent", "true");
     CHECK_FAILS(mr_context_error(ctx, &err), &err, MR_CONFIG, "spark.streaming.unpersistent");
     mr_context_free(ctx);
