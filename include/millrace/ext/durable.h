@@ -57,8 +57,10 @@ MR_API enum mr_status mr_appender_create_with(struct mr_env *env, const char *di
                                               uint64_t size_bytes, const void *head,
                                               size_t head_bytes, struct mr_appender **ret_appender,
                                               struct mr_error *err);
-/* The same with a file of the directory that is not needed any more, instead of a new one: it is
- * given head and the final name; what is behind the head stays. It is smaller or larger as it is. */
+/*
+ * The same with a file of the directory that is not needed any more, instead of a new one: it gets
+ * head and the final name; its size, and what is behind the head, stay as they are.
+ */
 MR_API enum mr_status mr_appender_create_from(struct mr_env *env, const char *dir,
                                               const char *old_name, const char *name,
                                               const void *head, size_t head_bytes,
