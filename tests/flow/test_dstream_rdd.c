@@ -355,3 +355,44 @@ TEST(each_batch_is_a_table_for_sql)
     CHECK_EQ_STR(text, "a:1, b:2 | c:1 | ");
     ds_free(d);
 }
+
+static enum mr_status remember_words(struct mr_rdd *rdd, int64_t time_ms, void *arg,
+                                     struct mr_error *err)
+{
+    (void)time_ms, (void)arg;
+    return mr_rdd_create_view(mr_rdd_count_by_value(rdd), "counts", err);
+}
+
+TEST(another_thread_queries_the_newest_batch_while_batches_run)
+{
+    static const char *const words[] = {"a", "b", "a"};
+    struct mr_queue *queue = mr_queue_new("value VARCHAR");
+    struct mr_context *ctx = mr_context_new("queried", 5);
+    struct mr_session *session;
+    struct mr_error err;
+    int seen = 0;
+
+    for (int i = 0; i < 50; i++)
+        mr_queue_push_texts(queue, words, 3);
+    mr_context_set(ctx, "batches_max", "40");
+    mr_context_set(ctx, "workers", "2");
+    mr_foreach_rdd(mr_queue_stream(ctx, queue, true), remember_words, NULL);
+    session = mr_context_session(ctx);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    while (mr_context_state(ctx) == MR_CONTEXT_ACTIVE || seen == 0) {
+        struct mr_rdd *rdd;
+
+        CHECK_OK(mr_session_enter(session, &err), &err);
+        rdd = mr_session_sql(session, "SELECT key, value FROM counts ORDER BY key");
+        if (mr_rdd_error(rdd, &err) == MR_OK) { /* before the first batch there is no view */
+            CHECK_EQ_STR(rdd_rows(rdd), "a:2, b:1");
+            seen++;
+        } else {
+            CHECK_CONTAINS(err.text, "counts");
+        }
+        mr_session_leave(session);
+    }
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+}
