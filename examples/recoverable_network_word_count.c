@@ -4,8 +4,8 @@
  *     recoverable_network_word_count HOST PORT CHECKPOINT OUTPUT
  *
  * The guide's RecoverableNetworkWordCount: words of a list are left out and counted, the rest of
- * each batch is appended to OUTPUT, one line a batch. The program's own memory starts again with the
- * process; what has to outlive it belongs into a state (stateful_network_word_count.c).
+ * each batch is appended to OUTPUT, one line a batch. The program's own memory starts again with
+ * the process; what has to outlive it belongs into a state (stateful_network_word_count.c).
  */
 #include <millrace/dstream.h>
 

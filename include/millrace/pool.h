@@ -1,6 +1,6 @@
 /*
- * A pool of connections for outputs: opened when first needed, shared by all partitions and batches,
- * closed when they were not used for a while (the guide's pattern for foreachPartition).
+ * A pool of connections for outputs: opened when first needed, shared by all partitions and
+ * batches, closed when they were not used for a while (the guide's pattern for foreachPartition).
  *
  *     static enum mr_status write_rows(struct mr_rows *rows, void *arg, struct mr_error *err)
  *     {

@@ -68,7 +68,7 @@ static struct disk_use measure_disk(struct mr_env *env)
     return use;
 }
 
-/* Files and memory go up and down with the snapshots: what counts is the highest of some minutes. */
+/* Files and memory go up and down with the snapshots: the highest of some minutes counts. */
 static void keep_highest(struct day *day, size_t *memory_bytes, struct disk_use *disk)
 {
     struct disk_use now = measure_disk(day->env);

@@ -10,8 +10,8 @@
  *
  * Called by tests/crash/scenarios/streams.py, which is also the TCP server on PORT. Lines are "key
  * number" or "end". Each batch saves its lines as OUTPUT/lines-<time> and its results as
- * OUTPUT/results-<time>; the oracle works out the results from the lines. A batch with the line "end"
- * stops the program gracefully.
+ * OUTPUT/results-<time>; the oracle works out the results from the lines. A batch with the line
+ * "end" stops the program gracefully.
  */
 #include <millrace/dstream.h>
 #include <millrace/pool.h>

@@ -10,8 +10,8 @@
  *               neither id nor memory: it shows each time a row comes out
  *
  *   fail_at=TEXT    the function of the map fails the first time in this process that it sees TEXT
- *   slow=TEXT       the raw output waits, in the batch with TEXT, until the file OUTPUT/go is there:
- *                   the test can kill between an output and its commit
+ *   slow=TEXT       the raw output waits, in the batch with TEXT, until OUTPUT/go is there: the
+ *                   test can kill between an output and its commit
  *
  * A reliable receiver reads lines, stores each one durably and only then answers "ack LINE".
  */
@@ -134,7 +134,7 @@ static void pass(const struct mr_row *row, struct mr_emitter *out, void *arg)
         mr_emit_str(out, text.data, text.size_bytes);
 }
 
-/* Waits for the file `go`: without sleeping between two looks, the test is the only other process. */
+/* Waits for the file `go`, which the test makes. */
 static void wait_for_go(const struct program *program)
 {
     char path[512];
