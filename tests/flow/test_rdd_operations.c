@@ -185,6 +185,30 @@ TEST(sorting_orders_the_rows_over_all_partitions_and_is_stable)
     mr_session_free(session);
 }
 
+TEST(texts_are_sorted_by_their_bytes_however_long_they_are)
+{
+    static const char *const texts[] = {"b",
+                                        "a",
+                                        "\"\"",
+                                        "abcdefghijklmnop",
+                                        "abcdefghijklmno",
+                                        "abcdefghijklmnopq",
+                                        "abcdefghijklmnopqrstuvwxyz",
+                                        "abcdefghijklmnopqrstuvwxya",
+                                        "ab"};
+    struct mr_session *session = session_of(2);
+    char text[512] = "";
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i > 0 ? ", " : "",
+                 texts[i]);
+    CHECK_EQ_STR(
+        rdd_rows(mr_rdd_sort_by(rows(session, "value VARCHAR", text, 3), MR_SQL("value"), true)),
+        "\"\", a, ab, abcdefghijklmno, abcdefghijklmnop, abcdefghijklmnopq, "
+        "abcdefghijklmnopqrstuvwxya, abcdefghijklmnopqrstuvwxyz, b");
+    mr_session_free(session);
+}
+
 TEST(distinct_and_count_by_value_see_equal_rows_of_all_partitions)
 {
     struct mr_session *session = session_of(3);
