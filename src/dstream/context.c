@@ -128,6 +128,7 @@ static enum mr_status new_session(struct mr_context *ctx, struct mr_error *err)
     if (wanted.workers == 0)
         wanted.workers = (unsigned)mr_options_int(options, "workers");
     wanted.workers = MR_MIN(wanted.workers, (unsigned)MR_DSTREAM_WORKERS_MAX - 1);
+    wanted.memory_bytes = (uint64_t)mr_options_int(options, "stored_memory");
     if (mr_options_has(options, "spill_dir"))
         wanted.spill_dir = mr_options_text(options, "spill_dir");
     status = mr__session_new_on(ctx->env, &wanted, &ctx->session, err);

@@ -38,7 +38,12 @@ static const struct mr_option settings[] = {
     {"received_copy", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "A directory on another disk for a second copy of received blocks."},
     {"spill_dir", "spark.local.dir", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
-     "Where received blocks go that find no room in memory; TMPDIR when unset."},
+     "Where received blocks and partitions of datasets go that find no room in memory; TMPDIR when "
+     "unset."},
+    {"stored_memory", NULL, MR_OPTION_SIZE, 0, "256 MiB", "64 KiB", NULL,
+     "Partitions of datasets kept in memory (mr_rdd_persist); the oldest give way, to disk or to "
+     "be "
+     "computed again."},
     {"backpressure", SPARK "backpressure.enabled", MR_OPTION_BOOL, 0, "false", NULL, NULL,
      "Let the processing time of batches limit what inputs take in."},
     {"backpressure_initial_rate", SPARK "backpressure.initialRate", MR_OPTION_INT, 0, NULL, NULL,

@@ -305,6 +305,13 @@ TEST(foreach_partition_knows_the_id_of_its_output)
     ds_free(d);
 }
 
+static bool count_names(const char *name, enum mr_file_kind kind, void *arg)
+{
+    (void)name, (void)kind;
+    (*(unsigned *)arg)++;
+    return true;
+}
+
 static void show_task(const struct mr_row *row, struct mr_emitter *out, void *arg)
 {
     struct mr_task_info info;
@@ -325,6 +332,33 @@ TEST(functions_of_a_stream_know_their_batch)
     ds_must_run(d, 2);
     CHECK_EQ_STR(ds_output(d, false), "0,0 | 10");
     CHECK(!mr_task_info(&info));
+    ds_free(d);
+}
+
+TEST(the_session_of_a_context_follows_its_settings)
+{
+    struct ds *d = ds_new(t, "value BIGINT");
+    char rows[8192] = "1";
+    struct mr_batch *batch;
+    struct mr_rdd *rdd;
+    struct mr_error err;
+    int64_t count;
+    unsigned names = 0;
+
+    for (int i = 2; i < 1500; i++)
+        snprintf(rows + strlen(rows), sizeof(rows) - strlen(rows), ", %d", i);
+    ds_begin(d, MR_SECONDS(1), NULL);
+    mr_context_set(ds_context(d), "stored_memory", "64 KiB");
+    mr_context_set(ds_context(d), "spark.local.dir", "/spill");
+    batch = rdd_batch("value BIGINT", rows);
+    for (int i = 0; i < 20; i++) {
+        rdd = mr_rdd_parallelize(mr_context_session(ds_context(d)), batch, 2);
+        CHECK_OK(mr_rdd_count(mr_rdd_persist(rdd, MR_STORAGE_MEMORY_AND_DISK), &count, &err), &err);
+        CHECK_EQ_INT(count, 1499);
+    }
+    mr_batch_unref(batch);
+    CHECK_OK(mr_env_list(ds_context(d)->env, "/spill", count_names, &names, &err), &err);
+    CHECK_EQ_UINT(names, 1);
     ds_free(d);
 }
 
