@@ -2,7 +2,7 @@
  * A day of batches on the virtual clock: memory, number of files and their size stay flat.
  *
  * One program with every kind of state: a window, an incremental one, updateStateByKey whose keys
- * come and go. A second a batch; samples are taken inside of batches, after the first hour and at
+ * come and go, mapWithState with a timeout. A second a batch; samples are taken inside of batches, after the first hour and at
  * the end. QUICK=1: two hours.
  */
 #include "support/dstream.h"
@@ -124,7 +124,11 @@ static void build(struct mr_context *ctx, struct day *day)
         pairs, "idle",
         MR_SQL("CASE WHEN len(\"values\") > 0 THEN 0 WHEN state < 40 THEN state + 1 END"));
 
+    struct mr_state_spec spec = {
+        .name = "running", .function = MR_SUM, .timeout_ms = MR_SECONDS(30)};
+
     mr_foreach_rdd(windowed, ignore, NULL);
+    mr_foreach_rdd(mr_state_snapshots(mr_map_with_state(pairs, &spec)), ignore, NULL);
     mr_foreach_rdd(mr_union(sums, idle), sample, day);
 }
 

@@ -13,7 +13,6 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import kafka_broker  # noqa: E402  pylint: disable=wrong-import-position
 import postgres  # noqa: E402  pylint: disable=wrong-import-position
 
 EXAMPLES = os.path.join(os.environ["MILLRACE_BUILD_DIR"], "examples")
@@ -357,7 +356,7 @@ class Lines(unittest.TestCase):
 
     # Lines of code of Spark 3.0.2's own examples, without comments and empty lines.
     SCALA = {"network_word_count": 21, "map_with_state_word_count": 30, "recoverable_network_word_count": 82,
-             "sql_network_word_count": 44, "custom_receiver": 60, "queue_stream": 25, "kafka_direct_word_count": 34}
+             "sql_network_word_count": 44, "custom_receiver": 60, "queue_stream": 25, "direct_kafka_word_count": 34}
 
     def test_programs_of_the_guide_are_as_short_in_c(self):
         for name, scala in self.SCALA.items():
@@ -366,41 +365,6 @@ class Lines(unittest.TestCase):
             lines = sum(1 for line in code.splitlines() if line.strip())
             with self.subTest(name):
                 self.assertLessEqual(lines, scala * 1.2)
-
-
-class KafkaDirectWordCount(Example):
-    @classmethod
-    def setUpClass(cls):
-        why = kafka_broker.missing()
-        if why is not None or not os.path.exists(os.path.join(EXAMPLES, "kafka_direct_word_count")):
-            raise unittest.SkipTest(why or "the example was not built")
-        cls.root = tempfile.mkdtemp(prefix="millrace-examples-kafka-")
-        cls.broker = kafka_broker.Broker(os.path.join(cls.root, "broker")).start()
-        cls.broker.tool("create", "lines", 2)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.broker.kill()
-        shutil.rmtree(cls.root, True)
-
-    def begin(self):
-        self.start("kafka_direct_word_count", self.broker.plain, "lines", "checkpoint")
-
-    def newest(self):
-        batches = self.batches()
-        return sorted(batches[-1][1]) if batches else []
-
-    def test_records_of_all_partitions_are_counted_once_across_a_kill(self):
-        self.begin()
-        self.broker.tool("produce", "lines", 0, lines=["to be or", "not to be"])
-        self.broker.tool("produce", "lines", 1, lines=["be"])
-        wanted = ["(be,3)", "(not,1)", "(or,1)", "(to,2)"]
-        self.wait_until("the first counts", lambda: self.newest() == wanted)
-        self.kill()
-        self.broker.tool("produce", "lines", 1, lines=["to"])
-        self.begin()
-        self.wait_until("the next counts", lambda: self.newest() == ["(be,3)", "(not,1)", "(or,1)", "(to,3)"])
-        self.stop()
 
 
 if __name__ == "__main__":
