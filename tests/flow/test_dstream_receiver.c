@@ -759,7 +759,7 @@ static enum mr_status collect_ids(struct mr_rdd *rdd, int64_t batch_time_ms, voi
     return MR_OK;
 }
 
-TEST(D8_V218_blocks_beyond_the_memory_go_to_files_and_all_arrive)
+TEST(V218_blocks_beyond_the_memory_go_to_files_and_all_arrive)
 {
     const enum mr_storage_level levels[] = {MR_STORAGE_MEMORY_AND_DISK, MR_STORAGE_DISK_ONLY_2,
                                             MR_STORAGE_MEMORY_ONLY};
@@ -887,7 +887,7 @@ static void put_while_files_go(struct mr_receiver_handle *receiver, struct probe
     }
 }
 
-TEST(D11_one_of_two_stores_is_deleted_under_load_and_nothing_is_lost)
+TEST(one_of_two_stores_is_deleted_under_load_and_nothing_is_lost)
 {
     const char *const dirs[] = {"copy", "cp-1/received"};
 

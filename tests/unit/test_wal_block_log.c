@@ -566,7 +566,7 @@ static void remove_files(struct mr_env *env, const char *dir)
     mr_buf_release(&names);
 }
 
-TEST(D11_the_files_of_one_copy_go_while_blocks_come_and_nothing_is_lost)
+TEST(the_files_of_one_copy_go_while_blocks_come_and_nothing_is_lost)
 {
     const char *const dirs[] = {DIR, COPY};
 
@@ -586,7 +586,7 @@ TEST(D11_the_files_of_one_copy_go_while_blocks_come_and_nothing_is_lost)
     }
 }
 
-TEST(D11_a_block_that_is_damaged_in_one_copy_is_read_from_the_other_and_repaired)
+TEST(a_block_that_is_damaged_in_one_copy_is_read_from_the_other_and_repaired)
 {
     struct copies copies;
     struct mr_file *file = NULL;
@@ -606,7 +606,7 @@ TEST(D11_a_block_that_is_damaged_in_one_copy_is_read_from_the_other_and_repaired
     free_copies(&copies);
 }
 
-TEST(D11_a_copy_that_is_damaged_empty_or_behind_is_made_again_at_the_start)
+TEST(a_copy_that_is_damaged_empty_or_behind_is_made_again_at_the_start)
 {
     enum { DAMAGED, EMPTY, BEHIND, CASES };
 
@@ -641,7 +641,7 @@ TEST(D11_a_copy_that_is_damaged_empty_or_behind_is_made_again_at_the_start)
     }
 }
 
-TEST(D11_copies_of_two_histories_and_two_damaged_ones_are_refused)
+TEST(copies_of_two_histories_and_two_damaged_ones_are_refused)
 {
     struct copies copies;
     struct mr_block_log_config config = {.segment_bytes = 8192};
@@ -666,7 +666,7 @@ TEST(D11_copies_of_two_histories_and_two_damaged_ones_are_refused)
     mr_sim_free(copies.sim);
 }
 
-TEST(D11_a_disk_that_fails_under_one_copy_does_not_stop_the_log)
+TEST(a_disk_that_fails_under_one_copy_does_not_stop_the_log)
 {
     struct copies copies;
     struct mr_error err = {0};
@@ -691,7 +691,7 @@ TEST(D11_a_disk_that_fails_under_one_copy_does_not_stop_the_log)
 
 /* ---------------------------------------------------------------- spilling */
 
-TEST(D8_without_files_what_finds_no_room_in_memory_goes_to_files_and_they_go_with_it)
+TEST(without_files_what_finds_no_room_in_memory_goes_to_files_and_they_go_with_it)
 {
     struct mr_block_log_config config = {
         .memory_bytes = 5000, .volatile_only = true, .spill_dir = "/spill/in"};
