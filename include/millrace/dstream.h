@@ -259,7 +259,7 @@ MR_API void mr_dstream_set_name(struct mr_dstream *stream, const char *name);
  * called; with more, it may emit keys of its own partition only.
  */
 MR_API void mr_dstream_set_partitions(struct mr_dstream *stream, uint32_t partition_count);
-/* NULL when it failed to build */
+/* Of a stream that failed to build (NULL): NULL, and a slide of 0. */
 MR_API const struct mr_schema *mr_dstream_schema(const struct mr_dstream *stream);
 MR_API struct mr_context *mr_dstream_context(const struct mr_dstream *stream);
 MR_API int64_t mr_dstream_slide_ms(const struct mr_dstream *stream);

@@ -120,6 +120,16 @@ struct mr_dstream *mr__stream_new(struct mr_context *ctx, mr__lower_fn lower, co
     return stream;
 }
 
+struct mr_context *mr_dstream_context(const struct mr_dstream *stream)
+{
+    return stream != NULL ? stream->ctx : NULL;
+}
+
+int64_t mr_dstream_slide_ms(const struct mr_dstream *stream)
+{
+    return stream != NULL ? stream->slide_ms : 0;
+}
+
 const struct mr_schema *mr_dstream_schema(const struct mr_dstream *stream)
 {
     return stream != NULL ? stream->schema : NULL;

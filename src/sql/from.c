@@ -90,7 +90,7 @@ static enum mr_status add_leaf(struct walk *walk, struct mr_json *node, const ch
     memset(leaf, 0, sizeof(*leaf));
     mr_buf_printf(&name, "mr_input_%u", walk->from->count);
     leaf->alias = alias;
-    leaf->input = mr_arena_copy(&p->arena, name.data != NULL ? name.data : "", name.size);
+    leaf->input = name.failed ? NULL : mr_arena_copy(&p->arena, name.data, name.size);
     mr_buf_release(&name);
     if (leaf->input == NULL)
         return mr_sql__no_memory(p);

@@ -936,6 +936,8 @@ TEST(the_first_mistake_wins_and_later_calls_are_ignored)
     CHECK_NULL(mr_map(none, MR_SQL("value")));
     CHECK_NULL(mr_reduce_by_key(mr_map_to_pair(mr_flat_map(none, MR_WORDS), MR_COUNT), MR_SUM));
     CHECK_NULL(mr_dstream_schema(none));
+    CHECK_NULL(mr_dstream_context(none));
+    CHECK_EQ_INT(mr_dstream_slide_ms(none), 0);
     mr_dstream_set_name(none, "x");
     mr_print(none, 10);
     mr_foreach_rdd(none, look_away, NULL);
