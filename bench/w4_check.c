@@ -104,6 +104,7 @@ int main(int argc, char **argv)
     list = calloc(SLOTS, sizeof(struct key *));
     if (keys == NULL || list == NULL || files > FILES_MAX) {
         fprintf(stderr, "w4_check: too much\n");
+        free(list);
         return 1;
     }
     for (uint64_t i = 0; i < files; i++)

@@ -81,7 +81,7 @@ static enum mr_status emit_parts(const struct mr_batch *batch, const uint32_t *p
     struct mr_batch **split;
     enum mr_status status;
 
-    if (counts[parts[0]] == rows)
+    if (rows == 0 || counts[parts[0]] == rows)
         return mr_output_emit(out, batch, err);
     split = on_stack;
     if (partition_count > PARTS_ON_STACK)

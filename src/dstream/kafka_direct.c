@@ -97,11 +97,12 @@ static enum mr_status ranges_of(const struct mr_json *start, const struct mr_jso
     size_t bytes = 0;
     size_t count = count_ranges(end, &bytes);
     struct mr_kafka_range *ranges = mr_alloc_zero(NULL, (count + 1) * sizeof(*ranges) + bytes);
-    char *names = (char *)(ranges + count + 1);
+    char *names;
     size_t at = 0;
 
     if (ranges == NULL)
         return no_memory(err);
+    names = (char *)(ranges + count + 1);
     for (const struct mr_json *topic = end->first; topic != NULL; topic = topic->next) {
         const char *name = names;
 

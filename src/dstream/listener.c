@@ -342,12 +342,12 @@ void mr__bus_post_batch(struct mr__bus *bus, enum mr__event_kind kind,
     outputs = mr_arena_alloc(&event->arena, (report->output_count + 1) * sizeof(*outputs));
     event->batch.input_count = inputs != NULL ? report->input_count : 0;
     event->batch.output_count = outputs != NULL ? report->output_count : 0;
-    for (size_t i = 0; i < event->batch.input_count; i++) {
+    for (size_t i = 0; inputs != NULL && i < event->batch.input_count; i++) {
         inputs[i] = report->inputs[i];
         inputs[i].stream_name = keep_text(event, inputs[i].stream_name);
         inputs[i].description = keep_text(event, inputs[i].description);
     }
-    for (size_t i = 0; i < event->batch.output_count; i++)
+    for (size_t i = 0; outputs != NULL && i < event->batch.output_count; i++)
         outputs[i] = keep_output(event, &report->outputs[i]);
     event->batch.failure = keep_text(event, report->failure);
     event->batch.inputs = inputs;

@@ -190,6 +190,7 @@ static enum mr_status emit_mapped(struct rounds *rounds, struct mr_error *err)
     enum mr_status status;
 
     MR_TRY_GOTO(mr_batch_builder_new(rounds->op->mapped, &builder, err));
+    MR_ASSERT(rounds->rows->count == 0 || rounds->results.items != NULL);
     for (uint32_t number = 0; number < rounds->rows->count; number++) {
         struct mr__row_at at = rounds->result_of[number];
 

@@ -440,7 +440,7 @@ struct mr_dstream *mr_receiver_stream(struct mr_context *ctx, const struct mr_re
     }
     stream = mr__receiver_stream(ctx, "receiver_stream", &receiver_connector, spec->columns, own,
                                  own_free);
-    if (stream != NULL)
+    if (stream != NULL && own != NULL)
         stream->receiver_name = own->name;
     return stream;
 }

@@ -169,9 +169,7 @@ static void update_double(const struct native *native, uint32_t i, bool created,
     memcpy(&state, at, sizeof(state));
     if (native->builtin == MR_BUILTIN_SUM)
         state += next; /* a new one is 0 */
-    else if (created)
-        state = next;
-    else if (is_better_double(native->builtin == MR_BUILTIN_MAX, state, next))
+    else if (created || is_better_double(native->builtin == MR_BUILTIN_MAX, state, next))
         state = next;
     memcpy(at, &state, sizeof(state));
 }

@@ -117,8 +117,8 @@ struct mr_context {
     struct mr_cond changed;
     enum mr_context_state state;
     struct mr_session *session; /* of datasets; NULL: none was needed yet */
-    struct mr_query *query; /* while it may be stopped */
-    bool stop_early;        /* stop was asked before the query existed */
+    struct mr_query *query;     /* while it may be stopped */
+    bool stop_early;            /* stop was asked before the query existed */
     bool stop_graceful;
     struct mr_error failure; /* of the run */
 };
@@ -235,7 +235,5 @@ enum mr_status mr__context_run_here(struct mr_context *ctx, struct mr_error *err
 
 /* "prefix-<ms>.suffix" (OUT-3). NULL without memory. */
 char *mr__batch_dir(const char *prefix, const char *suffix, int64_t batch_time_ms);
-/* Text form of an element: the value, or "(key,value)". */
-void mr__element_print(struct mr_buf *out, const struct mr_row *row);
 
 #endif

@@ -16,8 +16,8 @@
  * Thread: one reader or writer belongs to one thread at a time; the pool has a lock.
  */
 #include "base/alloc.h"
-#include "data/codec.h"
 #include "base/check.h"
+#include "data/codec.h"
 #include "duck/internal.h"
 #include "env/thread.h"
 

@@ -98,7 +98,7 @@ static void add_words(struct words_out *out, struct mr_slice text)
 
     for (; end - at >= BLOCK_BYTES; at += BLOCK_BYTES)
         add_block(out, at, word_bytes(at), &word);
-    if (at < end) {
+    if (at != NULL && at < end) {
         size_t rest = (size_t)(end - at);
         char block[BLOCK_BYTES];
 

@@ -209,6 +209,7 @@ static enum mr_status match_key(struct matches *matches, const struct mr__groupi
     if (left_rows > INT32_MAX / right_rows)
         return too_many(err);
     MR_TRY(matches_grow(matches, left_rows * right_rows, err));
+    MR_ASSERT(matches->left != NULL && matches->right != NULL);
     for (size_t i = 0; i < left_rows; i++) {
         for (size_t k = 0; k < right_rows; k++) {
             size_t at = matches->count++;

@@ -116,9 +116,9 @@ void mr__part_dir_free(struct mr__part_dir *dir)
 {
     if (dir == NULL)
         return;
-    if (dir->writer != NULL) /* closing is the only way to free it */
+    if (dir->writer != NULL && dir->parquet != NULL) /* closing is the only way to free it */
         (void)dir->parquet->file_writer_close(dir->writer, NULL);
-    for (uint32_t i = 0; i < dir->begun; i++)
+    for (uint32_t i = 0; dir->parts != NULL && i < dir->begun; i++)
         mr_staged_free(dir->parts[i]);
     mr_free(dir->parts);
     mr_schema_unref(dir->schema);

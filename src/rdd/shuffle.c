@@ -133,6 +133,7 @@ static enum mr_status cut_batch(const struct cutting *cutting, uint32_t partitio
     struct mr_batch **cut;
     enum mr_status status;
 
+    MR_ASSERT(count > 0);
     if (count == 1)
         return mr__batches_add(&parts[0], batch, err);
     cut = mr_alloc_zero(NULL, count * sizeof(struct mr_batch *));

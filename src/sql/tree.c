@@ -9,8 +9,8 @@
  * Thread: the planner's.
  */
 #include "base/check.h"
-#include "data/codec.h"
 #include "base/text.h"
+#include "data/codec.h"
 #include "sql/internal.h"
 
 #include <string.h>

@@ -300,7 +300,7 @@ enum mr_status mr__block_copies_choose(struct mr_block_files *files,
 {
     struct mr_block_replay replays[MR_BLOCK_COPIES_MAX] = {{.chain = 0}};
     struct mr_error errors[MR_BLOCK_COPIES_MAX];
-    enum mr_status statuses[MR_BLOCK_COPIES_MAX];
+    enum mr_status statuses[MR_BLOCK_COPIES_MAX] = {MR_OK};
     unsigned best = 0;
     enum mr_status status;
 

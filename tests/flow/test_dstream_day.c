@@ -2,8 +2,8 @@
  * A day of batches on the virtual clock: memory, number of files and their size stay flat.
  *
  * One program with every kind of state: a window, an incremental one, updateStateByKey whose keys
- * come and go, mapWithState with a timeout. A second a batch; samples are taken inside of batches, after the first hour and at
- * the end. QUICK=1: two hours.
+ * come and go, mapWithState with a timeout. A second a batch; samples are taken inside of batches,
+ * after the first hour and at the end. QUICK=1: two hours.
  */
 #include "support/dstream.h"
 
