@@ -71,6 +71,16 @@ static enum mr_status choose_parts(const struct mr_batch *batch, struct mr__exch
     return status;
 }
 
+/* Are all rows of one partition? */
+static bool is_one_part(const uint32_t *counts, uint32_t partition_count, int64_t rows)
+{
+    for (uint32_t p = 0; p < partition_count; p++) {
+        if (counts[p] > 0)
+            return counts[p] == rows;
+    }
+    return true;
+}
+
 /* Emits the parts of a batch in the order of their numbers. */
 static enum mr_status emit_parts(const struct mr_batch *batch, const uint32_t *parts,
                                  uint32_t *counts, uint32_t partition_count, struct mr_output *out,
@@ -81,7 +91,7 @@ static enum mr_status emit_parts(const struct mr_batch *batch, const uint32_t *p
     struct mr_batch **split;
     enum mr_status status;
 
-    if (rows == 0 || counts[parts[0]] == rows)
+    if (is_one_part(counts, partition_count, rows))
         return mr_output_emit(out, batch, err);
     split = on_stack;
     if (partition_count > PARTS_ON_STACK)
