@@ -531,6 +531,7 @@ static enum mr_status turn(struct mr_query *query, bool *ret_finished, struct mr
     MR_TRY(plan_with_retries(query, choose_batch_time(query), &planned, err));
     if (!planned) {
         idle(query, ret_finished);
+        *ret_finished |= owes; /* what cannot be planned now is left to the next start */
         return MR_OK;
     }
     return sync_log(query, err);

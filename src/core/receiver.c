@@ -265,6 +265,18 @@ static void keep_bad(void *arg, const struct mr_position *position, struct mr_sl
     mr_free(where);
 }
 
+/* Is this the first block with data? The very first one may be the empty one that a restart puts
+ * into a segment without blocks (block_log.c). */
+static bool begins_stream(const struct mr_reader *reader)
+{
+    struct mr_block_info info;
+
+    return reader->next_block == 1 ||
+           (reader->next_block == 2 &&
+            mr_block_log_info(reader->source->host.log, 1, &info, NULL) == MR_OK &&
+            info.size_bytes == 0);
+}
+
 static enum mr_status decode_block(struct mr_reader *reader, struct mr_error *err)
 {
     char name[MR_NAME_BYTES_MAX + 64];
@@ -281,7 +293,7 @@ static enum mr_status decode_block(struct mr_reader *reader, struct mr_error *er
     MR_TRY(mr_block_log_read(reader->source->host.log, reader->next_block, &reader->block, err));
     /* A header line belongs to files, not to blocks: only the stream's very first block may begin
      * with one. */
-    position.byte_offset = reader->next_block == 1 ? 0 : 1;
+    position.byte_offset = begins_stream(reader) ? 0 : 1;
     status = reader->source->run->spec.format->decode(
         reader->decoder, (struct mr_slice){reader->block.data, reader->block.size}, &position,
         reader->builder, keep_bad, reader, err);

@@ -48,13 +48,21 @@ static enum mr_status write_block(void *arg, const struct mr_generated *block, s
         .received_us = mr_env_wall_us(host->query->env),
         .metadata = block->metadata,
     };
+    enum mr_status status;
     uint64_t number;
 
-    MR_TRY(mr_block_log_put(host->log, &data, &number, err));
+    /* Before a batch can read the block and give its room back. */
+    mr_mutex_lock(&host->lock);
+    host->backlog_bytes += block->size_bytes;
+    mr_mutex_unlock(&host->lock);
+    status = mr_block_log_put(host->log, &data, &number, err);
+    if (status != MR_OK) {
+        mr__receiver_host_give_room(host, block->size_bytes);
+        return status;
+    }
     mr_metric_add(metrics, MR_METRIC_RECEIVED_BLOCKS, 1);
     mr_metric_add(metrics, MR_METRIC_RECEIVED_BYTES, (int64_t)block->size_bytes);
     mr_mutex_lock(&host->lock);
-    host->backlog_bytes += block->size_bytes;
     host->state.record_count += block->record_count;
     host->state.byte_count += block->size_bytes;
     mr_mutex_unlock(&host->lock);

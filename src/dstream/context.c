@@ -372,6 +372,7 @@ static enum mr_status open_query(struct mr_context *ctx, struct mr_error *err)
 
     MR_TRY(mr_context_error(ctx, err));
     MR_TRY(mr__settings_apply(ctx, err));
+    MR_TRY(mr__partitions_load(ctx, err));
     MR_TRY(make_graph(ctx, &graph, err));
     ctx->config.name = ctx->name;
     ctx->config.checkpoint_dir = ctx->checkpoint_dir;
@@ -384,6 +385,7 @@ static enum mr_status open_query(struct mr_context *ctx, struct mr_error *err)
     if (ctx->stop_early)
         mr_query_stop(query, ctx->stop_graceful);
     mr_mutex_unlock(&ctx->lock);
+    MR_TRY(mr__partitions_pin(ctx, err));
     return mr__watch_open(ctx, err);
 }
 

@@ -128,11 +128,7 @@ void mr__lower_require_all(struct mr_dstream *stream)
 
 uint32_t mr__partition_count(const struct mr__lowering *low, const struct mr_dstream *stream)
 {
-    unsigned workers = low->ctx->config.workers;
-
-    if (stream->partition_count > 0)
-        return stream->partition_count;
-    return workers > 0 ? workers : mr_cpu_count();
+    return stream->partition_count > 0 ? stream->partition_count : low->ctx->partition_count;
 }
 
 static struct mr__window window_of(const struct mr__lowering *low, const struct mr_dstream *stream)

@@ -26,12 +26,9 @@ static enum mr_status no_memory(struct mr_error *err)
 
 uint32_t mr__state_partitions(const struct mr_dstream *stream)
 {
-    uint32_t count = stream->partition_count;
+    uint32_t count =
+        stream->partition_count > 0 ? stream->partition_count : stream->ctx->partition_count;
 
-    if (count == 0)
-        count = stream->ctx->config.workers;
-    if (count == 0)
-        count = mr_cpu_count();
     return MR_MIN(count, (uint32_t)MR_STORE_SHARDS);
 }
 

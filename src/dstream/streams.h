@@ -111,6 +111,8 @@ struct mr_context {
     struct mr__engines engines;
 
     struct mr_thread *thread;
+    uint32_t partition_count; /* default of streams (partitions.c); known once started */
+    bool are_partitions_pinned;
     int64_t zero_time_us; /* driver; known once the query is open */
 
     struct mr_mutex lock; /* guards: */
@@ -193,6 +195,10 @@ void mr__settings_free(struct mr_context *ctx);
 enum mr_status mr__configure_by_environment(struct mr_context *ctx, struct mr_error *err);
 enum mr_status mr__configure_by_flags(struct mr_context *ctx, int argc, const char *const *argv,
                                       bool *ret_help, struct mr_error *err);
+
+/* partitions.c: before lowering; once the checkpoint is open. */
+enum mr_status mr__partitions_load(struct mr_context *ctx, struct mr_error *err);
+enum mr_status mr__partitions_pin(struct mr_context *ctx, struct mr_error *err);
 
 /* lower.c: the kinds of streams. */
 enum mr_status mr__lower_source(struct mr__lowering *low, struct mr_dstream *stream,

@@ -254,8 +254,7 @@ static bool same_history(const struct mr_block_replay *a, const struct mr_block_
 
     if (last < a->index.first || last < b->index.first || last == 0)
         return true; /* nothing in common: one of them is behind */
-    return a->index.places[last - a->index.first].chain ==
-           b->index.places[last - b->index.first].chain;
+    return a->index.places[last - a->index.first].sum == b->index.places[last - b->index.first].sum;
 }
 
 static enum mr_status choose_of_two(struct mr_block_files *files, struct mr_block_replay *replays,

@@ -41,6 +41,20 @@ static void tell_of_files(void *arg, enum mr_block_event event)
     mr__block_log_tell(arg, event);
 }
 
+/*
+ * A rotation made the newest segment, and a crash came before its first group. Were that group
+ * larger now than the segment, the next one would need the same number: an empty block takes it.
+ */
+static enum mr_status use_empty_tail(struct mr_block_log *log, struct mr_error *err)
+{
+    const struct mr_block_data empty = {.data = "", .received_us = mr_env_wall_us(log->env)};
+    uint64_t block;
+
+    if (log->files.segment == 0 || log->files.segment != log->next_block)
+        return MR_OK;
+    return mr_block_log_put(log, &empty, &block, err);
+}
+
 static enum mr_status open_files(struct mr_block_log *log, struct mr_error *err)
 {
     const char *dirs[MR_BLOCK_COPIES_MAX] = {log->dir, log->copy_dir};
@@ -59,6 +73,7 @@ static enum mr_status open_files(struct mr_block_log *log, struct mr_error *err)
                        "cannot go on with the blocks in '%s': a planned batch needs block %" PRIu64
                        " and the last one is %" PRIu64 "; restore the checkpoint from a copy",
                        log->dir, log->config.min_last, log->next_block - 1);
+    MR_TRY(use_empty_tail(log, err));
     return log->config.prepares ? mr__block_files_prepare(&log->files, err) : MR_OK;
 }
 
@@ -453,27 +468,33 @@ static void forget_before(struct mr_block_log *log, uint64_t first)
     log->oldest_in_memory -= MR_MIN(log->oldest_in_memory, gone);
 }
 
-/*
- * Takes the oldest segment out of the index when nothing in it is needed. The newest one always
- * stays.
- */
-static bool take_oldest(struct mr_block_log *log, uint64_t keep_from,
-                        struct mr_block_segment *ret_segment)
+/* Is nothing in the oldest segment needed? Then its blocks are forgotten. The newest always stays. */
+static bool is_oldest_free(struct mr_block_log *log, uint64_t keep_from,
+                           struct mr_block_segment *ret_segment)
 {
     struct mr_block_replay *blocks = &log->log;
-    bool taken;
+    bool is_free;
 
     mr_mutex_lock(&log->lock);
-    taken = blocks->segment_count >= 2 && blocks->segments[0].last < keep_from;
-    if (taken) {
+    is_free = blocks->segment_count >= 2 && blocks->segments[0].last < keep_from;
+    if (is_free) {
         *ret_segment = blocks->segments[0];
         forget_before(log, blocks->segments[1].number);
-        blocks->segment_count--;
-        memmove(blocks->segments, blocks->segments + 1,
-                blocks->segment_count * sizeof(*blocks->segments));
     }
     mr_mutex_unlock(&log->lock);
-    return taken;
+    return is_free;
+}
+
+/* Its files are gone. */
+static void drop_oldest(struct mr_block_log *log)
+{
+    struct mr_block_replay *blocks = &log->log;
+
+    mr_mutex_lock(&log->lock);
+    blocks->segment_count--;
+    memmove(blocks->segments, blocks->segments + 1,
+            blocks->segment_count * sizeof(*blocks->segments));
+    mr_mutex_unlock(&log->lock);
 }
 
 enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from,
@@ -489,11 +510,12 @@ enum mr_status mr_block_log_purge(struct mr_block_log *log, uint64_t keep_from,
         return MR_OK;
     }
     /*
-     * Oldest first and each one durable: never a gap. A crash before it leaves a segment that the
-     * next purge takes.
+     * Oldest first and each one durable: never a gap. A crash or a failure leaves a segment that
+     * the next purge takes.
      */
-    while (take_oldest(log, keep_from, &segment)) {
+    while (is_oldest_free(log, keep_from, &segment)) {
         MR_TRY(mr__block_files_recycle(&log->files, segment.number, segment.size_bytes, err));
+        drop_oldest(log);
         any = true;
     }
     if (any)

@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -159,6 +160,12 @@ done:
 }
 
 /* The first error is the one that is told. */
+/* No damage: memory or descriptors have run out. */
+static bool is_of_this_process(enum mr_status status, const struct mr_error *err)
+{
+    return status == MR_NOMEM || err->os_errno == EMFILE || err->os_errno == ENFILE;
+}
+
 static enum mr_status read_from_disk(struct mr_block_log *log, const struct mr_block_place *place,
                                      struct mr_buf *out, struct mr_error *err)
 {
@@ -180,7 +187,8 @@ static enum mr_status read_from_disk(struct mr_block_log *log, const struct mr_b
             if (err != NULL)
                 *err = local;
         }
-        if (log->files.copy_count > 1 && !atomic_exchange(&copy->suspect, true)) {
+        if (log->files.copy_count > 1 && !is_of_this_process(status, &local) &&
+            !atomic_exchange(&copy->suspect, true)) {
             mr_log(MR_LOG_WARNING, "wal", NULL, -1,
                    "a copy of received blocks is damaged: %s; trying the other", local.text);
             mr__block_log_tell(log, MR_BLOCK_COPY_LOST);

@@ -121,6 +121,7 @@ static enum mr_status apply_block(struct reader *reader, const struct mr_record 
         .group = reader->group_start,
         .offset = offset,
         .chain = record->chain,
+        .sum = record->sum,
     };
     const char *metadata = NULL;
     size_t metadata_bytes = 0;

@@ -25,6 +25,7 @@ struct mr_block_place {
     uint64_t group;        /* byte in the file where its group starts */
     uint64_t offset;       /* of its record in the group's data */
     uint64_t chain;        /* of its record */
+    uint64_t sum;          /* of its record, when it was read back */
     uint32_t fields_bytes; /* of the payload, before the data */
     uint32_t spill;        /* number of the spill file; 0 = none */
     char *data;            /* in memory, or NULL */

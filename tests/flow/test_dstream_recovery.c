@@ -372,3 +372,50 @@ TEST(with_create_on_error_a_damaged_checkpoint_is_put_aside)
     CHECK_EQ_UINT(mr_sim_open_count(ds_sim(d)), 0);
     ds_free(d);
 }
+
+/* Runs two batches of pairs, of which the second fails at `point` when asked to. */
+static void run_with_workers(struct ds *d, unsigned workers, const char *point, uint64_t batches)
+{
+    struct mr_error err;
+
+    ds_begin(d, MR_SECONDS(1), "/checkpoint");
+    mr__context_config(ds_context(d))->workers = workers;
+    ds_show_partitions(d);
+    ds_collect(d, mr_reduce_by_key(mr_map_to_pair(ds_stream(d), MR_COUNT), MR_SUM));
+    if (point == NULL) {
+        ds_must_run(d, batches);
+        return;
+    }
+    ds_fail_at(d, point, 1);
+    mr_error_clear(&err);
+    CHECK(ds_run(d, batches, &err) != MR_OK);
+}
+
+TEST(a_batch_that_runs_again_has_its_partitions_on_any_number_of_workers)
+{
+    struct ds *d = ds_new(t, "value VARCHAR");
+
+    ds_input(d, "a,b,c,d,e | a,b,c,d,e,f,g | a");
+    run_with_workers(d, 3, "published", 3);
+    /* the harness compares the batch that runs again with what it was, boundaries included */
+    run_with_workers(d, 1, NULL, 2);
+    CHECK_CONTAINS(ds_output(d, false), "] [");
+    ds_free(d);
+}
+
+TEST(a_number_of_partitions_that_is_none_is_refused)
+{
+    struct ds *d = ds_new(t, "value VARCHAR");
+    struct mr_error err;
+
+    ds_input(d, "a | b");
+    run_with_workers(d, 2, NULL, 1);
+    CHECK_OK(mr_durable_put(mr_sim_env(ds_sim(d)), "/checkpoint", "partitions", "many\n", 5, false,
+                            NULL),
+             NULL);
+    ds_begin(d, MR_SECONDS(1), "/checkpoint");
+    ds_collect(d, ds_stream(d));
+    mr_error_clear(&err);
+    CHECK_FAILS(ds_run(d, 1, &err), &err, MR_CORRUPT, "'/checkpoint/partitions'");
+    ds_free(d);
+}
