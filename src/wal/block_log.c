@@ -47,11 +47,12 @@ static void tell_of_files(void *arg, enum mr_block_event event)
  */
 static enum mr_status use_empty_tail(struct mr_block_log *log, struct mr_error *err)
 {
-    const struct mr_block_data empty = {.data = "", .received_us = mr_env_wall_us(log->env)};
+    struct mr_block_data empty = {.data = ""};
     uint64_t block;
 
     if (log->files.segment == 0 || log->files.segment != log->next_block)
         return MR_OK;
+    empty.received_us = mr_env_wall_us(log->env);
     return mr_block_log_put(log, &empty, &block, err);
 }
 
@@ -468,7 +469,7 @@ static void forget_before(struct mr_block_log *log, uint64_t first)
     log->oldest_in_memory -= MR_MIN(log->oldest_in_memory, gone);
 }
 
-/* Is nothing in the oldest segment needed? Then its blocks are forgotten. The newest always stays. */
+/* Is nothing in the oldest segment needed? Then its blocks are forgotten. The newest one stays. */
 static bool is_oldest_free(struct mr_block_log *log, uint64_t keep_from,
                            struct mr_block_segment *ret_segment)
 {

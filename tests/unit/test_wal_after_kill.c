@@ -1,6 +1,6 @@
 /*
- * Logs after a kill and then a power loss, after purges that failed, and with copies that went apart:
- * what the first restart relied on must be on the disk too.
+ * Logs after a kill and then a power loss, after purges that failed, and with copies that went
+ * apart: what the first restart relied on must be on the disk too.
  */
 #include "support/test.h"
 
@@ -127,7 +127,7 @@ TEST(a_purge_that_failed_leaves_no_gap_whatever_the_next_one_does)
     }
 }
 
-/* Block 2 reached one copy only, which is then away while the other goes on with another block 2. */
+/* Block 2 reached one copy only, which is then away while the other goes on with another one. */
 TEST(copies_that_differ_in_their_last_block_are_refused)
 {
     struct mr_block_log_config config = {.segment_bytes = SEGMENT_BYTES, .copy_dir = COPY_DIR};
@@ -138,13 +138,13 @@ TEST(copies_that_differ_in_their_last_block_are_refused)
 
     put_text(log, "old", 3);
     before = mr_sim_op_count(sim);
-    put_text(log, "XXX", 3);
+    put_text(log, "one", 3);
     mr_block_log_close(log);
     first = mr_sim_kill(sim, before + 1);
     env = mr_sim_env(first);
     CHECK_OK(mr_env_rename(env, DIR, "/away", false, &err), &err);
     log = open_log(first, COPY_DIR);
-    put_text(log, "YYY", 3);
+    put_text(log, "two", 3);
     second = mr_sim_kill(first, mr_sim_op_count(first));
     mr_block_log_close(log);
     env = mr_sim_env(second);
