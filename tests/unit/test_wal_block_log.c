@@ -1061,6 +1061,29 @@ struct crash_run {
     unsigned depth;
 };
 
+/* The empty block that a restart puts into a segment without blocks. */
+static bool is_filler(struct mr_block_log *log, uint64_t n)
+{
+    struct mr_block_info info;
+
+    CHECK_OK(mr_block_log_info(log, n, &info, NULL), NULL);
+    return info.size_bytes == 0 && info.record_count == 0;
+}
+
+/* All blocks are there; those that were not durable may be such fillers. Returns their number. */
+static uint64_t check_blocks(struct mr_block_log *log, uint64_t durable, uint64_t last)
+{
+    uint64_t fillers = 0;
+
+    for (uint64_t n = mr_block_log_first(log); n <= last; n++) {
+        if (n > durable && is_filler(log, n))
+            fillers++;
+        else
+            check_block(log, n);
+    }
+    return fillers;
+}
+
 static void run_recovery(struct mr_sim *after, const struct mr_sim_crash *crash, void *arg)
 {
     struct crash_run *run = arg;
@@ -1081,15 +1104,13 @@ static void run_recovery(struct mr_sim *after, const struct mr_sim_crash *crash,
         mr_block_log_open(mr_sim_env(after), DIR, &config, &log, &err) != MR_OK)
         FAIL("%s: %s", crash->text, err.text);
     last = mr_block_log_last(log);
-    if (last < least || last > run->appended)
+    if (last < least || last - check_blocks(log, least, last) > run->appended)
         FAIL("%s: last block %" PRIu64 ", %" PRIu64 " were durable", crash->text, last, least);
-    for (uint64_t n = mr_block_log_first(log); n <= last; n++)
-        check_block(log, n);
     append_blocks(log, last + 1, last + 1, 1);
     check_block(log, last + 1);
     mr_block_log_close(log);
     if (run->depth == 1 && crash->number % 16 == 0) { /* a second crash inside that recovery */
-        struct crash_run second = {.history_count = 1, .appended = run->appended + 1, .depth = 2};
+        struct crash_run second = {.history_count = 1, .appended = last + 1, .depth = 2};
 
         second.history[0].last = least;
         mr_sim_crash_everywhere(after, 0, 6, crash->number, run_recovery, &second);
