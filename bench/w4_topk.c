@@ -102,9 +102,10 @@ static void print_times(const char *name, int64_t from)
 {
     printf(", \"%s\": [", name);
     for (int64_t i = from; i < run.count && i < BATCHES_MAX; i++) {
-        int64_t ns =
-            strcmp(name, "slide_ms") == 0 ? run.slide_ns[i] : run.done_ns[i] - run.done_ns[i - 1];
+        int64_t ns = run.slide_ns[i];
 
+        if (strcmp(name, "slide_ms") != 0)
+            ns = i > 0 ? run.done_ns[i] - run.done_ns[i - 1] : 0;
         printf("%s%.3f", i > from ? ", " : "", (double)ns / 1e6);
     }
     printf("]");

@@ -341,7 +341,8 @@ static void open_rocks(struct rocks *rocks, const char *dir)
 {
     static const char *const names[] = {"librocksdb.so", "librocksdb.so.7.8", "librocksdb.so.8",
                                         "librocksdb.so.9"};
-    void *(*create)(void), *(*open_db)(void *options, const char *name, char **err);
+    void *(*create)(void);
+    void *(*open_db)(void *options, const char *name, char **err);
     void (*set)(void *options, unsigned char value);
     void *library = NULL;
     char *err = NULL;

@@ -247,12 +247,13 @@ static bool is_like(const struct mr_block_replay *a, const struct mr_block_repla
     return true;
 }
 
-/* The newest block that both have was written behind the same ones: its chain says so. */
+/* The newest block that both have is the same, behind the same ones: its sum says so. */
 static bool same_history(const struct mr_block_replay *a, const struct mr_block_replay *b)
 {
     uint64_t last = MR_MIN(a->next_block, b->next_block) - 1;
 
-    if (last < a->index.first || last < b->index.first || last == 0)
+    if (last < a->index.first || last < b->index.first || last == 0 || a->index.places == NULL ||
+        b->index.places == NULL)
         return true; /* nothing in common: one of them is behind */
     return a->index.places[last - a->index.first].sum == b->index.places[last - b->index.first].sum;
 }
