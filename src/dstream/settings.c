@@ -62,6 +62,8 @@ static const struct mr_option settings[] = {
      "How long a graceful stop may take; 10 batch intervals, at least 10 s, when unset."},
     {"stop_gracefully", SPARK "stopGracefullyOnShutdown", MR_OPTION_BOOL, 0, "true", NULL, NULL,
      "The first SIGINT or SIGTERM of mr_context_main stops gracefully; false: at once."},
+    {"slow_batch", NULL, MR_OPTION_DURATION, 0, "1m", "1ms", NULL,
+     "A batch that runs for so long is told in the log, and again after each further such time."},
     {"checkpoint", SPARK "checkpoint.directory", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "The checkpoint directory, when mr_context_checkpoint was not called."},
     {"create_on_error", NULL, MR_OPTION_BOOL, 0, "false", NULL, NULL,

@@ -1109,3 +1109,69 @@ TEST(a_second_signal_quits_at_once)
     CHECK_EQ_INT(exit_code_of(SIGINT), 130);
     CHECK_EQ_INT(exit_code_of(SIGTERM), 143);
 }
+
+/* ---- a function that hangs ---- */
+
+struct hanging {
+    struct mr_mutex lock;
+    struct mr_cond changed;
+    bool is_told; /* the log said that the batch takes long */
+    bool has_batch_number;
+};
+
+static void look_for_slow(void *arg, enum mr_log_level level, const char *line, size_t size_bytes)
+{
+    struct hanging *hanging = arg;
+    char text[512];
+
+    (void)level;
+    snprintf(text, sizeof(text), "%.*s", (int)size_bytes, line);
+    if (strstr(text, "has been running for") == NULL)
+        return;
+    mr_mutex_lock(&hanging->lock);
+    hanging->is_told = true;
+    hanging->has_batch_number = strstr(text, "batch=0") != NULL;
+    mr_cond_broadcast(&hanging->changed);
+    mr_mutex_unlock(&hanging->lock);
+}
+
+/* Returns only when the log has told of it. */
+static enum mr_status hang_until_told(struct mr_rdd *rdd, int64_t batch_time_ms, void *arg,
+                                      struct mr_error *err)
+{
+    struct hanging *hanging = arg;
+
+    (void)rdd;
+    (void)batch_time_ms;
+    (void)err;
+    mr_mutex_lock(&hanging->lock);
+    while (!hanging->is_told)
+        mr_cond_wait(&hanging->changed, &hanging->lock);
+    mr_mutex_unlock(&hanging->lock);
+    return MR_OK;
+}
+
+TEST(a_function_that_hangs_is_told_in_the_log_with_its_batch)
+{
+    struct hanging hanging = {.is_told = false};
+    struct mr_queue *queue = mr_queue_new("value BIGINT");
+    struct mr_context *ctx = mr_context_new("hangs", MR_MILLISECONDS(10));
+    struct mr_error err;
+
+    mr_mutex_init(&hanging.lock);
+    mr_cond_init(&hanging.changed);
+    mr_log_configure(MR_LOG_WARNING, MR_LOG_TEXT);
+    mr_log_set_sink(look_for_slow, &hanging);
+    mr_context_set(ctx, "slow_batch", "20ms");
+    mr_context_set(ctx, "batches_max", "1");
+    mr_foreach_rdd(mr_queue_stream(ctx, queue, true), hang_until_told, &hanging);
+    mr_error_clear(&err);
+    CHECK_OK(mr_context_start(ctx, &err), &err);
+    CHECK_OK(mr_context_await(ctx, &err), &err);
+    mr_log_set_sink(NULL, NULL);
+    CHECK(hanging.has_batch_number);
+    mr_context_free(ctx);
+    mr_queue_free(queue);
+    mr_cond_release(&hanging.changed);
+    mr_mutex_release(&hanging.lock);
+}
