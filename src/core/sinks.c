@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-enum { NO_PARTITION = UINT32_MAX };
+static const uint32_t NO_PARTITION = UINT32_MAX;
 
 /* The task contexts in which a node's rows begin belong to this node. */
 static const struct mr_node *origin_of(const struct mr_node *node)
