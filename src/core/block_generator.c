@@ -14,7 +14,12 @@
 
 #include <string.h>
 
-enum { BLOCK_BYTES_MAX = 4 << 20 }; /* a block is cut at once when it is that large */
+/*
+ * A block of this size does not wait for its interval: the timer cuts it at once, while the
+ * receiver goes on with the next one. When the disk does not keep up, the receiver waits at twice
+ * the size.
+ */
+enum { BLOCK_BYTES_MAX = 4 << 20 };
 
 void mr__generator_init(struct mr_generator *generator, const struct mr_generator_config *config)
 {
@@ -193,7 +198,7 @@ enum mr_status mr__generator_add(struct mr_generator *generator, const struct mr
     if (status == MR_OK)
         status = append(generator, records, err);
     if (status == MR_OK) {
-        full = generator->config.interval_us == 0 || generator->current.size >= BLOCK_BYTES_MAX;
+        full = generator->config.interval_us == 0 || generator->current.size >= 2 * BLOCK_BYTES_MAX;
         mr_cond_broadcast(&generator->changed);
     }
     mr_mutex_unlock(&generator->lock);
@@ -202,7 +207,7 @@ enum mr_status mr__generator_add(struct mr_generator *generator, const struct mr
 
 /* ---------------------------------------------------------------- life */
 
-/* Cuts a block one interval after its first bytes came. */
+/* Cuts a block one interval after its first bytes came, or when it is large. */
 static void timer_main(void *arg)
 {
     struct mr_generator *generator = arg;
@@ -213,7 +218,7 @@ static void timer_main(void *arg)
         while (!generator->hurry && generator->current.size == 0)
             mr_cond_wait(&generator->changed, &generator->lock);
         int64_t until_ns = mr_env_monotonic_ns(env) + generator->config.interval_us * 1000;
-        while (!generator->hurry) {
+        while (!generator->hurry && generator->current.size < BLOCK_BYTES_MAX) {
             int64_t left_ns = until_ns - mr_env_monotonic_ns(env);
             if (left_ns <= 0)
                 break;
