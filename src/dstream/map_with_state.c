@@ -58,16 +58,6 @@ static enum mr_status lower_map(struct mr__lowering *low, struct mr_dstream *str
     return MR_OK;
 }
 
-static struct mr_dstream *blame(struct mr_context *ctx, const struct mr_fn *fn,
-                                const struct mr_error *err)
-{
-    char place[256];
-
-    mr__place(fn, operation, place, sizeof(place));
-    mr__context_blame(ctx, place, err);
-    return NULL;
-}
-
 /* Takes function and initial. */
 static struct mr_dstream *make_stream(struct mr_dstream *pairs, const struct mr_state_spec *spec,
                                       struct mr__function *function, struct own *own)
@@ -125,17 +115,19 @@ struct mr_dstream *mr__map_with_state_of(struct mr_dstream *pairs, const struct 
     if (own == NULL) {
         mr__initial_free(initial);
         MR_FAIL(&err, MR_NOMEM, "out of memory");
-        return blame(pairs->ctx, &spec->function, &err);
+        mr__blame(pairs->ctx, &spec->function, operation, &err);
+        return NULL;
     }
     own->initial = initial;
     own->timeout_ms = spec->timeout_ms;
     if (mr__compile_state(&pairs->ctx->engines, &spec->function, spec->state_columns, pairs->schema,
                           &function, &own->state, &mapped, &err) != MR_OK) {
         own_free(own);
-        return blame(pairs->ctx, &spec->function, &err);
+        mr__blame(pairs->ctx, &spec->function, operation, &err);
+        return NULL;
     }
     if (check_spec(pairs, spec, columns, own, &err) != MR_OK)
-        blame(pairs->ctx, &spec->function, &err);
+        mr__blame(pairs->ctx, &spec->function, operation, &err);
     stream = make_stream(pairs, spec, function, own);
     if (stream != NULL)
         stream->schema = mapped;

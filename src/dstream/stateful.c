@@ -12,15 +12,6 @@
 
 #include <string.h>
 
-static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation,
-                  const struct mr_error *err)
-{
-    char place[256];
-
-    mr__place(fn, operation, place, sizeof(place));
-    return mr__context_blame(ctx, place, err);
-}
-
 /* WIN-1: both are positive multiples of the stream's slide; a slide of 0 is the stream's. */
 static enum mr_status check_window(const struct mr_dstream *stream, int64_t window_ms,
                                    int64_t *slide_ms, struct mr_error *err)
@@ -112,7 +103,7 @@ static struct mr__function *compile_kept(struct mr_context *ctx, const struct mr
     else
         status = mr__compile_reduce(&ctx->engines, reduce_window, fn, pairs, &function, &err);
     if (status != MR_OK) {
-        blame(ctx, fn, reduce_window, &err);
+        mr__blame(ctx, fn, reduce_window, &err);
         return NULL;
     }
     return mr__context_keep(ctx, function) ? function : NULL;
@@ -163,13 +154,13 @@ struct mr_dstream *mr_reduce_by_key_and_window(struct mr_dstream *pairs, struct 
         return NULL;
     if (check_window(pairs, window_ms, &slide_ms, &err) != MR_OK ||
         check_inverse(&reduce, &inverse, &err) != MR_OK) {
-        blame(pairs->ctx, &reduce, reduce_window, &err);
+        mr__blame(pairs->ctx, &reduce, reduce_window, &err);
         return NULL;
     }
     if (inverse.kind == MR_FN_KIND_NONE && filter.kind != MR_FN_KIND_NONE) {
         MR_FAIL(&err, MR_CONFIG,
                 "a filter belongs to a window with an inverse; use mr_filter on the result");
-        blame(pairs->ctx, &filter, reduce_window, &err);
+        mr__blame(pairs->ctx, &filter, reduce_window, &err);
         return NULL;
     }
     if (mr__has_sum_window(pairs, &reduce, &inverse))

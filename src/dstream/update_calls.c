@@ -36,16 +36,6 @@ static void free_initial(void *own)
     mr__initial_free(own);
 }
 
-static struct mr_dstream *blame(struct mr_context *ctx, const struct mr_fn *fn,
-                                const struct mr_error *err)
-{
-    char place[256];
-
-    mr__place(fn, operation, place, sizeof(place));
-    mr__context_blame(ctx, place, err);
-    return NULL;
-}
-
 /* The state's type in the stream's columns. */
 static const struct mr_type *state_type(const struct mr__function *function)
 {
@@ -63,8 +53,10 @@ static struct mr_dstream *update_stream(struct mr_dstream *pairs, const char *na
         !mr__needs_pairs(pairs, update, operation))
         return NULL;
     mr_error_clear(&err);
-    if (mr__compile_update(&pairs->ctx->engines, update, pairs->schema, &function, &err) != MR_OK)
-        return blame(pairs->ctx, update, &err);
+    if (mr__compile_update(&pairs->ctx->engines, update, pairs->schema, &function, &err) != MR_OK) {
+        mr__blame(pairs->ctx, update, operation, &err);
+        return NULL;
+    }
     if (!mr__context_keep(pairs->ctx, function))
         return NULL;
     stream = mr__stream_new(pairs->ctx, lower_update, operation, &pairs, 1);
@@ -74,8 +66,10 @@ static struct mr_dstream *update_stream(struct mr_dstream *pairs, const char *na
     stream->default_checkpoint = MR__CHECKPOINT_TEN_SECONDS;
     struct mr__column_of columns[] = {{"key", mr__column_type(pairs->schema, 0)},
                                       {"value", state_type(function)}};
-    if (mr__schema_of(columns, 2, &stream->schema, &err) != MR_OK)
-        return blame(pairs->ctx, update, &err);
+    if (mr__schema_of(columns, 2, &stream->schema, &err) != MR_OK) {
+        mr__blame(pairs->ctx, update, operation, &err);
+        return NULL;
+    }
     if (name != NULL)
         mr_dstream_set_name(stream, name);
     return stream;
@@ -105,5 +99,6 @@ struct mr_dstream *mr__update_state_by_key_of(struct mr_dstream *pairs, const ch
     else if (mr__initial_check(columns, mr__column_type(stream->schema, 0),
                                mr__column_type(stream->schema, 1), &err) == MR_OK)
         return stream;
-    return blame(stream->ctx, &update, &err);
+    mr__blame(stream->ctx, &update, operation, &err);
+    return NULL;
 }

@@ -14,15 +14,6 @@
 
 #include "data/batch_internal.h"
 
-static bool blame(struct mr_context *ctx, const struct mr_fn *fn, const char *operation,
-                  const struct mr_error *err)
-{
-    char place[256];
-
-    mr__place(fn, operation, place, sizeof(place));
-    return mr__context_blame(ctx, place, err);
-}
-
 /* ---- columns of ones ---- */
 
 enum keyed_kind {
@@ -263,7 +254,7 @@ struct mr_dstream *mr_reduce_by_window(struct mr_dstream *stream, struct mr_fn r
         MR_FAIL(&err, MR_CONFIG,
                 "the elements have %u columns; map them to the one to reduce first",
                 mr_schema_field_count(stream->schema));
-        blame(stream->ctx, &reduce, operation, &err);
+        mr__blame(stream->ctx, &reduce, operation, &err);
         return NULL;
     }
     struct mr__column_of columns[] = {{"key", &mr__bigint},

@@ -313,23 +313,6 @@ static enum mr_status remove_unused(struct mr_batch_log *log, uint64_t number, s
     return status;
 }
 
-/* NEXT of the segment before an empty one may be in a dead process's cache only. */
-static enum mr_status sync_segment(struct mr_batch_log *log, uint64_t number, struct mr_error *err)
-{
-    char *path = segment_path(log, number);
-    struct mr_file *file = NULL;
-    enum mr_status status;
-
-    if (path == NULL)
-        return no_memory(log, err);
-    status = mr_env_open(log->env, path, MR_FILE_WRITE, &file, err);
-    if (status == MR_OK)
-        status = mr_env_sync(log->env, file, err);
-    mr_env_close(log->env, file);
-    mr_free(path);
-    return status;
-}
-
 static enum mr_status copy_parts(struct mr_batch_log *log, const struct mr_recovered *recovered,
                                  struct mr_error *err)
 {
@@ -357,7 +340,8 @@ static enum mr_status open_existing(struct mr_batch_log *log, struct mr_replay *
     if (replay->unused_segment != 0)
         MR_TRY_GOTO(remove_unused(log, replay->unused_segment, err));
     if (replay->ordinal == 1 && replay->use_count > 1)
-        MR_TRY_GOTO(sync_segment(log, replay->uses[replay->use_count - 2].number, err));
+        MR_TRY_GOTO(mr__segment_sync(log->env, log->dir, replay->uses[replay->use_count - 2].number,
+                                     MR_BATCH_LOG_SUFFIX, err));
     path = segment_path(log, replay->segment);
     if (path == NULL) {
         status = no_memory(log, err);

@@ -238,28 +238,6 @@ static enum mr_status remove_unused(const struct mr_block_files *files,
     return status;
 }
 
-/* NEXT of the segment before an empty one may be in a dead process's cache only. */
-static enum mr_status sync_segment(const struct mr_block_files *files,
-                                   const struct mr_block_copy *copy, uint64_t number,
-                                   struct mr_error *err)
-{
-    char name[MR_SEGMENT_NAME_BYTES];
-    struct mr_file *file = NULL;
-    enum mr_status status;
-    char *path;
-
-    mr__segment_name(number, MR_BLOCK_LOG_SUFFIX, name);
-    path = mr_asprintf("%s/%s", copy->dir, name);
-    if (path == NULL)
-        return no_memory(files, err);
-    status = mr_env_open(files->env, path, MR_FILE_WRITE, &file, err);
-    if (status == MR_OK)
-        status = mr_env_sync(files->env, file, err);
-    mr_env_close(files->env, file);
-    mr_free(path);
-    return status;
-}
-
 /* The writer goes on where the replay ended. Zeroes the torn tail and syncs what is relied on,
  * which may be in a dead process's cache only. */
 static enum mr_status go_on(struct mr_block_files *files, struct mr_block_copy *copy,
@@ -271,7 +249,9 @@ static enum mr_status go_on(struct mr_block_files *files, struct mr_block_copy *
     if (replay->unused_segment != 0)
         MR_TRY(remove_unused(files, copy, replay->unused_segment, err));
     if (replay->ordinal == 1 && replay->segment_count > 1)
-        MR_TRY(sync_segment(files, copy, replay->segments[replay->segment_count - 2].number, err));
+        MR_TRY(mr__segment_sync(files->env, copy->dir,
+                                replay->segments[replay->segment_count - 2].number,
+                                MR_BLOCK_LOG_SUFFIX, err));
     mr__segment_name(files->segment, MR_BLOCK_LOG_SUFFIX, name);
     MR_TRY(mr_appender_open(files->env, copy->dir, name, replay->tail, &appender, err));
     return mr__block_copy_adopt(files, copy, files->segment, appender, err);

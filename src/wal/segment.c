@@ -247,6 +247,26 @@ void mr__segment_name(uint64_t number, const char *suffix, char name[MR_SEGMENT_
     MR_ASSERT(length > 0 && length < MR_SEGMENT_NAME_BYTES);
 }
 
+enum mr_status mr__segment_sync(struct mr_env *env, const char *dir, uint64_t number,
+                                const char *suffix, struct mr_error *err)
+{
+    char name[MR_SEGMENT_NAME_BYTES];
+    struct mr_file *file = NULL;
+    enum mr_status status;
+    char *path;
+
+    mr__segment_name(number, suffix, name);
+    path = mr_asprintf("%s/%s", dir, name);
+    if (path == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot flush a log segment in '%s': out of memory", dir);
+    status = mr_env_open(env, path, MR_FILE_WRITE, &file, err);
+    if (status == MR_OK)
+        status = mr_env_sync(env, file, err);
+    mr_env_close(env, file);
+    mr_free(path);
+    return status;
+}
+
 struct lister {
     struct mr_segment_list list;
     size_t capacity;

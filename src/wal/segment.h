@@ -73,6 +73,12 @@ void mr__segment_list_release(struct mr_segment_list *list);
 enum mr_status mr__segment_list(struct mr_env *env, const char *dir, const char *suffix,
                                 struct mr_segment_list *ret_list, struct mr_error *err);
 void mr__segment_name(uint64_t number, const char *suffix, char name[MR_SEGMENT_NAME_BYTES]);
+/*
+ * Flushes a segment that a process which may be dead has written. The one before an empty segment:
+ * its NEXT may be in that process's cache only, and a restart relies on it.
+ */
+enum mr_status mr__segment_sync(struct mr_env *env, const char *dir, uint64_t number,
+                                const char *suffix, struct mr_error *err);
 
 /*
  * Makes a segment durable under its final name: zero-filled to size_bytes, with `head` (one framed
