@@ -138,9 +138,8 @@ static enum mr_status shape_of(const struct mr_fn *fn, bool pairs, const struct 
     return MR_OK;
 }
 
-/* SELECT CAST(c0 AS T) AS "name", ... FROM (<head> expression <tail>) AS t(c0, ...) */
-static char *cast_statement(const struct mr_schema *shape, const char *head, const char *expression,
-                            const char *tail, const char *table)
+char *mr__cast_statement(const struct mr_schema *shape, const char *head, const char *expression,
+                         const char *tail, const char *table)
 {
     struct mr_buf sql = MR_BUF_INIT;
     uint32_t count = mr_schema_field_count(shape);
@@ -217,7 +216,7 @@ static enum mr_status compile_projection(struct mr__engines *engines, const char
         MR_TRY_GOTO(sums_to_bigint(&found, err));
     MR_TRY_GOTO(shape_of(fn, pairs, found, &shape, err));
     mr_free(sql);
-    sql = cast_statement(shape, head, fn->name, tail, table);
+    sql = mr__cast_statement(shape, head, fn->name, tail, table);
     if (sql == NULL) {
         status = no_memory(err);
         goto done;

@@ -10,6 +10,10 @@
 /* MR_CONFIG: names what was given and what the operator takes. */
 enum mr_status mr__refuse(const struct mr_fn *fn, const char *takes, struct mr_error *err);
 void mr__add_name(struct mr_buf *out, const char *name);
+/* SELECT CAST(c0 AS T) AS "name", ... FROM (<head> expression <tail> FROM table) AS t(c0, ...), the
+ * columns of shape. NULL without memory. */
+char *mr__cast_statement(const struct mr_schema *shape, const char *head, const char *expression,
+                         const char *tail, const char *table);
 void mr__add_type(struct mr_buf *out, const struct mr_type *type);
 bool mr__is_narrow_integer(const struct mr_type *type);
 bool mr__can_be_added(const struct mr_type *type);

@@ -216,29 +216,6 @@ static enum mr_status mapped_columns(const struct mr_fn *fn, const struct mr_sch
     return mr__schema_of(columns, count - 1, ret_schema, err);
 }
 
-/* SELECT CAST(c0 AS S) AS "state", CAST(c1 AS T) AS "value" FROM (SELECT ... FROM input) AS t(...)
- */
-static char *state_statement(const struct mr_fn *fn, const struct mr_schema *shape,
-                             const struct mr_schema *input)
-{
-    struct mr_buf sql = MR_BUF_INIT;
-    uint32_t count = mr_schema_field_count(shape);
-
-    mr_buf_add_str(&sql, "SELECT ");
-    for (uint32_t i = 0; i < count; i++) {
-        mr_buf_printf(&sql, "%sCAST(c%u AS ", i > 0 ? ", " : "", i);
-        mr__add_type(&sql, mr__column_type(shape, i));
-        mr_buf_add_str(&sql, ") AS ");
-        mr__add_name(&sql, mr_schema_field(shape, i)->name);
-    }
-    mr_buf_printf(&sql, " FROM (SELECT\n%s\n FROM %s) AS t(", fn->name,
-                  mr__sql_table(fn->name, input));
-    for (uint32_t i = 0; i < count; i++)
-        mr_buf_printf(&sql, "%sc%u", i > 0 ? ", " : "", i);
-    mr_buf_add_char(&sql, ')');
-    return mr_buf_take(&sql);
-}
-
 /* (state, mapped columns): what the statement gives. Names may repeat among mapped columns and the
  * state, so the state's is one that nothing else has. */
 static enum mr_status state_shape(const struct mr_schema *state, const struct mr_schema *mapped,
@@ -310,7 +287,7 @@ static enum mr_status compile_state_sql(struct mr__engines *engines, const struc
     MR_TRY_GOTO(mapped_columns(fn, found, &mapped, err));
     MR_TRY_GOTO(state_shape(state, mapped, &shape, err));
     mr_free(sql);
-    sql = state_statement(fn, shape, input);
+    sql = mr__cast_statement(shape, "SELECT", fn->name, "", mr__sql_table(fn->name, input));
     if (sql == NULL) {
         status = no_memory(err);
         goto done;
