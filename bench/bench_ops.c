@@ -148,8 +148,9 @@ static double measure(const struct shape *shape, uint64_t rows, int rounds, int6
     static const char *const names[] = {"a", "b"};
     struct mr_batch *batch = make_batch(shape, rows);
     uint32_t value = shape->windows ? 2 : 1;
-    const struct mr_agg aggs[] = {
-        {MR_AGG_COUNT_ALL, 0, "n"}, {MR_AGG_SUM, value, "s"}, {MR_AGG_MAX, value, "m"}};
+    const struct mr_agg aggs[] = {{.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"},
+                                  {.kind = MR_AGG_SUM, .column = value, .name = "s"},
+                                  {.kind = MR_AGG_MAX, .column = value, .name = "m"}};
     struct mr_aggregate_spec spec = {.input = mr_batch_schema(batch),
                                      .keys = keys,
                                      .key_names = names,

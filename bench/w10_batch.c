@@ -278,7 +278,7 @@ static void add_aggregate(struct mr_graph *graph, struct mr_node *input)
 {
     static const uint32_t keys[] = {0, 3};
     static const char *const names[] = {"window_start", "id"};
-    static const struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
+    static const struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
     const struct mr_aggregate_spec spec = {
         .input = mr_node_schema(input),
         .keys = keys,

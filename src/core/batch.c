@@ -64,21 +64,6 @@ static enum mr_status plan_source(struct mr_query *query, struct mr_node *node,
     return MR_OK;
 }
 
-static bool state_wants_batch(const struct mr_query *query)
-{
-    const struct mr_graph *graph = query->graph;
-
-    if (!query->config.no_data_batches || !query->any_batch_ran || query->watermark_us == INT64_MIN)
-        return false;
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        const struct mr_node *node = graph->nodes[i];
-        if (node->kind == MR_NODE_FOLD && node->fold->wants_batch != NULL &&
-            node->fold->wants_batch(node->op, query->watermark_us))
-            return true;
-    }
-    return false;
-}
-
 static enum mr_status fill_plan(struct mr_query *query, int64_t batch_time_us, struct mr_error *err)
 {
     const struct mr_graph *graph = query->graph;
@@ -140,7 +125,7 @@ enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, boo
     /* The one batch of ONCE waits for the end of what has one; asked again, sources plan again. */
     if (query->config.trigger == MR_TRIGGER_ONCE && unended)
         return MR_OK;
-    if (!any_new && !always && !state_wants_batch(query))
+    if (!any_new && !always && !mr__watermark_wants_batch(query, batch_time_us))
         return MR_OK;
     MR_TRY(fill_plan(query, batch_time_us, err));
     if (query->log != NULL)
@@ -279,35 +264,6 @@ static void merge_stats(struct mr_query *query, const struct mr_task *tasks, siz
     }
 }
 
-/* Watermark after this batch (structured.md 7.2): never goes back; a node without data yet holds a
- * `min` watermark. */
-static int64_t next_watermark(struct mr_query *query)
-{
-    const struct mr_graph *graph = query->graph;
-    int64_t global = INT64_MIN;
-    bool any = false;
-
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        struct mr_node *node = graph->nodes[i];
-        if (!node->is_watermark)
-            continue;
-        if (node->event_count > 0) {
-            int64_t candidate = node->event_max_us - node->watermark_delay_us;
-            if (node->event_max_us < INT64_MIN + node->watermark_delay_us)
-                candidate = INT64_MIN;
-            node->watermark_us = MR_MAX(node->watermark_us, candidate);
-        }
-        if (!any)
-            global = node->watermark_us;
-        else if (query->config.watermark_policy_max)
-            global = MR_MAX(global, node->watermark_us);
-        else
-            global = MR_MIN(global, node->watermark_us);
-        any = true;
-    }
-    return MR_MAX(global, query->plan.watermark_us);
-}
-
 static enum mr_status collect_receipts(struct mr_query *query, struct mr_commit *commit,
                                        struct mr_error *err)
 {
@@ -349,7 +305,7 @@ static enum mr_status commit_batch(struct mr_query *query, struct mr_error *err)
     commit.batch_id = query->plan.batch_id;
     commit.epoch = query->epoch;
     commit.attempt = query->attempt;
-    commit.next_watermark_us = next_watermark(query);
+    commit.next_watermark_us = mr__watermark_next(query);
     MR_TRY_GOTO(remember_sources(query, err));
     MR_TRY_GOTO(
         mr_state_prepare(query->state, commit.batch_id, commit.attempt, query->log, &commit, err));
@@ -385,6 +341,7 @@ static enum mr_status run_to_staged(struct mr_query *query, struct mr_error *err
     enum mr_status status;
 
     MR_TRY(mark_firing(query, err));
+    mr__watermarks_place(query);
     MR_TRY(split_sources(query, &source_tasks, &bytes, err));
     room = source_tasks + mr__folds_split(query);
     tasks = mr_alloc_zero(NULL, (room + 1) * sizeof(*tasks));

@@ -5,6 +5,7 @@
  *   task.c        one partition, its maps      progress.c   the document per batch
  *   workers.c     threads that run jobs        open.c       checkpoint, state, sources, sinks
  *   batch.c       the life of one batch        query.c      triggers, the loop, stopping
+ *   watermark.c   event time, per operator
  *   fold.c        folds and their partitions   sinks.c      numbering, writing, publishing
  *   events.c      telling listeners            control.c    looking and steering, from any thread
  *
@@ -95,6 +96,10 @@ struct mr_node {
     bool is_watermark;
     int64_t watermark_delay_us;
     int64_t watermark_us; /* of this node, INT64_MIN = none yet */
+    /* The watermarks of its input in the batch being run (structured.md 7.5). */
+    int64_t evict_input_us;
+    int64_t late_input_us;
+    int64_t reach_us; /* scratch of watermark.c: what it passes on */
     struct mr_source_run *source;
     struct mr_sink_run *sink;
     /* Of the batch being run, merged from the tasks. */
@@ -196,11 +201,8 @@ struct mr_report_source {
     uint64_t bad_rows;
 };
 struct mr_report_fold {
-    bool has_store;
-    uint64_t keys;
-    uint64_t updated;
-    uint64_t removed;
-    uint64_t bytes;
+    bool has_state;
+    struct mr_fold_progress progress;
     uint64_t late_rows;
 };
 struct mr_report_sink {
@@ -334,6 +336,14 @@ enum mr_status mr__check_interrupt(struct mr_query *query, struct mr_error *err)
 enum mr_status mr__failpoint(struct mr_query *query, const char *point, struct mr_error *err);
 
 bool mr__same_offset(const char *a, const char *b); /* NULL allowed */
+
+/* watermark.c */
+/* Both watermarks of every node for the planned batch. */
+void mr__watermarks_place(struct mr_query *query);
+/* Watermark after this batch (structured.md 7.2). */
+int64_t mr__watermark_next(struct mr_query *query);
+/* Does some operator want a batch without new data? */
+bool mr__watermark_wants_batch(struct mr_query *query, int64_t batch_time_us);
 
 /* events.c: nothing happens while nobody listens. failure: NULL = none. Any thread. */
 void mr__event_batch(struct mr_query *query, enum mr_query_event_kind kind, const char *failure);

@@ -24,8 +24,13 @@ struct mr_batch_info {
     uint64_t batch_id;
     uint32_t attempt;
     int64_t batch_time_us;
-    int64_t watermark_us;      /* in force: state at or below may be evicted; INT64_MIN = none */
-    int64_t late_watermark_us; /* rows at or below are late; INT64_MIN = none */
+    /*
+     * The two watermarks of the operator at hand in this batch (structured.md 7.5), INT64_MIN =
+     * none: state at or below watermark_us may be evicted; rows at or below late_watermark_us are
+     * late. They are those of its input: a join above may hold back what it passes on.
+     */
+    int64_t watermark_us;
+    int64_t late_watermark_us;
     /* number of the task context in the batch: source partitions first, then those of the folds */
     uint32_t partition;
     /* 0 = the driver; below mr_query_config.workers_max: index for per-worker resources */
@@ -83,6 +88,22 @@ struct mr_fold_call {
     struct mr_output *outputs; /* one per partition; the kernel's: mr_fold_output */
 };
 
+/* What an operator shows of its state in the progress document (structured.md 22.1). */
+enum { MR_FOLD_METRICS_MAX = 16 };
+struct mr_fold_metric {
+    const char *name; /* static: "numDroppedDuplicateRows" */
+    int64_t value;    /* of the batch just run */
+};
+struct mr_fold_progress {
+    uint64_t rows_total; /* in state, after the batch */
+    uint64_t rows_updated;
+    uint64_t rows_removed;
+    uint64_t bytes;
+    uint32_t store_count;
+    struct mr_fold_metric metrics[MR_FOLD_METRICS_MAX];
+    size_t metric_count;
+};
+
 struct mr_fold_ops {
     size_t struct_size;
     const char *kind;
@@ -90,9 +111,18 @@ struct mr_fold_ops {
     enum mr_status (*open)(void *op, struct mr_state *state, struct mr_error *err);
     /* NULL is allowed when there is run_partition. */
     enum mr_status (*run)(void *op, struct mr_fold_call *call, struct mr_error *err);
-    /* Should a batch run without new data now that the watermark is this? (structured.md 7.6).
-     * NULL: never. */
-    bool (*wants_batch)(void *op, int64_t watermark_us);
+    /*
+     * Should a batch run without new data, now that the watermark of its input is this (INT64_MIN
+     * = none) and the batch would have this time? (structured.md 7.6). NULL: never. Called before
+     * open's first batch, too, when the checkpoint has one.
+     */
+    bool (*wants_batch)(void *op, int64_t watermark_us, int64_t batch_time_us);
+    /* Watermark of its output when that of its input is this, never INT64_MIN (structured.md 7.5);
+     * INT64_MIN = none. NULL: the same. */
+    int64_t (*output_watermark)(void *op, int64_t watermark_us);
+    /* Its part of the progress document, of the batch just prepared; zeroed before. NULL: from its
+     * main store. */
+    void (*progress)(void *op, struct mr_fold_progress *ret_progress);
     void (*free)(void *op);
     struct mr_store *(*store)(void *op); /* its main store, for progress; may be NULL */
     /* Partitions of its output, the same in every batch; NULL: 1. */

@@ -50,16 +50,23 @@ static void add_state(struct mr_json_out *out, const struct mr_query *query)
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct mr_report_fold *fold = &query->report.nodes[i].fold;
 
-        if (graph->nodes[i]->kind != MR_NODE_FOLD || !fold->has_store)
+        if (graph->nodes[i]->kind != MR_NODE_FOLD || !fold->has_state)
             continue;
         mr_json_begin_object(out, NULL);
         mr_json_add_string(out, "operatorName", graph->nodes[i]->name);
-        mr_json_add_int(out, "numRowsTotal", (int64_t)fold->keys);
-        mr_json_add_int(out, "numRowsUpdated", (int64_t)fold->updated);
-        mr_json_add_int(out, "numRowsRemoved", (int64_t)fold->removed);
-        mr_json_add_int(out, "memoryUsedBytes", (int64_t)fold->bytes);
+        mr_json_add_int(out, "numRowsTotal", (int64_t)fold->progress.rows_total);
+        mr_json_add_int(out, "numRowsUpdated", (int64_t)fold->progress.rows_updated);
+        mr_json_add_int(out, "numRowsRemoved", (int64_t)fold->progress.rows_removed);
+        mr_json_add_int(out, "memoryUsedBytes", (int64_t)fold->progress.bytes);
         mr_json_add_int(out, "numRowsDroppedByWatermark", (int64_t)fold->late_rows);
         mr_json_add_int(out, "numShufflePartitions", MR_KEY_GROUPS);
+        mr_json_add_int(out, "numStateStoreInstances", fold->progress.store_count);
+        if (fold->progress.metric_count > 0)
+            mr_json_begin_object(out, "customMetrics");
+        for (size_t k = 0; k < fold->progress.metric_count; k++)
+            mr_json_add_int(out, fold->progress.metrics[k].name, fold->progress.metrics[k].value);
+        if (fold->progress.metric_count > 0)
+            mr_json_end_object(out);
         mr_json_end_object(out);
     }
     mr_json_end_array(out);
@@ -221,20 +228,33 @@ static void take_source(const struct mr_source_run *run, bool is_idle,
         ret_source->description = run->ops->describe(run->object, run->previous, run->start);
 }
 
+static void store_progress(const struct mr_store *store, struct mr_fold_progress *ret_progress)
+{
+    struct mr_store_stats stats;
+
+    mr_store_stats(store, &stats);
+    ret_progress->rows_total = mr_store_count(store);
+    ret_progress->rows_updated = stats.updated;
+    ret_progress->rows_removed = stats.removed;
+    ret_progress->bytes = mr_store_bytes(store);
+    ret_progress->store_count = 1;
+}
+
 static void take_fold(const struct mr_node *node, bool is_idle, struct mr_report_fold *ret_fold)
 {
     struct mr_store *store = node->fold->store != NULL ? node->fold->store(node->op) : NULL;
-    struct mr_store_stats stats = {0};
+    struct mr_fold_progress *progress = &ret_fold->progress;
 
-    ret_fold->has_store = store != NULL;
-    if (store == NULL)
-        return;
-    if (!is_idle)
-        mr_store_stats(store, &stats);
-    ret_fold->keys = mr_store_count(store);
-    ret_fold->updated = stats.updated;
-    ret_fold->removed = stats.removed;
-    ret_fold->bytes = mr_store_bytes(store);
+    ret_fold->has_state = store != NULL || node->fold->progress != NULL;
+    if (node->fold->progress != NULL)
+        node->fold->progress(node->op, progress);
+    else if (store != NULL)
+        store_progress(store, progress);
+    if (is_idle) {
+        progress->rows_updated = progress->rows_removed = 0;
+        for (size_t i = 0; i < progress->metric_count; i++)
+            progress->metrics[i].value = 0;
+    }
     ret_fold->late_rows = is_idle ? 0 : node->late_rows;
 }
 

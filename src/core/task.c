@@ -47,8 +47,8 @@ enum mr_status mr__task_init(struct mr_task *task, struct mr_query *query, struc
     task->info.batch_id = query->plan.batch_id;
     task->info.attempt = query->attempt;
     task->info.batch_time_us = query->plan.batch_time_us;
-    task->info.watermark_us = query->plan.watermark_us;
-    task->info.late_watermark_us = query->plan.late_watermark_us;
+    task->info.watermark_us = origin->evict_input_us;
+    task->info.late_watermark_us = origin->late_input_us;
     task->map_tasks = mr_alloc_zero(NULL, graph->node_count * sizeof(*task->map_tasks));
     task->begun = mr_alloc_zero(NULL, graph->node_count * sizeof(*task->begun));
     task->stats = mr_alloc_zero(NULL, graph->node_count * sizeof(*task->stats));
@@ -97,12 +97,24 @@ static enum mr_status write_to_sink(struct mr_task *task, struct mr_edge *edge,
                                             err);
 }
 
+/* What a node may know: its own watermarks. */
+static struct mr_batch_info info_of(const struct mr_task *task, const struct mr_node *node)
+{
+    struct mr_batch_info info = task->info;
+
+    info.watermark_us = node->evict_input_us;
+    info.late_watermark_us = node->late_input_us;
+    return info;
+}
+
 static enum mr_status begin_map(struct mr_task *task, struct mr_node *node, struct mr_error *err)
 {
+    struct mr_batch_info info = info_of(task, node);
+
     if (task->begun[node->id])
         return MR_OK;
     if (node->map->begin != NULL)
-        MR_TRY(node->map->begin(node->op, &task->info, &task->map_tasks[node->id], err));
+        MR_TRY(node->map->begin(node->op, &info, &task->map_tasks[node->id], err));
     task->begun[node->id] = true;
     return MR_OK;
 }
@@ -126,8 +138,10 @@ enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct
         } else if (to->kind == MR_NODE_SINK) {
             MR_TRY(write_to_sink(task, edge, batch, err));
         } else {
+            struct mr_batch_info info = info_of(task, to);
+
             MR_TRY(begin_map(task, to, err));
-            MR_TRY(to->map->apply(to->op, task->map_tasks[to->id], &task->info, batch, &out, err));
+            MR_TRY(to->map->apply(to->op, task->map_tasks[to->id], &info, batch, &out, err));
         }
     }
     return MR_OK;
@@ -177,13 +191,14 @@ enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err)
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_node *node = graph->nodes[i];
         struct mr_output out = {task, node};
+        struct mr_batch_info info = info_of(task, node);
 
         if (!task->begun[i] && node->kind == MR_NODE_MAP && node->map->every_partition &&
             node->fires && mr__task_reaches(task, node))
             MR_TRY(begin_map(task, node, err));
         if (!task->begun[i] || node->map->finish == NULL)
             continue;
-        MR_TRY(node->map->finish(node->op, task->map_tasks[i], &task->info, &out, err));
+        MR_TRY(node->map->finish(node->op, task->map_tasks[i], &info, &out, err));
     }
     return MR_OK;
 }

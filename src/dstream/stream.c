@@ -401,7 +401,8 @@ void mr__aggregate_spec(const struct mr_dstream *stream, struct mr__agg_names *n
 {
     names->key = 0;
     names->key_name = "key";
-    names->agg = (struct mr_agg){stream->agg, stream->count_values ? 0 : 1, "value"};
+    names->agg = (struct mr_agg){
+        .kind = stream->agg, .column = stream->count_values ? 0 : 1, .name = "value"};
     *ret_spec = (struct mr_aggregate_spec){
         .input = stream->inputs[0]->schema,
         .keys = &names->key,

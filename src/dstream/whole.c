@@ -201,7 +201,7 @@ static const struct mr_fold_ops merge_ops = {
 /* Borrows agg and the stream. */
 static struct mr_aggregate_spec whole_spec(const struct mr_dstream *stream, struct mr_agg *agg)
 {
-    *agg = (struct mr_agg){stream->agg, 0, "value"};
+    *agg = (struct mr_agg){.kind = stream->agg, .column = 0, .name = "value"};
     return (struct mr_aggregate_spec){
         .input = stream->inputs[0]->schema,
         .aggs = agg,

@@ -22,7 +22,7 @@ static void spec_of(const struct mr_schema *pairs, enum mr_agg_kind agg,
 {
     names->key = 0;
     names->key_name = "key";
-    names->agg = (struct mr_agg){agg, 1, "value"};
+    names->agg = (struct mr_agg){.kind = agg, .column = 1, .name = "value"};
     *ret_spec = (struct mr_aggregate_spec){
         .input = pairs,
         .keys = &names->key,

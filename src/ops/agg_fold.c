@@ -453,10 +453,11 @@ static enum mr_status fold_run(void *op, struct mr_fold_call *call, struct mr_er
  * when there is something to take out, so that a run that was killed before its last empty batch
  * emits what it would have emitted.
  */
-static bool fold_wants_batch(void *op, int64_t watermark_us)
+static bool fold_wants_batch(void *op, int64_t watermark_us, int64_t batch_time_us)
 {
     struct fold *fold = op;
 
+    (void)batch_time_us;
     if (fold->time_key < 0 || fold->mode == MR_MODE_COMPLETE || watermark_us == INT64_MIN)
         return false;
     if (fold->any_run)

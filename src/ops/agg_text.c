@@ -59,7 +59,8 @@ static bool take_piece(struct texts *texts, char *piece, char *end)
                       blank + 1);
         *blank = ')'; /* the name: sum(price) */
         blank[1] = '\0';
-        texts->aggs[texts->agg_count++] = (struct mr_agg){kinds[i].kind, 0, piece};
+        texts->aggs[texts->agg_count++] =
+            (struct mr_agg){.kind = kinds[i].kind, .column = 0, .name = piece};
         return true;
     }
     return false;
@@ -71,7 +72,8 @@ static enum mr_status take_values(struct texts *texts, const char *value_schema,
     texts->values = mr_strdup(value_schema);
     if (texts->values == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot read an aggregate: out of memory");
-    texts->aggs[texts->agg_count++] = (struct mr_agg){MR_AGG_COUNT_ALL, 0, "rows"};
+    texts->aggs[texts->agg_count++] =
+        (struct mr_agg){.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "rows"};
     for (char *at = texts->values; *at != '\0';) {
         char *end = piece_end(at);
         bool last = *end == '\0';

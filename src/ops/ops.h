@@ -81,11 +81,15 @@ struct mr_agg {
     enum mr_agg_kind kind;
     uint32_t column;  /* of the input; unused for COUNT_ALL */
     const char *name; /* of the result column */
+    /* What it means, as normalised SQL ("sum(price) FILTER (WHERE city = 'Bonn')"): its identity in
+     * the checkpoint, whatever the column is called and wherever it stands. NULL: its name. */
+    const char *identity;
 };
 struct mr_aggregate_spec {
     const struct mr_schema *input;
     const uint32_t *keys; /* input columns; none: one global group */
     const char *const *key_names;
+    const char *const *key_identities; /* as those of aggregates; NULL: the names */
     uint32_t key_count;
     const struct mr_agg *aggs;
     uint32_t agg_count;

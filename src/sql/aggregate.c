@@ -762,7 +762,9 @@ static enum mr_status plan_fold(struct block *block, struct mr_sql_rel *rel)
         names[i] = block->keys[i].name;
     }
     for (uint32_t i = 0; i < block->agg_count; i++)
-        aggs[i] = (struct mr_agg){block->aggs[i].kind, block->aggs[i].column, block->aggs[i].name};
+        aggs[i] = (struct mr_agg){.kind = block->aggs[i].kind,
+                                  .column = block->aggs[i].column,
+                                  .name = block->aggs[i].name};
     find_event_time(block, &spec);
     MR_TRY(check_mode(block, &spec));
     spec.state_name = mr_sql__node_name(p, block->query->owner, "agg");

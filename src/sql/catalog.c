@@ -94,6 +94,10 @@ static enum mr_status add_table(struct mr_sql_planner *p, const struct mr_sql_st
     table->name = statement->name;
     table->statement = statement;
     table->connector = mr_sql__table_option(table, "connector");
+    for (size_t i = 0; i < p->args->binding_count; i++) {
+        if (mr_sql__same_name(p->args->bindings[i].table, table->name))
+            table->binding = &p->args->bindings[i];
+    }
     if (table->connector == NULL)
         return at_statement(
             p, statement,
@@ -116,9 +120,20 @@ static enum mr_status add_view(struct mr_sql_planner *p, const struct mr_sql_sta
                                &view->query);
 }
 
+static enum mr_status add_program_view(struct mr_sql_planner *p,
+                                       const struct mr_sql_program_view *program)
+{
+    struct mr_sql_view *view = &p->views[p->view_count++];
+
+    memset(view, 0, sizeof(*view));
+    view->name = program->name;
+    view->program = program;
+    return mr_sql__query_make(p, program->name, program->input, &view->query);
+}
+
 enum mr_status mr_sql__catalog(struct mr_sql_planner *p)
 {
-    size_t count = p->script->count + 1; /* stdin */
+    size_t count = p->script->count + p->args->view_count + 1; /* stdin */
 
     p->tables = mr_arena_alloc(&p->arena, count * sizeof(*p->tables));
     p->views = mr_arena_alloc(&p->arena, count * sizeof(*p->views));
@@ -139,6 +154,8 @@ enum mr_status mr_sql__catalog(struct mr_sql_planner *p)
         else
             MR_TRY(add_view(p, statement));
     }
+    for (size_t i = 0; i < p->args->view_count; i++)
+        MR_TRY(add_program_view(p, &p->args->views[i]));
     if (mr_sql__table(p, "stdin") == NULL && mr_sql__view(p, "stdin") == NULL) {
         struct mr_sql_table *table = &p->tables[p->table_count++];
 
@@ -301,6 +318,22 @@ static enum mr_status find_columns(struct mr_sql_planner *p, struct mr_sql_table
     return MR_OK;
 }
 
+/* The caller's source instead of the one that the script names. */
+static enum mr_status bind(struct mr_sql_planner *p, struct mr_sql_table *table)
+{
+    const struct mr_option_table none = {"binding", NULL, 0};
+    const struct mr_option_table *tables[1] = {&none};
+
+    if (table->binding == NULL || table->binding->source == NULL)
+        return MR_OK;
+    table->source = table->binding->source;
+    if (!table->source->takes_format)
+        table->format = NULL;
+    mr_options_free(table->options);
+    table->options = NULL;
+    return mr_options_parse(tables, 1, NULL, 0, MR_OPTION_SOURCE, &table->options, p->err);
+}
+
 static enum mr_status resolve(struct mr_sql_planner *p, struct mr_sql_table *table)
 {
     table->source = mr_source_find(table->connector);
@@ -314,6 +347,7 @@ static enum mr_status resolve(struct mr_sql_planner *p, struct mr_sql_table *tab
     if (mr_options_bool(table->options, "static"))
         table->is_static = true;
     MR_TRY(find_columns(p, table));
+    MR_TRY(bind(p, table));
     table->needed =
         mr_arena_alloc(&p->arena, mr_schema_field_count(table->full) * sizeof(bool) + 1);
     if (table->needed == NULL)
@@ -418,7 +452,8 @@ static enum mr_status make_source(struct mr_sql_planner *p, struct mr_sql_table 
                                   .declared = table->full,
                                   .schema = table->narrow,
                                   .format = table->format,
-                                  .on_error = table->on_error};
+                                  .on_error = table->on_error,
+                                  .user = table->binding != NULL ? table->binding->user : NULL};
     char *columns = mr_schema_print(table->narrow);
 
     table->options = NULL; /* the graph's */

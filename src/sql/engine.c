@@ -25,6 +25,7 @@ enum { WORKERS_MAX = 257, GATHER_ROWS = 64 * 1024 };
 
 struct mr_sql_engine {
     unsigned references; /* planner, operators: all freed on one thread */
+    const struct mr_sql_functions *functions;
     struct mr_duck *ducks[WORKERS_MAX];
 };
 
@@ -54,7 +55,8 @@ struct map {
 
 /* ---- Engine ---- */
 
-enum mr_status mr_sql__engine_new(struct mr_sql_engine **ret_engine, struct mr_error *err)
+enum mr_status mr_sql__engine_new(const struct mr_sql_functions *functions,
+                                  struct mr_sql_engine **ret_engine, struct mr_error *err)
 {
     struct mr_sql_engine *engine = mr_alloc_zero(NULL, sizeof(*engine));
     struct mr_duck *duck;
@@ -63,6 +65,7 @@ enum mr_status mr_sql__engine_new(struct mr_sql_engine **ret_engine, struct mr_e
     if (engine == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot open the SQL engine: out of memory");
     engine->references = 1;
+    engine->functions = functions;
     status = mr_sql__engine_duck(engine, 0, &duck, err);
     if (status == MR_OK)
         *ret_engine = engine;
@@ -90,8 +93,20 @@ enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker
                                    struct mr_duck **ret_duck, struct mr_error *err)
 {
     MR_ASSERT(worker < WORKERS_MAX);
-    if (engine->ducks[worker] == NULL)
-        MR_TRY(mr_duck_open(&engine->ducks[worker], err));
+    if (engine->ducks[worker] == NULL) {
+        struct mr_duck *duck = NULL;
+
+        MR_TRY(mr_duck_open(&duck, err));
+        if (engine->functions != NULL) {
+            enum mr_status status = engine->functions->add(engine->functions->arg, duck, err);
+
+            if (status != MR_OK) {
+                mr_duck_close(duck);
+                return status;
+            }
+        }
+        engine->ducks[worker] = duck;
+    }
     *ret_duck = engine->ducks[worker];
     return MR_OK;
 }

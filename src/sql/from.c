@@ -258,6 +258,27 @@ static enum mr_status planned_leaf(struct walk *walk, struct mr_json *node, cons
     return stream_leaf(walk, node, alias, rel);
 }
 
+/* The rows of a view; of a program's, its operator behind the rows of its input. */
+static enum mr_status plan_view(struct mr_sql_planner *p, struct mr_sql_view *view,
+                                struct mr_json *node)
+{
+    struct mr_sql_rel *rel = NULL;
+    struct mr_sql_rel *out;
+
+    MR_TRY(mr_sql__plan_query(p, view->query, node, NULL, &rel));
+    if (view->program == NULL) {
+        view->rel = rel;
+        return MR_OK;
+    }
+    out = mr_arena_alloc(&p->arena, sizeof(*out));
+    if (out == NULL)
+        return mr_sql__no_memory(p);
+    memset(out, 0, sizeof(*out));
+    MR_TRY(view->program->plan(view->program->arg, p, rel, out));
+    view->rel = out;
+    return MR_OK;
+}
+
 static enum mr_status view_leaf(struct walk *walk, struct mr_json *node, const char *alias,
                                 struct mr_sql_view *view)
 {
@@ -279,7 +300,7 @@ static enum mr_status view_leaf(struct walk *walk, struct mr_json *node, const c
                 view->name);
         if (view->rel == NULL) {
             view->busy = true;
-            status = mr_sql__plan_query(p, view->query, copy, NULL, &view->rel);
+            status = plan_view(p, view, copy);
             view->busy = false;
             MR_TRY(status);
         }

@@ -29,7 +29,9 @@ enum {
 
 /* engine.c: instances of DuckDB, one a worker, opened when first needed. */
 struct mr_sql_engine;
-enum mr_status mr_sql__engine_new(struct mr_sql_engine **ret_engine, struct mr_error *err);
+/* functions: NULL, or must outlive the engine. */
+enum mr_status mr_sql__engine_new(const struct mr_sql_functions *functions,
+                                  struct mr_sql_engine **ret_engine, struct mr_error *err);
 struct mr_sql_engine *mr_sql__engine_ref(struct mr_sql_engine *engine);
 void mr_sql__engine_unref(struct mr_sql_engine *engine); /* NULL allowed */
 /* The planner's own instance, which is worker 0's too. */
@@ -92,6 +94,7 @@ struct mr_sql_table {
     const char *name;
     const struct mr_sql_statement *statement; /* NULL: `stdin` without CREATE TABLE */
     const char *connector;
+    const struct mr_sql_binding *binding; /* NULL: none */
     bool is_static;
     /* As a source. */
     const struct mr_source_connector *source;
@@ -116,8 +119,9 @@ struct mr_sql_query; /* a SELECT's text and tree */
 
 struct mr_sql_view {
     const char *name;
+    const struct mr_sql_program_view *program; /* NULL: a SELECT */
     struct mr_sql_query *query;
-    const struct mr_sql_statement *statement;
+    const struct mr_sql_statement *statement; /* NULL: a program's */
     struct mr_sql_rel *rel;   /* once planned */
     enum mr_output_mode mode; /* it was planned for */
     bool busy;                /* being planned: a cycle when met again */
@@ -167,6 +171,9 @@ struct mr_sql_planner {
 /* text.c: the token pass (window, TUMBLE, ${NAME}) and parsing. */
 enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, size_t at,
                                    size_t size, struct mr_sql_query **ret_query);
+/* SELECT * FROM that table or view, without a place in the script (program views). */
+enum mr_status mr_sql__query_make(struct mr_sql_planner *p, const char *owner, const char *input,
+                                  struct mr_sql_query **ret_query);
 /* Fails with the place of a node of the tree (NULL: of the query). Returns the status. */
 enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query *query,
                             const struct mr_json *node, const char *format, ...) MR_PRINTF(4, 5);
@@ -347,6 +354,7 @@ struct mr_sql_output {
     const struct mr_sink_connector *connector;
     struct mr_options *options;
     const struct mr_format *format;
+    void *user;
     enum mr_output_mode mode;
     bool mode_given;
     bool mode_known;

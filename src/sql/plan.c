@@ -201,7 +201,8 @@ static enum mr_status add_sinks(struct plan *plan)
                                     .connector = output->connector,
                                     .options = output->options,
                                     .format = output->format,
-                                    .mode = output->mode};
+                                    .mode = output->mode,
+                                    .user = output->user};
 
         output->options = NULL; /* the graph's */
         mr_buf_printf(&p->text, "sink %s: %s%s%s, output mode %s, %s\n", spec.name,
@@ -289,7 +290,7 @@ static enum mr_status make_plan(struct plan *plan)
     mr_query_config_init(&plan->public.config);
     MR_TRY(read_settings(plan));
     MR_TRY(mr_sql_settings_apply(plan->public.settings, &plan->public.config, p->err));
-    MR_TRY(mr_sql__engine_new(&p->engine, p->err));
+    MR_TRY(mr_sql__engine_new(p->args->functions, &p->engine, p->err));
     MR_TRY(mr_sql__engine_duck(p->engine, 0, &p->duck, p->err));
     MR_TRY(mr_sql__catalog(p));
     MR_TRY(plan_all(plan));

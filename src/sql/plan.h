@@ -14,10 +14,47 @@
 #include "core/query.h"
 #include "sql/script.h"
 
+/* Connects a table of the script to an object of the caller's (the C API's callbacks, the memory
+ * tables of `millrace test`) instead of what its WITH says; the WITH is still checked. */
+struct mr_sql_binding {
+    const char *table;
+    const struct mr_source_connector *source; /* NULL: as the script says */
+    const struct mr_sink_connector *sink;     /* NULL: as the script says */
+    void *user;                               /* given to the connector's open */
+};
+
+/*
+ * A view that is an operator of a program instead of a SELECT (C API: functions with state). It is
+ * planned when a query first reads it.
+ */
+struct mr_sql_planner;
+struct mr_sql_rel;
+struct mr_sql_program_view {
+    const char *name;
+    const char *input; /* a table or view; all its columns are read */
+    /* Adds nodes behind input to the planner's graph (sql/internal.h). */
+    enum mr_status (*plan)(void *arg, struct mr_sql_planner *planner,
+                           const struct mr_sql_rel *input, struct mr_sql_rel *ret_rel);
+    void *arg;
+};
+
+/* A function of a program that SQL may call: made known to every instance of DuckDB of the plan,
+ * each before its first statement (duck/duck.h). */
+struct mr_duck;
+struct mr_sql_functions {
+    enum mr_status (*add)(void *arg, struct mr_duck *duck, struct mr_error *err);
+    void *arg;
+};
+
 struct mr_sql_args {
     struct mr_env *env;
     const struct mr_option_pair *settings; /* win over SET: the command line's */
     size_t setting_count;
+    const struct mr_sql_binding *bindings;
+    size_t binding_count;
+    const struct mr_sql_program_view *views;
+    size_t view_count;
+    const struct mr_sql_functions *functions; /* NULL: none; must outlive the plan */
     bool check_only; /* static tables are not read: the graph must not be run */
 };
 

@@ -84,6 +84,24 @@ static enum mr_status find_format(struct mr_sql_planner *p, struct mr_sql_output
     return MR_OK;
 }
 
+/* The caller's sink instead of the one that the script names. */
+static enum mr_status bind(struct mr_sql_planner *p, struct mr_sql_output *output)
+{
+    const struct mr_sql_binding *binding = output->table != NULL ? output->table->binding : NULL;
+    const struct mr_option_table none = {"binding", NULL, 0};
+    const struct mr_option_table *tables[1] = {&none};
+
+    if (binding == NULL || binding->sink == NULL)
+        return MR_OK;
+    output->connector = binding->sink;
+    output->user = binding->user;
+    if (!binding->sink->takes_format)
+        output->format = NULL;
+    mr_options_free(output->options);
+    output->options = NULL;
+    return mr_options_parse(tables, 1, NULL, 0, MR_OPTION_SINK, &output->options, p->err);
+}
+
 static bool mode_of_name(const char *name, enum mr_output_mode *ret_mode)
 {
     for (size_t i = 0; i < MR_ARRAY_SIZE(mode_names); i++) {
@@ -110,6 +128,8 @@ enum mr_status mr_sql__sink_resolve(struct mr_sql_planner *p, struct mr_sql_outp
         status = mr_sql__table_options(p, table, output->connector->options,
                                        output->connector->option_count, output->format,
                                        MR_OPTION_SINK, &output->options);
+    if (status == MR_OK)
+        status = bind(p, output);
     if (status != MR_OK)
         return sink_fail(p, output, status);
     if (own == NULL)

@@ -242,20 +242,47 @@ static enum mr_status parse_tree(struct mr_sql_planner *p, struct mr_sql_query *
     return query->node != NULL ? MR_OK : mr_sql__fail(p, query, NULL, "expected a SELECT");
 }
 
-enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, size_t at,
-                                   size_t size, struct mr_sql_query **ret_query)
+static struct mr_sql_query *new_query(struct mr_sql_planner *p, const char *owner, size_t at)
 {
     struct mr_sql_query *query = mr_arena_alloc(&p->arena, sizeof(*query));
-    struct pass pass = {.p = p, .query = query};
-    enum mr_status status;
 
     if (query == NULL)
-        return mr_sql__no_memory(p);
+        return NULL;
     memset(query, 0, sizeof(*query));
     query->owner = owner;
     query->at = at;
     query->next = p->queries;
     p->queries = query;
+    return query;
+}
+
+enum mr_status mr_sql__query_make(struct mr_sql_planner *p, const char *owner, const char *input,
+                                  struct mr_sql_query **ret_query)
+{
+    struct mr_sql_query *query = new_query(p, owner, 0);
+    struct mr_buf sql = MR_BUF_INIT;
+
+    mr_buf_add_str(&sql, "SELECT * FROM ");
+    mr_sql__add_quoted(&sql, input);
+    if (query != NULL && !sql.failed)
+        query->sql = mr_arena_copy(&p->arena, sql.data, sql.size);
+    mr_buf_release(&sql);
+    if (query == NULL || query->sql == NULL)
+        return mr_sql__no_memory(p);
+    MR_TRY(parse_tree(p, query));
+    *ret_query = query;
+    return MR_OK;
+}
+
+enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, size_t at,
+                                   size_t size, struct mr_sql_query **ret_query)
+{
+    struct mr_sql_query *query = new_query(p, owner, at);
+    struct pass pass = {.p = p, .query = query};
+    enum mr_status status;
+
+    if (query == NULL)
+        return mr_sql__no_memory(p);
     pass.lexer = mr_lexer_of(p->script->text + at, size);
     status = run_pass(&pass);
     if (status == MR_OK) {

@@ -209,7 +209,7 @@ static struct mr_graph *window_graph(int64_t delay_us)
 {
     static const uint32_t keys[] = {0};
     static const char *const key_names[] = {"window_start"};
-    static const struct mr_agg count = {MR_AGG_COUNT_ALL, 0, "n"};
+    static const struct mr_agg count = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
     const char *text = "ts TIMESTAMP";
     const struct mr_window_spec window = {0, 10 * SECOND_US, 10 * SECOND_US,
                                           0, "window_start", "window_end"};

@@ -109,6 +109,26 @@ static void run_vector(struct test *t, const struct vector *vector)
 #include "vectors_structured.inc"
 #undef VECTOR
 
+TEST(AGG_05_counts_of_the_state_are_reported)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    add_source(flow, "a", 10);
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(flow, "INSERT INTO out SELECT epoch(window_start)::BIGINT AS w, count(*) AS n "
+                        "FROM a GROUP BY window(ts, '5 seconds');");
+    add_times(flow, "a", "15");
+    expect(sql_flow_run(flow, "out"), "", true);
+    CHECK_EQ_STR(sql_flow_state(flow), "1/1/0/0");
+    add_times(flow, "a", "10 12 14");
+    expect(sql_flow_run(flow, "out"), "", true);
+    CHECK_EQ_STR(sql_flow_state(flow), "2/1/0/0");
+    add_times(flow, "a", "25");
+    expect(sql_flow_run(flow, "out"), "10|3", true);
+    CHECK_EQ_STR(sql_flow_state(flow), "2/1/0/1");
+    sql_flow_free(flow);
+}
+
 TEST(AGG_10_a_batch_that_runs_again_keeps_its_time)
 {
     static const char *const points[] = {"planned", "ran", "staged", "published"};

@@ -5,6 +5,7 @@
 #include "support/sql_flow.h"
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "core/query.h"
 #include "data/batch_internal.h"
 #include "plugins/plugins.h"
@@ -14,13 +15,21 @@
 
 #include <stdlib.h>
 
-enum { TABLES_MAX = 8, WATERMARKS_MAX = 256 };
+enum { TABLES_MAX = 8, WATERMARKS_MAX = 256, OPERATORS_MAX = 8 };
 
 struct table {
     char name[40];
     char key[160]; /* of the memory table: unique to the test */
     struct mr_schema *schema;
     size_t seen; /* steps of a sink handed out */
+};
+
+/* One stateful operator, in graph order. */
+struct operator_counts {
+    int64_t total;
+    int64_t updated;
+    int64_t dropped;
+    int64_t removed;
 };
 
 struct sql_flow {
@@ -37,6 +46,9 @@ struct sql_flow {
     uint64_t late_rows;
     int64_t watermarks_ms[WATERMARKS_MAX]; /* of the batches of the last run */
     size_t watermark_count;
+    struct operator_counts operators[OPERATORS_MAX];
+    size_t operator_count;
+    char state_text[200];
 };
 
 struct sql_flow *sql_flow_new(struct test *t)
@@ -234,12 +246,61 @@ static enum mr_status plan(struct sql_flow *flow, bool check_only,
     return status;
 }
 
+static int64_t number(const struct mr_json *object, const char *key)
+{
+    int64_t value = 0;
+
+    CHECK(mr_json_int(mr_json_get(object, key), &value));
+    return value;
+}
+
+static void note_operators(struct sql_flow *flow, const char *json)
+{
+    struct mr_arena arena = MR_ARENA_INIT;
+    struct mr_json *document = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_json_parse(json, strlen(json), &arena, &document, &err), &err);
+    flow->operator_count = 0;
+    for (const struct mr_json *one = mr_json_get(document, "stateOperators")->first; one != NULL;
+         one = one->next) {
+        struct operator_counts *counts = &flow->operators[flow->operator_count];
+
+        if (flow->operator_count == OPERATORS_MAX)
+            break;
+        flow->operator_count++;
+        counts->total = number(one, "numRowsTotal");
+        counts->updated += number(one, "numRowsUpdated");
+        counts->dropped += number(one, "numRowsDroppedByWatermark");
+        counts->removed += number(one, "numRowsRemoved");
+    }
+    mr_arena_release(&arena);
+}
+
+const char *sql_flow_state(struct sql_flow *flow)
+{
+    size_t used = 0;
+
+    flow->state_text[0] = '\0';
+    for (size_t i = flow->operator_count; i > 0 && used + 80 < sizeof(flow->state_text); i--) {
+        struct operator_counts *counts = &flow->operators[i - 1];
+
+        used += (size_t)snprintf(flow->state_text + used, sizeof(flow->state_text) - used,
+                                 "%s%lld/%lld/%lld/%lld", used > 0 ? " " : "",
+                                 (long long)counts->total, (long long)counts->updated,
+                                 (long long)counts->dropped, (long long)counts->removed);
+        *counts = (struct operator_counts){0};
+    }
+    return flow->state_text;
+}
+
 static void note_progress(void *arg, const struct mr_progress *progress)
 {
     struct sql_flow *flow = arg;
 
     if (progress->idle)
         return;
+    note_operators(flow, progress->json);
     flow->late_rows += progress->late_rows;
     if (flow->watermark_count < WATERMARKS_MAX)
         flow->watermarks_ms[flow->watermark_count++] =

@@ -68,6 +68,12 @@ const char *sql_flow_oracle(struct sql_flow *flow, const char *select);
 int64_t sql_flow_watermark_ms(const struct sql_flow *flow, size_t index);
 /* Rows (groups) dropped as late by the last run. */
 uint64_t sql_flow_late_rows(const struct sql_flow *flow);
+/*
+ * What the vectors call st: "total/updated/dropped/removed" of each stateful operator, the one
+ * nearest the sink first, separated by blanks; totals as after the newest batch, the others summed
+ * over the batches since the last call. Lives until the next call.
+ */
+const char *sql_flow_state(struct sql_flow *flow);
 
 /* Lines of a text, sorted (in place). */
 void sql_flow_sort(char *lines);

@@ -17,8 +17,12 @@ static const char *all_of(struct test *t, const char *type, const char *rows, co
 {
     static char text[1024];
     struct mr_agg aggs[] = {
-        {MR_AGG_COUNT_ALL, 0, "rows"}, {MR_AGG_COUNT, 0, "n"},  {MR_AGG_SUM, 0, "total"},
-        {MR_AGG_MIN, 0, "least"},      {MR_AGG_MAX, 0, "most"}, {MR_AGG_AVG, 0, "mean"},
+        {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "rows"},
+        {.kind = MR_AGG_COUNT, .column = 0, .name = "n"},
+        {.kind = MR_AGG_SUM, .column = 0, .name = "total"},
+        {.kind = MR_AGG_MIN, .column = 0, .name = "least"},
+        {.kind = MR_AGG_MAX, .column = 0, .name = "most"},
+        {.kind = MR_AGG_AVG, .column = 0, .name = "mean"},
     };
     struct mr_aggregate_spec spec = {.aggs = aggs,
                                      .agg_count = MR_ARRAY_SIZE(aggs),
@@ -41,8 +45,9 @@ static const char *all_of(struct test *t, const char *type, const char *rows, co
 static const char *best_of(struct test *t, const char *type, const char *rows, const char *more)
 {
     static char text[1024];
-    struct mr_agg aggs[] = {
-        {MR_AGG_COUNT, 0, "n"}, {MR_AGG_MIN, 0, "least"}, {MR_AGG_MAX, 0, "most"}};
+    struct mr_agg aggs[] = {{.kind = MR_AGG_COUNT, .column = 0, .name = "n"},
+                            {.kind = MR_AGG_MIN, .column = 0, .name = "least"},
+                            {.kind = MR_AGG_MAX, .column = 0, .name = "most"}};
     struct mr_aggregate_spec spec = {.aggs = aggs,
                                      .agg_count = MR_ARRAY_SIZE(aggs),
                                      .mode = MR_MODE_UPDATE,
@@ -130,9 +135,14 @@ TEST(result_types_are_as_documented)
     struct mr_schema *input =
         ops_schema("i INTEGER, d DECIMAL(10,2), f FLOAT, s VARCHAR, t TIMESTAMP_NS");
     struct mr_agg aggs[] = {
-        {MR_AGG_COUNT_ALL, 0, "a"}, {MR_AGG_SUM, 0, "b"}, {MR_AGG_SUM, 1, "c"},
-        {MR_AGG_SUM, 2, "d"},       {MR_AGG_MIN, 3, "e"}, {MR_AGG_MAX, 4, "f"},
-        {MR_AGG_AVG, 1, "g"},       {MR_AGG_MIN, 2, "h"},
+        {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "a"},
+        {.kind = MR_AGG_SUM, .column = 0, .name = "b"},
+        {.kind = MR_AGG_SUM, .column = 1, .name = "c"},
+        {.kind = MR_AGG_SUM, .column = 2, .name = "d"},
+        {.kind = MR_AGG_MIN, .column = 3, .name = "e"},
+        {.kind = MR_AGG_MAX, .column = 4, .name = "f"},
+        {.kind = MR_AGG_AVG, .column = 1, .name = "g"},
+        {.kind = MR_AGG_MIN, .column = 2, .name = "h"},
     };
     const uint32_t keys[] = {3};
     const char *const names[] = {"key"};
@@ -161,7 +171,7 @@ TEST(result_types_are_as_documented)
 TEST(aggregates_that_make_no_sense_are_refused_when_planned)
 {
     struct mr_schema *input = ops_schema("s VARCHAR, l INTEGER[], ts TIMESTAMP, b BOOLEAN");
-    struct mr_agg agg = {MR_AGG_SUM, 0, "x"};
+    struct mr_agg agg = {.kind = MR_AGG_SUM, .column = 0, .name = "x"};
     const uint32_t keys[] = {0, 2};
     const char *const names[] = {"a", "b"};
     struct mr_aggregate_spec spec = {.input = input,
@@ -177,15 +187,15 @@ TEST(aggregates_that_make_no_sense_are_refused_when_planned)
     struct mr_error err = {0};
 
     CHECK_FAILS(mr_op_aggregate_fold(&spec, &op, &err), &err, MR_CONFIG, "sum of 's'");
-    agg = (struct mr_agg){MR_AGG_AVG, 3, "x"};
+    agg = (struct mr_agg){.kind = MR_AGG_AVG, .column = 3, .name = "x"};
     CHECK_FAILS(mr_op_aggregate_fold(&spec, &op, &err), &err, MR_CONFIG, "avg of 'b'");
-    agg = (struct mr_agg){MR_AGG_MAX, 1, "x"};
+    agg = (struct mr_agg){.kind = MR_AGG_MAX, .column = 1, .name = "x"};
     CHECK_FAILS(mr_op_aggregate_fold(&spec, &op, &err), &err, MR_CONFIG, "INTEGER[]");
-    agg = (struct mr_agg){MR_AGG_COUNT, 9, "x"};
+    agg = (struct mr_agg){.kind = MR_AGG_COUNT, .column = 9, .name = "x"};
     CHECK_FAILS(mr_op_aggregate_fold(&spec, &op, &err), &err, MR_CONFIG, "column 9");
-    agg = (struct mr_agg){MR_AGG_COUNT_ALL, 0, "a"};
+    agg = (struct mr_agg){.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "a"};
     CHECK_FAILS(mr_op_aggregate_fold(&spec, &op, &err), &err, MR_CONFIG, "a");
-    agg = (struct mr_agg){MR_AGG_COUNT_ALL, 0, "n"};
+    agg = (struct mr_agg){.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
     spec.mode = MR_MODE_APPEND;
     CHECK_FAILS(mr_op_aggregate_fold(&spec, &op, &err), &err, MR_CONFIG, "watermark");
     spec.event_time_key = 0;
@@ -206,7 +216,7 @@ TEST(H9_sums_that_do_not_fit_their_result_are_bad_data_not_a_wrong_number)
          "38 digits"},
         {"DECIMAL(38,0)", "99999999999999999999999999999999999999;1", "38 digits"},
     };
-    struct mr_agg agg = {MR_AGG_SUM, 0, "total"};
+    struct mr_agg agg = {.kind = MR_AGG_SUM, .column = 0, .name = "total"};
 
     for (size_t i = 0; i < MR_ARRAY_SIZE(types); i++) {
         struct mr_aggregate_spec spec = {.aggs = &agg,
@@ -230,7 +240,7 @@ static const char *counts_by(struct test *t, const char *schema, uint32_t count,
     static struct mr_buf text;
     const uint32_t keys[] = {0, 1, 2};
     const char *const names[] = {"k0", "k1", "k2"};
-    struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
+    struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
     struct mr_aggregate_spec spec = {.keys = keys,
                                      .key_names = names,
                                      .key_count = count,
@@ -300,8 +310,16 @@ TEST(texts_that_hold_zero_bytes_are_different_keys)
     struct mr_error err = {0};
     const uint32_t keys[] = {0};
     const char *const names[] = {"k"};
-    struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
-    struct mr_aggregate_spec spec = {schema, keys, names, 1, &agg, 1, MR_MODE_UPDATE, "s", -1, 0};
+    struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
+    struct mr_aggregate_spec spec = {.input = schema,
+                                     .keys = keys,
+                                     .key_names = names,
+                                     .key_count = 1,
+                                     .aggs = &agg,
+                                     .agg_count = 1,
+                                     .mode = MR_MODE_UPDATE,
+                                     .state_name = "s",
+                                     .event_time_key = -1};
     struct mr_map_op op = {0};
     void *task = NULL;
 
@@ -336,7 +354,7 @@ static void open_counts(struct ops_flow *flow, struct test *t, enum mr_output_mo
 {
     static const uint32_t keys[] = {0};
     static const char *const names[] = {"v"};
-    static const struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
+    static const struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
 
     *spec = (struct mr_aggregate_spec){.keys = keys,
                                        .key_names = names,
@@ -382,7 +400,8 @@ TEST(AGG_02_complete_mode_emits_everything)
 
 TEST(without_keys_there_is_one_row_in_every_batch)
 {
-    struct mr_agg aggs[] = {{MR_AGG_COUNT_ALL, 0, "n"}, {MR_AGG_MAX, 0, "m"}};
+    struct mr_agg aggs[] = {{.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"},
+                            {.kind = MR_AGG_MAX, .column = 0, .name = "m"}};
     struct mr_aggregate_spec spec = {.aggs = aggs,
                                      .agg_count = 2,
                                      .mode = MR_MODE_UPDATE,
@@ -485,9 +504,12 @@ static struct mr_buf buffers_of(const char *schema, const struct mr_agg *aggs, u
 TEST(what_was_merged_can_be_subtracted_again)
 {
     const char *schema = "a INTEGER, b DOUBLE, c DECIMAL(10,2)";
-    struct mr_agg aggs[] = {{MR_AGG_COUNT_ALL, 0, "n"}, {MR_AGG_SUM, 0, "s"},
-                            {MR_AGG_SUM, 1, "t"},       {MR_AGG_SUM, 2, "u"},
-                            {MR_AGG_COUNT, 0, "m"},     {MR_AGG_AVG, 0, "v"}};
+    struct mr_agg aggs[] = {{.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"},
+                            {.kind = MR_AGG_SUM, .column = 0, .name = "s"},
+                            {.kind = MR_AGG_SUM, .column = 1, .name = "t"},
+                            {.kind = MR_AGG_SUM, .column = 2, .name = "u"},
+                            {.kind = MR_AGG_COUNT, .column = 0, .name = "m"},
+                            {.kind = MR_AGG_AVG, .column = 0, .name = "v"}};
     struct mr_agg_layout *layout = layout_of(schema, aggs, 6);
     struct mr_buf a = buffers_of(schema, aggs, 6, "1|0.1|1.10;null|0.2|2.20");
     struct mr_buf b = buffers_of(schema, aggs, 6, "5|1e300|3.30;7|0.5|null");
@@ -511,7 +533,8 @@ TEST(what_was_merged_can_be_subtracted_again)
 
 TEST(min_and_max_cannot_be_subtracted)
 {
-    struct mr_agg aggs[] = {{MR_AGG_COUNT_ALL, 0, "n"}, {MR_AGG_MIN, 0, "s"}};
+    struct mr_agg aggs[] = {{.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"},
+                            {.kind = MR_AGG_MIN, .column = 0, .name = "s"}};
     struct mr_agg_layout *layout = layout_of("a INTEGER", aggs, 2);
     struct mr_buf a = buffers_of("a INTEGER", aggs, 2, "1");
     struct mr_buf b = buffers_of("a INTEGER", aggs, 2, "1;2");
@@ -526,7 +549,9 @@ TEST(min_and_max_cannot_be_subtracted)
 TEST(buffers_of_a_wrong_size_are_damage)
 {
     const char *schema = "a VARCHAR, b INTEGER";
-    struct mr_agg aggs[] = {{MR_AGG_MIN, 0, "n"}, {MR_AGG_MAX, 0, "x"}, {MR_AGG_SUM, 1, "s"}};
+    struct mr_agg aggs[] = {{.kind = MR_AGG_MIN, .column = 0, .name = "n"},
+                            {.kind = MR_AGG_MAX, .column = 0, .name = "x"},
+                            {.kind = MR_AGG_SUM, .column = 1, .name = "s"}};
     struct mr_agg_layout *layout = layout_of(schema, aggs, 3);
     struct mr_buf good = buffers_of(schema, aggs, 3, "abc|1;xyz|2");
     struct mr_buf sum = MR_BUF_INIT;
@@ -546,11 +571,11 @@ TEST(buffers_of_a_wrong_size_are_damage)
 
 TEST(sum_and_avg_of_one_column_share_their_slot)
 {
-    struct mr_agg aggs[] = {{MR_AGG_SUM, 0, "s"},
-                            {MR_AGG_AVG, 0, "a"},
-                            {MR_AGG_SUM, 0, "s2"},
-                            {MR_AGG_MIN, 0, "m"},
-                            {MR_AGG_MAX, 0, "x"}};
+    struct mr_agg aggs[] = {{.kind = MR_AGG_SUM, .column = 0, .name = "s"},
+                            {.kind = MR_AGG_AVG, .column = 0, .name = "a"},
+                            {.kind = MR_AGG_SUM, .column = 0, .name = "s2"},
+                            {.kind = MR_AGG_MIN, .column = 0, .name = "m"},
+                            {.kind = MR_AGG_MAX, .column = 0, .name = "x"}};
     struct mr_agg_layout *layout = layout_of("a INTEGER", aggs, 5);
     struct mr_buf text = MR_BUF_INIT;
 
@@ -691,9 +716,12 @@ static void compare_with_model(struct test *t, uint64_t seed)
     static struct model_group groups[MODEL_GROUPS];
     const uint32_t keys[] = {0, 1};
     const char *const names[] = {"a", "b"};
-    struct mr_agg aggs[] = {{MR_AGG_COUNT_ALL, 0, "rows"}, {MR_AGG_COUNT, 2, "n"},
-                            {MR_AGG_SUM, 2, "total"},      {MR_AGG_MIN, 2, "least"},
-                            {MR_AGG_MAX, 2, "most"},       {MR_AGG_MIN, 3, "first"}};
+    struct mr_agg aggs[] = {{.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "rows"},
+                            {.kind = MR_AGG_COUNT, .column = 2, .name = "n"},
+                            {.kind = MR_AGG_SUM, .column = 2, .name = "total"},
+                            {.kind = MR_AGG_MIN, .column = 2, .name = "least"},
+                            {.kind = MR_AGG_MAX, .column = 2, .name = "most"},
+                            {.kind = MR_AGG_MIN, .column = 3, .name = "first"}};
     struct mr_aggregate_spec spec = {.keys = keys,
                                      .key_names = names,
                                      .key_count = 2,

@@ -19,7 +19,7 @@ static void open_windows(struct ops_flow *flow, struct test *t, enum mr_output_m
 {
     static const uint32_t keys[] = {0};
     static const char *const names[] = {"window_start"};
-    static const struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
+    static const struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
 
     *spec = (struct mr_aggregate_spec){.keys = keys,
                                        .key_names = names,
@@ -44,7 +44,7 @@ static const char *at_watermark(struct ops_flow *flow, int64_t watermark_us, con
 
 static bool wants(struct ops_flow *flow, int64_t watermark_us)
 {
-    return flow->fold.ops->wants_batch(flow->fold.op, watermark_us);
+    return flow->fold.ops->wants_batch(flow->fold.op, watermark_us, 0);
 }
 
 TEST(AGG_05_append_emits_a_window_once_it_is_closed)
@@ -119,7 +119,7 @@ TEST(WM_04_raw_timestamps_can_be_keys)
     struct ops_flow flow;
     const uint32_t keys[] = {0};
     const char *const names[] = {"ts"};
-    const struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
+    const struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
 
     spec = (struct mr_aggregate_spec){.keys = keys,
                                       .key_names = names,
@@ -278,7 +278,7 @@ TEST(the_event_time_may_stand_behind_keys_of_any_type)
     for (size_t i = 0; i < MR_ARRAY_SIZE(cases); i++) {
         const uint32_t keys[] = {0, 1};
         const char *const names[] = {"k", "ts"};
-        const struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
+        const struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
         struct mr_aggregate_spec spec = {.keys = keys,
                                          .key_names = names,
                                          .key_count = 2,
@@ -305,7 +305,7 @@ TEST(many_groups_leave_in_key_order)
 {
     const uint32_t keys[] = {0, 1};
     const char *const names[] = {"window_start", "id"};
-    const struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
+    const struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
     struct mr_aggregate_spec spec = {.keys = keys,
                                      .key_names = names,
                                      .key_count = 2,
@@ -346,7 +346,8 @@ static struct mr_aggregate_spec fault_spec(void)
 {
     static const uint32_t keys[] = {0, 1, 2};
     static const char *const names[] = {"window_start", "k", "l"};
-    static const struct mr_agg aggs[] = {{MR_AGG_COUNT_ALL, 0, "n"}, {MR_AGG_MAX, 3, "most"}};
+    static const struct mr_agg aggs[] = {{.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"},
+                                         {.kind = MR_AGG_MAX, .column = 3, .name = "most"}};
 
     return (struct mr_aggregate_spec){.keys = keys,
                                       .key_names = names,
@@ -503,7 +504,7 @@ static void compare_with_model(struct test *t, enum mr_output_mode mode, uint64_
     static struct model model;
     const uint32_t keys[] = {0, 1};
     const char *const names[] = {"window_start", "id"};
-    const struct mr_agg agg = {MR_AGG_COUNT_ALL, 0, "n"};
+    const struct mr_agg agg = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
     struct mr_aggregate_spec spec = {.keys = keys,
                                      .key_names = names,
                                      .key_count = 2,

@@ -1,0 +1,103 @@
+/*
+ * Event time in the kernel (structured.md 7): one global watermark per query, and what each
+ * operator sees of it.
+ *
+ *     after a batch    event times that passed each watermark node -> its own watermark
+ *                      -> min or max of them = the global one, which never goes back
+ *     in a batch       the global one flows from the watermark nodes down the graph; an operator
+ *                      that may send rows older than its input's watermark (an interval join) holds
+ *                      it back, one that sends any time (map groups) ends it
+ *
+ * Every operator gets two: the one in force evicts state, that of the batch before decides what is
+ * late, because an operator above may send in this batch what the new watermark closes.
+ *
+ * Called by batch.c and progress. Thread: driver.
+ */
+#include "core/internal.h"
+
+/* What reaches the input of a node, from what its inputs pass on: the least of those that have
+ * one. */
+static int64_t input_watermark(const struct mr_node *node)
+{
+    int64_t least_us = INT64_MIN;
+
+    for (size_t k = 0; k < node->input_count; k++) {
+        int64_t one_us = node->inputs[k]->reach_us;
+
+        if (one_us != INT64_MIN)
+            least_us = least_us == INT64_MIN ? one_us : MR_MIN(least_us, one_us);
+    }
+    return least_us;
+}
+
+/* Lets a global watermark flow; returns what reaches the input of `node`, whose inputs come before
+ * it. */
+static int64_t flow(struct mr_node *node, int64_t global_us)
+{
+    int64_t input_us = input_watermark(node);
+
+    node->reach_us = node->is_watermark ? global_us : input_us;
+    if (input_us != INT64_MIN && node->kind == MR_NODE_FOLD && node->fold->output_watermark != NULL)
+        node->reach_us = node->fold->output_watermark(node->op, input_us);
+    return input_us;
+}
+
+void mr__watermarks_place(struct mr_query *query)
+{
+    const struct mr_graph *graph = query->graph;
+
+    for (uint32_t i = 0; i < graph->node_count; i++)
+        graph->nodes[i]->evict_input_us = flow(graph->nodes[i], query->plan.watermark_us);
+    for (uint32_t i = 0; i < graph->node_count; i++)
+        graph->nodes[i]->late_input_us = flow(graph->nodes[i], query->plan.late_watermark_us);
+}
+
+bool mr__watermark_wants_batch(struct mr_query *query, int64_t batch_time_us)
+{
+    const struct mr_graph *graph = query->graph;
+    bool wants = false;
+
+    if (!query->config.no_data_batches || !query->any_batch_ran)
+        return false;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct mr_node *node = graph->nodes[i];
+        int64_t input_us = flow(node, query->watermark_us);
+
+        wants = wants || (node->kind == MR_NODE_FOLD && node->fold->wants_batch != NULL &&
+                          node->fold->wants_batch(node->op, input_us, batch_time_us));
+    }
+    return wants;
+}
+
+/* Takes the event times of the batch into the watermark of a node. */
+static void advance_node(struct mr_node *node)
+{
+    if (node->event_count == 0 || node->event_max_us < INT64_MIN + node->watermark_delay_us)
+        return;
+    node->watermark_us =
+        MR_MAX(node->watermark_us, node->event_max_us - node->watermark_delay_us);
+}
+
+/* It never goes back; a node without data yet holds a `min` watermark. */
+int64_t mr__watermark_next(struct mr_query *query)
+{
+    const struct mr_graph *graph = query->graph;
+    int64_t global = INT64_MIN;
+    bool any = false;
+
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct mr_node *node = graph->nodes[i];
+
+        if (!node->is_watermark)
+            continue;
+        advance_node(node);
+        if (!any)
+            global = node->watermark_us;
+        else if (query->config.watermark_policy_max)
+            global = MR_MAX(global, node->watermark_us);
+        else
+            global = MR_MIN(global, node->watermark_us);
+        any = true;
+    }
+    return MR_MAX(global, query->plan.watermark_us);
+}
