@@ -1,7 +1,7 @@
 # One static library per folder of src/, in the order in which they may depend on each other.
 # src/sources/* and src/sinks/* are plug-ins: one library each. tools/tidy reads this line and
 # enforces the order.
-set(MR_FOLDER_ORDER base env data wal state core duck ops formats sources/* sinks/* plugins fn rdd dstream sql cli)
+set(MR_FOLDER_ORDER base env data wal state core duck ops formats sources/* sinks/* plugins fn rdd dstream sql streams testing cli)
 
 file(GLOB_RECURSE all_sources RELATIVE ${CMAKE_SOURCE_DIR}/src CONFIGURE_DEPENDS src/*.c)
 list(SORT all_sources)
