@@ -1,0 +1,79 @@
+/*
+ * Inside of the planner of GROUP BY: one block while it is planned (aggregate.c shows the steps).
+ *
+ *   aggregate.c          the steps in order, and the fold      aggregate_input.c    before it
+ *   aggregate_groups.c   GROUP BY                              aggregate_output.c   after it
+ *   aggregate_calls.c    aggregate functions                   aggregate_rewrite.c  the list over
+ *                                                                                   the groups
+ *
+ * Thread: the planner's.
+ */
+#ifndef MR_SQL_AGGREGATE_H
+#define MR_SQL_AGGREGATE_H
+
+#include "sql/internal.h"
+
+enum { MR_SQL_NAME_BYTES = 16 };
+
+struct mr_sql_key {
+    struct mr_json *expr; /* NULL: the start of the block's window */
+    char name[MR_SQL_NAME_BYTES];
+    uint32_t column; /* of the aggregation's input */
+};
+
+struct mr_sql_agg {
+    enum mr_agg_kind kind;
+    struct mr_json *call;     /* as written: equal calls are one */
+    struct mr_json *argument; /* NULL: COUNT_ALL */
+    char name[MR_SQL_NAME_BYTES];
+    uint32_t column;
+};
+
+struct mr_sql_block {
+    struct mr_sql_planner *p;
+    struct mr_sql_query *query;
+    struct mr_json *node;
+    struct mr_json *list;
+    struct mr_sql_from *from;
+    struct mr_sql_key keys[MR_SQL_KEYS_MAX];
+    uint32_t key_count;
+    struct mr_sql_agg aggs[MR_SQL_AGGS_MAX];
+    uint32_t agg_count;
+    bool has_window;
+    bool uses_end;
+    struct mr_sql_window window;
+    const char *window_alias; /* of the select item that is the window, or "" */
+    struct mr_json
+        *structs[4]; /* GROUP BY w, a window of a subquery: keys i, i + 1 are its fields */
+    uint32_t struct_keys[4];
+    uint32_t struct_count;
+    struct mr_sql_rel input; /* of the partial aggregation */
+};
+
+/* aggregate_groups.c */
+bool mr_sql__block_resolves(const struct mr_sql_block *block, const struct mr_json *reference);
+/* Name of a reference without a qualifier, or NULL. */
+const char *mr_sql__single_name(const struct mr_json *node);
+/* The select item of that alias, or NULL. */
+struct mr_json *mr_sql__item_of_alias(const struct mr_sql_block *block, const char *alias);
+enum mr_status mr_sql__read_groups(struct mr_sql_block *block);
+
+/* aggregate_calls.c: the aggregate a call means: an equal one, or a new one. */
+enum mr_status mr_sql__find_aggregate(struct mr_sql_block *block, struct mr_json *call,
+                                      const struct mr_sql_agg **ret_agg);
+
+/* aggregate_rewrite.c */
+/* Names of result columns, before the expressions are replaced. */
+enum mr_status mr_sql__name_items(struct mr_sql_block *block);
+/* Keys, windows and aggregates become columns of the aggregation's result. aliases: names of the
+ * list may be used. */
+enum mr_status mr_sql__rewrite(struct mr_sql_block *block, struct mr_json *node, bool aliases);
+
+/* aggregate_input.c: fills block->input and the columns of keys and arguments. */
+enum mr_status mr_sql__plan_agg_input(struct mr_sql_block *block);
+
+/* aggregate_output.c: the SELECT list, HAVING, ORDER BY and LIMIT over the groups. */
+enum mr_status mr_sql__plan_agg_output(struct mr_sql_block *block, struct mr_sql_rel *groups,
+                                       struct mr_sql_rel *rel);
+
+#endif

@@ -1,0 +1,125 @@
+/*
+ * In front of an aggregation: its keys, arguments and event time as columns, made by native operators
+ * or by one statement, then the window operator.
+ *
+ * Called by aggregate.c. Thread: the planner's.
+ */
+#include "sql/aggregate.h"
+
+static bool plain(const struct mr_sql_block *block, const struct mr_json *expr,
+                  uint32_t *ret_column)
+{
+    uint32_t leaf;
+    size_t rest;
+
+    return mr_sql__class_is(expr, "COLUMN_REF") &&
+           mr_sql__resolve(block->from, expr, &leaf, ret_column, &rest) &&
+           (int32_t)leaf == block->from->stream && rest == 0;
+}
+
+/* Keys and arguments are columns of the stream and WHERE is simple: no statement is needed. */
+static enum mr_status pre_native(struct mr_sql_block *block, uint32_t *ret_time, bool *ret_done)
+{
+    struct mr_sql_from *from = block->from;
+    struct mr_predicate predicates[MR_SQL_PREDICATES_MAX];
+    uint32_t count;
+
+    *ret_done = false;
+    if (from->joined ||
+        !mr_sql__native_filter(block->p, from, mr_json_get(block->node, "where_clause"), predicates,
+                               &count))
+        return MR_OK;
+    if (block->has_window && !plain(block, block->window.time, ret_time))
+        return MR_OK;
+    for (uint32_t i = 0; i < block->key_count; i++) {
+        if (block->keys[i].expr != NULL &&
+            !plain(block, block->keys[i].expr, &block->keys[i].column))
+            return MR_OK;
+    }
+    for (uint32_t i = 0; i < block->agg_count; i++) {
+        if (block->aggs[i].argument != NULL &&
+            !plain(block, block->aggs[i].argument, &block->aggs[i].column))
+            return MR_OK;
+    }
+    return mr_sql__add_filter(block->p, block->query->owner, from->leaves[from->stream].rel,
+                              predicates, count, &block->input, ret_done);
+}
+
+static enum mr_status push_item(struct mr_sql_block *block, struct mr_json *list,
+                                const struct mr_json *expr, const char *alias, uint32_t *ret_column)
+{
+    struct mr_json *copy = mr_json_copy(&block->p->arena, expr);
+
+    if (copy == NULL)
+        return mr_sql__no_memory(block->p);
+    mr_sql__set_alias(block->p, copy, alias);
+    *ret_column = (uint32_t)list->count;
+    mr_json_push(list, copy);
+    return MR_OK;
+}
+
+/* SELECT keys, arguments, time FROM ... WHERE ... */
+static enum mr_status pre_statement(struct mr_sql_block *block, uint32_t *ret_time)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_json *select = mr_sql__select(p, mr_json_copy(&p->arena, block->from->tree));
+    struct mr_json *list = mr_json_new_array(&p->arena);
+    const char *sql;
+    uint32_t unused;
+
+    if (select == NULL || list == NULL)
+        return mr_sql__no_memory(p);
+    for (uint32_t i = 0; i < block->key_count; i++) {
+        if (block->keys[i].expr != NULL)
+            MR_TRY(push_item(block, list, block->keys[i].expr, block->keys[i].name,
+                             &block->keys[i].column));
+    }
+    for (uint32_t i = 0; i < block->agg_count; i++) {
+        if (block->aggs[i].argument != NULL)
+            MR_TRY(push_item(block, list, block->aggs[i].argument, block->aggs[i].name,
+                             &block->aggs[i].column));
+    }
+    if (block->has_window)
+        MR_TRY(push_item(block, list, block->window.time, "mr_time", ret_time));
+    if (list->count == 0) { /* count(*) alone: a column is needed to carry the rows */
+        const struct mr_sql_leaf *stream = &block->from->leaves[block->from->stream];
+
+        MR_TRY(push_item(block, list,
+                         mr_sql__column(p, mr_schema_field(stream->schema, 0)->name, ""), "mr_row",
+                         &unused));
+    }
+    mr_json_put(&p->arena, select, "select_list", list);
+    mr_json_put(&p->arena, select, "where_clause",
+                mr_json_copy(&p->arena, mr_json_get(block->node, "where_clause")));
+    MR_TRY(mr_sql__print(p, select, &sql));
+    MR_TRY(mr_sql__add_statement(p, block->query, block->from, sql, false, &block->input));
+    mr_sql__inherit_marks(block->from, list, &block->input);
+    return MR_OK;
+}
+
+enum mr_status mr_sql__plan_agg_input(struct mr_sql_block *block)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_sql_rel windowed;
+    uint32_t time = 0;
+    enum mr_type_id type;
+    bool done;
+
+    MR_TRY(pre_native(block, &time, &done));
+    if (!done)
+        MR_TRY(pre_statement(block, &time));
+    if (!block->has_window)
+        return MR_OK;
+    type = mr_schema_field(block->input.schema, time)->type.id;
+    if (type != MR_TYPE_TIMESTAMP && type != MR_TYPE_TIMESTAMP_NS)
+        return mr_sql__fail(p, block->query, block->window.time,
+                            "a window needs a TIMESTAMP; cast this or declare the column so");
+    MR_TRY(mr_sql__add_window(p, block->query->owner, &block->input, time, &block->window,
+                              "mr_start", "mr_end", &windowed));
+    for (uint32_t i = 0; i < block->key_count; i++)
+        block->keys[i].column = block->keys[i].expr == NULL ? 0 : block->keys[i].column + 2;
+    for (uint32_t i = 0; i < block->agg_count; i++)
+        block->aggs[i].column += 2;
+    block->input = windowed;
+    return MR_OK;
+}

@@ -1,0 +1,121 @@
+/*
+ * Behind an aggregation: the SELECT list, HAVING, ORDER BY and LIMIT over the groups, native when they
+ * only name columns and compare them with literals, else one statement.
+ *
+ * Called by aggregate.c. Thread: the planner's.
+ */
+#include "sql/aggregate.h"
+
+#include <string.h>
+
+/* Only columns in the list and simple comparisons in HAVING. */
+static enum mr_status post_native(struct mr_sql_block *block, const struct mr_sql_from *from,
+                                  struct mr_sql_rel *rel, bool *ret_done)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_predicate predicates[MR_SQL_PREDICATES_MAX];
+    uint32_t *columns = mr_arena_alloc(&p->arena, (block->list->count + 1) * sizeof(*columns));
+    const char **names = mr_arena_alloc(&p->arena, (block->list->count + 1) * sizeof(*names));
+    struct mr_json *modifiers = mr_json_get(block->node, "modifiers");
+    struct mr_sql_rel filtered;
+    uint32_t predicate_count;
+    uint32_t count = 0;
+
+    *ret_done = false;
+    if (columns == NULL || names == NULL)
+        return mr_sql__no_memory(p);
+    if (modifiers != NULL && modifiers->count > 0)
+        return MR_OK;
+    for (struct mr_json *item = block->list->first; item != NULL; item = item->next) {
+        uint32_t leaf;
+        size_t rest;
+
+        if (!mr_sql__class_is(item, "COLUMN_REF") ||
+            !mr_sql__resolve(from, item, &leaf, &columns[count], &rest) || rest != 0)
+            return MR_OK;
+        names[count++] = mr_sql__alias(item);
+    }
+    if (!mr_sql__native_filter(p, from, mr_json_get(block->node, "having"), predicates,
+                               &predicate_count))
+        return MR_OK;
+    MR_TRY(mr_sql__add_filter(p, block->query->owner, from->leaves[0].rel, predicates,
+                              predicate_count, &filtered, ret_done));
+    return *ret_done
+               ? mr_sql__add_project(p, block->query->owner, &filtered, columns, names, count, rel)
+               : MR_OK;
+}
+
+/* w AS {start, end}: the struct keeps what the watermark knows. */
+static void mark_structs(const struct mr_sql_block *block, const struct mr_sql_rel *groups,
+                         struct mr_sql_rel *rel)
+{
+    for (struct mr_json *item = block->list->first; item != NULL; item = item->next) {
+        const char *function = mr_sql__function(item);
+        const struct mr_json *start;
+        const struct mr_sql_mark *mark;
+        int32_t column;
+
+        if (function == NULL || !mr_sql__same_name(function, "struct_pack") ||
+            rel->mark_count == MR_SQL_MARKS_MAX)
+            continue;
+        start = mr_sql__single_name(mr_json_get(item, "children")->first) != NULL
+                    ? mr_json_get(item, "children")->first
+                    : NULL;
+        if (start == NULL)
+            continue;
+        column = mr_schema_find(groups->schema, mr_sql__single_name(start),
+                                strlen(mr_sql__single_name(start)));
+        mark = column >= 0 ? mr_sql__mark_of(groups, (uint32_t)column) : NULL;
+        column = mr_schema_find(rel->schema, mr_sql__alias(item), strlen(mr_sql__alias(item)));
+        if (mark == NULL || column < 0 || mark->kind != MR_SQL_MARK_START)
+            continue;
+        rel->marks[rel->mark_count] = *mark;
+        rel->marks[rel->mark_count].kind = MR_SQL_MARK_WINDOW;
+        rel->marks[rel->mark_count++].column = (uint32_t)column;
+    }
+}
+
+static enum mr_status post_statement(struct mr_sql_block *block, const struct mr_sql_from *from,
+                                     struct mr_sql_rel *rel)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_json *select = mr_sql__select(p, mr_sql__table_ref(p, "mr_input_0", NULL));
+    struct mr_json *modifiers = mr_json_get(block->node, "modifiers");
+    struct mr_json *having = mr_json_get(block->node, "having");
+    bool whole = modifiers != NULL && modifiers->count > 0;
+    const char *sql;
+
+    if (select == NULL)
+        return mr_sql__no_memory(p);
+    mr_json_put(&p->arena, select, "select_list", mr_json_copy(&p->arena, block->list));
+    if (having != NULL)
+        mr_json_put(&p->arena, select, "where_clause", mr_json_copy(&p->arena, having));
+    if (modifiers != NULL)
+        mr_json_put(&p->arena, select, "modifiers", mr_json_copy(&p->arena, modifiers));
+    MR_TRY(mr_sql__print(p, select, &sql));
+    MR_TRY(mr_sql__add_statement(p, block->query, from, sql, whole, rel));
+    mr_sql__inherit_marks(from, block->list, rel);
+    mark_structs(block, from->leaves[0].rel, rel);
+    return MR_OK;
+}
+
+enum mr_status mr_sql__plan_agg_output(struct mr_sql_block *block, struct mr_sql_rel *groups,
+                                       struct mr_sql_rel *rel)
+{
+    /* Static tables of subqueries in the list stay inputs; the stream is now the result of the
+     * aggregation. */
+    struct mr_sql_from from = *block->from;
+    bool done = false;
+
+    from.leaves[from.stream] = (struct mr_sql_leaf){
+        .alias = "mr_input_0", .input = "mr_input_0", .schema = groups->schema, .rel = groups};
+    if (from.stream != 0 || from.count > 1) {
+        struct mr_sql_from alone = {.count = 1};
+
+        alone.leaves[0] = from.leaves[from.stream];
+        from = alone;
+    }
+    from.joined = false;
+    MR_TRY(post_native(block, &from, rel, &done));
+    return done ? MR_OK : post_statement(block, &from, rel);
+}

@@ -1,0 +1,191 @@
+/*
+ * The SELECT list, HAVING and ORDER BY over the groups: keys, windows and aggregates become columns
+ * of the aggregation's result.
+ *
+ *     sum(v) + 1, window_start, city   -->   mr_a0 + 1, mr_start, mr_k0
+ *
+ * Called by aggregate.c once the keys are known. Thread: the planner's.
+ */
+#include "sql/aggregate.h"
+
+static enum mr_status put(struct mr_sql_block *block, struct mr_json *node, struct mr_json *with)
+{
+    const char *alias = mr_sql__alias(node);
+
+    if (with == NULL)
+        return mr_sql__no_memory(block->p);
+    mr_sql__set_alias(block->p, with, alias);
+    mr_sql__replace(node, with);
+    return MR_OK;
+}
+
+static enum mr_status put_column(struct mr_sql_block *block, struct mr_json *node, const char *name)
+{
+    return put(block, node, mr_sql__column(block->p, name, ""));
+}
+
+static enum mr_status put_struct(struct mr_sql_block *block, struct mr_json *node,
+                                 const char *start, const char *end)
+{
+    struct mr_json *parts[2] = {mr_sql__column(block->p, start, ""),
+                                mr_sql__column(block->p, end, "")};
+    static const char *const names[2] = {"start", "end"};
+
+    if (parts[0] == NULL || parts[1] == NULL)
+        return mr_sql__no_memory(block->p);
+    return put(block, node, mr_sql__call(block->p, "struct_pack", parts, names, 2));
+}
+
+static enum mr_status put_window(struct mr_sql_block *block, struct mr_json *node,
+                                 enum mr_sql_window_part part)
+{
+    block->uses_end = block->uses_end || part != MR_SQL_WINDOW_START;
+    if (part == MR_SQL_WINDOW_WHOLE)
+        return put_struct(block, node, "mr_start", "mr_end");
+    return put_column(block, node, part == MR_SQL_WINDOW_START ? "mr_start" : "mr_end");
+}
+
+/* window_start, window.end, w.start where w is the alias of the window: which part, or -1. */
+static int window_part(const struct mr_sql_block *block, const struct mr_json *reference)
+{
+    const struct mr_json *names = mr_json_get(reference, "column_names");
+    const char *first = names->first->text;
+    bool whole = mr_sql__same_name(first, "window") ||
+                 (block->window_alias[0] != '\0' && mr_sql__same_name(first, block->window_alias));
+
+    if (!block->has_window)
+        return -1;
+    if (names->count == 1 && mr_sql__same_name(first, "window_start"))
+        return MR_SQL_WINDOW_START;
+    if (names->count == 1 && mr_sql__same_name(first, "window_end"))
+        return MR_SQL_WINDOW_END;
+    if (!whole || names->count > 2)
+        return -1;
+    if (names->count == 1)
+        return MR_SQL_WINDOW_WHOLE;
+    if (mr_sql__same_name(names->last->text, "start"))
+        return MR_SQL_WINDOW_START;
+    return mr_sql__same_name(names->last->text, "end") ? MR_SQL_WINDOW_END : -1;
+}
+
+/* window(...).start: which part, or -1. */
+static int extracted_part(const struct mr_json *node)
+{
+    const struct mr_json *children = mr_json_get(node, "children");
+    const struct mr_json *field;
+
+    if (!mr_sql__type_is(node, "STRUCT_EXTRACT") || children == NULL || children->count != 2 ||
+        !mr_sql__is_window_call(children->first))
+        return -1;
+    field = mr_json_get(mr_json_get(children->last, "value"), "value");
+    if (mr_json_is(field, "start"))
+        return MR_SQL_WINDOW_START;
+    return mr_json_is(field, "end") ? MR_SQL_WINDOW_END : -1;
+}
+
+static enum mr_status rewrite_window(struct mr_sql_block *block, struct mr_json *node,
+                                     struct mr_json *call, int part)
+{
+    struct mr_sql_window window;
+
+    MR_TRY(mr_sql__window_parse(block->p, block->query, call, &window));
+    if (!block->has_window || !mr_sql__window_equal(&window, &block->window))
+        return mr_sql__fail(block->p, block->query, call,
+                            "this window must be the one in GROUP BY");
+    return put_window(block, node, part >= 0 ? (enum mr_sql_window_part)part : window.part);
+}
+
+static enum mr_status rewrite_column(struct mr_sql_block *block, struct mr_json *node, bool aliases)
+{
+    const char *name = mr_sql__single_name(node);
+    int part = mr_sql__block_resolves(block, node) ? -1 : window_part(block, node);
+    struct mr_json *item = aliases && name != NULL ? mr_sql__item_of_alias(block, name) : NULL;
+
+    if (part >= 0)
+        return put_window(block, node, (enum mr_sql_window_part)part);
+    if (item != NULL) { /* of the list, which is rewritten already */
+        struct mr_json *copy = mr_json_copy(&block->p->arena, item);
+
+        if (copy == NULL)
+            return mr_sql__no_memory(block->p);
+        mr_sql__set_alias(block->p, copy, "");
+        mr_sql__replace(node, copy);
+        return MR_OK;
+    }
+    if (!mr_sql__block_resolves(block, node))
+        return mr_sql__fail(block->p, block->query, node, "there is no column '%s' here",
+                            mr_json_get(node, "column_names")->last->text);
+    return mr_sql__fail(
+        block->p, block->query, node,
+        "column '%s' must be in GROUP BY or inside an aggregate function such as max()",
+        mr_json_get(node, "column_names")->last->text);
+}
+
+/* Keys, windows and aggregates become columns of the aggregation's result. aliases: names of the
+ * list may be used. */
+enum mr_status mr_sql__rewrite(struct mr_sql_block *block, struct mr_json *node, bool aliases)
+{
+    int part;
+
+    if (node == NULL || node->kind < MR_JSON_ARRAY || mr_sql__class_is(node, "SUBQUERY"))
+        return MR_OK;
+    if (node->kind == MR_JSON_OBJECT && mr_json_get(node, "class") != NULL) {
+        for (uint32_t i = 0; i < block->struct_count; i++) {
+            if (mr_sql__equal(block->structs[i], node))
+                return put_struct(block, node, block->keys[block->struct_keys[i]].name,
+                                  block->keys[block->struct_keys[i] + 1].name);
+        }
+        for (uint32_t i = 0; i < block->key_count; i++) {
+            if (block->keys[i].expr != NULL && mr_sql__equal(block->keys[i].expr, node))
+                return put_column(block, node, block->keys[i].name);
+        }
+        part = extracted_part(node);
+        if (part >= 0)
+            return rewrite_window(block, node, mr_json_get(node, "children")->first, part);
+        if (mr_sql__is_window_call(node))
+            return rewrite_window(block, node, node, -1);
+        if (mr_sql__is_aggregate(node)) {
+            const struct mr_sql_agg *agg;
+
+            MR_TRY(mr_sql__find_aggregate(block, node, &agg));
+            return put_column(block, node, agg->name);
+        }
+        if (mr_sql__class_is(node, "COLUMN_REF"))
+            return rewrite_column(block, node, aliases);
+        if (mr_sql__is_star(node))
+            return mr_sql__fail(block->p, block->query, node,
+                                "name the columns instead of '*' next to an aggregation");
+    }
+    for (struct mr_json *child = node->first; child != NULL; child = child->next)
+        MR_TRY(mr_sql__rewrite(block, child, aliases));
+    return MR_OK;
+}
+
+/* Names of result columns, before the expressions are replaced. */
+enum mr_status mr_sql__name_items(struct mr_sql_block *block)
+{
+    static const char *const part_names[] = {"window", "window_start", "window_end"};
+
+    for (struct mr_json *item = block->list->first; item != NULL; item = item->next) {
+        struct mr_sql_window window;
+        const char *name;
+
+        if (mr_sql__alias(item)[0] != '\0') {
+            if (mr_sql__is_window_call(item))
+                block->window_alias = mr_sql__alias(item);
+            continue;
+        }
+        if (mr_sql__is_window_call(item)) {
+            MR_TRY(mr_sql__window_parse(block->p, block->query, item, &window));
+            name = part_names[window.part];
+        } else if (extracted_part(item) >= 0) {
+            name = extracted_part(item) == MR_SQL_WINDOW_START ? "start" : "end";
+        } else if (!mr_sql__is_star(item)) {
+            MR_TRY(mr_sql__natural_name(block->p, item, &name));
+        } else {
+            continue;
+        }
+        mr_sql__set_alias(block->p, item, name);
+    }
+    return MR_OK;
+}
