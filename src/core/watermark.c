@@ -69,9 +69,32 @@ bool mr__watermark_wants_batch(struct mr_query *query, int64_t batch_time_us)
     return wants;
 }
 
+/* The source in front of a watermark, or NULL when something stateful is between them. */
+static const struct mr_source_run *source_of(const struct mr_node *node)
+{
+    while (node->kind == MR_NODE_MAP && node->input_count == 1)
+        node = node->inputs[0];
+    return node->kind == MR_NODE_SOURCE ? node->source : NULL;
+}
+
+/* Takes an event time that the source brought without a row. */
+static void advance_by_source(struct mr_node *node)
+{
+    const struct mr_source_run *run = source_of(node);
+    int64_t event_us;
+
+    if (run == NULL || !MR_SOURCE_HAS(run->ops, event_time) ||
+        mr__same_offset(run->start, run->end) ||
+        !run->ops->event_time(run->object, run->start, run->end, &event_us) ||
+        event_us < INT64_MIN + node->watermark_delay_us)
+        return;
+    node->watermark_us = MR_MAX(node->watermark_us, event_us - node->watermark_delay_us);
+}
+
 /* Takes the event times of the batch into the watermark of a node. */
 static void advance_node(struct mr_node *node)
 {
+    advance_by_source(node);
     if (node->event_count == 0 || node->event_max_us < INT64_MIN + node->watermark_delay_us)
         return;
     node->watermark_us =

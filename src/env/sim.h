@@ -67,6 +67,10 @@ uint64_t mr_sim_sync_count(const struct mr_sim *sim);
 /* A process dies after the first op_count operations, the machine lives. Returns new. */
 struct mr_sim *mr_sim_kill(const struct mr_sim *sim, uint64_t op_count);
 
+/* The machine loses its power after the first op_count operations, and nothing that was not synced
+ * survives. Returns new. */
+struct mr_sim *mr_sim_power_loss(struct mr_sim *sim, uint64_t op_count);
+
 /* One state after a power loss. */
 struct mr_sim_crash {
     uint64_t op_count; /* operations before it */

@@ -70,6 +70,12 @@ static void replay_to(struct mr_sim *sim, uint64_t op_count)
     }
 }
 
+struct mr_sim *mr_sim_power_loss(struct mr_sim *sim, uint64_t op_count)
+{
+    replay_to(sim, op_count);
+    return sim_new_on(sim, &sim->replay.durable);
+}
+
 /* ---------------------------------------------------------------- one state */
 
 static unsigned fates_of(const struct sim_op *op)

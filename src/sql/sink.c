@@ -84,10 +84,23 @@ static enum mr_status find_format(struct mr_sql_planner *p, struct mr_sql_output
     return MR_OK;
 }
 
+/* A caller may take what a SELECT without INSERT prints: as the table `console`. */
+static const struct mr_sql_binding *binding_of(const struct mr_sql_planner *p,
+                                               const struct mr_sql_output *output)
+{
+    if (output->table != NULL)
+        return output->table->binding;
+    for (size_t i = 0; i < p->args->binding_count; i++) {
+        if (mr_sql__same_name(p->args->bindings[i].table, "console"))
+            return &p->args->bindings[i];
+    }
+    return NULL;
+}
+
 /* The caller's sink instead of the one that the script names. */
 static enum mr_status bind(struct mr_sql_planner *p, struct mr_sql_output *output)
 {
-    const struct mr_sql_binding *binding = output->table != NULL ? output->table->binding : NULL;
+    const struct mr_sql_binding *binding = binding_of(p, output);
     const struct mr_option_table none = {"binding", NULL, 0};
     const struct mr_option_table *tables[1] = {&none};
 

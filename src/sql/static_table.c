@@ -102,7 +102,8 @@ enum mr_status mr_sql__static_read(struct mr_env *env, const struct mr_sql_table
                                   .options = table->options,
                                   .format = table->format,
                                   .on_error = MR_ON_ERROR_FAIL,
-                                  .until_caught_up = true};
+                                  .until_caught_up = true,
+                                  .user = table->binding != NULL ? table->binding->user : NULL};
     struct mr_sql_static *rows;
     struct mr_source *source;
     enum mr_status status;

@@ -137,6 +137,13 @@ struct mr_source_ops {
      * Driver. May be NULL. */
     bool (*row_count)(struct mr_source *source, const char *start, const char *end,
                       uint64_t *ret_rows);
+    /*
+     * An event time that the range brings without a row that has it (a heartbeat): the watermark of
+     * the source's table follows it as it would follow a row's; false: none. By the range alone.
+     * Driver. May be NULL.
+     */
+    bool (*event_time)(struct mr_source *source, const char *start, const char *end,
+                       int64_t *ret_event_us);
 };
 
 /* Does a source have an operation that was added later? */
