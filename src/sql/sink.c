@@ -101,11 +101,13 @@ static const struct mr_sql_binding *binding_of(const struct mr_sql_planner *p,
 static enum mr_status bind(struct mr_sql_planner *p, struct mr_sql_output *output)
 {
     const struct mr_sql_binding *binding = binding_of(p, output);
-    const struct mr_option_table none = {"binding", NULL, 0};
-    const struct mr_option_table *tables[1] = {&none};
+    struct mr_option_table own = {"binding", NULL, 0};
+    const struct mr_option_table *tables[1] = {&own};
 
     if (binding == NULL || binding->sink == NULL)
         return MR_OK;
+    own.options = binding->sink->options;
+    own.option_count = binding->sink->option_count;
     output->connector = binding->sink;
     output->user = binding->user;
     if (!binding->sink->takes_format)
@@ -328,11 +330,27 @@ static enum mr_status reorder(struct mr_sql_planner *p, struct mr_sql_query *que
     return status;
 }
 
+/* BY NAME: the SELECT's own names are the list of columns. */
+static enum mr_status name_columns(struct mr_sql_planner *p, const struct mr_sql_rel *rel,
+                                   struct mr_sql_statement *insert)
+{
+    uint32_t count = mr_schema_field_count(rel->schema);
+
+    insert->insert_columns = mr_arena_alloc(&p->arena, (count + 1) * sizeof(const char *));
+    if (insert->insert_columns == NULL)
+        return mr_sql__no_memory(p);
+    for (uint32_t i = 0; i < count; i++)
+        insert->insert_columns[i] = mr_schema_field(rel->schema, i)->name;
+    insert->insert_column_count = count;
+    return MR_OK;
+}
+
 enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
                            const struct mr_sql_output *output,
                            const struct mr_sql_statement *insert, const struct mr_sql_rel *rel,
                            struct mr_sql_rel *ret_rel)
 {
+    struct mr_sql_statement named = *insert;
     const struct mr_sql_statement *statement =
         output->table != NULL ? output->table->statement : NULL;
     const struct mr_schema *columns = statement != NULL ? statement->columns : NULL;
@@ -349,6 +367,10 @@ enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
                     insert->name));
         *ret_rel = *rel;
         return MR_OK;
+    }
+    if (insert->by_name) {
+        MR_TRY(name_columns(p, rel, &named));
+        insert = &named;
     }
     if (insert->insert_column_count > 0)
         return reorder(p, query, columns, insert, rel, ret_rel);

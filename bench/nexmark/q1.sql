@@ -1,0 +1,13 @@
+-- q1: prices in another currency.
+SET checkpoint = '${CHECKPOINT}';
+
+CREATE TABLE bid (
+  auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, dateTime TIMESTAMP, extra TEXT
+) WITH (connector = 'nexmark', table = 'bid', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
+  events_per_batch = '${EVENTS_PER_BATCH}');
+
+CREATE TABLE results (auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), dateTime TIMESTAMP, extra TEXT)
+  WITH (connector = 'null');
+
+INSERT INTO results
+  SELECT auction, bidder, 0.908 * price AS price, dateTime, extra FROM bid;

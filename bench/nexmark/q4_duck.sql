@@ -1,0 +1,9 @@
+-- Auctions whose time has passed (the watermark of the join: a bid may come a second after its auction).
+SELECT category, avg(final) AS average FROM (
+  SELECT a.id, a.category, max(b.price) AS final
+  FROM auction AS a JOIN bid AS b ON a.id = b.auction AND b.dateTime BETWEEN a.dateTime AND a.expires
+    AND b.dateTime <= a.dateTime + INTERVAL '1 second'
+  GROUP BY a.id, a.category, a.dateTime
+  HAVING a.dateTime <= (SELECT least(max(bid.dateTime), (SELECT max(dateTime) FROM auction)) FROM bid)
+    - INTERVAL '1 second' - INTERVAL '1 millisecond')
+GROUP BY category
