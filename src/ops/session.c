@@ -1,0 +1,761 @@
+/*
+ * The session fold: merges sessions of a key that overlap or touch, with all their aggregates
+ * (structured.md 12).
+ *
+ *     store    key bytes: row_codec of the keys, without the session
+ *              -> the key's sessions, by start; no two overlap or touch
+ *     session  start i64 | end i64 | size u32 | aggregate buffers (aggregate.c)
+ *
+ *     partials --late? dropped and counted--> by key, then start --merge with the store's--> store
+ *
+ * Partials come from mr_op_aggregate_partial with start and end of a row's session as the last two
+ * keys. Only entries of keys that are in the batch are read: one look-up, one write a key and batch,
+ * however many rows and sessions it has.
+ *
+ *     [s, e) and the next [s2, e2) with s2 <= e become [s, max(e, e2))
+ *
+ *     append    sessions with end <= watermark leave and are emitted
+ *     complete  everything stays and is emitted
+ *
+ * Counting is that of sessions: updated = written by a new start or with new rows, removed = a start
+ * that is no start any more. `sessions` in the store are counted when it is first needed after open
+ * or after a batch that is run again.
+ *
+ * Called by the driver of a query: open, then run once a batch, wants_batch between batches.
+ * Thread: driver.
+ */
+#include "ops/aggregate.h"
+#include "ops/stateful.h"
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "ops/ordinal.h"
+
+#include <stdlib.h>
+
+enum {
+    TIME_KEY_BYTES = 9, /* of one TIMESTAMP in a key */
+    SESSION_KEY_BYTES = 2 * TIME_KEY_BYTES,
+    HEAD_BYTES = 20, /* of a session: start, end, size */
+    EMIT_ROWS_MAX = 64 * 1024,
+    EMIT_BYTES_MAX = 16 * 1024 * 1024,
+    EMIT_CHECK_ROWS = 256,
+    ENTRIES_MAX = 256,
+    HINT_FIRST = 32,
+    HINT_SECOND = 16
+};
+
+/* A session, of a row or merged; the data is borrowed. */
+struct session {
+    int64_t start_us;
+    int64_t end_us;
+    struct mr_slice buffers;
+};
+
+struct part {
+    uint64_t hash; /* of the key */
+    const char *key;
+    size_t key_bytes; /* without the session */
+    struct session session;
+};
+
+struct key_ref {
+    const char *data;
+    size_t size_bytes;
+};
+
+struct session_fold {
+    struct mr_agg_layout *layout;
+    enum mr_output_mode mode;
+    bool closes; /* there is a watermark */
+    char *state_name;
+    char *key_text; /* for the manifest */
+    char *value_text;
+    struct mr_store *store;
+
+    bool any_run; /* since open: the two below hold */
+    uint64_t last_batch_id;
+    int64_t last_watermark_us;
+    bool least_known; /* the two below are */
+    int64_t least_us; /* no session in the store ends earlier; INT64_MAX = there is none */
+    uint64_t sessions;
+
+    /* Of the batch being run; memory is kept. */
+    uint64_t updated;
+    uint64_t removed;
+    uint64_t late_rows;
+    struct part *parts;
+    const struct part **order;
+    size_t part_count;
+    size_t part_capacity;
+    struct mr_buf list;   /* the new value of a key */
+    struct mr_buf merged; /* buffers of the session at hand */
+    struct mr_buf key;    /* of a session that is emitted */
+    struct mr_arena arena;
+    struct key_ref *due; /* keys with sessions to emit, in the arena */
+    size_t due_count;
+    size_t due_capacity;
+    struct mr_batch_builder *builder;
+    int64_t builder_rows;
+};
+
+static enum mr_status no_memory(struct mr_error *err)
+{
+    return MR_FAIL(err, MR_NOMEM, "cannot fold sessions: out of memory");
+}
+
+static enum mr_status damaged(const struct session_fold *fold, struct mr_error *err)
+{
+    return MR_FAIL(err, MR_CORRUPT,
+                   "cannot read the sessions of a key of '%s'; restore the checkpoint from a copy",
+                   fold->state_name);
+}
+
+/* ---- sessions as bytes ---- */
+
+/* Takes the first session off a list; false at its end, or when *ret_ok says that it is damaged. */
+static bool next_session(struct mr_slice *list, struct session *ret_session, bool *ret_ok)
+{
+    uint32_t size;
+
+    *ret_ok = true;
+    if (list->size_bytes == 0)
+        return false;
+    *ret_ok = list->size_bytes >= HEAD_BYTES;
+    if (!*ret_ok)
+        return false;
+    size = mr_load_u32(list->data + 16);
+    *ret_ok = list->size_bytes - HEAD_BYTES >= size;
+    if (!*ret_ok)
+        return false;
+    *ret_session = (struct session){
+        mr_load_i64(list->data), mr_load_i64(list->data + 8), {list->data + HEAD_BYTES, size}};
+    list->data += HEAD_BYTES + size;
+    list->size_bytes -= HEAD_BYTES + size;
+    return true;
+}
+
+static void add_session(struct mr_buf *list, int64_t start_us, int64_t end_us, const char *buffers,
+                        size_t size)
+{
+    char head[HEAD_BYTES];
+
+    mr_store_i64(head, start_us);
+    mr_store_i64(head + 8, end_us);
+    mr_store_u32(head + 16, (uint32_t)size);
+    mr_buf_add(list, head, sizeof(head));
+    mr_buf_add(list, buffers, size);
+}
+
+/* A TIMESTAMP that is not null, as in a key (data/row_codec.h). */
+static bool read_time(const char *at, int64_t *ret_us)
+{
+    uint64_t time = 0;
+
+    for (int i = 1; i < TIME_KEY_BYTES; i++)
+        time = time << 8 | (uint8_t)at[i];
+    *ret_us = (int64_t)(time ^ UINT64_C(1) << 63);
+    return at[0] == 1;
+}
+
+static void add_time(struct mr_buf *key, int64_t time_us)
+{
+    uint64_t time = (uint64_t)time_us ^ UINT64_C(1) << 63;
+
+    mr_buf_add_char(key, 1);
+    for (int shift = 56; shift >= 0; shift -= 8)
+        mr_buf_add_char(key, (char)(time >> shift & 0xff));
+}
+
+/* ---- the batch's partials, by key ---- */
+
+static enum mr_status take_part(struct session_fold *fold, const struct mr_batch_info *info,
+                                struct mr_slice key, struct mr_slice buffers, struct mr_error *err)
+{
+    struct part part = {.key = key.data, .session.buffers = buffers};
+    bool ok = key.size_bytes >= SESSION_KEY_BYTES;
+
+    if (ok) {
+        part.key_bytes = key.size_bytes - SESSION_KEY_BYTES;
+        ok = read_time(key.data + part.key_bytes, &part.session.start_us) &&
+             read_time(key.data + part.key_bytes + TIME_KEY_BYTES, &part.session.end_us);
+    }
+    if (!ok)
+        return MR_FAIL(err, MR_INTERNAL, "cannot find the session in a key: report this");
+    MR_TRY(mr_agg_check(fold->layout, buffers, err));
+    if (fold->closes && fold->mode == MR_MODE_APPEND && info->late_watermark_us != INT64_MIN &&
+        part.session.end_us <= info->late_watermark_us) {
+        fold->late_rows += mr_load_u64(buffers.data);
+        return MR_OK;
+    }
+    if (fold->part_count == fold->part_capacity) {
+        size_t capacity = fold->part_capacity == 0 ? 1024 : fold->part_capacity * 2;
+        struct part *parts = mr_realloc(NULL, fold->parts, capacity * sizeof(*parts));
+        if (parts == NULL)
+            return no_memory(err);
+        fold->parts = parts;
+        fold->part_capacity = capacity;
+    }
+    part.hash = mr_store_hash(fold->store, part.key, part.key_bytes);
+    fold->parts[fold->part_count++] = part;
+    return MR_OK;
+}
+
+static enum mr_status take_input(struct session_fold *fold, const struct mr_fold_call *call,
+                                 struct mr_error *err)
+{
+    fold->part_count = 0;
+    for (size_t i = 0; i < call->input_count; i++) {
+        for (size_t b = 0; call->inputs[i].present && b < call->inputs[i].batch_count; b++) {
+            const struct mr_batch *batch = call->inputs[i].batches[b];
+            const struct mr_column *keys = mr_batch_column(batch, 0);
+            const struct mr_column *values = mr_batch_column(batch, 1);
+            for (int64_t row = 0; row < keys->length; row++)
+                MR_TRY(take_part(fold, call->info, mr_column_text(keys, row),
+                                 mr_column_text(values, row), err));
+        }
+    }
+    return MR_OK;
+}
+
+static int compare_bytes(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
+{
+    size_t common = MR_MIN(a_bytes, b_bytes);
+    int order = common == 0 ? 0 : memcmp(a, b, common);
+
+    return order != 0 ? order : (a_bytes > common) - (b_bytes > common);
+}
+
+static bool same_key(const struct part *a, const struct part *b)
+{
+    return a->hash == b->hash && a->key_bytes == b->key_bytes &&
+           (a->key_bytes == 0 || memcmp(a->key, b->key, a->key_bytes) == 0);
+}
+
+/* By hash, key, start; equal ones as they came. */
+static int compare_parts(const void *a_pointer, const void *b_pointer)
+{
+    const struct part *a = *(const struct part *const *)a_pointer;
+    const struct part *b = *(const struct part *const *)b_pointer;
+    int order;
+
+    if (a->hash != b->hash)
+        return a->hash < b->hash ? -1 : 1;
+    order = compare_bytes(a->key, a->key_bytes, b->key, b->key_bytes);
+    if (order != 0)
+        return order;
+    if (a->session.start_us != b->session.start_us)
+        return a->session.start_us < b->session.start_us ? -1 : 1;
+    return (a > b) - (a < b);
+}
+
+/* Fills fold->order: by the high bits of the hash in one pass, then each run by comparing. */
+static enum mr_status sort_parts(struct session_fold *fold, struct mr_error *err)
+{
+    size_t count = fold->part_count;
+    unsigned bits = 1;
+    uint32_t *ends;
+
+    while (bits < 20 && ((size_t)1 << bits) < count / 2)
+        bits++;
+    ends = mr_alloc_zero(NULL, (((size_t)1 << bits) + 1) * sizeof(*ends));
+    mr_free(fold->order);
+    fold->order = mr_alloc(NULL, (count + 1) * sizeof(*fold->order));
+    if (ends == NULL || fold->order == NULL || count > UINT32_MAX) {
+        mr_free(ends);
+        return no_memory(err);
+    }
+    for (size_t i = 0; i < count; i++)
+        ends[(fold->parts[i].hash >> (64 - bits)) + 1]++;
+    for (size_t i = 0; i < (size_t)1 << bits; i++)
+        ends[i + 1] += ends[i];
+    for (size_t i = 0; i < count; i++)
+        fold->order[ends[fold->parts[i].hash >> (64 - bits)]++] = &fold->parts[i];
+    for (size_t from = 0, bucket = 0; bucket < (size_t)1 << bits; from = ends[bucket++]) {
+        if (ends[bucket] - from > 1)
+            qsort(fold->order + from, ends[bucket] - from, sizeof(*fold->order), compare_parts);
+    }
+    mr_free(ends);
+    return MR_OK;
+}
+
+/* ---- merging ---- */
+
+/* The session that grows while a key's old and new ones are walked in order. */
+struct growing {
+    bool open;
+    int64_t start_us;
+    int64_t end_us;
+    bool has_new;
+    bool keeps_start; /* one of the old ones begins where it does */
+    uint64_t old_count;
+};
+
+static enum mr_status grow(struct session_fold *fold, struct growing *growing,
+                           const struct session *session, bool is_new, struct mr_error *err)
+{
+    if (growing->open && session->start_us <= growing->end_us) {
+        growing->end_us = MR_MAX(growing->end_us, session->end_us);
+    } else {
+        MR_ASSERT(!growing->open);
+        *growing = (struct growing){
+            .open = true, .start_us = session->start_us, .end_us = session->end_us};
+        mr_buf_clear(&fold->merged);
+    }
+    growing->has_new = growing->has_new || is_new;
+    growing->old_count += !is_new;
+    growing->keeps_start =
+        growing->keeps_start || (!is_new && session->start_us == growing->start_us);
+    return mr_agg_merge(fold->layout, &fold->merged, session->buffers.data,
+                        session->buffers.size_bytes, err);
+}
+
+static void close_growing(struct session_fold *fold, struct growing *growing)
+{
+    if (!growing->open)
+        return;
+    add_session(&fold->list, growing->start_us, growing->end_us, fold->merged.data,
+                fold->merged.size);
+    fold->least_us = MR_MIN(fold->least_us, growing->end_us);
+    fold->updated += growing->has_new;
+    fold->removed += growing->old_count - growing->keeps_start;
+    fold->sessions += 1 - growing->old_count; /* wraps back: those that were merged are gone */
+    growing->open = false;
+}
+
+/* The new list of a key from the old one and its parts [from, to) in order, into fold->list. */
+static enum mr_status merge_lists(struct session_fold *fold, struct mr_slice old, size_t from,
+                                  size_t to, struct mr_error *err)
+{
+    struct growing growing = {0};
+    struct session stored = {0};
+    bool ok = true;
+    bool more = next_session(&old, &stored, &ok);
+
+    mr_buf_clear(&fold->list);
+    while (ok && (more || from < to)) {
+        bool is_new = !more || (from < to && fold->order[from]->session.start_us < stored.start_us);
+        const struct session *session = is_new ? &fold->order[from]->session : &stored;
+
+        if (growing.open && session->start_us > growing.end_us)
+            close_growing(fold, &growing);
+        MR_TRY(grow(fold, &growing, session, is_new, err));
+        if (is_new)
+            from++;
+        else
+            more = next_session(&old, &stored, &ok);
+    }
+    if (!ok)
+        return damaged(fold, err);
+    close_growing(fold, &growing);
+    return fold->list.failed || fold->merged.failed ? no_memory(err) : MR_OK;
+}
+
+static enum mr_status merge_key(struct session_fold *fold, size_t from, size_t to,
+                                struct mr_error *err)
+{
+    const struct part *part = fold->order[from];
+    struct mr_slice old = {NULL, 0};
+    char *value = NULL;
+    bool created = false;
+    bool found = mr_store_get_hashed(fold->store, part->hash, part->key, part->key_bytes, &old.data,
+                                     &old.size_bytes);
+
+    MR_TRY(merge_lists(fold, old, from, to, err));
+    if (found && old.size_bytes != fold->list.size)
+        return mr_store_put(fold->store, part->key, part->key_bytes, fold->list.data,
+                            fold->list.size, err);
+    MR_TRY(mr_store_upsert_hashed(fold->store, part->hash, part->key, part->key_bytes,
+                                  fold->list.size, &value, &created, err));
+    MR_ASSERT(created != found);
+    memcpy(value, fold->list.data, fold->list.size);
+    return MR_OK;
+}
+
+static enum mr_status merge_parts(struct session_fold *fold, struct mr_error *err)
+{
+    MR_TRY(sort_parts(fold, err));
+    for (size_t from = 0, to; from < fold->part_count; from = to) {
+        if (from + HINT_FIRST < fold->part_count)
+            mr_store_hint(fold->store, fold->order[from + HINT_FIRST]->hash, 0);
+        if (from + HINT_SECOND < fold->part_count)
+            mr_store_hint(fold->store, fold->order[from + HINT_SECOND]->hash, 1);
+        for (to = from + 1; to < fold->part_count; to++) {
+            if (!same_key(fold->order[from], fold->order[to]))
+                break;
+        }
+        MR_TRY(merge_key(fold, from, to, err));
+    }
+    return MR_OK;
+}
+
+/* ---- output ---- */
+
+static enum mr_status flush(struct session_fold *fold, struct mr_output *out, struct mr_error *err)
+{
+    struct mr_batch *batch = NULL;
+    enum mr_status status;
+
+    if (fold->builder_rows == 0)
+        return MR_OK;
+    fold->builder_rows = 0;
+    MR_TRY(mr_batch_builder_finish(fold->builder, &batch, err));
+    status = mr_output_emit(out, batch, err);
+    mr_batch_unref(batch);
+    return status;
+}
+
+static enum mr_status emit(struct session_fold *fold, struct mr_slice key,
+                           const struct session *session, struct mr_output *out,
+                           struct mr_error *err)
+{
+    mr_buf_clear(&fold->key);
+    mr_buf_add(&fold->key, key.data, key.size_bytes);
+    add_time(&fold->key, session->start_us);
+    add_time(&fold->key, session->end_us);
+    if (fold->key.failed)
+        return no_memory(err);
+    if (fold->builder == NULL)
+        MR_TRY(mr_batch_builder_new(fold->layout->output, &fold->builder, err));
+    MR_TRY(mr_agg_emit(fold->layout, (struct mr_slice){fold->key.data, fold->key.size},
+                       session->buffers, fold->builder, err));
+    fold->builder_rows++;
+    if (fold->builder_rows >= EMIT_ROWS_MAX ||
+        (fold->builder_rows % EMIT_CHECK_ROWS == 0 &&
+         mr_batch_builder_bytes(fold->builder) >= EMIT_BYTES_MAX))
+        return flush(fold, out, err);
+    return MR_OK;
+}
+
+struct emit_all {
+    struct session_fold *fold;
+    struct mr_output *out;
+    enum mr_status status;
+    struct mr_error *err;
+};
+
+static bool emit_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                       void *arg)
+{
+    struct emit_all *all = arg;
+    struct mr_slice list = {value, value_bytes};
+    struct session session;
+    bool ok;
+
+    while (all->status == MR_OK && next_session(&list, &session, &ok))
+        all->status =
+            emit(all->fold, (struct mr_slice){key, key_bytes}, &session, all->out, all->err);
+    if (all->status == MR_OK && !ok)
+        all->status = damaged(all->fold, all->err);
+    return all->status == MR_OK;
+}
+
+static enum mr_status emit_store(struct session_fold *fold, struct mr_output *out,
+                                 struct mr_error *err)
+{
+    struct emit_all all = {fold, out, MR_OK, err};
+
+    MR_TRY(mr_store_scan_sorted(fold->store, NULL, 0, emit_entry, &all, err));
+    MR_TRY(all.status);
+    return flush(fold, out, err);
+}
+
+/* ---- expiry ---- */
+
+static enum mr_status add_due(struct session_fold *fold, const struct mr_store_entry *entry,
+                              struct mr_error *err)
+{
+    const char *key = mr_arena_copy(&fold->arena, entry->key, entry->key_bytes);
+
+    if (fold->due_count == fold->due_capacity) {
+        size_t capacity = fold->due_capacity == 0 ? 64 : fold->due_capacity * 2;
+        struct key_ref *due = mr_realloc(NULL, fold->due, capacity * sizeof(*due));
+        if (due == NULL)
+            return no_memory(err);
+        fold->due = due;
+        fold->due_capacity = capacity;
+    }
+    if (key == NULL)
+        return no_memory(err);
+    fold->due[fold->due_count++] = (struct key_ref){key, entry->key_bytes};
+    return MR_OK;
+}
+
+/* Looks at all entries: counts sessions, finds the least end that stays, and the keys with sessions
+ * that are due. */
+static enum mr_status search(struct session_fold *fold, int64_t watermark_us, struct mr_error *err)
+{
+    struct mr_store_entry entries[ENTRIES_MAX];
+    int64_t least_us = INT64_MAX;
+    uint64_t sessions = 0;
+
+    fold->due_count = 0;
+    for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++) {
+        uint32_t cursor = 0;
+        size_t count;
+
+        while ((count = mr_store_read_shard(fold->store, shard, &cursor, entries, ENTRIES_MAX)) >
+               0) {
+            for (size_t i = 0; i < count; i++) {
+                struct mr_slice list = {entries[i].value, entries[i].value_bytes};
+                struct session session;
+                bool due = false;
+                bool ok;
+
+                for (; next_session(&list, &session, &ok); sessions++) {
+                    if (session.end_us <= watermark_us)
+                        due = true;
+                    else
+                        least_us = MR_MIN(least_us, session.end_us);
+                }
+                if (!ok)
+                    return damaged(fold, err);
+                if (due)
+                    MR_TRY(add_due(fold, &entries[i], err));
+            }
+        }
+    }
+    fold->least_us = least_us;
+    fold->sessions = sessions;
+    fold->least_known = true;
+    return MR_OK;
+}
+
+static int compare_keys(const void *a_pointer, const void *b_pointer)
+{
+    const struct key_ref *a = a_pointer;
+    const struct key_ref *b = b_pointer;
+
+    return compare_bytes(a->data, a->size_bytes, b->data, b->size_bytes);
+}
+
+/* Emits the sessions of a key that are due, the first ones of its list; the others stay. */
+static enum mr_status close_key(struct session_fold *fold, const struct key_ref *key,
+                                int64_t watermark_us, struct mr_output *out, struct mr_error *err)
+{
+    struct mr_slice list = {NULL, 0};
+    struct mr_slice rest;
+    struct session session;
+    bool ok = true;
+    bool found =
+        mr_store_get(fold->store, key->data, key->size_bytes, &list.data, &list.size_bytes);
+
+    MR_ASSERT(found);
+    rest = list;
+    while (next_session(&list, &session, &ok) && session.end_us <= watermark_us) {
+        MR_TRY(emit(fold, (struct mr_slice){key->data, key->size_bytes}, &session, out, err));
+        rest = list;
+        fold->removed++;
+        fold->sessions--;
+    }
+    MR_ASSERT(ok);
+    if (rest.size_bytes == 0)
+        return mr_store_delete(fold->store, key->data, key->size_bytes, err);
+    mr_buf_clear(&fold->list);
+    mr_buf_add(&fold->list, rest.data, rest.size_bytes);
+    if (fold->list.failed)
+        return no_memory(err);
+    return mr_store_put(fold->store, key->data, key->size_bytes, fold->list.data, fold->list.size,
+                        err);
+}
+
+static enum mr_status expire(struct session_fold *fold, const struct mr_fold_call *call,
+                             struct mr_error *err)
+{
+    int64_t watermark_us = call->info->watermark_us;
+
+    if (!fold->closes || watermark_us == INT64_MIN || fold->least_us > watermark_us)
+        return MR_OK;
+    MR_TRY(search(fold, watermark_us, err));
+    if (fold->due_count > 1)
+        qsort(fold->due, fold->due_count, sizeof(*fold->due), compare_keys);
+    for (size_t i = 0; i < fold->due_count; i++)
+        MR_TRY(close_key(fold, &fold->due[i], watermark_us, call->out, err));
+    return flush(fold, call->out, err);
+}
+
+/* ---- the operator ---- */
+
+static enum mr_status fold_batch(struct session_fold *fold, struct mr_fold_call *call,
+                                 struct mr_error *err)
+{
+    if (!fold->least_known)
+        MR_TRY(search(fold, INT64_MIN, err));
+    MR_TRY(take_input(fold, call, err));
+    if (fold->late_rows > 0)
+        mr_output_late_rows(call->out, fold->late_rows);
+    MR_TRY(merge_parts(fold, err));
+    if (!call->fires)
+        return MR_OK; /* nobody would see what leaves: it stays for a batch that fires */
+    if (fold->mode == MR_MODE_COMPLETE)
+        return emit_store(fold, call->out, err);
+    return expire(fold, call, err);
+}
+
+static enum mr_status session_run(void *op, struct mr_fold_call *call, struct mr_error *err)
+{
+    struct session_fold *fold = op;
+    enum mr_status status;
+
+    if (fold->any_run && call->info->batch_id <= fold->last_batch_id)
+        fold->least_known = false; /* run again: the state was rolled back */
+    fold->any_run = true;
+    fold->last_batch_id = call->info->batch_id;
+    fold->last_watermark_us = call->info->watermark_us;
+    fold->updated = fold->removed = fold->late_rows = 0;
+    mr_arena_clear(&fold->arena);
+    status = fold_batch(fold, call, err);
+    if (status != MR_OK) { /* the builder may hold half a row */
+        mr_batch_builder_free(fold->builder);
+        fold->builder = NULL;
+        fold->builder_rows = 0;
+    }
+    return status;
+}
+
+/* As the aggregate fold: whenever the watermark has moved since the last run; the first time after
+ * a restart, when a session is due. */
+static bool session_wants_batch(void *op, int64_t watermark_us, int64_t batch_time_us)
+{
+    struct session_fold *fold = op;
+
+    (void)batch_time_us;
+    if (!fold->closes || fold->mode == MR_MODE_COMPLETE || watermark_us == INT64_MIN)
+        return false;
+    if (fold->any_run)
+        return watermark_us > fold->last_watermark_us;
+    if (!fold->least_known && search(fold, INT64_MIN, NULL) != MR_OK)
+        return true; /* the batch will report it */
+    return fold->least_us <= watermark_us;
+}
+
+/* The keys without the session, and what their sessions keep, for the manifest. */
+static enum mr_status print_schemas(struct session_fold *fold, const struct mr_aggregate_spec *spec,
+                                    struct mr_error *err)
+{
+    struct mr_buf text = MR_BUF_INIT;
+
+    for (uint32_t i = 0; i + 2 < fold->layout->key_count; i++) {
+        const struct mr_field *field = mr_schema_field(fold->layout->output, i);
+        const char *identity = spec->key_identities != NULL ? spec->key_identities[i] : NULL;
+        char type[256];
+
+        mr_type_print(&field->type, type, sizeof(type));
+        mr_buf_printf(&text, "%s%s %s", i > 0 ? ", " : "",
+                      identity != NULL ? identity : field->name, type);
+    }
+    fold->key_text = text.failed ? NULL : mr_strdup(text.data);
+    mr_buf_clear(&text);
+    mr_agg_print(fold->layout, &text);
+    fold->value_text = text.failed ? NULL : mr_strdup(text.data);
+    mr_buf_release(&text);
+    return fold->key_text != NULL && fold->value_text != NULL ? MR_OK : no_memory(err);
+}
+
+static enum mr_status session_open(void *op, struct mr_state *state, struct mr_error *err)
+{
+    struct session_fold *fold = op;
+
+    MR_TRY(mr_state_store(state, fold->state_name, "session", fold->key_text, fold->value_text,
+                          &fold->store, err));
+    fold->any_run = false;
+    fold->least_known = false;
+    fold->least_us = INT64_MAX;
+    return MR_OK;
+}
+
+static void session_progress(void *op, struct mr_fold_progress *ret_progress)
+{
+    const struct session_fold *fold = op;
+
+    ret_progress->rows_total = fold->sessions;
+    ret_progress->rows_updated = fold->updated;
+    ret_progress->rows_removed = fold->removed;
+    ret_progress->bytes = mr_store_bytes(fold->store);
+    ret_progress->store_count = 1;
+}
+
+static struct mr_store *session_store(void *op)
+{
+    return ((struct session_fold *)op)->store;
+}
+
+static void session_free(void *op)
+{
+    struct session_fold *fold = op;
+
+    if (fold == NULL)
+        return;
+    mr_agg_layout_free(fold->layout);
+    mr_free(fold->state_name);
+    mr_free(fold->key_text);
+    mr_free(fold->value_text);
+    mr_free(fold->parts);
+    mr_free(fold->order);
+    mr_free(fold->due);
+    mr_buf_release(&fold->list);
+    mr_buf_release(&fold->merged);
+    mr_buf_release(&fold->key);
+    mr_arena_release(&fold->arena);
+    mr_batch_builder_free(fold->builder);
+    mr_free(fold);
+}
+
+static const struct mr_fold_ops session_ops = {
+    .struct_size = sizeof(struct mr_fold_ops),
+    .kind = "session",
+    .open = session_open,
+    .run = session_run,
+    .wants_batch = session_wants_batch,
+    .progress = session_progress,
+    .free = session_free,
+    .store = session_store,
+};
+
+static enum mr_status check_spec(const struct mr_aggregate_spec *spec, struct mr_error *err)
+{
+    if (spec->mode == MR_MODE_UPDATE)
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot update sessions: one that grows is another row; use append or "
+                       "complete mode");
+    if (spec->key_count < 3)
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot make sessions over all rows; group by another column, too");
+    for (uint32_t i = spec->key_count - 2; i < spec->key_count; i++)
+        if (mr_schema_field(spec->input, spec->keys[i])->type.id != MR_TYPE_TIMESTAMP)
+            return MR_FAIL(err, MR_CONFIG,
+                           "cannot take key '%s' as a session: it must be a "
+                           "TIMESTAMP",
+                           spec->key_names[i]);
+    if (spec->event_time_key >= 0 ? (uint32_t)spec->event_time_key != spec->key_count - 1
+                                  : spec->mode == MR_MODE_APPEND)
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot append sessions that may still grow: their time needs a watermark, "
+                       "or use complete mode");
+    return MR_OK;
+}
+
+enum mr_status mr_op_session_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,
+                                  struct mr_error *err)
+{
+    struct session_fold *fold = mr_alloc_zero(NULL, sizeof(*fold));
+    enum mr_status status;
+
+    if (fold == NULL)
+        return no_memory(err);
+    MR_TRY_GOTO(mr_agg_layout_new(spec, &fold->layout, err));
+    MR_TRY_GOTO(check_spec(spec, err));
+    MR_TRY_GOTO(print_schemas(fold, spec, err));
+    fold->mode = spec->mode;
+    fold->closes = spec->event_time_key >= 0;
+    fold->state_name = mr_strdup(spec->state_name);
+    if (fold->state_name == NULL) {
+        status = no_memory(err);
+        goto done;
+    }
+    *ret_op = (struct mr_fold_op){&session_ops, fold, mr_schema_ref(fold->layout->output)};
+    fold = NULL;
+done:
+    session_free(fold);
+    return status;
+}
