@@ -96,7 +96,7 @@ static void open_bench(struct test *t, struct bench *bench)
 
     mr_plugins_register();
     CHECK_OK(mr_duck_open(&bench->duck, &err), &err);
-    set_sizes("20000", "");
+    set_sizes("20000", "unused");
     for (size_t i = 0; i < TABLES; i++) {
         char text[500];
 
@@ -191,9 +191,9 @@ static void check_query(struct test *t, const char *name, const char *key)
     for (size_t i = 0; i < sizeof(batch_sizes) / sizeof(batch_sizes[0]); i++) {
         struct mr_memory *results = fresh_table(t, "results");
         struct mr_buf have = MR_BUF_INIT;
-        char checkpoint[40];
+        char checkpoint[400];
 
-        snprintf(checkpoint, sizeof(checkpoint), "checkpoint-%s", batch_sizes[i]);
+        snprintf(checkpoint, sizeof(checkpoint), "%s/%s", t->dir, batch_sizes[i]);
         set_sizes(batch_sizes[i], checkpoint);
         run_script(name, text, results);
         print_select(&bench, fold, results, &have);
