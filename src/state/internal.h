@@ -10,6 +10,7 @@
  *   state.c        the stores of a query: prepare, applied, rollback, purge
  *   load.c         recovery, the offline reader, verify
  *   kv.c           the view that plug-ins get
+ *   change.c       stores whose operator has changed or gone; the manifest
  *
  * Thread: driver; shards: see state.h.
  */
@@ -66,6 +67,10 @@ struct mr_store {
     bool persisted;      /* at least one part names it */
     bool has_dir;        /* its directory was made durable in this run */
     bool wants_snapshot; /* it was loaded around a damaged one */
+    /* its content in memory is not what the parts say: the next commit writes one snapshot and no
+     * delta, so that no reader puts a delta on what was there before */
+    bool relaid;
+    uint64_t told_keys; /* heads only: keys in the newest part */
     uint64_t seed;
 
     struct mr_shard *shards[MR_STORE_SHARDS]; /* NULL until it has had a key */
@@ -95,6 +100,10 @@ struct mr_state {
     struct mr_part_list parts;
     uint32_t committed_parts; /* of them; those behind it belong to the batch in flight */
     bool read_only;
+    bool heads_only;
+    uint64_t reader_batch;
+    mr_state_judge_fn judge; /* NULL: what differs is refused */
+    void *judge_arg;
 };
 
 /* ---------------------------------------------------------------- store.c, store_batch.c */
@@ -178,6 +187,20 @@ enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_
  * store is whole, so its number of keys must be what the part says. */
 enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *store,
                               bool count_keys, struct mr_error *err);
+
+/* ---------------------------------------------------------------- change.c */
+
+/* Kinds of stores that are not an operator's. */
+#define MR_STORE_KIND_MANIFEST "manifest"
+#define MR_STORE_KIND_DROPPED "dropped"
+/* Is it one of them? */
+bool mr__store_is_hidden(const struct mr_store *store);
+enum mr_status mr__store_set_texts(struct mr_store *store, const char *kind, const char *key_schema,
+                                   const char *value_schema, struct mr_error *err);
+/* A store of the checkpoint is asked for by an operator: asks the judge and does what it says. */
+enum mr_status mr__store_adapt(struct mr_state *state, struct mr_store *store, const char *kind,
+                               const char *key_schema, const char *value_schema,
+                               struct mr_error *err);
 
 /* ---------------------------------------------------------------- state.c */
 

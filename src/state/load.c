@@ -29,10 +29,36 @@ static char *part_place(struct mr_state *state, const struct mr_state_part *part
 }
 
 /*
+ * The head of a part against the store as the parts before it left it. A snapshot may begin a new
+ * form (change.c), and so does the first part of a chain; a delta belongs to what it stands on.
+ */
+static enum mr_status take_names(struct mr_store *store, const struct mr_state_part *part,
+                                 const struct mr_part_names *names, bool is_first,
+                                 const char *where, struct mr_error *err)
+{
+    if (strcmp(store->kind, names->kind) == 0 &&
+        strcmp(store->key_schema, names->key_schema) == 0 &&
+        strcmp(store->value_schema, names->value_schema) == 0)
+        return MR_OK;
+    if (!is_first && !part->is_snapshot)
+        return MR_FAIL(err, MR_CORRUPT,
+                       "cannot read '%s': it is of another form of the operator than the parts "
+                       "before it; restore the checkpoint from a copy",
+                       where);
+    return mr__store_set_texts(store, names->kind, names->key_schema, names->value_schema, err);
+}
+
+/* Are the entries of that store wanted, or only its head? */
+static bool wants_entries(const struct mr_state *state, const struct mr_store *store)
+{
+    return !state->heads_only || strcmp(store->kind, MR_STORE_KIND_MANIFEST) == 0;
+}
+
+/*
  * Applies one part to its store, which is made from the names in the head when this is its first.
  */
 static enum mr_status apply_part(struct mr_state *state, const struct mr_state_part *part,
-                                 bool count_keys, struct mr_error *err)
+                                 bool is_first, bool count_keys, struct mr_error *err)
 {
     struct mr_store *store = mr_state_find(state, part->store);
     struct mr_part_reader *reader = NULL;
@@ -47,8 +73,12 @@ static enum mr_status apply_part(struct mr_state *state, const struct mr_state_p
     if (store == NULL)
         MR_TRY_GOTO(mr__state_add_store(state, part->store, names.kind, names.key_schema,
                                         names.value_schema, &store, err));
-    MR_TRY_GOTO(mr__part_apply(reader, store, count_keys, err));
+    MR_TRY_GOTO(take_names(store, part, &names, is_first, where, err));
+    if (wants_entries(state, store))
+        MR_TRY_GOTO(mr__part_apply(reader, store, count_keys, err));
+    store->told_keys = part->key_count;
     store->version = part->version;
+    status = MR_OK;
 done:
     mr__part_close(reader);
     mr_free(where);
@@ -58,6 +88,18 @@ done:
 static bool is_of(const struct mr_state_part *part, const char *name)
 {
     return strcmp(part->store, name) == 0;
+}
+
+/* Has the batch of this snapshot a delta too? Then the parts before it and that delta are the
+ * same. */
+static bool has_delta(const struct mr_state_part *parts, uint32_t snapshot)
+{
+    for (uint32_t i = snapshot; i-- > 0;) {
+        if (is_of(&parts[i], parts[snapshot].store) && !parts[i].is_snapshot &&
+            parts[i].version == parts[snapshot].version)
+            return true;
+    }
+    return false;
 }
 
 /*
@@ -73,9 +115,16 @@ static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_
     if (store != NULL)
         mr__store_clear(store);
     for (uint32_t i = from; i < count; i++) {
-        if (!is_of(&parts[i], name) || (parts[i].is_snapshot && i != from))
+        if (!is_of(&parts[i], name))
             continue;
-        MR_TRY(apply_part(state, &parts[i], true, err));
+        if (parts[i].is_snapshot && i != from && !has_delta(parts, i))
+            return MR_FAIL(err, MR_CORRUPT,
+                           "state '%s' cannot be loaded: the snapshot of batch %llu, with which the "
+                           "operator changed, is damaged; restore the checkpoint from a copy",
+                           name, (unsigned long long)parts[i].version);
+        if (parts[i].is_snapshot && i != from)
+            continue;
+        MR_TRY(apply_part(state, &parts[i], i == from, true, err));
     }
     return MR_OK;
 }
@@ -129,15 +178,36 @@ static enum mr_status load_store(struct mr_state *state, const struct mr_state_p
     return status;
 }
 
+/* Heads only: the newest part says what the store is now, and its number of keys. */
+static enum mr_status load_head(struct mr_state *state, const struct mr_state_part *parts,
+                                uint32_t count, const char *name, struct mr_error *err)
+{
+    bool found = false;
+    uint32_t newest = count;
+
+    while (!is_of(&parts[newest - 1], name))
+        newest--;
+    MR_TRY(apply_part(state, &parts[newest - 1], true, false, err));
+    /* the manifest is small, and wanted whole */
+    if (!wants_entries(state, mr_state_find(state, name)))
+        return MR_OK;
+    return apply_chain(state, parts, count, name, chain_before(parts, count, name, &found), err);
+}
+
 static enum mr_status load_all(struct mr_state *state, const struct mr_recovered *recovered,
-                               struct mr_error *err)
+                               const char *only_store, struct mr_error *err)
 {
     for (uint32_t i = 0; i < recovered->part_count; i++) {
         bool is_first = true;
 
         for (uint32_t k = 0; k < i; k++)
             is_first &= !is_of(&recovered->parts[k], recovered->parts[i].store);
-        if (is_first)
+        if (!is_first)
+            continue;
+        if (state->heads_only || (only_store != NULL && !is_of(&recovered->parts[i], only_store)))
+            MR_TRY(load_head(state, recovered->parts, recovered->part_count,
+                             recovered->parts[i].store, err));
+        else
             MR_TRY(load_store(state, recovered->parts, recovered->part_count,
                               recovered->parts[i].store, err));
     }
@@ -287,7 +357,7 @@ enum mr_status mr_state_open(struct mr_env *env, const char *dir, const char *lo
     enum mr_status status;
 
     MR_TRY(mr__state_new(env, dir, log_dir, config, &state, err));
-    status = load_all(state, recovered, err);
+    status = load_all(state, recovered, NULL, err);
     if (status == MR_OK && !config->volatile_only)
         status = sweep_all(state, recovered, err);
     if (status != MR_OK) {
@@ -300,7 +370,20 @@ enum mr_status mr_state_open(struct mr_env *env, const char *dir, const char *lo
 
 /* Reading beside a running query. */
 
+/* What an older batch needs may be gone by now: that is no damage. */
+static enum mr_status not_retained(uint64_t batch_id, const char *dir, struct mr_error *err)
+{
+    struct mr_error why = *err;
+
+    mr_error_clear(err);
+    return MR_FAIL(err, MR_NOT_FOUND,
+                   "'%s' does not retain the state of batch %llu any more (%.200s); take a newer "
+                   "one",
+                   dir, (unsigned long long)batch_id, why.text);
+}
+
 static enum mr_status open_reader_once(const struct mr_checkpoint *checkpoint,
+                                       const struct mr_state_reader_options *options,
                                        struct mr_state **ret_state, struct mr_error *err)
 {
     struct mr_state_config config = {.retain_batches = 100};
@@ -309,13 +392,19 @@ static enum mr_status open_reader_once(const struct mr_checkpoint *checkpoint,
     enum mr_status status;
 
     memcpy(config.query_id, checkpoint->query_id, 16);
-    MR_TRY(mr_batch_log_peek(checkpoint->env, checkpoint->log_dir, config.retain_batches,
-                             &recovered, err));
+    if (options->at_batch)
+        MR_TRY(mr_batch_log_peek_at(checkpoint->env, checkpoint->log_dir, options->batch_id,
+                                    &recovered, err));
+    else
+        MR_TRY(mr_batch_log_peek(checkpoint->env, checkpoint->log_dir, config.retain_batches,
+                                 &recovered, err));
     status = mr__state_new(checkpoint->env, checkpoint->state_dir, checkpoint->log_dir, &config,
                            &state, err);
     if (status == MR_OK) {
         state->read_only = true;
-        status = load_all(state, &recovered, err);
+        state->heads_only = options->heads;
+        state->reader_batch = recovered.has_commit ? recovered.last_commit.batch_id : 0;
+        status = load_all(state, &recovered, options->only_store, err);
     }
     mr_recovered_release(&recovered);
     if (status != MR_OK) {
@@ -328,20 +417,40 @@ static enum mr_status open_reader_once(const struct mr_checkpoint *checkpoint,
 
 /* The running query may purge a file between our reading the log and the file: then the log says
  * something newer by now. */
-enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_dir,
-                                    struct mr_state **ret_state, struct mr_error *err)
+enum mr_status mr_state_open_reader_at(struct mr_env *env, const char *checkpoint_dir,
+                                       const struct mr_state_reader_options *options,
+                                       struct mr_state **ret_state, struct mr_error *err)
 {
     struct mr_checkpoint checkpoint = {0};
+    struct mr_error own = {0};
     enum mr_status status;
 
     MR_TRY(mr_checkpoint_peek(env, checkpoint_dir, &checkpoint, err));
     for (int tries = 1;; tries++) {
-        status = open_reader_once(&checkpoint, ret_state, err);
+        mr_error_clear(&own);
+        status = open_reader_once(&checkpoint, options, ret_state, &own);
         if (status != MR_CORRUPT || tries == READER_TRIES)
             break;
     }
+    if (status == MR_CORRUPT && options->at_batch)
+        status = not_retained(options->batch_id, checkpoint_dir, &own);
+    if (status != MR_OK && err != NULL)
+        *err = own;
     mr_checkpoint_release(&checkpoint);
     return status;
+}
+
+enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_dir,
+                                    struct mr_state **ret_state, struct mr_error *err)
+{
+    const struct mr_state_reader_options options = {0};
+
+    return mr_state_open_reader_at(env, checkpoint_dir, &options, ret_state, err);
+}
+
+uint64_t mr_state_reader_batch(const struct mr_state *state)
+{
+    return state->reader_batch;
 }
 
 /*
@@ -385,7 +494,7 @@ static enum mr_status verify_parts(struct mr_state *state, const struct mr_recov
         struct mr_error problem = {0};
         /* After a bad part the keys of its store cannot be counted any more. */
         bool count_keys = *bad == 0 && is_unbroken(recovered, gone, i);
-        enum mr_status status = apply_part(state, &recovered->parts[i], count_keys, &problem);
+        enum mr_status status = apply_part(state, &recovered->parts[i], i == 0, count_keys, &problem);
 
         gone[i] = status == MR_NOT_FOUND && may_be_gone(recovered, i);
         if (status == MR_OK || gone[i])

@@ -167,18 +167,6 @@ enum mr_status mr__state_add_store(struct mr_state *state, const char *name, con
     return MR_OK;
 }
 
-static enum mr_status check_same(const struct mr_store *store, const char *what, const char *old,
-                                 const char *new, struct mr_error *err)
-{
-    if (strcmp(old, new) == 0)
-        return MR_OK;
-    return MR_FAIL(
-        err, MR_CONFIG,
-        "cannot go on with the state of '%s': the checkpoint has the %s '%s', the program "
-        "wants '%s'; put the %s back, or use a new checkpoint directory",
-        store->name, what, old, new, what);
-}
-
 enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind,
                               const char *key_schema, const char *value_schema,
                               struct mr_store **ret_store, struct mr_error *err)
@@ -195,9 +183,7 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
             return MR_FAIL(err, MR_CONFIG,
                            "cannot use state '%s' for two operators: give each a name of its own",
                            name);
-        MR_TRY(check_same(store, "kind of operator", store->kind, kind, err));
-        MR_TRY(check_same(store, "key type", store->key_schema, key_schema, err));
-        MR_TRY(check_same(store, "state type", store->value_schema, value_schema, err));
+        MR_TRY(mr__store_adapt(state, store, kind, key_schema, value_schema, err));
     }
     MR_ASSERT(store != NULL);
     store->claimed = true;
@@ -208,7 +194,7 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
 const char *mr_state_unclaimed(struct mr_state *state, size_t index)
 {
     for (size_t i = 0; i < state->store_count; i++) {
-        if (!state->stores[i]->claimed && index-- == 0)
+        if (!state->stores[i]->claimed && !mr__store_is_hidden(state->stores[i]) && index-- == 0)
             return state->stores[i]->name;
     }
     return NULL;
@@ -331,6 +317,8 @@ static enum mr_status prepare_store(struct mr_state *state, struct mr_store *sto
 {
     bool due = snapshot_is_due(state, store, log, batch_id);
 
+    if (store->relaid)
+        return write_part(state, store, true, batch_id, attempt, log, commit, err);
     if (mr__store_is_changed(store) || !store->persisted)
         MR_TRY(write_part(state, store, false, batch_id, attempt, log, commit, err));
     if (due)
@@ -368,7 +356,7 @@ void mr_state_applied(struct mr_state *state, uint64_t batch_id)
 
         count_part(store, &state->parts.parts[i]);
         if (state->parts.parts[i].is_snapshot)
-            store->wants_snapshot = false;
+            store->wants_snapshot = store->relaid = false;
     }
     state->committed_parts = state->parts.count;
 }
@@ -420,6 +408,8 @@ void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_t
     *ret_totals = (struct mr_state_totals){.snapshots_written = state->snapshots_written,
                                            .snapshots_rebuilt = state->snapshots_rebuilt};
     for (size_t i = 0; i < state->store_count; i++) {
+        if (mr__store_is_hidden(state->stores[i]))
+            continue;
         ret_totals->key_count += mr_store_count(state->stores[i]);
         ret_totals->memory_bytes += mr_store_bytes(state->stores[i]);
     }
@@ -427,13 +417,21 @@ void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_t
 
 bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *ret_info)
 {
-    const struct mr_store *store;
+    for (size_t i = 0; i < state->store_count; i++) {
+        const struct mr_store *store = state->stores[i];
 
-    if (index >= state->store_count)
-        return false;
-    store = state->stores[index];
-    *ret_info = (struct mr_store_info){
-        store->name,           store->kind,           store->key_schema, store->value_schema,
-        mr_store_count(store), mr_store_bytes(store), store->version};
-    return true;
+        if (mr__store_is_hidden(store) || index-- > 0)
+            continue;
+        *ret_info = (struct mr_store_info){
+            .name = store->name,
+            .kind = store->kind,
+            .key_schema = store->key_schema,
+            .value_schema = store->value_schema,
+            .key_count = state->heads_only ? store->told_keys : mr_store_count(store),
+            .memory_bytes = mr_store_bytes(store),
+            .version = store->version,
+        };
+        return true;
+    }
+    return false;
 }

@@ -62,6 +62,66 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
 const char *mr_state_unclaimed(struct mr_state *state, size_t index);
 
 /*
+ * Change (docs/evolution.md): what becomes of a store whose operator is no longer what the
+ * checkpoint knows.
+ */
+enum mr_change_class {
+    MR_CHANGE_SAME,      /* its state is used as it is */
+    MR_CHANGE_EXTEND,    /* used; something is added with a default, or dropped for good */
+    MR_CHANGE_REBUILD,   /* emptied: it begins anew with the next batch */
+    MR_CHANGE_IMPOSSIBLE /* there is no way to go on */
+};
+const char *mr_change_class_text(enum mr_change_class change); /* "same", "extend", ... */
+
+struct mr_store_change {
+    const char *store;
+    const char *old_kind, *old_key_schema, *old_value_schema; /* what the checkpoint has */
+    const char *kind, *key_schema, *value_schema;             /* what the operator asks for */
+    uint64_t key_count;                                       /* in the checkpoint */
+};
+/* Rewrites one entry; both buffers are empty before. Different keys must stay different. */
+typedef enum mr_status (*mr_store_convert_fn)(void *arg, struct mr_slice key, struct mr_slice value,
+                                              struct mr_buf *ret_key, struct mr_buf *ret_value,
+                                              struct mr_error *err);
+enum { MR_CHANGE_REASON_BYTES = 400 };
+struct mr_store_adaption {
+    enum mr_change_class change;
+    char reason[MR_CHANGE_REASON_BYTES]; /* for people; "" with SAME: nothing to say */
+    mr_store_convert_fn convert;         /* NULL: the entries stay as they are */
+    void *arg;                           /* of convert */
+    void (*free)(void *arg);             /* NULL: nothing to free */
+};
+/*
+ * Who decides. Asked by mr_state_store for every store that the checkpoint has, also when nothing
+ * differs. SAME and EXTEND keep the entries, converted if it says so; REBUILD and IMPOSSIBLE empty
+ * the store. All of that happens in memory: the first commit after it writes the store as one
+ * snapshot in its new form, so a crash before it leaves the old one. No judge (the standard):
+ * different texts are MR_CONFIG.
+ */
+typedef enum mr_status (*mr_state_judge_fn)(void *arg, const struct mr_store_change *change,
+                                            struct mr_store_adaption *ret_adaption,
+                                            struct mr_error *err);
+void mr_state_set_judge(struct mr_state *state, mr_state_judge_fn judge, void *arg);
+/* The state of an operator that is gone: emptied and forgotten with the next commit. */
+enum mr_status mr_state_drop(struct mr_state *state, const char *name, struct mr_error *err);
+
+/*
+ * The manifest: what the graph was, key by key, versioned with the state. Not among the stores that
+ * mr_state_info, mr_state_unclaimed and the totals tell of.
+ */
+typedef bool (*mr_state_manifest_fn)(const char *key, const char *text, void *arg);
+/* Every entry, by key; texts are borrowed during the visit. */
+enum mr_status mr_state_manifest_visit(struct mr_state *state, mr_state_manifest_fn visit,
+                                       void *arg, struct mr_error *err);
+/* Replaces all of it, with the next commit; nothing happens when it is the same already. */
+struct mr_manifest_entry {
+    const char *key;
+    const char *text;
+};
+enum mr_status mr_state_manifest_set(struct mr_state *state, const struct mr_manifest_entry *entries,
+                                     size_t count, struct mr_error *err);
+
+/*
  * A store consists of shards, each the keys of some neighbouring key groups. Different shards may
  * be read and changed by different threads at the same time; one shard, by one thread. Everything
  * that is not said to be of a shard wants all of them.
@@ -188,6 +248,18 @@ void mr_store_stats(const struct mr_store *store, struct mr_store_stats *ret_sta
  * epoch). */
 enum mr_status mr_state_open_reader(struct mr_env *env, const char *checkpoint_dir,
                                     struct mr_state **ret_state, struct mr_error *err);
+/* Which version, and how much of it. {0}: the newest one, all of it. */
+struct mr_state_reader_options {
+    bool at_batch; /* as of this batch; MR_NOT_FOUND when the checkpoint does not retain it */
+    uint64_t batch_id;
+    bool heads;             /* names, schemas and numbers of keys; of the entries, the manifest's */
+    const char *only_store; /* entries of this one only; NULL = of all */
+};
+enum mr_status mr_state_open_reader_at(struct mr_env *env, const char *checkpoint_dir,
+                                       const struct mr_state_reader_options *options,
+                                       struct mr_state **ret_state, struct mr_error *err);
+/* The batch that a reader shows. */
+uint64_t mr_state_reader_batch(const struct mr_state *state);
 struct mr_store_info {
     const char *name;
     const char *kind;

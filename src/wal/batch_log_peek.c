@@ -136,6 +136,51 @@ enum mr_status mr_batch_log_peek(struct mr_env *env, const char *dir, uint32_t r
     return status;
 }
 
+/* ---------------------------------------------------------------- as of a batch */
+
+struct stop_at {
+    uint64_t batch_id;
+    bool any, found;
+    uint64_t first, last; /* commits seen; valid with any */
+};
+
+static bool stop_behind(const struct mr_log_entry *entry, void *arg)
+{
+    struct stop_at *stop = arg;
+
+    if (entry->kind != MR_RECORD_COMMIT)
+        return true;
+    if (!stop->any)
+        stop->first = entry->commit->batch_id;
+    stop->any = true;
+    stop->last = entry->commit->batch_id;
+    stop->found = stop->last == stop->batch_id;
+    return !stop->found;
+}
+
+enum mr_status mr_batch_log_peek_at(struct mr_env *env, const char *dir, uint64_t batch_id,
+                                    struct mr_recovered *ret_recovered, struct mr_error *err)
+{
+    struct stop_at stop = {.batch_id = batch_id};
+    struct mr_replay_options options = {
+        .keep_data = true, .beside_writer = true, .visit = stop_behind, .arg = &stop};
+    struct mr_replay replay;
+    enum mr_status status;
+
+    MR_TRY(mr__replay_run(env, dir, &options, &replay, err));
+    if (!stop.any)
+        status = MR_FAIL(err, MR_NOT_FOUND, "the log '%s' has no committed batch", dir);
+    else if (!stop.found)
+        status = MR_FAIL(err, MR_NOT_FOUND,
+                         "the log '%s' does not have batch %" PRIu64 ": it goes from %" PRIu64
+                         " to %" PRIu64,
+                         dir, batch_id, stop.first, stop.last);
+    else
+        status = mr__replay_recovered(&replay, dir, UINT32_MAX, ret_recovered, err);
+    mr__replay_release(&replay);
+    return status;
+}
+
 enum mr_status mr_batch_log_walk(struct mr_env *env, const char *dir,
                                  bool (*visit)(const struct mr_log_entry *entry, void *arg),
                                  void *arg, uint64_t *ret_torn_bytes, struct mr_error *err)
