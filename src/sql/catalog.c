@@ -131,6 +131,15 @@ static enum mr_status add_program_view(struct mr_sql_planner *p,
     return mr_sql__query_make(p, program->name, program->input, &view->query);
 }
 
+/* CREATE ... AS SELECT with a connector is a view and a table of one name. */
+static bool is_made_by_query(struct mr_sql_planner *p, const struct mr_sql_statement *table)
+{
+    const struct mr_sql_view *view = mr_sql__view(p, table->name);
+
+    return view->statement != NULL && view->statement + 1 == table && table->kind == MR_SQL_TABLE &&
+           table->at == view->statement->at;
+}
+
 enum mr_status mr_sql__catalog(struct mr_sql_planner *p)
 {
     size_t count = p->script->count + p->args->view_count + 1; /* stdin */
@@ -144,7 +153,8 @@ enum mr_status mr_sql__catalog(struct mr_sql_planner *p)
 
         if (statement->kind != MR_SQL_TABLE && statement->kind != MR_SQL_VIEW)
             continue;
-        if (mr_sql__table(p, statement->name) != NULL || mr_sql__view(p, statement->name) != NULL)
+        if (mr_sql__table(p, statement->name) != NULL ||
+            (mr_sql__view(p, statement->name) != NULL && !is_made_by_query(p, statement)))
             return at_statement(p, statement,
                                 MR_FAIL(p->err, MR_SQL_ERROR,
                                         "'%s' is defined twice; give one of them another name",
@@ -163,6 +173,33 @@ enum mr_status mr_sql__catalog(struct mr_sql_planner *p)
         table->name = "stdin";
         table->connector = "stdin";
     }
+    return MR_OK;
+}
+
+enum mr_status mr_sql__view_columns(struct mr_sql_planner *p, struct mr_sql_view *view,
+                                    struct mr_sql_rel *rel)
+{
+    const struct mr_sql_statement *statement = view->statement;
+    uint32_t count = mr_schema_field_count(rel->schema);
+    uint32_t *columns = mr_arena_alloc(&p->arena, (count + 1) * sizeof(*columns));
+    struct mr_sql_rel *named = mr_arena_alloc(&p->arena, sizeof(*named));
+
+    view->rel = rel;
+    if (statement == NULL || statement->insert_column_count == 0)
+        return MR_OK;
+    if (columns == NULL || named == NULL)
+        return mr_sql__no_memory(p);
+    if (statement->insert_column_count != count)
+        return at_statement(p, statement,
+                            MR_FAIL(p->err, MR_SQL_ERROR,
+                                    "view '%s' names %zu columns, but its SELECT gives %u",
+                                    statement->name, statement->insert_column_count, count));
+    for (uint32_t i = 0; i < count; i++)
+        columns[i] = i;
+    MR_TRY(mr_sql__as_sql_error(
+        p, view->query,
+        mr_sql__add_project(p, view->name, rel, columns, statement->insert_columns, count, named)));
+    view->rel = named;
     return MR_OK;
 }
 
@@ -321,11 +358,13 @@ static enum mr_status find_columns(struct mr_sql_planner *p, struct mr_sql_table
 /* The caller's source instead of the one that the script names. */
 static enum mr_status bind(struct mr_sql_planner *p, struct mr_sql_table *table)
 {
-    const struct mr_option_table none = {"binding", NULL, 0};
-    const struct mr_option_table *tables[1] = {&none};
+    struct mr_option_table own = {"binding", NULL, 0};
+    const struct mr_option_table *tables[1] = {&own};
 
     if (table->binding == NULL || table->binding->source == NULL)
         return MR_OK;
+    own.options = table->binding->source->options;
+    own.option_count = table->binding->source->option_count;
     table->source = table->binding->source;
     if (!table->source->takes_format)
         table->format = NULL;

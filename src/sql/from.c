@@ -266,10 +266,8 @@ static enum mr_status plan_view(struct mr_sql_planner *p, struct mr_sql_view *vi
     struct mr_sql_rel *out;
 
     MR_TRY(mr_sql__plan_query(p, view->query, node, NULL, &rel));
-    if (view->program == NULL) {
-        view->rel = rel;
-        return MR_OK;
-    }
+    if (view->program == NULL)
+        return mr_sql__view_columns(p, view, rel);
     out = mr_arena_alloc(&p->arena, sizeof(*out));
     if (out == NULL)
         return mr_sql__no_memory(p);

@@ -228,6 +228,9 @@ bool mr_sql__plain_star(const struct mr_json *node); /* '*' alone */
 enum mr_status mr_sql__catalog(struct mr_sql_planner *p);
 struct mr_sql_table *mr_sql__table(struct mr_sql_planner *p, const char *name); /* NULL: none */
 struct mr_sql_view *mr_sql__view(struct mr_sql_planner *p, const char *name);
+/* Sets view->rel: the rows with the names of CREATE VIEW v (a, b), or as they are. */
+enum mr_status mr_sql__view_columns(struct mr_sql_planner *p, struct mr_sql_view *view,
+                                    struct mr_sql_rel *rel);
 enum mr_status mr_sql__unknown_table(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                      const struct mr_json *node, const char *name);
 /* Looks up connector and options of a table used as a source. */

@@ -113,6 +113,7 @@ static enum mr_status walk_name(struct mr_sql_planner *p, struct mr_sql_query *q
                                 const struct mr_json *node, const char *name, const char *alias,
                                 const struct mr_sql_scope *scope, const struct need *need)
 {
+    static const struct need everything = {.all = true};
     struct mr_sql_table *table;
     struct mr_sql_view *view;
     enum mr_status status;
@@ -126,6 +127,8 @@ static enum mr_status walk_name(struct mr_sql_planner *p, struct mr_sql_query *q
         if (view->busy)
             return mr_sql__fail(p, query, node, "view '%s' is made of itself", name);
         view->busy = true;
+        if (view->statement != NULL && view->statement->insert_column_count > 0)
+            need = &everything; /* CREATE VIEW v (a, b): its names are not those of its query */
         status = walk(p, view->query, view->query->node, NULL, need);
         view->busy = false;
         return status;

@@ -220,37 +220,67 @@ static enum mr_status add_sinks(struct plan *plan)
 
 static const char terminal[] = "console";
 
-/* Which statements run: all INSERTs, or the last SELECT. */
-static enum mr_status choose_statements(struct plan *plan)
+/* EXPLAIN chooses what is planned; without it all INSERTs run, or the last SELECT. */
+struct choice {
+    size_t inserts;
+    size_t explains;
+    size_t last_select; /* the count of statements when there is none */
+};
+
+static bool is_chosen(const struct choice *choice, const struct mr_sql_statement *statement,
+                      size_t index)
+{
+    if (statement->kind != MR_SQL_INSERT && statement->kind != MR_SQL_SELECT)
+        return false;
+    if (choice->explains > 0)
+        return statement->explain;
+    return statement->kind == MR_SQL_INSERT ||
+           (choice->inserts == 0 && index == choice->last_select);
+}
+
+static enum mr_status check_choice(struct plan *plan, const struct choice *choice)
 {
     struct mr_sql_planner *p = &plan->planner;
-    size_t inserts = 0;
-    size_t last = p->script->count;
 
-    for (size_t i = 0; i < p->script->count; i++) {
-        inserts += p->script->statements[i].kind == MR_SQL_INSERT;
-        if (p->script->statements[i].kind == MR_SQL_SELECT)
-            last = i;
-    }
-    if (inserts == 0 && last == p->script->count)
+    if (choice->inserts + choice->explains == 0 && choice->last_select == p->script->count)
         return MR_FAIL(p->err, MR_SQL_ERROR,
                        "'%s' has nothing to run: add INSERT INTO ... SELECT, or a SELECT",
                        p->script->name);
+    if (choice->inserts == 0 || choice->explains > 0 || choice->last_select == p->script->count)
+        return MR_OK;
+    return mr_error_place(
+        p->err, p->script->text, p->script->statements[choice->last_select].at,
+        MR_FAIL(p->err, MR_SQL_ERROR,
+                "a SELECT next to INSERT INTO would go nowhere; remove it, or INSERT INTO a "
+                "table WITH (connector = 'console')"));
+}
+
+static enum mr_status choose_statements(struct plan *plan)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    struct choice choice = {.last_select = p->script->count};
+
     for (size_t i = 0; i < p->script->count; i++) {
         const struct mr_sql_statement *statement = &p->script->statements[i];
 
-        if (statement->kind == MR_SQL_SELECT && inserts > 0)
-            return mr_error_place(
-                p->err, p->script->text, statement->at,
-                MR_FAIL(
-                    p->err, MR_SQL_ERROR,
-                    "a SELECT next to INSERT INTO would go nowhere; remove it, or INSERT INTO a "
-                    "table WITH (connector = 'console')"));
-        if (statement->kind != MR_SQL_INSERT && (inserts > 0 || i != last))
+        choice.explains += statement->explain;
+        choice.inserts += statement->kind == MR_SQL_INSERT && !statement->explain;
+        if (statement->kind == MR_SQL_SELECT && !statement->explain)
+            choice.last_select = i;
+    }
+    plan->public.explains = choice.explains > 0;
+    MR_TRY(check_choice(plan, &choice));
+    for (size_t i = 0; i < p->script->count; i++) {
+        const struct mr_sql_statement *statement = &p->script->statements[i];
+        const char *owner = statement->kind == MR_SQL_INSERT ? statement->name : terminal;
+
+        if (!is_chosen(&choice, statement, i))
             continue;
-        MR_TRY(mr_sql__query_parse(p, statement->kind == MR_SQL_INSERT ? statement->name : terminal,
-                                   statement->select_at, statement->select_size,
-                                   &plan->queries[i]));
+        if (statement->whole_view)
+            MR_TRY(mr_sql__query_make(p, owner, statement->name, &plan->queries[i]));
+        else
+            MR_TRY(mr_sql__query_parse(p, owner, statement->select_at, statement->select_size,
+                                       &plan->queries[i]));
     }
     return MR_OK;
 }

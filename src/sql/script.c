@@ -1,548 +1,402 @@
 /*
  * The statement parser: called by the front ends (mr_sql_script_parse) before the planner.
  *
- *     SET key = value ;
+ *     SET key = value ;            SET key TO value ;
  *     CREATE TABLE name ( column type, ..., WATERMARK FOR c AS c - INTERVAL '5 seconds' )
- *         WITH ( key = value, ... ) ;
- *     CREATE [OR REPLACE] [TEMPORARY] VIEW name AS SELECT ... ;
- *     INSERT INTO name [( column, ... )] SELECT ... ;
+ *         WITH ( key = value, ... ) ;                                          script_table.c
+ *     CREATE [OR REPLACE] [TEMPORARY | MATERIALIZED] VIEW name [( column, ... )] AS SELECT ... ;
+ *     INSERT INTO name [( column, ... )] [BY NAME] SELECT ... ;
  *     SELECT ... | WITH ... | FROM ... ;
+ *     EXPLAIN INSERT ... | SELECT ... ;
+ *     TEST 'name' [AS] BEGIN statements END ;
  *
- * Recursive descent over duck/lex.h with one token of look-ahead. Types of columns are parsed by
- * mr_schema_parse; queries are cut out as text, up to the ';' on the top level.
+ * and what other dialects call them:
+ *
+ *     CREATE SOURCE | SINK | STREAM | STREAMING TABLE    CREATE TABLE
+ *     CREATE ... USING kafka OPTIONS ( ... )              WITH ( connector = 'kafka', ... )
+ *     CREATE STREAMING TABLE | MATERIALIZED VIEW x ... AS SELECT ...
+ *         a view x; with a connector also a table x and INSERT INTO x
+ *     CREATE FLOW f AS INSERT INTO x BY NAME SELECT ...   the INSERT
+ *     [EXECUTE] [BEGIN] STATEMENT SET [BEGIN] ; ... END ; nothing: all INSERTs are one query
+ *
+ * Recursive descent over duck/lex.h with one token of look-ahead; queries are cut out as text, up
+ * to the ';' on the top level.
  *
  * Thread: any.
  */
 #include "sql/script.h"
 
-#include "base/buf.h"
 #include "base/check.h"
 #include "base/text.h"
-#include "duck/lex.h"
+#include "sql/script_parse.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-struct parser {
-    struct mr_sql_script *script;
-    struct mr_lexer lexer;
-    struct mr_token token; /* look-ahead */
-    struct mr_error *err;
-};
-
-static enum mr_status no_memory(struct mr_error *err)
+static enum mr_status add_statement(struct mr_sql_parser *parser,
+                                    struct mr_sql_statement **ret_statement)
 {
-    return MR_FAIL(err, MR_NOMEM, "cannot parse the statements: out of memory");
-}
+    struct mr_sql_script *script = parser->script;
 
-/* ---- Basics ---- */
-
-static enum mr_status advance(struct parser *parser)
-{
-    return mr_lexer_next(&parser->lexer, &parser->token, parser->err);
-}
-
-static bool at_word(const struct parser *parser, const char *word)
-{
-    return mr_token_is(&parser->lexer, &parser->token, word);
-}
-
-static bool at_symbol(const struct parser *parser, char symbol)
-{
-    return mr_token_is_symbol(&parser->lexer, &parser->token, symbol);
-}
-
-static bool at_end(const struct parser *parser)
-{
-    return parser->token.kind == MR_TOKEN_END || at_symbol(parser, ';');
-}
-
-/* "expected X, found Y" at the token. */
-static enum mr_status unexpected(struct parser *parser, const char *expected)
-{
-    int size = (int)MR_MIN(parser->token.size, (size_t)40);
-    enum mr_status status;
-
-    if (parser->token.kind == MR_TOKEN_END)
-        status =
-            MR_FAIL(parser->err, MR_SQL_ERROR, "expected %s, found the end of the text", expected);
-    else
-        status = MR_FAIL(parser->err, MR_SQL_ERROR, "expected %s, found '%.*s'", expected, size,
-                         parser->lexer.text + parser->token.at);
-    return mr_error_place(parser->err, parser->lexer.text, parser->token.at, status);
-}
-
-static enum mr_status expect_word(struct parser *parser, const char *word, const char *expected)
-{
-    return at_word(parser, word) ? advance(parser) : unexpected(parser, expected);
-}
-
-static enum mr_status expect_symbol(struct parser *parser, char symbol, const char *expected)
-{
-    return at_symbol(parser, symbol) ? advance(parser) : unexpected(parser, expected);
-}
-
-static enum mr_status skip_word(struct parser *parser, const char *word)
-{
-    return at_word(parser, word) ? advance(parser) : MR_OK;
-}
-
-/* Copies the inside of a quoted token, doubled quotes undone. */
-static enum mr_status unquote(struct parser *parser, const char **ret_text)
-{
-    const char *from = parser->lexer.text + parser->token.at;
-    size_t size = parser->token.size;
-    char quote = from[0];
-    char *text = mr_arena_alloc(&parser->script->arena, size + 1);
-    size_t used = 0;
-
-    if (text == NULL)
-        return no_memory(parser->err);
-    for (size_t i = 1; i + 1 < size; i++) {
-        text[used++] = from[i];
-        if (from[i] == quote)
-            i++;
-    }
-    text[used] = '\0';
-    *ret_text = text;
+    if (script->count == MR_SQL_STATEMENTS_MAX)
+        return mr_sql__unexpected(parser, "at most 1000 statements");
+    /* Counted before parsing: what a half-parsed one holds is freed with the script. */
+    *ret_statement = &script->statements[script->count++];
+    memset(*ret_statement, 0, sizeof(**ret_statement));
+    (*ret_statement)->at = parser->token.at;
     return MR_OK;
 }
 
-static enum mr_status parse_name(struct parser *parser, const char *expected, const char **ret_name)
-{
-    const struct mr_token *token = &parser->token;
+/* ---- Queries ---- */
 
-    if (token->kind == MR_TOKEN_QUOTED) {
-        MR_TRY(unquote(parser, ret_name));
-    } else if (token->kind == MR_TOKEN_WORD) {
-        *ret_name =
-            mr_arena_copy(&parser->script->arena, parser->lexer.text + token->at, token->size);
-        if (*ret_name == NULL)
-            return no_memory(parser->err);
-    } else {
-        return unexpected(parser, expected);
-    }
-    if ((*ret_name)[0] == '\0' || strlen(*ret_name) > MR_NAME_BYTES_MAX)
-        return unexpected(parser, "a name of 1 to 255 bytes");
-    return advance(parser);
+static const char *const query_words[] = {"SELECT", "WITH", "FROM", "VALUES"};
+
+static bool at_query(const struct mr_sql_parser *parser)
+{
+    return mr_sql__at_word(parser, "select") || mr_sql__at_word(parser, "with") ||
+           mr_sql__at_word(parser, "from") || mr_sql__at_word(parser, "values") ||
+           mr_sql__at_symbol(parser, '(');
 }
 
-/* ---- Values and keys ---- */
-
-enum mr_status mr_sql_expand(struct mr_arena *arena, const char *text, size_t size,
-                             const char **ret_text, struct mr_error *err)
-{
-    struct mr_buf out = MR_BUF_INIT;
-    enum mr_status status = MR_OK;
-
-    for (size_t i = 0; i < size && status == MR_OK; i++) {
-        const char *close;
-        char name[MR_NAME_BYTES_MAX + 1];
-        const char *value;
-        size_t name_size;
-
-        if (text[i] != '$' || i + 1 >= size || text[i + 1] != '{') {
-            mr_buf_add_char(&out, text[i]);
-            continue;
-        }
-        close = memchr(text + i, '}', size - i);
-        name_size = close != NULL ? (size_t)(close - text) - i - 2 : 0;
-        if (close == NULL || name_size == 0 || name_size >= sizeof(name)) {
-            status = MR_FAIL(err, MR_SQL_ERROR, "this text has '${' without a name and '}'");
-            break;
-        }
-        memcpy(name, text + i + 2, name_size);
-        name[name_size] = '\0';
-        value = getenv(name);
-        if (value == NULL)
-            status =
-                MR_FAIL(err, MR_CONFIG,
-                        "environment variable '%s' is not set; set it, or write the value", name);
-        else
-            mr_buf_add_str(&out, value);
-        i += name_size + 2;
-    }
-    if (status == MR_OK) {
-        *ret_text = mr_arena_copy(arena, out.data != NULL ? out.data : "", out.size);
-        if (out.failed || *ret_text == NULL)
-            status = no_memory(err);
-    }
-    mr_buf_release(&out);
-    return status;
-}
-
-/* 'text' with ${NAME} filled in. */
-static enum mr_status parse_string(struct parser *parser, const char **ret_text)
-{
-    const char *raw = NULL;
-    enum mr_status status;
-
-    MR_TRY(unquote(parser, &raw));
-    MR_ASSERT(raw != NULL);
-    status = mr_sql_expand(&parser->script->arena, raw, strlen(raw), ret_text, parser->err);
-    if (status != MR_OK)
-        return mr_error_place(parser->err, parser->lexer.text, parser->token.at, status);
-    return advance(parser);
-}
-
-/* A key: 'a.b', a.b or "a.b". */
-static enum mr_status parse_key(struct parser *parser, struct mr_sql_option *option)
-{
-    size_t end;
-
-    option->at = parser->token.at;
-    if (parser->token.kind == MR_TOKEN_STRING || parser->token.kind == MR_TOKEN_QUOTED) {
-        MR_TRY(unquote(parser, &option->key));
-        return advance(parser);
-    }
-    if (parser->token.kind != MR_TOKEN_WORD)
-        return unexpected(parser, "the name of an option");
-    do {
-        end = parser->token.at + parser->token.size;
-        MR_TRY(advance(parser));
-        if (!at_symbol(parser, '.') && !at_symbol(parser, '-'))
-            break;
-        MR_TRY(advance(parser));
-    } while (parser->token.kind == MR_TOKEN_WORD);
-    option->key =
-        mr_arena_copy(&parser->script->arena, parser->lexer.text + option->at, end - option->at);
-    return option->key != NULL ? MR_OK : no_memory(parser->err);
-}
-
-/* A value: 'text', or what stands bare up to , ) or ; (5 seconds, true, -1). */
-static enum mr_status parse_value(struct parser *parser, bool in_list, struct mr_sql_option *option)
-{
-    size_t from = parser->token.at;
-    size_t end = from;
-
-    if (parser->token.kind == MR_TOKEN_STRING)
-        return parse_string(parser, &option->value);
-    while (!at_end(parser) && !(in_list && (at_symbol(parser, ',') || at_symbol(parser, ')')))) {
-        end = parser->token.at + parser->token.size;
-        MR_TRY(advance(parser));
-    }
-    if (end == from)
-        return unexpected(parser, "a value");
-    option->value = mr_arena_copy(&parser->script->arena, parser->lexer.text + from, end - from);
-    return option->value != NULL ? MR_OK : no_memory(parser->err);
-}
-
-static enum mr_status parse_with(struct parser *parser, struct mr_sql_statement *statement)
-{
-    MR_TRY(expect_symbol(parser, '(', "'(' after WITH"));
-    statement->options =
-        mr_arena_alloc(&parser->script->arena, MR_SQL_OPTIONS_MAX * sizeof(*statement->options));
-    if (statement->options == NULL)
-        return no_memory(parser->err);
-    for (;;) {
-        struct mr_sql_option *option = &statement->options[statement->option_count];
-
-        if (statement->option_count == MR_SQL_OPTIONS_MAX)
-            return unexpected(parser, "at most 200 options");
-        MR_TRY(parse_key(parser, option));
-        MR_TRY(expect_symbol(parser, '=', "'=' after the name of an option"));
-        MR_TRY(parse_value(parser, true, option));
-        statement->option_count++;
-        if (at_symbol(parser, ')'))
-            return advance(parser);
-        MR_TRY(expect_symbol(parser, ',', "',' or ')' after an option"));
-    }
-}
-
-/* ---- CREATE TABLE ---- */
-
-/* WATERMARK FOR c AS c [- INTERVAL ...]: the look-ahead is the word after WATERMARK. */
-static enum mr_status parse_watermark(struct parser *parser, struct mr_sql_statement *statement)
-{
-    const char *again;
-    const char *delay;
-    size_t from;
-    size_t end;
-
-    if (statement->watermark != NULL)
-        return unexpected(parser, "one WATERMARK at most");
-    MR_TRY(expect_word(parser, "for", "FOR after WATERMARK"));
-    statement->watermark_at = parser->token.at;
-    MR_TRY(parse_name(parser, "the column of the watermark", &statement->watermark));
-    MR_TRY(expect_word(parser, "as", "AS"));
-    if (parser->token.kind != MR_TOKEN_WORD && parser->token.kind != MR_TOKEN_QUOTED)
-        return unexpected(parser, "the column again, as in: ts - INTERVAL '5 seconds'");
-    from = parser->token.at;
-    MR_TRY(parse_name(parser, "the column again", &again));
-    if (!mr_text_equal_nocase(again, strlen(again), statement->watermark,
-                              strlen(statement->watermark)))
-        return mr_error_place(
-            parser->err, parser->lexer.text, from,
-            MR_FAIL(parser->err, MR_SQL_ERROR,
-                    "a watermark follows its own column: write %s - INTERVAL '5 seconds'",
-                    statement->watermark));
-    statement->watermark_delay_us = 0;
-    if (at_symbol(parser, ',') || at_symbol(parser, ')'))
-        return MR_OK;
-    MR_TRY(expect_symbol(parser, '-', "'- INTERVAL ...' after the column"));
-    from = end = parser->token.at;
-    while (!at_end(parser) && !at_symbol(parser, ',') && !at_symbol(parser, ')')) {
-        end = parser->token.at + parser->token.size;
-        MR_TRY(advance(parser));
-    }
-    delay = mr_arena_copy(&parser->script->arena, parser->lexer.text + from, end - from);
-    if (delay == NULL)
-        return no_memory(parser->err);
-    if (!mr_parse_duration_us(delay, &statement->watermark_delay_us) ||
-        statement->watermark_delay_us < 0)
-        return mr_error_place(
-            parser->err, parser->lexer.text, from,
-            MR_FAIL(parser->err, MR_SQL_ERROR,
-                    "'%s' is no delay of a watermark: write INTERVAL '5 seconds', zero or more, "
-                    "without months",
-                    delay));
-    return MR_OK;
-}
-
-/* What mr_schema_parse refuses is a mistake in the text here. */
-static enum mr_status bad_columns(struct parser *parser, size_t at, enum mr_status status)
-{
-    if (status != MR_CONFIG)
-        return status;
-    if (parser->err != NULL)
-        parser->err->status = MR_SQL_ERROR;
-    return mr_error_place(parser->err, parser->lexer.text, at, MR_SQL_ERROR);
-}
-
-/* One "name TYPE": checked alone, so that an error has its place; then added to the list. */
-static enum mr_status parse_column(struct parser *parser, struct mr_buf *columns)
-{
-    const char *text = parser->lexer.text;
-    struct mr_schema *one;
-    size_t from = parser->token.at;
-    size_t end = from;
-    unsigned depth = 0;
-    enum mr_status status;
-
-    while (!at_end(parser)) {
-        if (depth == 0 && (at_symbol(parser, ',') || at_symbol(parser, ')')))
-            break;
-        if (at_symbol(parser, '(') || at_symbol(parser, '[') || at_symbol(parser, '<'))
-            depth++;
-        else if (at_symbol(parser, ')') || at_symbol(parser, ']') || at_symbol(parser, '>'))
-            depth--;
-        end = parser->token.at + parser->token.size;
-        MR_TRY(advance(parser));
-    }
-    if (end == from)
-        return unexpected(parser, "a column and its type");
-    status = mr_schema_parse(text + from, end - from, &one, parser->err);
-    if (status != MR_OK)
-        return bad_columns(parser, from, status);
-    mr_schema_unref(one);
-    mr_buf_add_str(columns, columns->size > 0 ? ", " : "");
-    mr_buf_add(columns, text + from, end - from);
-    return MR_OK;
-}
-
-static enum mr_status parse_columns(struct parser *parser, struct mr_sql_statement *statement,
-                                    struct mr_buf *columns)
-{
-    size_t at = parser->token.at;
-    enum mr_status status;
-
-    MR_TRY(expect_symbol(parser, '(', "'('"));
-    for (;;) {
-        if (at_word(parser, "watermark")) {
-            MR_TRY(advance(parser));
-            MR_TRY(parse_watermark(parser, statement));
-        } else if (at_word(parser, "primary") || at_word(parser, "constraint") ||
-                   at_word(parser, "unique")) {
-            return unexpected(parser,
-                              "a column and its type (keys and constraints are not supported)");
-        } else {
-            MR_TRY(parse_column(parser, columns));
-        }
-        if (at_symbol(parser, ')'))
-            break;
-        MR_TRY(expect_symbol(parser, ',', "',' or ')' after a column"));
-    }
-    MR_TRY(advance(parser));
-    if (columns->failed)
-        return no_memory(parser->err);
-    if (columns->size == 0)
-        return mr_error_place(
-            parser->err, parser->lexer.text, at,
-            MR_FAIL(parser->err, MR_SQL_ERROR, "a table needs at least one column"));
-    status = mr_schema_parse(columns->data, columns->size, &statement->columns, parser->err);
-    return status == MR_OK ? MR_OK : bad_columns(parser, at, status);
-}
-
-static enum mr_status check_watermark(struct parser *parser,
-                                      const struct mr_sql_statement *statement)
-{
-    const char *name = statement->watermark;
-    const struct mr_type *type;
-    int32_t index;
-
-    if (name == NULL)
-        return MR_OK;
-    index = mr_schema_find(statement->columns, name, strlen(name));
-    if (index < 0)
-        return mr_error_place(parser->err, parser->lexer.text, statement->watermark_at,
-                              MR_FAIL(parser->err, MR_SQL_ERROR,
-                                      "table '%s' has no column '%s' for its watermark",
-                                      statement->name, name));
-    type = &mr_schema_field(statement->columns, (uint32_t)index)->type;
-    if (type->id != MR_TYPE_TIMESTAMP && type->id != MR_TYPE_TIMESTAMP_NS)
-        return mr_error_place(
-            parser->err, parser->lexer.text, statement->watermark_at,
-            MR_FAIL(parser->err, MR_SQL_ERROR,
-                    "the watermark's column '%s' must be a TIMESTAMP; declare it so", name));
-    return MR_OK;
-}
-
-static enum mr_status parse_table(struct parser *parser, struct mr_sql_statement *statement)
-{
-    struct mr_buf columns = MR_BUF_INIT;
-    enum mr_status status = MR_OK;
-
-    statement->kind = MR_SQL_TABLE;
-    if (at_word(parser, "if")) {
-        MR_TRY(advance(parser));
-        MR_TRY(expect_word(parser, "not", "NOT"));
-        MR_TRY(expect_word(parser, "exists", "EXISTS"));
-    }
-    statement->name_at = parser->token.at;
-    MR_TRY(parse_name(parser, "the name of the table", &statement->name));
-    if (at_symbol(parser, '('))
-        status = parse_columns(parser, statement, &columns);
-    mr_buf_release(&columns);
-    MR_TRY(status);
-    MR_TRY(check_watermark(parser, statement));
-    MR_TRY(expect_word(parser, "with", "WITH (connector = '...', ...)"));
-    return parse_with(parser, statement);
-}
-
-/* ---- The other statements ---- */
-
-static enum mr_status parse_query(struct parser *parser, struct mr_sql_statement *statement)
+static enum mr_status parse_query(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
 {
     size_t end;
 
     statement->select_at = parser->token.at;
-    if (!at_word(parser, "select") && !at_word(parser, "with") && !at_word(parser, "from") &&
-        !at_word(parser, "values") && !at_symbol(parser, '('))
-        return unexpected(parser, "SELECT");
+    if (!at_query(parser))
+        return mr_sql__unexpected_of(parser, "SELECT", query_words, MR_ARRAY_SIZE(query_words));
     end = parser->token.at;
-    while (!at_end(parser)) {
+    while (!mr_sql__at_end(parser)) {
         end = parser->token.at + parser->token.size;
-        MR_TRY(advance(parser));
+        MR_TRY(mr_sql__advance(parser));
     }
     statement->select_size = end - statement->select_at;
     return MR_OK;
 }
 
-static enum mr_status parse_create(struct parser *parser, struct mr_sql_statement *statement)
+static enum mr_status parse_insert(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
 {
-    MR_TRY(advance(parser));
-    if (at_word(parser, "or")) {
-        MR_TRY(advance(parser));
-        MR_TRY(expect_word(parser, "replace", "REPLACE"));
-    }
-    MR_TRY(skip_word(parser, "temporary"));
-    MR_TRY(skip_word(parser, "temp"));
-    if (at_word(parser, "table")) {
-        MR_TRY(advance(parser));
-        return parse_table(parser, statement);
-    }
-    MR_TRY(expect_word(parser, "view", "TABLE or VIEW"));
-    statement->kind = MR_SQL_VIEW;
-    statement->name_at = parser->token.at;
-    MR_TRY(parse_name(parser, "the name of the view", &statement->name));
-    MR_TRY(expect_word(parser, "as", "AS and a SELECT"));
-    return parse_query(parser, statement);
-}
+    bool query = false;
 
-static enum mr_status parse_set(struct parser *parser, struct mr_sql_statement *statement)
-{
-    statement->kind = MR_SQL_SET;
-    MR_TRY(advance(parser));
-    statement->options = mr_arena_alloc(&parser->script->arena, sizeof(*statement->options));
-    if (statement->options == NULL)
-        return no_memory(parser->err);
-    statement->option_count = 1;
-    MR_TRY(parse_key(parser, statement->options));
-    MR_TRY(expect_symbol(parser, '=', "'=' after the name of a setting"));
-    return parse_value(parser, false, statement->options);
-}
-
-static enum mr_status parse_insert(struct parser *parser, struct mr_sql_statement *statement)
-{
     statement->kind = MR_SQL_INSERT;
-    MR_TRY(advance(parser));
-    MR_TRY(expect_word(parser, "into", "INTO after INSERT"));
+    MR_TRY(mr_sql__advance(parser));
+    if (mr_sql__at_word(parser, "overwrite"))
+        return mr_sql__parser_fail(
+            parser, parser->token.at,
+            "INSERT OVERWRITE is not supported: a stream adds to its table; "
+            "use INSERT INTO, with output_mode = 'complete' for a table that "
+            "each batch replaces");
+    MR_TRY(mr_sql__expect_word(parser, "into", "INTO after INSERT"));
+    MR_TRY(mr_sql__skip_word(parser, "table", NULL));
     statement->name_at = parser->token.at;
-    MR_TRY(parse_name(parser, "the name of the table", &statement->name));
-    if (!at_symbol(parser, '('))
-        return parse_query(parser, statement);
-    {
-        struct parser ahead = *parser; /* INSERT INTO t (SELECT ...) has no list of columns */
+    MR_TRY(mr_sql__parse_name(parser, "the name of the table", &statement->name));
+    if (mr_sql__at_symbol(parser, '(')) { /* INSERT INTO t (SELECT ...) has no list of columns */
+        struct mr_sql_parser ahead = *parser;
 
-        MR_TRY(advance(&ahead));
-        if (at_word(&ahead, "select") || at_word(&ahead, "with") || at_word(&ahead, "from") ||
-            at_symbol(&ahead, '('))
-            return parse_query(parser, statement);
+        MR_TRY(mr_sql__advance(&ahead));
+        query = at_query(&ahead);
     }
-    MR_TRY(advance(parser));
-    statement->insert_columns = mr_arena_alloc(
-        &parser->script->arena, MR_SQL_OPTIONS_MAX * sizeof(*statement->insert_columns));
-    if (statement->insert_columns == NULL)
-        return no_memory(parser->err);
-    for (;;) {
-        if (statement->insert_column_count == MR_SQL_OPTIONS_MAX)
-            return unexpected(parser, "at most 200 columns");
-        MR_TRY(parse_name(parser, "the name of a column",
-                          &statement->insert_columns[statement->insert_column_count]));
-        statement->insert_column_count++;
-        if (at_symbol(parser, ')'))
-            break;
-        MR_TRY(expect_symbol(parser, ',', "',' or ')' after a column"));
+    if (mr_sql__at_symbol(parser, '(') && !query) {
+        MR_TRY(mr_sql__advance(parser));
+        MR_TRY(mr_sql__parse_names(parser, &statement->insert_columns,
+                                   &statement->insert_column_count));
     }
-    MR_TRY(advance(parser));
+    if (mr_sql__at_word(parser, "by")) {
+        MR_TRY(mr_sql__advance(parser));
+        MR_TRY(mr_sql__expect_word(parser, "name", "NAME after BY"));
+        statement->by_name = true;
+        if (statement->insert_column_count > 0)
+            return mr_sql__parser_fail(parser, statement->name_at,
+                                       "INSERT has both a list of columns and BY NAME; leave out "
+                                       "one of them");
+    }
     return parse_query(parser, statement);
 }
 
-static enum mr_status parse_statement(struct parser *parser, struct mr_sql_statement *statement)
+/* ---- CREATE ---- */
+
+/* [IF NOT EXISTS] name */
+static enum mr_status parse_created_name(struct mr_sql_parser *parser, const char *expected,
+                                         struct mr_sql_statement *statement)
 {
-    memset(statement, 0, sizeof(*statement));
-    statement->at = parser->token.at;
-    if (at_word(parser, "create"))
-        MR_TRY(parse_create(parser, statement));
-    else if (at_word(parser, "set"))
-        MR_TRY(parse_set(parser, statement));
-    else if (at_word(parser, "insert"))
-        MR_TRY(parse_insert(parser, statement));
-    else if (at_word(parser, "select") || at_word(parser, "with") || at_word(parser, "from") ||
-             at_symbol(parser, '(')) {
-        statement->kind = MR_SQL_SELECT;
-        MR_TRY(parse_query(parser, statement));
-    } else
-        return unexpected(parser, "CREATE TABLE, CREATE VIEW, SET, INSERT INTO or SELECT");
-    if (!at_end(parser))
-        return unexpected(parser, "';'");
+    if (mr_sql__at_word(parser, "if") && mr_sql__next_is_word(parser, "not")) {
+        MR_TRY(mr_sql__advance(parser));
+        MR_TRY(mr_sql__expect_word(parser, "not", "NOT"));
+        MR_TRY(mr_sql__expect_word(parser, "exists", "EXISTS"));
+    }
+    statement->name_at = parser->token.at;
+    return mr_sql__parse_name(parser, expected, &statement->name);
+}
+
+/*
+ * CREATE ... AS SELECT: the table becomes the view of that query, so that others who read it get its
+ * rows as they are made; with a connector a table of the name follows, and an INSERT of all rows.
+ */
+static enum mr_status parse_as(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
+{
+    struct mr_sql_statement *table;
+    struct mr_sql_statement *insert;
+
+    MR_TRY(mr_sql__advance(parser));
+    statement->kind = MR_SQL_VIEW;
+    MR_TRY(parse_query(parser, statement));
+    if (statement->watermark != NULL || statement->computed_count > 0)
+        return mr_sql__parser_fail(
+            parser, statement->name_at,
+            "'%s' is made by a SELECT: it takes no WATERMARK and no computed "
+            "columns; put them into the table that the SELECT reads",
+            statement->name);
+    if (statement->option_count == 0) {
+        if (statement->columns != NULL)
+            return mr_sql__parser_fail(
+                parser, statement->name_at,
+                "'%s' has columns and a SELECT, but no connector that keeps its rows; add WITH "
+                "(connector = '...'), or give the columns their names in the SELECT",
+                statement->name);
+        return MR_OK;
+    }
+    MR_TRY(add_statement(parser, &table));
+    *table = *statement;
+    table->kind = MR_SQL_TABLE;
+    table->select_size = 0;
+    statement->columns = NULL; /* the table's */
+    statement->options = NULL;
+    statement->option_count = 0;
+    MR_TRY(add_statement(parser, &insert));
+    insert->kind = MR_SQL_INSERT;
+    insert->at = statement->at;
+    insert->name = statement->name;
+    insert->name_at = statement->name_at;
+    insert->whole_view = true;
     return MR_OK;
 }
 
-static enum mr_status parse_all(struct parser *parser)
+static enum mr_status parse_table(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
 {
-    struct mr_sql_script *script = parser->script;
+    statement->kind = MR_SQL_TABLE;
+    MR_TRY(parse_created_name(parser, "the name of the table", statement));
+    if (mr_sql__at_symbol(parser, '('))
+        MR_TRY(mr_sql__parse_columns(parser, statement));
+    MR_TRY(mr_sql__parse_clauses(parser, statement));
+    if (mr_sql__at_word(parser, "as"))
+        return parse_as(parser, statement);
+    if (statement->option_count == 0)
+        return mr_sql__expect_word(parser, "with", "WITH (connector = '...', ...)");
+    return MR_OK;
+}
 
-    MR_TRY(advance(parser));
+static enum mr_status parse_view(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
+{
+    statement->kind = MR_SQL_VIEW;
+    MR_TRY(parse_created_name(parser, "the name of the view", statement));
+    if (mr_sql__at_symbol(parser, '(')) {
+        MR_TRY(mr_sql__advance(parser));
+        MR_TRY(mr_sql__parse_names(parser, &statement->insert_columns,
+                                   &statement->insert_column_count));
+    }
+    MR_TRY(mr_sql__parse_clauses(parser, statement));
+    if (!mr_sql__at_word(parser, "as"))
+        return mr_sql__expect_word(parser, "as", "AS and a SELECT");
+    if (statement->option_count > 0 && !statement->materialized)
+        return mr_sql__parser_fail(parser, statement->name_at,
+                                   "view '%s' keeps no rows and takes no options; make it a "
+                                   "MATERIALIZED VIEW, or INSERT INTO a table",
+                                   statement->name);
+    return parse_as(parser, statement);
+}
+
+/* CREATE FLOW name [COMMENT 'text'] AS INSERT INTO ...: the name has no meaning here. */
+static enum mr_status parse_flow(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
+{
+    MR_TRY(parse_created_name(parser, "the name of the flow", statement));
+    MR_TRY(mr_sql__parse_clauses(parser, statement));
+    MR_TRY(mr_sql__expect_word(parser, "as", "AS and an INSERT INTO"));
+    if (!mr_sql__at_word(parser, "insert"))
+        return mr_sql__expect_word(parser, "insert", "INSERT INTO");
+    return parse_insert(parser, statement);
+}
+
+static enum mr_status parse_create(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
+{
+    static const char *const kinds[] = {"TABLE", "VIEW",      "SOURCE",       "SINK",     "STREAM",
+                                        "FLOW",  "STREAMING", "MATERIALIZED", "TEMPORARY"};
+    bool streaming;
+    bool there;
+
+    MR_TRY(mr_sql__advance(parser));
+    MR_TRY(mr_sql__skip_word(parser, "or", &there));
+    if (there && mr_sql__at_word(parser, "refresh"))
+        MR_TRY(mr_sql__advance(parser));
+    else if (there)
+        MR_TRY(mr_sql__expect_word(parser, "replace", "REPLACE"));
+    MR_TRY(mr_sql__skip_word(parser, "temporary", NULL));
+    MR_TRY(mr_sql__skip_word(parser, "temp", NULL));
+    MR_TRY(mr_sql__skip_word(parser, "external", NULL));
+    MR_TRY(mr_sql__skip_word(parser, "streaming", &streaming));
+    if (mr_sql__at_word(parser, "table") ||
+        (!streaming && (mr_sql__at_word(parser, "source") || mr_sql__at_word(parser, "sink") ||
+                        mr_sql__at_word(parser, "stream")))) {
+        MR_TRY(mr_sql__advance(parser));
+        return parse_table(parser, statement);
+    }
+    if (!streaming && mr_sql__at_word(parser, "flow")) {
+        MR_TRY(mr_sql__advance(parser));
+        return parse_flow(parser, statement);
+    }
+    MR_TRY(mr_sql__skip_word(parser, "materialized", &statement->materialized));
+    if (streaming || !mr_sql__at_word(parser, "view"))
+        return mr_sql__unexpected_of(parser, "TABLE or VIEW", kinds, MR_ARRAY_SIZE(kinds));
+    MR_TRY(mr_sql__advance(parser));
+    return parse_view(parser, statement);
+}
+
+/* ---- SET, TEST, STATEMENT SET ---- */
+
+static enum mr_status parse_set(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
+{
+    struct mr_sql_option *option;
+
+    statement->kind = MR_SQL_SET;
+    MR_TRY(mr_sql__advance(parser));
+    MR_TRY(mr_sql__new_option(parser, statement, &option));
+    MR_TRY(mr_sql__parse_key(parser, option));
+    if (mr_sql__at_word(parser, "to"))
+        MR_TRY(mr_sql__advance(parser));
+    else
+        MR_TRY(mr_sql__expect_symbol(parser, '=', "'=' after the name of a setting"));
+    return mr_sql__parse_value(parser, false, option);
+}
+
+/* TEST 'name' [AS] BEGIN ... END: END is the word at the start of a statement of its body. */
+static enum mr_status parse_test(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
+{
+    bool start = true;
+
+    statement->kind = MR_SQL_TEST;
+    MR_TRY(mr_sql__advance(parser));
+    statement->name_at = parser->token.at;
+    MR_TRY(mr_sql__parse_raw_text(parser, "the name of the test, as in TEST 'name'",
+                                  &statement->name));
+    MR_TRY(mr_sql__skip_word(parser, "as", NULL));
+    if (!mr_sql__at_word(parser, "begin"))
+        return mr_sql__expect_word(parser, "begin", "BEGIN");
+    statement->select_at = parser->token.at + parser->token.size;
+    MR_TRY(mr_sql__advance(parser));
+    while (!(start && mr_sql__at_word(parser, "end"))) {
+        if (parser->token.kind == MR_TOKEN_END)
+            return mr_sql__parser_fail(parser, statement->name_at,
+                                       "test '%s' has no END; write it after its last statement",
+                                       statement->name);
+        start = mr_sql__at_symbol(parser, ';');
+        MR_TRY(mr_sql__advance(parser));
+    }
+    statement->select_size = parser->token.at - statement->select_at;
+    return mr_sql__advance(parser);
+}
+
+/* The words around Flink's statement sets; all INSERTs of a file are one query anyway. */
+static enum mr_status skip_statement_set(struct mr_sql_parser *parser, bool *ret_skipped)
+{
+    *ret_skipped = true;
+    if (mr_sql__at_word(parser, "begin") && mr_sql__next_is_word(parser, "statement")) {
+        MR_TRY(mr_sql__advance(parser));
+        MR_TRY(mr_sql__advance(parser));
+        MR_TRY(mr_sql__expect_word(parser, "set", "SET after STATEMENT"));
+    } else if ((mr_sql__at_word(parser, "execute") && mr_sql__next_is_word(parser, "statement")) ||
+               (mr_sql__at_word(parser, "statement") && mr_sql__next_is_word(parser, "set"))) {
+        MR_TRY(mr_sql__skip_word(parser, "execute", NULL));
+        MR_TRY(mr_sql__advance(parser));
+        MR_TRY(mr_sql__expect_word(parser, "set", "SET after STATEMENT"));
+        MR_TRY(mr_sql__expect_word(parser, "begin", "BEGIN after STATEMENT SET"));
+    } else if (mr_sql__at_word(parser, "end")) {
+        MR_TRY(mr_sql__advance(parser));
+    } else {
+        *ret_skipped = false;
+    }
+    return MR_OK;
+}
+
+/* ---- All of it ---- */
+
+/* Statements of databases, and what to do instead. */
+static enum mr_status refuse(struct mr_sql_parser *parser)
+{
+    static const struct {
+        const char *word;
+        const char *instead;
+    } rows[] = {
+        {"drop", "a file starts with no tables; leave DROP out"},
+        {"delete", "a stream adds rows; filter them with WHERE"},
+        {"update", "a stream adds rows; compute them in a SELECT"},
+        {"merge", "use INSERT INTO with output_mode = 'update'"},
+        {"alter", "change the CREATE statement; 'millrace check' compares it with the checkpoint"},
+        {"use", "there is one catalogue; leave USE out"},
+        {"show", "'millrace check' and 'millrace options' show what there is"},
+        {"describe", "'millrace check' shows the plan"},
+        {"desc", "'millrace check' shows the plan"},
+        {"reset", "leave out the SET"},
+        {"add", "functions of a program are registered through the C API"},
+        {"load", "everything a build can do is there; 'millrace options' lists it"},
+        {"attach", "declare a table for what is to be read"},
+        {"copy", "INSERT INTO a table WITH (connector = 'file')"},
+    };
+    static const char *const words[] = {"CREATE", "SET",     "INSERT", "SELECT", "WITH",
+                                        "FROM",   "EXPLAIN", "TEST",   "BEGIN",  "EXECUTE"};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(rows); i++) {
+        if (mr_sql__at_word(parser, rows[i].word))
+            return mr_sql__parser_fail(
+                parser, parser->token.at,
+                "expected CREATE TABLE, CREATE VIEW, SET, INSERT INTO or SELECT, found '%.*s': %s",
+                (int)parser->token.size, parser->lexer.text + parser->token.at, rows[i].instead);
+    }
+    return mr_sql__unexpected_of(parser, "CREATE TABLE, CREATE VIEW, SET, INSERT INTO or SELECT",
+                                 words, MR_ARRAY_SIZE(words));
+}
+
+static enum mr_status parse_statement(struct mr_sql_parser *parser)
+{
+    struct mr_sql_statement *statement;
+
+    MR_TRY(add_statement(parser, &statement));
+    MR_TRY(mr_sql__skip_word(parser, "explain", &statement->explain));
+    if (statement->explain && mr_sql__at_word(parser, "plan"))
+        MR_TRY(mr_sql__advance(parser));
+    if (statement->explain)
+        MR_TRY(mr_sql__skip_word(parser, "for", NULL));
+    if (mr_sql__at_word(parser, "insert"))
+        return parse_insert(parser, statement);
+    if (at_query(parser)) {
+        statement->kind = MR_SQL_SELECT;
+        return parse_query(parser, statement);
+    }
+    if (statement->explain)
+        return mr_sql__unexpected_of(parser, "INSERT INTO or SELECT after EXPLAIN", query_words,
+                                     MR_ARRAY_SIZE(query_words));
+    if (mr_sql__at_word(parser, "create"))
+        return parse_create(parser, statement);
+    if (mr_sql__at_word(parser, "set"))
+        return parse_set(parser, statement);
+    if (mr_sql__at_word(parser, "test"))
+        return parse_test(parser, statement);
+    return refuse(parser);
+}
+
+static enum mr_status parse_all(struct mr_sql_parser *parser)
+{
+    MR_TRY(mr_sql__advance(parser));
     for (;;) {
-        while (at_symbol(parser, ';'))
-            MR_TRY(advance(parser));
+        bool skipped;
+
+        while (mr_sql__at_symbol(parser, ';'))
+            MR_TRY(mr_sql__advance(parser));
         if (parser->token.kind == MR_TOKEN_END)
             return MR_OK;
-        if (script->count == MR_SQL_STATEMENTS_MAX)
-            return unexpected(parser, "at most 1000 statements");
-        script->count++; /* before parsing: what a half-parsed one holds is freed with the script */
-        MR_TRY(parse_statement(parser, &script->statements[script->count - 1]));
+        MR_TRY(skip_statement_set(parser, &skipped));
+        if (skipped)
+            continue;
+        MR_TRY(parse_statement(parser));
+        if (!mr_sql__at_end(parser))
+            return mr_sql__unexpected(parser, "';'");
     }
 }
 
@@ -566,23 +420,25 @@ enum mr_status mr_sql_script_parse(const char *name, const char *text, size_t si
                                    struct mr_sql_script **ret_script, struct mr_error *err)
 {
     struct mr_sql_script *script;
-    struct parser parser = {.err = err};
+    struct mr_sql_parser parser = {.err = err};
     enum mr_status status;
 
     MR_TRY(check_text(text, size, err));
     script = mr_alloc_zero(NULL, sizeof(*script));
     if (script == NULL)
-        return no_memory(err);
+        return MR_FAIL(err, MR_NOMEM, "cannot parse the statements: out of memory");
     script->name = mr_arena_copy(&script->arena, name, strlen(name));
     script->text = mr_arena_copy(&script->arena, text, size);
     script->statements =
         mr_arena_alloc(&script->arena, MR_SQL_STATEMENTS_MAX * sizeof(*script->statements));
     script->size = size;
     if (script->name == NULL || script->text == NULL || script->statements == NULL) {
-        status = no_memory(err);
+        status = MR_FAIL(err, MR_NOMEM, "cannot parse the statements: out of memory");
     } else {
         parser.script = script;
         parser.lexer = mr_lexer_of(script->text, size);
+        if (size > 1 && script->text[0] == '#' && script->text[1] == '!')
+            parser.lexer.at = strcspn(script->text, "\n"); /* #! of an executable file */
         status = parse_all(&parser);
     }
     if (status == MR_OK)
