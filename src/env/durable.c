@@ -504,12 +504,14 @@ enum mr_status mr_appender_sync(struct mr_appender *appender, struct mr_error *e
 
 /* ---------------------------------------------------------------- staged files */
 
+enum { SEND_BYTES = 1 << 20 };
 enum staged_state { STAGED_OPEN, STAGED_SEALED, STAGED_PUBLISHED };
 
 struct mr_staged {
     struct mr_env *env;
     struct mr_file *file; /* NULL once sealed */
     uint64_t size_bytes;
+    uint64_t sent_bytes; /* of them: the disk was told */
     enum staged_state state;
     char *temporary;
     char *path;
@@ -557,6 +559,11 @@ enum mr_status mr_staged_write(struct mr_staged *staged, const void *data, size_
     MR_ASSERT(staged->state == STAGED_OPEN);
     MR_TRY(mr_env_pwrite(staged->env, staged->file, data, size_bytes, staged->size_bytes, err));
     staged->size_bytes += size_bytes;
+    if (staged->size_bytes - staged->sent_bytes >= SEND_BYTES) {
+        mr_env_write_soon(staged->env, staged->file, staged->sent_bytes,
+                          staged->size_bytes - staged->sent_bytes);
+        staged->sent_bytes = staged->size_bytes;
+    }
     return MR_OK;
 }
 

@@ -162,6 +162,7 @@ struct mr_env *mr_env_posix(void)
         .pread = mr__posix_pread,
         .pwrite = mr__posix_pwrite,
         .sync = mr__posix_sync,
+        .write_soon = mr__posix_write_soon,
         .truncate = mr__posix_truncate,
         .file_info = mr__posix_file_info,
         .path_info = mr__posix_path_info,

@@ -29,6 +29,7 @@ enum mr_status mr__posix_pread(struct mr_env *env, struct mr_file *file, void *d
 enum mr_status mr__posix_pwrite(struct mr_env *env, struct mr_file *file, const void *data,
                                 size_t size, uint64_t offset, struct mr_error *err);
 enum mr_status mr__posix_sync(struct mr_env *env, struct mr_file *file, struct mr_error *err);
+void mr__posix_write_soon(struct mr_env *env, struct mr_file *file, uint64_t offset, uint64_t size);
 enum mr_status mr__posix_truncate(struct mr_env *env, struct mr_file *file, uint64_t size,
                                   struct mr_error *err);
 enum mr_status mr__posix_file_info(struct mr_env *env, struct mr_file *file,

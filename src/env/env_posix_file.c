@@ -178,6 +178,14 @@ enum mr_status mr__posix_pwrite(struct mr_env *env, struct mr_file *file, const 
     return MR_OK;
 }
 
+/* The kernel would begin when it has many dirty pages, or at the sync, which then waits for all of
+ * them. */
+void mr__posix_write_soon(struct mr_env *env, struct mr_file *file, uint64_t offset, uint64_t size)
+{
+    (void)env;
+    (void)sync_file_range(file->fd, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
+}
+
 enum mr_status mr__posix_sync(struct mr_env *env, struct mr_file *file, struct mr_error *err)
 {
     int result;

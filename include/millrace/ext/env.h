@@ -13,6 +13,8 @@
 
 #include <millrace/error.h>
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -113,6 +115,9 @@ struct mr_env_ops {
                                  size_t *ret_read, struct mr_error *err);
     enum mr_status (*write_stdout)(struct mr_env *env, const void *data, size_t size,
                                    struct mr_error *err);
+    /* Starts bringing a written range to the disk, without waiting: a sync that comes later has
+     * less to do. Promises nothing. May be NULL. */
+    void (*write_soon)(struct mr_env *env, struct mr_file *file, uint64_t offset, uint64_t size);
 };
 
 struct mr_env {
@@ -126,6 +131,12 @@ MR_API struct mr_env *mr_env_posix(void); /* one per process, never freed */
 #define mr_env_close(env, file) ((env)->ops->close((env), (file)))
 #define mr_env_pread(env, ...) ((env)->ops->pread((env), __VA_ARGS__))
 #define mr_env_pwrite(env, ...) ((env)->ops->pwrite((env), __VA_ARGS__))
+/* An environment made before there was such a thing has none. */
+#define mr_env_write_soon(env, ...)                                                                \
+    ((env)->ops->struct_size > offsetof(struct mr_env_ops, write_soon) &&                          \
+             (env)->ops->write_soon != NULL                                                        \
+         ? (env)->ops->write_soon((env), __VA_ARGS__)                                              \
+         : (void)0)
 #define mr_env_sync(env, ...) ((env)->ops->sync((env), __VA_ARGS__))
 #define mr_env_truncate(env, ...) ((env)->ops->truncate((env), __VA_ARGS__))
 #define mr_env_file_info(env, ...) ((env)->ops->file_info((env), __VA_ARGS__))
