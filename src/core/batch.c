@@ -118,6 +118,8 @@ enum mr_status mr__batch_plan(struct mr_query *query, int64_t batch_time_us, boo
         if (is_unended(graph->nodes[i]))
             unended = true;
         if (graph->nodes[i]->kind == MR_NODE_SOURCE)
+            mr__phase(query, MR_PHASE_OFFSETS, graph->nodes[i]->name);
+        if (graph->nodes[i]->kind == MR_NODE_SOURCE)
             MR_TRY(plan_source(query, graph->nodes[i], batch_time_us, &is_new, err));
         any_new |= is_new;
     }
@@ -313,6 +315,7 @@ static enum mr_status commit_batch(struct mr_query *query, struct mr_error *err)
     if (query->log != NULL)
         MR_TRY_GOTO(mr_batch_log_commit(query->log, &commit, err));
     mr_state_applied(query->state, commit.batch_id);
+    query->settles = false;
     query->last_watermark_us = query->plan.watermark_us;
     query->watermark_us = commit.next_watermark_us;
 done:

@@ -56,6 +56,7 @@ static void node_free(struct mr_node *node)
     mr_free(node->in_edges);
     mr_free(node->consumers);
     mr_free(node->origins);
+    mr_free(node->meaning);
     mr_free(node->name);
     mr_free(node);
 }
@@ -325,6 +326,12 @@ void mr_node_set_watermark(struct mr_node *node, int64_t delay_us)
     node->watermark_delay_us = delay_us;
 }
 
+void mr_node_set_meaning(struct mr_node *node, const char *text)
+{
+    mr_free(node->meaning);
+    node->meaning = text != NULL ? mr_strdup(text) : NULL;
+}
+
 /* Where the task contexts of a node are in a batch: those of sources first, then those of folds. */
 static void context_range(const struct mr_node *node, uint64_t *first, uint64_t *last)
 {
@@ -348,6 +355,28 @@ bool mr_nodes_in_order(struct mr_node *const *nodes, size_t node_count)
             return false;
     }
     return true;
+}
+
+size_t mr_node_input_count(const struct mr_node *node)
+{
+    return node->input_count;
+}
+
+const struct mr_node *mr_node_input(const struct mr_node *node, size_t index)
+{
+    MR_ASSERT(index < node->input_count);
+    return node->inputs[index];
+}
+
+unsigned mr_node_traits(const struct mr_node *node)
+{
+    return node->kind == MR_NODE_FOLD && node->fold->traits != NULL ? node->fold->traits(node->op)
+                                                                    : 0;
+}
+
+bool mr_node_keeps_state(const struct mr_node *node)
+{
+    return node->kind == MR_NODE_FOLD && node->fold->open != NULL;
 }
 
 const struct mr_schema *mr_node_schema(const struct mr_node *node)

@@ -80,6 +80,19 @@ void mr_node_set_watermark(struct mr_node *node, int64_t delay_us);
 /* Do all task contexts of each of these nodes come before those of the next one? Then the rows of
  * a map over them are in that order. */
 bool mr_nodes_in_order(struct mr_node *const *nodes, size_t node_count);
+/*
+ * What the node does, for people and for the comparison with a checkpoint (evolution.h): of a fold,
+ * what its state means beyond the schemas of its stores ("output mode update"), so that a different
+ * text rebuilds it; of a map, the expression ("price > 3"), of which a change is only told. Copied;
+ * without memory it is left out. NULL or never: nothing to say.
+ */
+void mr_node_set_meaning(struct mr_node *node, const char *text);
+/* The way up, for rules about chains of operators: inputs, enum mr_fold_traits (0 for others), and
+ * whether it keeps state. */
+size_t mr_node_input_count(const struct mr_node *node);
+const struct mr_node *mr_node_input(const struct mr_node *node, size_t index);
+unsigned mr_node_traits(const struct mr_node *node);
+bool mr_node_keeps_state(const struct mr_node *node);
 const struct mr_schema *mr_node_schema(const struct mr_node *node);
 const char *mr_node_name(const struct mr_node *node);
 

@@ -7,6 +7,7 @@
  *   batch.c       the life of one batch        query.c      triggers, the loop, stopping
  *   watermark.c   event time, per operator
  *   fold.c        folds and their partitions   sinks.c      numbering, writing, publishing
+ *   evolution.c   the graph and its checkpoint compared, the manifest
  *   events.c      telling listeners            control.c    looking and steering, from any thread
  *
  * Thread: everything belongs to the driver, except what a comment says.
@@ -16,6 +17,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "core/evolution.h"
 #include "core/graph.h"
 #include "core/operator.h"
 #include "core/query.h"
@@ -77,6 +79,7 @@ struct mr_node {
     enum mr_node_kind kind;
     uint32_t id;
     char *name;
+    char *meaning; /* mr_node_set_meaning; may be NULL */
     struct mr_schema *schema;
     struct mr_node **inputs;
     size_t input_count;
@@ -264,6 +267,9 @@ struct mr_query {
     int64_t zero_time_us;
     uint64_t batches_done;
     bool any_batch_ran;
+    /* The checkpoint is of another version of the query: the first commit makes it this one, so a
+     * batch runs even without new data. */
+    bool settles;
     /* graceful stop: receivers have stopped, what they stored is still being run */
     bool draining;
     int64_t draining_since_us; /* monotonic */
@@ -319,8 +325,34 @@ struct mr_query {
 };
 
 /* open.c */
+void mr__choose_source_ops(struct mr_graph *graph);
+/* The store of a source that remembers things; nothing for others. */
+enum mr_status mr__source_store_open(struct mr_node *node, struct mr_state *state,
+                                     struct mr_error *err);
 enum mr_status mr__query_open_parts(struct mr_query *query, struct mr_error *err);
 void mr__query_close_parts(struct mr_query *query);
+
+/* evolution.c */
+struct mr__comparing {
+    struct mr_env *env;
+    struct mr_graph *graph;
+    struct mr_state *state;       /* loaded; its stores are not claimed yet */
+    const struct mr_plan *plan;   /* the newest one of the checkpoint */
+    bool has_commit;              /* else nothing was kept yet */
+    enum mr_on_change on_change;  /* judges only when it is not KEEP */
+    const char *accept;
+    const char *checkpoint_dir; /* for errors */
+};
+/*
+ * Compares, and opens every operator of the graph on the way: each claims its stores, which become
+ * what was accepted. MR_CONFIG when something is not accepted; *ret_evolution is set then as well
+ * (mr_evolution_free).
+ */
+enum mr_status mr__evolution_open(const struct mr__comparing *comparing,
+                                  struct mr_evolution **ret_evolution, struct mr_error *err);
+/* Puts what the graph is into the manifest. */
+enum mr_status mr__manifest_write(const struct mr_graph *graph, struct mr_state *state,
+                                  struct mr_error *err);
 
 /* batch.c */
 /* Plans the next batch and appends PLAN to the log (not synced). *ret_planned false: nothing to
@@ -369,6 +401,9 @@ enum mr_status mr__sinks_write(struct mr_query *query, const struct mr_task *tas
 enum mr_status mr__sinks_stage(struct mr_query *query, struct mr_error *err);
 enum mr_status mr__sinks_publish(struct mr_query *query, struct mr_error *err);
 void mr__sinks_abort(struct mr_query *query);
+
+/* query.c */
+void mr__phase(struct mr_query *query, enum mr_query_phase phase, const char *name);
 
 /* progress.c */
 void mr__progress_report(struct mr_query *query, bool idle);

@@ -2,8 +2,8 @@
  * Opening and closing the parts of a query.
  *
  *   checkpoint (lock, identity) -> batch log (recovery, epoch) -> state (load) -> pinned settings
- *   -> operators claim their
- *   stores -> sinks -> sources, at the offsets of the last plan
+ *   -> comparison with the graph (evolution.c): operators claim their stores -> manifest
+ *   -> sinks -> sources, at the offsets of the last plan
  *
  * Recovery may be killed at any point and run again: nothing here changes what a COMMIT says.
  * Called by mr_query_new and mr_query_free only. Thread: driver.
@@ -167,6 +167,8 @@ static enum mr_status place_sources(struct mr_query *query, const struct mr_plan
         struct mr_node *node = find_source(query->graph, planned->name);
         const char *start = run_again ? planned->start : planned->end;
 
+        if (node == NULL && query->config.on_change != MR_ON_CHANGE_KEEP)
+            continue; /* the comparison tells of it */
         if (node == NULL)
             return MR_FAIL(err, MR_CONFIG,
                            "cannot go on from checkpoint '%s': it reads source '%s', which the "
@@ -213,6 +215,26 @@ static enum mr_status adopt_recovered(struct mr_query *query, struct mr_recovere
     return MR_OK;
 }
 
+enum mr_status mr__source_store_open(struct mr_node *node, struct mr_state *state,
+                                     struct mr_error *err)
+{
+    char *store_name;
+    enum mr_status status;
+
+    if (node->source->ops->remember == NULL)
+        return MR_OK;
+    store_name = mr_asprintf("source.%s", node->name);
+    if (store_name == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot open source '%s': out of memory", node->name);
+    status = mr_state_store(state, store_name, "source", "source key", "source value",
+                            &node->source->store, err);
+    mr_free(store_name);
+    MR_TRY(status);
+    node->source->kv = mr_kv_of(node->source->store);
+    return MR_OK;
+}
+
+/* Nothing is compared: what the checkpoint has must be asked for, in its form. */
 static enum mr_status open_operators(struct mr_query *query, struct mr_error *err)
 {
     struct mr_graph *graph = query->graph;
@@ -220,21 +242,14 @@ static enum mr_status open_operators(struct mr_query *query, struct mr_error *er
 
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_node *node = graph->nodes[i];
+
+        mr_state_set_owner(query->state, node->name);
         if (node->kind == MR_NODE_FOLD && node->fold->open != NULL)
             MR_TRY(node->fold->open(node->op, query->state, err));
-        if (node->kind == MR_NODE_SOURCE && node->source->ops->remember != NULL) {
-            char *store_name = mr_asprintf("source.%s", node->name);
-            enum mr_status status;
-
-            if (store_name == NULL)
-                return MR_FAIL(err, MR_NOMEM, "cannot open source '%s': out of memory", node->name);
-            status = mr_state_store(query->state, store_name, "source", "source key",
-                                    "source value", &node->source->store, err);
-            mr_free(store_name);
-            MR_TRY(status);
-            node->source->kv = mr_kv_of(node->source->store);
-        }
+        if (node->kind == MR_NODE_SOURCE)
+            MR_TRY(mr__source_store_open(node, query->state, err));
     }
+    mr_state_set_owner(query->state, NULL);
     unclaimed = mr_state_unclaimed(query->state, 0);
     if (unclaimed != NULL)
         return MR_FAIL(err, MR_CONFIG,
@@ -243,6 +258,41 @@ static enum mr_status open_operators(struct mr_query *query, struct mr_error *er
                        "or use a new checkpoint directory",
                        query->checkpoint.dir, unclaimed);
     return MR_OK;
+}
+
+/* Nothing but notes: the checkpoint is of this query. */
+static bool is_settled(const struct mr_evolution *evolution)
+{
+    return mr_evolution_class(evolution) == MR_CHANGE_SAME;
+}
+
+/* Compares with the checkpoint, when there is one, and opens the operators on the way. */
+static enum mr_status compare_and_open(struct mr_query *query, const struct mr_recovered *recovered,
+                                       struct mr_error *err)
+{
+    const struct mr__comparing comparing = {
+        .env = query->env,
+        .graph = query->graph,
+        .state = query->state,
+        /* adopt_recovered may have moved the plan into the query */
+        .plan = query->has_plan ? &query->plan : &recovered->last_plan,
+        .has_commit = recovered->has_commit,
+        .on_change = query->config.on_change,
+        .accept = query->config.accept,
+        .checkpoint_dir = query->checkpoint.dir,
+    };
+    struct mr_evolution *evolution = NULL;
+    enum mr_status status;
+
+    if (query->config.on_change == MR_ON_CHANGE_KEEP || !recovered->has_plan)
+        return open_operators(query, err);
+    status = mr__evolution_open(&comparing, &evolution, err);
+    if (evolution != NULL && (status == MR_OK || status == MR_CONFIG) &&
+        query->config.on_evolution != NULL)
+        query->config.on_evolution(query->config.on_evolution_arg, evolution);
+    query->settles = status == MR_OK && !is_settled(evolution);
+    mr_evolution_free(evolution);
+    return status;
 }
 
 static enum mr_status open_sink(struct mr_query *query, struct mr_node *node, struct mr_error *err)
@@ -380,7 +430,7 @@ static enum mr_status check_places(struct mr_query *query, struct mr_error *err)
     return MR_OK;
 }
 
-static void choose_source_ops(struct mr_graph *graph)
+void mr__choose_source_ops(struct mr_graph *graph)
 {
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_source_run *run = graph->nodes[i]->source;
@@ -408,9 +458,11 @@ static enum mr_status open_all(struct mr_query *query, struct mr_recovered *reco
     MR_TRY(adopt_recovered(query, recovered, err));
     if (query->config.trigger == MR_TRIGGER_TICK && !recovered->has_plan)
         query->last_batch_time_us = query->zero_time_us;
-    choose_source_ops(graph);
+    mr__choose_source_ops(graph);
     MR_TRY(check_places(query, err));
-    MR_TRY(open_operators(query, err));
+    MR_TRY(compare_and_open(query, recovered, err));
+    if (query->durable)
+        MR_TRY(mr__manifest_write(graph, query->state, err));
     for (uint32_t i = 0; i < graph->node_count; i++) {
         if (graph->nodes[i]->kind == MR_NODE_SINK)
             MR_TRY(open_sink(query, graph->nodes[i], err));

@@ -140,6 +140,26 @@ struct mr_fold_ops {
      * Driver, after run. */
     uint64_t (*work_bytes)(void *op, const struct mr_fold_call *call);
     bool wants_partitions; /* of its inputs: mr_fold_input.partition_ends */
+    /*
+     * A store of it is in the checkpoint with other texts than it asked for now (open is under way:
+     * what it wants is decided): can the entries be carried over? Fills *ret_adaption (state.h);
+     * convert must not need the operator to be open. It is not asked when the kind differs. NULL:
+     * such a store is rebuilt. Driver.
+     */
+    enum mr_status (*adapt)(void *op, const struct mr_store_change *change,
+                            struct mr_store_adaption *ret_adaption, struct mr_error *err);
+    /* What a front end must know of it to judge output modes and chains of stateful operators:
+     * enum mr_fold_traits. NULL: 0. */
+    unsigned (*traits)(void *op);
+};
+
+enum mr_fold_traits {
+    MR_FOLD_MAP_GROUPS = 1,    /* functions with state of a key: one row a call */
+    MR_FOLD_FLAT_APPEND = 2,   /* rows that are final */
+    MR_FOLD_FLAT_UPDATE = 4,   /* rows that replace older ones of their key */
+    MR_FOLD_EVENT_TIMEOUT = 8, /* may emit rows of any event time */
+    MR_FOLD_TRANSFORM = 16,
+    MR_FOLD_TIMELESS = 32, /* keeps state, but none that late rows could make wrong: a limit */
 };
 
 /* Where `run` emits the rows of a partition of its output; call->out is partition 0. Driver. */

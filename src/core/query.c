@@ -19,7 +19,6 @@
 
 enum {
     POLL_US = 10 * 1000,             /* idle: how often sources without wake-ups are asked */
-    IDLE_PROGRESS_US = 10 * 1000000, /* structured.md 22.2 */
     IDLE_SHARE = 20, /* of its time, an idle query asks its sources for one part in so many */
     IDLE_POLL_MAX_US = 1000000,
     BACKLOG_TOLD = 10, /* so many batches that wait are worth a line */
@@ -41,7 +40,14 @@ void mr_query_config_init(struct mr_query_config *config)
         .receiver_queue_bytes = 256u << 20,
         .received_memory_bytes = 64u << 20,
         .parallel_min_bytes = 1u << 20,
+        .idle_progress_us = 10 * INT64_C(1000000), /* structured.md 22.2 */
     };
+}
+
+void mr__phase(struct mr_query *query, enum mr_query_phase phase, const char *name)
+{
+    if (query->config.on_phase != NULL)
+        query->config.on_phase(query->config.on_phase_arg, phase, name);
 }
 
 /* Stopping and waking: any thread. */
@@ -323,7 +329,8 @@ static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, s
 static enum mr_status plan_with_retries(struct mr_query *query, int64_t batch_time_us,
                                         bool *ret_planned, struct mr_error *err)
 {
-    bool always = query->config.trigger == MR_TRIGGER_TICK && !query->draining;
+    bool always =
+        (query->config.trigger == MR_TRIGGER_TICK && !query->draining) || query->settles;
     struct mr_error local;
 
     for (uint32_t tries = 0;; tries++) {
@@ -359,6 +366,7 @@ static void begin_trigger(struct mr_query *query)
     query->previous_trigger_start_us = query->trigger_start_us;
     query->trigger_start_us = mr_env_wall_us(query->env);
     query->trigger_mono_us = mr_env_monotonic_ns(query->env) / 1000;
+    mr__phase(query, MR_PHASE_TRIGGER, NULL);
 }
 
 /* May the next batch be planned right behind this one, to share its flush? */
@@ -393,6 +401,17 @@ static void announce(struct mr_query *query)
     mr__event_batch(query, MR_QUERY_BATCH_STARTED, NULL);
 }
 
+static bool has_new_data(const struct mr_query *query)
+{
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        const struct mr_source_run *run = query->graph->nodes[i]->source;
+
+        if (query->graph->nodes[i]->kind == MR_NODE_SOURCE && !mr__same_offset(run->start, run->end))
+            return true;
+    }
+    return false;
+}
+
 /* One planned batch to its durable commit, with the next one planned ahead when it is due.
  * *ret_left: it was left to the next start. */
 static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct mr_error *err)
@@ -402,6 +421,7 @@ static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct
 
     *ret_left = false;
     announce(query);
+    mr__phase(query, has_new_data(query) ? MR_PHASE_DATA : MR_PHASE_NO_DATA, NULL);
     MR_TRY(run_with_retries(query, ret_left, err));
     if (*ret_left)
         return MR_OK;
@@ -420,12 +440,14 @@ static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct
     MR_TRY(mr__failpoint(query, "committed", err));
     mr__event_batch(query, MR_QUERY_BATCH_COMPLETED, NULL);
     mr__progress_report(query, false);
+    mr__phase(query, MR_PHASE_DONE, NULL);
     MR_TRY(mr__batch_after_commit(query, err));
     if (ahead) {
         count_missed(query, next_trigger_us(query));
         query->previous_trigger_start_us = query->trigger_start_us;
         query->trigger_start_us = next_start_us;
         query->trigger_mono_us = mr_env_monotonic_ns(query->env) / 1000;
+        mr__phase(query, MR_PHASE_TRIGGER, NULL);
     }
     return MR_OK;
 }
@@ -451,10 +473,11 @@ static void idle(struct mr_query *query, bool *ret_finished)
     bool caught_up =
         query->config.trigger == MR_TRIGGER_CAUGHT_UP || query->config.trigger == MR_TRIGGER_ONCE;
 
+    mr__phase(query, MR_PHASE_IDLE, NULL);
     *ret_finished = query->draining || (caught_up && !awaits_an_end(query)) || all_exhausted(query);
     if (*ret_finished)
         return;
-    if (now_us - query->last_progress_us >= IDLE_PROGRESS_US)
+    if (now_us - query->last_progress_us >= query->config.idle_progress_us)
         mr__progress_report(query, true);
     /* Asking may be dear, a directory with many files say: an idle query spends little of its time
      * on it. */
@@ -534,6 +557,7 @@ static enum mr_status turn(struct mr_query *query, bool *ret_finished, struct mr
         *ret_finished |= owes; /* what cannot be planned now is left to the next start */
         return MR_OK;
     }
+    mr__phase(query, MR_PHASE_LOG, NULL);
     return sync_log(query, err);
 }
 
@@ -640,6 +664,11 @@ const char *mr_query_id(const struct mr_query *query)
 const char *mr_query_run_id(const struct mr_query *query)
 {
     return query->run_id;
+}
+
+uint64_t mr_query_next_batch(const struct mr_query *query)
+{
+    return query->next_batch;
 }
 
 int64_t mr_query_zero_time_us(const struct mr_query *query)

@@ -10,6 +10,7 @@
 
 #include "base/metrics.h"
 #include "core/events.h"
+#include "core/evolution.h"
 #include "core/graph.h"
 
 enum mr_trigger_kind {
@@ -24,6 +25,17 @@ enum mr_trigger_kind {
 };
 
 struct mr_progress;
+
+/* What the driver is at, for a status that people look at (structured.md 1.3). */
+enum mr_query_phase {
+    MR_PHASE_TRIGGER, /* a trigger begins */
+    MR_PHASE_OFFSETS, /* a source is asked for its end; its name is given */
+    MR_PHASE_LOG,     /* the plan goes to the disk */
+    MR_PHASE_DATA,    /* a batch with new data runs */
+    MR_PHASE_NO_DATA, /* a batch runs because of the watermark or the time alone */
+    MR_PHASE_DONE,    /* the batch is committed: the trigger is over */
+    MR_PHASE_IDLE,    /* there was nothing to do: the trigger is over */
+};
 
 struct mr_query_config {
     const char *name;
@@ -64,10 +76,22 @@ struct mr_query_config {
     int64_t stop_timeout_us;
     /* a batch with less work runs on the driver alone; default 1 MiB */
     uint64_t parallel_min_bytes;
-    /* Called by the driver after each batch (and every 10 s when idle); json is the progress
+    /* Called by the driver after each batch (and every idle_progress_us when idle); json is the progress
      * document. */
     void (*on_progress)(void *arg, const struct mr_progress *progress);
     void *on_progress_arg;
+    /* Called by the driver when it goes on to something else; name: of the source, or NULL. */
+    void (*on_phase)(void *arg, enum mr_query_phase phase, const char *name);
+    void *on_phase_arg;
+    int64_t idle_progress_us; /* how often on_progress is called when idle; default 10 s */
+    /* When the checkpoint is of another version of the query (evolution.h). */
+    enum mr_on_change on_change; /* standard: MR_ON_CHANGE_KEEP */
+    /* what is accepted all the same: "extend,rebuild:per_city.agg"; NULL = nothing */
+    const char *accept;
+    /* Called once by mr_query_new when something changed, before it goes on or fails; the
+     * comparison is borrowed. NULL: nobody looks. */
+    void (*on_evolution)(void *arg, const struct mr_evolution *evolution);
+    void *on_evolution_arg;
     mr_query_event_fn on_event; /* NULL: nobody listens, and it costs nothing */
     void *on_event_arg;
     /* Tests: called by the driver at named points ("planned", "ran", "staged", "published",
@@ -116,6 +140,12 @@ void mr_query_free(struct mr_query *query); /* after run returned; NULL allowed 
 const struct mr_metrics *mr_query_metrics(const struct mr_query *query);
 const char *mr_query_id(const struct mr_query *query); /* UUID text */
 const char *mr_query_run_id(const struct mr_query *query);
+/* Number of the batch that is planned next, or was planned and not run: 0 = none was committed. Not
+ * while it runs. */
+uint64_t mr_query_next_batch(const struct mr_query *query);
+/* All sources of the batch being run, or run last, as {"name": offset}; NULL without memory; freed
+ * with mr_text_free. The driver's thread. */
+char *mr_query_offsets_json(const struct mr_query *query, bool ends);
 /* Copy of the newest progress document, or NULL; freed with mr_text_free. Any thread. */
 char *mr_query_last_progress(struct mr_query *query);
 /* TICK: first batch time minus the interval */

@@ -63,6 +63,7 @@ struct mr_store {
     char *kind;
     char *key_schema;
     char *value_schema;
+    const char *owner;   /* who asked for it; borrowed */
     bool claimed;        /* an operator asked for it in this run */
     bool persisted;      /* at least one part names it */
     bool has_dir;        /* its directory was made durable in this run */
@@ -104,6 +105,7 @@ struct mr_state {
     uint64_t reader_batch;
     mr_state_judge_fn judge; /* NULL: what differs is refused */
     void *judge_arg;
+    const char *owner; /* who asks for stores; borrowed */
 };
 
 /* ---------------------------------------------------------------- store.c, store_batch.c */

@@ -187,8 +187,14 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
     }
     MR_ASSERT(store != NULL);
     store->claimed = true;
+    store->owner = state->owner;
     *ret_store = store;
     return MR_OK;
+}
+
+void mr_state_set_owner(struct mr_state *state, const char *owner)
+{
+    state->owner = owner;
 }
 
 const char *mr_state_unclaimed(struct mr_state *state, size_t index)
@@ -430,6 +436,7 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
             .key_count = state->heads_only ? store->told_keys : mr_store_count(store),
             .memory_bytes = mr_store_bytes(store),
             .version = store->version,
+            .owner = store->owner,
         };
         return true;
     }

@@ -57,6 +57,8 @@ void mr_state_close(struct mr_state *state);
 enum mr_status mr_state_store(struct mr_state *state, const char *name, const char *kind,
                               const char *key_schema, const char *value_schema,
                               struct mr_store **ret_store, struct mr_error *err);
+/* Who asks from now on (mr_store_info.owner); borrowed as long as the state lives. */
+void mr_state_set_owner(struct mr_state *state, const char *owner);
 /* Stores that the checkpoint has and nobody asked for (an operator was removed): names; NULL past
  * the end. */
 const char *mr_state_unclaimed(struct mr_state *state, size_t index);
@@ -268,6 +270,7 @@ struct mr_store_info {
     uint64_t key_count;
     uint64_t memory_bytes;
     uint64_t version;
+    const char *owner; /* that asked for it in this run; NULL = nobody, or nobody said */
 };
 /* false past the end */
 bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *ret_info);
