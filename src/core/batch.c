@@ -346,7 +346,7 @@ static enum mr_status run_to_staged(struct mr_query *query, struct mr_error *err
     MR_TRY(mark_firing(query, err));
     mr__watermarks_place(query);
     MR_TRY(split_sources(query, &source_tasks, &bytes, err));
-    room = source_tasks + mr__folds_split(query);
+    room = source_tasks + mr__folds_split(query, bytes);
     tasks = mr_alloc_zero(NULL, (room + 1) * sizeof(*tasks));
     if (tasks == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot run a batch of %zu tasks: out of memory", room);

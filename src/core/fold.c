@@ -88,7 +88,8 @@ static enum mr_status fold_run_init(struct fold_run *run, struct mr_task *tasks,
                                       .input_count = node->input_count,
                                       .fires = node->fires,
                                       .out = &run->outputs[0],
-                                      .outputs = run->outputs};
+                                      .outputs = run->outputs,
+                                      .partition_count = node->task_count};
     return MR_OK;
 }
 
@@ -157,7 +158,16 @@ static bool is_wanted(const struct mr_node *node)
     return wanted && node->kind == MR_NODE_FOLD;
 }
 
-size_t mr__folds_split(struct mr_query *query)
+static uint32_t partitions_of(const struct mr_node *node, uint64_t input_bytes)
+{
+    const struct mr_fold_ops *ops = node->fold;
+
+    if (ops->partition_count == NULL || (ops->one_when_small && input_bytes < MR_FOLD_SMALL_BYTES))
+        return 1;
+    return ops->partition_count(node->op);
+}
+
+size_t mr__folds_split(struct mr_query *query, uint64_t input_bytes)
 {
     const struct mr_graph *graph = query->graph;
     size_t total = 0;
@@ -170,8 +180,7 @@ size_t mr__folds_split(struct mr_query *query)
         node->task_count = 0;
         if (!is_wanted(node))
             continue;
-        node->task_count =
-            node->fold->partition_count != NULL ? node->fold->partition_count(node->op) : 1;
+        node->task_count = partitions_of(node, input_bytes);
         MR_ASSERT(node->task_count > 0);
         total += node->task_count;
     }

@@ -387,8 +387,9 @@ void mr__event_receiver(struct mr_query *query, enum mr_query_event_kind kind, c
                         const struct mr_receiver_state *state);
 
 /* fold.c */
-/* Counts the task contexts of each fold that runs in this batch; returns how many in all. */
-size_t mr__folds_split(struct mr_query *query);
+/* Counts the task contexts of each fold that runs in this batch; returns how many in all.
+ * input_bytes: planned. */
+size_t mr__folds_split(struct mr_query *query, uint64_t input_bytes);
 enum mr_status mr__folds_run(struct mr_query *query, struct mr_task *tasks, size_t *task_count,
                              struct mr_error *err);
 

@@ -86,6 +86,7 @@ struct mr_fold_call {
     bool fires;
     struct mr_output *out;
     struct mr_output *outputs; /* one per partition; the kernel's: mr_fold_output */
+    uint32_t partition_count;  /* of the output, in this batch */
 };
 
 /* What an operator shows of its state in the progress document (structured.md 22.1). */
@@ -127,6 +128,9 @@ struct mr_fold_ops {
     struct mr_store *(*store)(void *op); /* its main store, for progress; may be NULL */
     /* Partitions of its output, the same in every batch; NULL: 1. */
     uint32_t (*partition_count)(void *op);
+    /* With less than MR_FOLD_SMALL_BYTES of planned input it has one partition instead: a batch of
+     * a few rows is done before eight contexts are made (mr_fold_call.partition_count tells). */
+    bool one_when_small;
     /*
      * After run, whenever that was called, once per partition, on any worker, several at once;
      * call->out and call->info are that partition's, the inputs those of run; run must not emit
@@ -161,6 +165,9 @@ enum mr_fold_traits {
     MR_FOLD_TRANSFORM = 16,
     MR_FOLD_TIMELESS = 32, /* keeps state, but none that late rows could make wrong: a limit */
 };
+
+/* By what sources say of the ranges of the batch, which is the same when it runs again. */
+enum { MR_FOLD_SMALL_BYTES = 4 * 1024 * 1024 };
 
 /* Where `run` emits the rows of a partition of its output; call->out is partition 0. Driver. */
 struct mr_output *mr_fold_output(struct mr_fold_call *call, uint32_t partition);
