@@ -86,9 +86,36 @@ static inline void keep_row(struct mr__state_rows *rows, const struct mr_store *
     rows->key_at[rows->count] = rows->keys.size;
 }
 
+/* Appends the keys of one batch's rows that belong to these shards. */
+static void take_batch(struct mr__state_rows *rows, const struct mr_store *store,
+                       struct mr__shards shards, const struct mr__key_columns *keys, uint32_t batch)
+{
+    int64_t count = mr_batch_row_count(rows->batches[batch]);
+
+    for (int64_t row = 0; row < count; row++) {
+        size_t from = rows->keys.size;
+
+        for (uint32_t k = 0; k < keys->count; k++)
+            mr_key_encode(&rows->keys, mr_batch_column(rows->batches[batch], keys->columns[k]),
+                          row);
+        keep_row(rows, store, shards, from, (struct mr__row_at){batch, (uint32_t)row});
+    }
+}
+
 enum mr_status mr__state_rows_take(struct mr__state_rows *rows, const struct mr_store *store,
                                    struct mr__shards shards, struct mr_batch *const *batches,
                                    size_t batch_count, struct mr_error *err)
+{
+    const uint32_t first = 0;
+    const struct mr__key_columns keys = {&first, 1};
+
+    return mr__state_rows_take_keys(rows, store, shards, &keys, batches, batch_count, err);
+}
+
+enum mr_status mr__state_rows_take_keys(struct mr__state_rows *rows, const struct mr_store *store,
+                                        struct mr__shards shards, const struct mr__key_columns *keys,
+                                        struct mr_batch *const *batches, size_t batch_count,
+                                        struct mr_error *err)
 {
     uint64_t total = 0;
 
@@ -105,17 +132,8 @@ enum mr_status mr__state_rows_take(struct mr__state_rows *rows, const struct mr_
     if (rows->at == NULL || rows->hashes == NULL || rows->key_at == NULL)
         return no_memory(err);
     rows->key_at[0] = 0;
-    for (size_t i = 0; i < batch_count; i++) {
-        const struct mr_column *key = mr_batch_column(batches[i], 0);
-        int64_t count = mr_batch_row_count(batches[i]);
-
-        for (int64_t row = 0; row < count; row++) {
-            size_t from = rows->keys.size;
-
-            mr_key_encode(&rows->keys, key, row);
-            keep_row(rows, store, shards, from, (struct mr__row_at){(uint32_t)i, (uint32_t)row});
-        }
-    }
+    for (size_t i = 0; i < batch_count; i++)
+        take_batch(rows, store, shards, keys, (uint32_t)i);
     return rows->keys.failed ? no_memory(err) : MR_OK;
 }
 

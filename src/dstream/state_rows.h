@@ -61,6 +61,15 @@ struct mr__state_rows {
 enum mr_status mr__state_rows_take(struct mr__state_rows *rows, const struct mr_store *store,
                                    struct mr__shards shards, struct mr_batch *const *batches,
                                    size_t batch_count, struct mr_error *err);
+/* The same for keys of several columns: those of each batch. */
+struct mr__key_columns {
+    const uint32_t *columns;
+    uint32_t count;
+};
+enum mr_status mr__state_rows_take_keys(struct mr__state_rows *rows, const struct mr_store *store,
+                                        struct mr__shards shards, const struct mr__key_columns *keys,
+                                        struct mr_batch *const *batches, size_t batch_count,
+                                        struct mr_error *err);
 /* Brings the rows of each key together. */
 enum mr_status mr__state_rows_group(struct mr__state_rows *rows, struct mr_error *err);
 void mr__state_rows_release(struct mr__state_rows *rows);

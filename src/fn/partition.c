@@ -16,6 +16,8 @@
 
 bool mr_rows_next(struct mr_rows *rows, struct mr_row *ret_row)
 {
+    if (rows->next != NULL)
+        return rows->next(rows, ret_row);
     while (rows->batch < rows->batch_count) {
         const struct mr_batch *batch = rows->batches[rows->batch];
 
@@ -70,7 +72,7 @@ enum mr_status mr__apply_partition(struct mr__function *function, struct mr__whe
                                    struct mr_batch *const *batches, size_t batch_count,
                                    struct mr__batches *ret_results, struct mr_error *err)
 {
-    struct mr_rows rows = {batches, batch_count, 0, 0};
+    struct mr_rows rows = {.batches = batches, .batch_count = batch_count};
     struct mr_batch *result = NULL;
     enum mr_status status;
 

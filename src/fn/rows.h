@@ -1,6 +1,6 @@
 /*
  * The iterator over the rows of a partition (mr_rows_next), for whoever calls functions that take
- * one: map_partitions, foreach_partition. Thread: its owner's.
+ * one: map_partitions, foreach_partition, functions with state of a key. Thread: its owner's.
  */
 #ifndef MR_FN_ROWS_H
 #define MR_FN_ROWS_H
@@ -12,6 +12,8 @@ struct mr_rows {
     size_t batch_count;
     size_t batch; /* where the next row is */
     int64_t row;
+    /* not NULL: gives the rows instead (the rows of one key, streams/groups_run.c) */
+    bool (*next)(struct mr_rows *rows, struct mr_row *ret_row);
 };
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "core/query.h"
 #include "data/batch_internal.h"
+#include "env/sim.h"
 #include "plugins/plugins.h"
 #include "sql/plan.h"
 
@@ -15,7 +16,7 @@
 
 #include <stdlib.h>
 
-enum { TABLES_MAX = 8, WATERMARKS_MAX = 256, OPERATORS_MAX = 8 };
+enum { TABLES_MAX = 8, WATERMARKS_MAX = 256, OPERATORS_MAX = 8, VIEWS_MAX = 8 };
 
 struct table {
     char name[40];
@@ -49,6 +50,11 @@ struct sql_flow {
     struct operator_counts operators[OPERATORS_MAX];
     size_t operator_count;
     char state_text[200];
+    struct mr_sql_program_view views[VIEWS_MAX];
+    size_t view_count;
+    const struct mr_sql_functions *functions;
+    struct mr_sim *sim; /* NULL: the machine */
+    char *progress;     /* the newest batch's document */
 };
 
 struct sql_flow *sql_flow_new(struct test *t)
@@ -75,6 +81,8 @@ void sql_flow_free(struct sql_flow *flow)
     mr_buf_release(&flow->text);
     mr_buf_release(&flow->out);
     mr_text_free(flow->description);
+    mr_sim_free(flow->sim);
+    free(flow->progress);
     free(flow);
 }
 
@@ -143,6 +151,32 @@ void sql_flow_text(struct sql_flow *flow, const char *sql)
 void sql_flow_steps_per_batch(struct sql_flow *flow, int steps)
 {
     flow->steps = steps;
+}
+
+void sql_flow_view(struct sql_flow *flow, const struct mr_sql_program_view *view)
+{
+    CHECK(flow->view_count < VIEWS_MAX);
+    flow->views[flow->view_count++] = *view;
+}
+
+void sql_flow_functions(struct sql_flow *flow, const struct mr_sql_functions *functions)
+{
+    flow->functions = functions;
+}
+
+static struct mr_env *env_of(const struct sql_flow *flow)
+{
+    return flow->sim != NULL ? mr_sim_env(flow->sim) : mr_env_posix();
+}
+
+void sql_flow_clock(struct sql_flow *flow, int64_t time_ms)
+{
+    struct mr_env *env;
+
+    if (flow->sim == NULL)
+        flow->sim = mr_sim_new(1);
+    env = mr_sim_env(flow->sim);
+    mr_sim_advance_ns(flow->sim, (time_ms * 1000 - mr_env_wall_us(env)) * 1000);
 }
 
 /* ---- Input ---- */
@@ -224,7 +258,7 @@ static char *script_text(struct sql_flow *flow)
         }
     }
     mr_buf_printf(&text, "SET trigger = 'until caught up';\nSET checkpoint = '%s';\n%s",
-                  test_path(flow->t, flow->checkpoint),
+                  flow->sim != NULL ? flow->checkpoint : test_path(flow->t, flow->checkpoint),
                   flow->text.data != NULL ? flow->text.data : "");
     return mr_buf_take(&text);
 }
@@ -233,7 +267,11 @@ static enum mr_status plan(struct sql_flow *flow, bool check_only,
                            struct mr_sql_script **ret_script, struct mr_sql_plan **ret_plan,
                            struct mr_error *err)
 {
-    struct mr_sql_args args = {.env = mr_env_posix(), .check_only = check_only};
+    struct mr_sql_args args = {.env = env_of(flow),
+                               .views = flow->views,
+                               .view_count = flow->view_count,
+                               .functions = flow->functions,
+                               .check_only = check_only};
     char *text = script_text(flow);
     enum mr_status status = mr_sql_script_parse("test.sql", text, strlen(text), ret_script, err);
 
@@ -301,6 +339,8 @@ static void note_progress(void *arg, const struct mr_progress *progress)
     if (progress->idle)
         return;
     note_operators(flow, progress->json);
+    free(flow->progress);
+    flow->progress = strdup(progress->json);
     flow->late_rows += progress->late_rows;
     if (flow->watermark_count < WATERMARKS_MAX)
         flow->watermarks_ms[flow->watermark_count++] =
@@ -334,7 +374,7 @@ static enum mr_status live(struct sql_flow *flow, const char *point, struct mr_e
         made->config.failpoint = stop_at;
         made->config.failpoint_arg = (void *)(uintptr_t)point;
     }
-    CHECK_OK(mr_query_new(mr_env_posix(), made->graph, &made->config, &query, err), err);
+    CHECK_OK(mr_query_new(env_of(flow), made->graph, &made->config, &query, err), err);
     made->graph = NULL;
     status = mr_query_run(query, err);
     mr_query_free(query);
@@ -355,6 +395,22 @@ void sql_flow_run_until(struct sql_flow *flow, const char *point)
     struct mr_error err = {0};
 
     CHECK_FAILS(live(flow, point, &err), &err, MR_USER, "the test ends here");
+}
+
+enum mr_status sql_flow_fail(struct sql_flow *flow, struct mr_error *ret_err)
+{
+    memset(ret_err, 0, sizeof(*ret_err));
+    return live(flow, NULL, ret_err);
+}
+
+int64_t sql_flow_metric(const struct sql_flow *flow, const char *name)
+{
+    char key[80];
+    const char *at;
+
+    snprintf(key, sizeof(key), "\"%s\":", name);
+    at = flow->progress != NULL ? strstr(flow->progress, key) : NULL;
+    return at != NULL ? strtoll(at + strlen(key), NULL, 10) : -1;
 }
 
 /* ---- Output ---- */

@@ -39,6 +39,20 @@ void sql_flow_text(struct sql_flow *flow, const char *sql);
 /* Batches of that many steps; 0 = all there are. */
 void sql_flow_steps_per_batch(struct sql_flow *flow, int steps);
 
+/* A view that is an operator of a program, behind a table or view (sql/plan.h). */
+struct mr_sql_program_view;
+void sql_flow_view(struct sql_flow *flow, const struct mr_sql_program_view *view);
+/* Functions for SQL (sql/plan.h); must outlive the flow. */
+struct mr_sql_functions;
+void sql_flow_functions(struct sql_flow *flow, const struct mr_sql_functions *functions);
+/* From now on on a simulated disk and clock: that many milliseconds since the epoch, and again for
+ * later. Before the first run. */
+void sql_flow_clock(struct sql_flow *flow, int64_t time_ms);
+/* A run that fails: its error. */
+enum mr_status sql_flow_fail(struct sql_flow *flow, struct mr_error *ret_err);
+/* "operator": the value of a custom metric in the newest batch of the last run; -1: none. */
+int64_t sql_flow_metric(const struct sql_flow *flow, const char *name);
+
 /* Adds a step of rows: the VALUES list, or a SELECT. "" = a step without rows. */
 void sql_flow_step(struct sql_flow *flow, const char *table, const char *values);
 /* Adds rows [from, to) of a batch as a step. */
