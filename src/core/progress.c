@@ -184,6 +184,22 @@ static void write_document(struct mr_buf *text, const struct mr_query *query)
     mr_json_end_object(&out);
 }
 
+char *mr_query_offsets_json(const struct mr_query *query, bool ends)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    struct mr_json_out out = {&text, false};
+
+    mr_json_begin_object(&out, NULL);
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        const struct mr_source_run *run = query->graph->nodes[i]->source;
+
+        if (query->graph->nodes[i]->kind == MR_NODE_SOURCE)
+            add_offset(&out, query->graph->nodes[i]->name, ends ? run->end : run->start);
+    }
+    mr_json_end_object(&out);
+    return mr_buf_take(&text);
+}
+
 /* Taking the numbers: driver, without query->lock, which a source may take to wake the driver. */
 
 static void report_release(const struct mr_query *query, struct mr_report *report)
