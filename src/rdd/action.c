@@ -382,7 +382,7 @@ struct each {
 static enum mr_status call_rows(const struct each *each, const struct mr__batches *rows,
                                 struct mr_error *err)
 {
-    struct mr_rows iterator = {rows->items, rows->count, 0, 0};
+    struct mr_rows iterator = {.batches = rows->items, .batch_count = rows->count};
     enum mr_status status = MR_OK;
     struct mr_row row;
 
