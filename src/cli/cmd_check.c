@@ -4,8 +4,10 @@
  */
 #include "cli/cli.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "cli/script.h"
+#include "core/evolution.h"
 #include "plugins/plugins.h"
 #include "wal/batch_log.h"
 #include "wal/checkpoint.h"
@@ -13,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct cli_flag flags[] = {CLI_SCRIPT_FLAGS};
+static const struct cli_flag flags[] = {CLI_SCRIPT_FLAGS, CLI_ACCEPT_FLAG};
 
 struct newest {
     bool has_commit;
@@ -57,6 +59,37 @@ static enum mr_status describe_checkpoint(const char *dir, struct mr_error *err)
     return status;
 }
 
+/* What of the checkpoint the pipeline goes on with, part by part. */
+static enum mr_status compare(struct mr_sql_plan *plan, const char *accept, struct mr_error *err)
+{
+    struct mr_evolution *evolution = NULL;
+    struct mr_buf text = MR_BUF_INIT;
+    const char *wants;
+    enum mr_status status;
+
+    if (plan->config.checkpoint_dir == NULL)
+        return MR_OK;
+    status = mr_evolution_compare(mr_env_posix(), plan->graph, plan->config.checkpoint_dir, accept,
+                                  &evolution, err);
+    if (status == MR_NOT_FOUND || (status == MR_OK && evolution == NULL)) {
+        mr_error_clear(err);
+        return MR_OK;
+    }
+    MR_TRY(status);
+    mr_evolution_print(evolution, true, &text);
+    printf("compared with the checkpoint:\n%s", text.data != NULL ? text.data : "");
+    wants = mr_evolution_wants(evolution);
+    if (mr_evolution_class(evolution) == MR_CHANGE_IMPOSSIBLE)
+        printf("  'millrace run' refuses this checkpoint\n");
+    else if (wants != NULL && plan->config.on_change == MR_ON_CHANGE_ALLOW)
+        printf("  'millrace run' accepts that (on_change = 'allow')\n");
+    else if (wants != NULL)
+        printf("  'millrace run' needs your word for that: --accept %s\n", wants);
+    mr_evolution_free(evolution);
+    mr_buf_release(&text);
+    return MR_OK;
+}
+
 static int run(const struct cli_command *command, int argc, char **argv)
 {
     struct cli_script script = {0};
@@ -71,13 +104,17 @@ static int run(const struct cli_command *command, int argc, char **argv)
     if (args.help_printed)
         return cli_finish_stdout();
     mr_plugins_register();
-    status = cli_script_load(command, &args, &script, &err);
+    status = mr_evolution_check_accept(cli_value(command, &args, "--accept"), &err);
+    if (status == MR_OK)
+        status = cli_script_load(command, &args, &script, &err);
     if (status == MR_OK)
         status = cli_script_plan(&script, true, &plan, &err);
     if (status == MR_OK) {
         printf("%s", plan->description);
         status = describe_checkpoint(plan->config.checkpoint_dir, &err);
     }
+    if (status == MR_OK)
+        status = compare(plan, cli_value(command, &args, "--accept"), &err);
     code = status == MR_OK ? cli_finish_stdout() : cli_script_fail(&script, &err);
     mr_sql_plan_free(plan);
     cli_script_release(&script);
@@ -89,7 +126,8 @@ const struct cli_command cli_check = {
     .arguments = "FILE.sql",
     .summary = "Parse, type-check and plan a pipeline; touches nothing",
     .details = "  Prints the plan: sources, operators with the names of their state, sinks, and "
-               "where the checkpoint is.\n",
+               "where the checkpoint is; and for each part whether the checkpoint is still its own:\n"
+               "same, extend, rebuild or impossible, and why.\n",
     .flags = flags,
     .flag_count = MR_ARRAY_SIZE(flags),
     .run = run,

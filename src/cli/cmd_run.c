@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 
 #include "base/alloc.h"
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/number_text.h"
 #include "cli/script.h"
@@ -28,6 +29,7 @@
 
 static const struct cli_flag flags[] = {
     CLI_SCRIPT_FLAGS,
+    CLI_ACCEPT_FLAG,
     {"--until-caught-up", NULL, NULL, "Process what is there, commit, exit."},
     {"--once", NULL, NULL, "Run one batch with everything that is there, then exit."},
     {"--progress", NULL, "none|line|json",
@@ -45,6 +47,9 @@ struct runner {
     struct mr_env *env;
     int64_t started_ns;
     _Atomic bool done;
+    /* what mr_query_new found in the checkpoint of an earlier version of the query */
+    struct mr_buf changes; /* as a table */
+    char *wants;           /* what has to be accepted; NULL = nothing, or nothing helps */
 };
 
 static sigset_t stop_signals(void)
@@ -131,6 +136,36 @@ static enum mr_status choose_style(const char *value, const struct mr_sql_plan *
     return MR_OK;
 }
 
+static void note_evolution(void *arg, const struct mr_evolution *evolution)
+{
+    struct runner *runner = arg;
+    const char *wants = mr_evolution_wants(evolution);
+
+    mr_buf_clear(&runner->changes);
+    mr_free(runner->wants);
+    runner->wants = wants != NULL ? mr_strdup(wants) : NULL;
+    if (mr_evolution_class(evolution) == MR_CHANGE_SAME)
+        return;
+    mr_evolution_print(evolution, false, &runner->changes);
+    if (runner->changes.data != NULL)
+        fprintf(stderr, "millrace: the query is not the one that made this checkpoint:\n%s",
+                runner->changes.data);
+}
+
+/* Ctrl-C ends the question, and the command. */
+static bool ask(void)
+{
+    sigset_t signals = stop_signals();
+    char answer[16];
+    bool yes;
+
+    fprintf(stderr, "Go on with these changes? [y/N] ");
+    sigprocmask(SIG_UNBLOCK, &signals, NULL);
+    yes = fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    return yes;
+}
+
 static enum mr_status run_query(struct runner *runner, struct mr_sql_plan *plan,
                                 struct mr_error *err)
 {
@@ -142,6 +177,10 @@ static enum mr_status run_query(struct runner *runner, struct mr_sql_plan *plan,
 
     config->on_progress = runner->style != PROGRESS_NONE ? report : NULL;
     config->on_progress_arg = runner;
+    config->on_evolution = note_evolution;
+    config->on_evolution_arg = runner;
+    atomic_store(&runner->done, false);
+    atomic_store(&runner->query, NULL);
     MR_TRY(mr_thread_start("mr-signals", signal_main, runner, &signal_thread, err));
     plan->graph = NULL; /* the query takes it, also when it fails */
     status = mr_query_new(runner->env, graph, config, &query, err);
@@ -157,13 +196,52 @@ static enum mr_status run_query(struct runner *runner, struct mr_sql_plan *plan,
     return status;
 }
 
+/* A plan's graph is used up by a query, also by one that did not start: each try plans anew. */
+static enum mr_status plan_and_run(struct runner *runner, struct cli_script *script,
+                                   const char *progress, const char *accept, bool *ret_may_ask,
+                                   struct mr_error *err)
+{
+    struct mr_sql_plan *plan = NULL;
+    enum mr_status status;
+
+    *ret_may_ask = false;
+    MR_TRY(cli_script_plan(script, false, &plan, err));
+    plan->config.accept = accept;
+    status = choose_style(progress, plan, &runner->style, err);
+    if (status == MR_OK)
+        status = run_query(runner, plan, err);
+    if (status == MR_CONFIG && runner->wants != NULL)
+        *ret_may_ask = strcmp(mr_options_text(plan->settings, "on_change"), "ask") == 0 &&
+                       isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+    mr_sql_plan_free(plan);
+    return status;
+}
+
+/* The two lists as one. */
+static enum mr_status run_accepting(struct runner *runner, struct cli_script *script,
+                                    const char *progress, const char *accept, struct mr_error *err)
+{
+    char *both = NULL;
+    bool may_ask;
+    enum mr_status status = plan_and_run(runner, script, progress, accept, &may_ask, err);
+
+    if (!may_ask || !ask())
+        return status;
+    both = mr_asprintf("%s,%s", accept != NULL ? accept : "", runner->wants);
+    if (both == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot start: out of memory");
+    mr_error_clear(err);
+    status = plan_and_run(runner, script, progress, both, &may_ask, err);
+    mr_free(both);
+    return status;
+}
+
 static int run(const struct cli_command *command, int argc, char **argv)
 {
     struct runner runner = {.env = mr_env_posix()};
     struct cli_script script = {0};
     struct cli_args args;
     struct mr_error err = {0};
-    struct mr_sql_plan *plan = NULL;
     sigset_t signals = stop_signals();
     enum mr_status status;
     int code;
@@ -176,21 +254,21 @@ static int run(const struct cli_command *command, int argc, char **argv)
     if (args.help_printed)
         return cli_finish_stdout();
     mr_plugins_register();
-    status = cli_script_load(command, &args, &script, &err);
+    status = mr_evolution_check_accept(cli_value(command, &args, "--accept"), &err);
+    if (status == MR_OK)
+        status = cli_script_load(command, &args, &script, &err);
     if (status == MR_OK && cli_value(command, &args, "--until-caught-up") != NULL)
         status = cli_script_set(&script, "trigger", "until caught up", &err);
     if (status == MR_OK && cli_value(command, &args, "--once") != NULL)
         status = cli_script_set(&script, "trigger", "once", &err);
     if (status == MR_OK)
-        status = cli_script_plan(&script, false, &plan, &err);
-    if (status == MR_OK)
-        status = choose_style(cli_value(command, &args, "--progress"), plan, &runner.style, &err);
-    if (status == MR_OK)
-        status = run_query(&runner, plan, &err);
+        status = run_accepting(&runner, &script, cli_value(command, &args, "--progress"),
+                               cli_value(command, &args, "--accept"), &err);
     code = status == MR_OK ? cli_finish_stdout() : cli_script_fail(&script, &err);
     if (status == MR_OK)
         cli_script_print_hints(&script);
-    mr_sql_plan_free(plan);
+    mr_buf_release(&runner.changes);
+    mr_free(runner.wants);
     cli_script_release(&script);
     return code;
 }
@@ -201,6 +279,7 @@ const struct cli_command cli_run = {
     .summary = "Run a pipeline; Ctrl-C finishes the batch, commits and exits 0",
     .details =
         "  millrace run clicks.sql\n"
+        "  millrace run --accept extend clicks.sql      after an edit: see 'millrace check'\n"
         "  cat a.jsonl | millrace run -e \"SELECT city, count(*) FROM stdin GROUP BY city\"\n",
     .flags = flags,
     .flag_count = MR_ARRAY_SIZE(flags),

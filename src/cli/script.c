@@ -102,6 +102,8 @@ enum mr_status cli_script_plan(struct cli_script *script, bool check_only,
         .check_only = check_only,
     };
 
+    mr_sql_script_free(script->parsed); /* of the try before */
+    script->parsed = NULL;
     MR_TRY(
         mr_sql_script_parse(script->name, script->text, script->text_bytes, &script->parsed, err));
     return mr_sql_plan(script->parsed, &args, ret_plan, err);

@@ -18,6 +18,13 @@ enum { CLI_SETTINGS_MAX = 32, CLI_SCRIPT_BYTES_MAX = 1 << 20 };
         "--set", NULL, "NAME=VALUE[;...]", "Settings that win over SET in the file."               \
     }
 
+/* Of commands that compare the pipeline with its checkpoint. */
+#define CLI_ACCEPT_FLAG                                                                            \
+    {                                                                                              \
+        "--accept", NULL, "extend,rebuild[:NAME]",                                                 \
+            "Changes since the checkpoint to go on with, all of a kind or of one part."            \
+    }
+
 struct cli_script {
     char *text;
     size_t text_bytes;

@@ -377,15 +377,19 @@ static enum mr_status judge(void *arg, const struct mr_store_change *change,
 static void compare_meaning(struct comparison *c, const struct mr_node *node, struct item *item)
 {
     const char *kind = mr_json_text(c->old, "kind");
-    const char *meaning = mr_json_text(c->old, "meaning");
+    const char *before = mr_json_text(c->old, "meaning");
+    struct mr_buf meaning = MR_BUF_INIT;
 
+    mr__manifest_identity(node, &meaning);
     if (!same_text(kind, node->fold->kind))
         say(item, MR_CHANGE_REBUILD, "it was '%s' and is '%s'", kind != NULL ? kind : "",
             node->fold->kind);
-    else if (!same_text(meaning, node->meaning))
-        say(item, MR_CHANGE_REBUILD, "it was '%s' and is '%s'", meaning != NULL ? meaning : "",
-            node->meaning != NULL ? node->meaning : "");
+    else if (before != NULL && before[0] != '\0' &&
+             !same_text(before, meaning.data != NULL ? meaning.data : ""))
+        say(item, MR_CHANGE_REBUILD, "it was '%.200s' and is '%.200s'", before,
+            meaning.data != NULL ? meaning.data : "");
     c->forced = item->public.change == MR_CHANGE_REBUILD;
+    mr_buf_release(&meaning);
 }
 
 static void compare_input(struct comparison *c, const struct mr_node *node, struct item *item)
@@ -640,9 +644,9 @@ static enum mr_status refuse(const struct comparison *c, struct mr_error *err)
     MR_ASSERT(first != NULL);
     return MR_FAIL(err, MR_CONFIG,
                    "cannot go on from checkpoint '%.80s': it is of another version of this query: "
-                   "%s '%.60s': %s: %.100s%s; %s%s%s put it back or use a new checkpoint directory",
+                   "%s '%.60s': %s%s; %s%s%s put it back or use a new checkpoint directory",
                    c->in->checkpoint_dir, part_text(first->part), first->name,
-                   mr_change_class_text(first->change), first->reason, more > 0 ? ", and more" : "",
+                   mr_change_class_text(first->change), more > 0 ? ", and more" : "",
                    wants != NULL ? "run with --accept " : "", wants != NULL ? wants : "",
                    wants != NULL ? " to go on, or" : "");
 }

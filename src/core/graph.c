@@ -57,6 +57,7 @@ static void node_free(struct mr_node *node)
     mr_free(node->consumers);
     mr_free(node->origins);
     mr_free(node->meaning);
+    mr_free(node->identity);
     mr_free(node->name);
     mr_free(node);
 }
@@ -322,14 +323,28 @@ void mr_node_require_all(struct mr_node *node)
 void mr_node_set_watermark(struct mr_node *node, int64_t delay_us)
 {
     MR_ASSERT(node->kind == MR_NODE_MAP && delay_us >= 0);
+    char *meaning = mr_asprintf("watermark with a delay of %lld ms", (long long)(delay_us / 1000));
+
+    mr_node_set_meaning(node, meaning);
+    mr_free(meaning);
     node->is_watermark = true;
     node->watermark_delay_us = delay_us;
 }
 
+static void set_text(char **text, const char *value)
+{
+    mr_free(*text);
+    *text = value != NULL ? mr_strdup(value) : NULL;
+}
+
 void mr_node_set_meaning(struct mr_node *node, const char *text)
 {
-    mr_free(node->meaning);
-    node->meaning = text != NULL ? mr_strdup(text) : NULL;
+    set_text(&node->meaning, text);
+}
+
+void mr_node_set_identity(struct mr_node *node, const char *text)
+{
+    set_text(&node->identity, text);
 }
 
 /* Where the task contexts of a node are in a batch: those of sources first, then those of folds. */

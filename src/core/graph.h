@@ -81,12 +81,13 @@ void mr_node_set_watermark(struct mr_node *node, int64_t delay_us);
  * a map over them are in that order. */
 bool mr_nodes_in_order(struct mr_node *const *nodes, size_t node_count);
 /*
- * What the node does, for people and for the comparison with a checkpoint (evolution.h): of a fold,
- * what its state means beyond the schemas of its stores ("output mode update"), so that a different
- * text rebuilds it; of a map, the expression ("price > 3"), of which a change is only told. Copied;
- * without memory it is left out. NULL or never: nothing to say.
+ * What a node does, for people and for the comparison with a checkpoint (evolution.h). A meaning is
+ * only told when it changed ("price > 3"); an identity is part of what the next fold's state means,
+ * or that fold's own state ("output mode update", "windows of 10 s"): another one rebuilds it.
+ * Copied; NULL or never: nothing to say; without memory it is left out.
  */
 void mr_node_set_meaning(struct mr_node *node, const char *text);
+void mr_node_set_identity(struct mr_node *node, const char *text);
 /* The way up, for rules about chains of operators: inputs, enum mr_fold_traits (0 for others), and
  * whether it keeps state. */
 size_t mr_node_input_count(const struct mr_node *node);

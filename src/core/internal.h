@@ -79,7 +79,8 @@ struct mr_node {
     enum mr_node_kind kind;
     uint32_t id;
     char *name;
-    char *meaning; /* mr_node_set_meaning; may be NULL */
+    char *meaning;  /* mr_node_set_meaning; may be NULL */
+    char *identity; /* mr_node_set_identity; may be NULL */
     struct mr_schema *schema;
     struct mr_node **inputs;
     size_t input_count;

@@ -95,15 +95,33 @@ void mr__manifest_input(const struct mr_node *node, struct mr_buf *out)
     }
 }
 
+/* Identities of the maps between a fold and the sources and folds before it. */
+static void add_identities(const struct mr_node *node, struct mr_buf *out)
+{
+    for (size_t k = 0; k < node->input_count && out->size < INPUT_BYTES_MAX; k++) {
+        if (node->inputs[k]->kind == MR_NODE_MAP)
+            add_identities(node->inputs[k], out);
+    }
+    if (node->identity != NULL)
+        mr_buf_printf(out, "%s%s", out->size > 0 ? ", " : "", node->identity);
+}
+
+void mr__manifest_identity(const struct mr_node *node, struct mr_buf *out)
+{
+    add_identities(node, out);
+}
+
 static void describe_operator(struct mr_json_out *out, const struct mr_node *node,
                               struct mr_state *state)
 {
     struct mr_buf input = MR_BUF_INIT;
+    struct mr_buf identity = MR_BUF_INIT;
     struct mr_store_info info;
 
     mr__manifest_input(node, &input);
+    mr__manifest_identity(node, &identity);
     mr_json_add_string(out, "kind", node->fold->kind);
-    mr_json_add_string(out, "meaning", node->meaning);
+    mr_json_add_string(out, "meaning", identity.data != NULL ? identity.data : "");
     mr_json_add_string(out, "input", input.data);
     mr_json_begin_array(out, "stores");
     for (size_t i = 0; mr_state_info(state, i, &info); i++) {
@@ -111,6 +129,7 @@ static void describe_operator(struct mr_json_out *out, const struct mr_node *nod
             mr_json_add_string(out, NULL, info.name);
     }
     mr_json_end_array(out);
+    mr_buf_release(&identity);
     mr_buf_release(&input);
 }
 

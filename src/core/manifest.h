@@ -30,6 +30,8 @@ const struct mr_json *mr__manifest_entry(const struct mr__manifest *manifest, co
 bool mr__node_is_told(const struct mr_node *node);
 /* What the manifest says of a node; NULL without memory. Freed with mr_text_free. */
 char *mr__manifest_text(const struct mr_node *node, struct mr_state *state);
+/* What the state of a fold means beyond its stores; empty = nothing to say. */
+void mr__manifest_identity(const struct mr_node *node, struct mr_buf *out);
 /* What the rows of a fold went through, from sources and other folds on. */
 void mr__manifest_input(const struct mr_node *node, struct mr_buf *out);
 

@@ -91,6 +91,10 @@ static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggre
                            fold.op, &rel->node, p->err);
     mr_schema_unref(fold.schema);
     MR_TRY(status);
+    /* What update mode has sent, append mode would send again: the state is another's. */
+    mr_node_set_identity(rel->node, spec->mode == MR_MODE_APPEND   ? "output mode append"
+                                    : spec->mode == MR_MODE_UPDATE ? "output mode update"
+                                                                   : "output mode complete");
     rel->schema = mr_node_schema(rel->node);
     rel->aggregated = true;
     return MR_OK;

@@ -6,6 +6,8 @@
  */
 #include "sql/aggregate.h"
 
+#include <string.h>
+
 static bool plain(const struct mr_sql_block *block, const struct mr_json *expr,
                   uint32_t *ret_column)
 {
@@ -97,6 +99,40 @@ static enum mr_status pre_statement(struct mr_sql_block *block, uint32_t *ret_ti
     return MR_OK;
 }
 
+/* For the comparison with a checkpoint: the WHERE and what is joined, however the step is made; the
+ * keys and arguments are in the identities of the state. */
+static enum mr_status tell_input(struct mr_sql_block *block)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_json *where = mr_json_get(block->node, "where_clause");
+    struct mr_node *stream = block->from->leaves[block->from->stream].rel->node;
+    struct mr_json *select;
+    struct mr_json *list = mr_json_new_array(&p->arena);
+    const char *sql;
+    uint32_t unused;
+
+    if (block->input.node == stream)
+        return MR_OK;
+    if (!block->from->joined && (where == NULL || where->kind != MR_JSON_OBJECT)) {
+        mr_node_set_meaning(block->input.node, NULL);
+        return MR_OK;
+    }
+    select = mr_sql__select(p, mr_json_copy(&p->arena, block->from->tree));
+    if (select == NULL || list == NULL)
+        return mr_sql__no_memory(p);
+    MR_TRY(push_item(block, list,
+                     mr_sql__column(
+                         p, mr_schema_field(block->from->leaves[block->from->stream].schema, 0)->name,
+                         ""),
+                     "mr_row", &unused));
+    mr_json_put(&p->arena, select, "select_list", list);
+    mr_json_put(&p->arena, select, "where_clause", mr_json_copy(&p->arena, where));
+    MR_TRY(mr_sql__print(p, select, &sql));
+    sql = strstr(sql, " FROM ") != NULL ? strstr(sql, " FROM ") + 1 : sql;
+    mr_node_set_meaning(block->input.node, sql);
+    return MR_OK;
+}
+
 enum mr_status mr_sql__plan_agg_input(struct mr_sql_block *block)
 {
     struct mr_sql_planner *p = block->p;
@@ -108,6 +144,7 @@ enum mr_status mr_sql__plan_agg_input(struct mr_sql_block *block)
     MR_TRY(pre_native(block, &time, &done));
     if (!done)
         MR_TRY(pre_statement(block, &time));
+    MR_TRY(tell_input(block));
     if (!block->has_window)
         return MR_OK;
     type = mr_schema_field(block->input.schema, time)->type.id;

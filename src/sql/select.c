@@ -91,7 +91,28 @@ enum mr_status mr_sql__add_statement(struct mr_sql_planner *p, struct mr_sql_que
     }
     memset(ret_rel, 0, sizeof(*ret_rel));
     ret_rel->aggregated = stream->aggregated;
-    return mr_sql__add_map(p, query->owner, "sql", &op, &node, 1, ret_rel);
+    MR_TRY(mr_sql__add_map(p, query->owner, "sql", &op, &node, 1, ret_rel));
+    mr_node_set_meaning(ret_rel->node, sql);
+    return MR_OK;
+}
+
+/* "price > 3 AND city IS NOT NULL": what a checkpoint remembers of a native filter. */
+static void tell_filter(const struct mr_sql_rel *input, const struct mr_predicate *predicates,
+                        uint32_t count, struct mr_node *node)
+{
+    static const char *const words[] = {"=", "<>", "<", "<=", ">", ">=", "IS NULL", "IS NOT NULL"};
+    struct mr_buf text = MR_BUF_INIT;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mr_predicate *one = &predicates[i];
+
+        mr_buf_printf(&text, "%s%s %s", i > 0 ? " AND " : "",
+                      mr_schema_field(input->schema, one->column)->name, words[one->compare]);
+        if (one->literal != NULL)
+            mr_buf_printf(&text, " '%.*s'", (int)one->literal_bytes, one->literal);
+    }
+    mr_node_set_meaning(node, text.failed ? NULL : text.data);
+    mr_buf_release(&text);
 }
 
 enum mr_status mr_sql__add_filter(struct mr_sql_planner *p, const char *owner,
@@ -111,6 +132,7 @@ enum mr_status mr_sql__add_filter(struct mr_sql_planner *p, const char *owner,
             return MR_OK;
         }
         MR_TRY(mr_sql__add_map(p, owner, "filter", &op, &node, 1, &rel));
+        tell_filter(input, predicates, count, rel.node);
     }
     *ret_rel = rel;
     return MR_OK;

@@ -36,6 +36,9 @@ static const struct mr_option settings[] = {
      "Stop after that many batches; 0 goes on."},
     {"retain_batches", "minBatchesToRetain|spark.sql.streaming.minBatchesToRetain", MR_OPTION_INT,
      0, "100", "2", "1000000", "Committed batches kept in the log of the checkpoint."},
+    {"on_change", NULL, MR_OPTION_ENUM, 0, "ask", "ask|allow|reject", NULL,
+     "When the checkpoint is of another version of the query: ask a person (without a terminal: "
+     "stop), go on with whatever is possible, or stop."},
     {"block_interval", "blockInterval|spark.streaming.blockInterval", MR_OPTION_DURATION, 0,
      "200 ms", "0 s", "1 minute", "How often a receiver's input becomes a block of the log."},
     {"receiver_max_rate", "spark.streaming.receiver.maxRate", MR_OPTION_INT, 0, "0", "0", NULL,
@@ -113,6 +116,9 @@ enum mr_status mr_sql_settings_apply(const struct mr_options *options,
     config->retain_batches = (uint32_t)mr_options_int(options, "retain_batches");
     config->no_data_batches = mr_options_bool(options, "no_data_batches");
     config->watermark_policy_max = strcmp(mr_options_text(options, "watermark_policy"), "max") == 0;
+    config->on_change = strcmp(mr_options_text(options, "on_change"), "allow") == 0
+                            ? MR_ON_CHANGE_ALLOW
+                            : MR_ON_CHANGE_ASK;
     config->block_interval_us = mr_options_int(options, "block_interval");
     config->receiver_rate_max = mr_options_int(options, "receiver_max_rate");
     if (mr_options_has(options, "stop_timeout"))

@@ -226,6 +226,20 @@ static void add_mark(struct mr_sql_rel *rel, struct mr_sql_mark mark)
         rel->marks[rel->mark_count++] = mark;
 }
 
+/* Other windows are other groups: state of the old ones cannot be gone on with. */
+static void tell_window(const struct mr_sql_window *window, struct mr_node *node)
+{
+    struct mr_buf text = MR_BUF_INIT;
+
+    mr_buf_printf(&text, "windows of %lld ms", (long long)(window->size_us / 1000));
+    if (window->slide_us != window->size_us)
+        mr_buf_printf(&text, " every %lld ms", (long long)(window->slide_us / 1000));
+    if (window->offset_us != 0)
+        mr_buf_printf(&text, " from %lld ms on", (long long)(window->offset_us / 1000));
+    mr_node_set_identity(node, text.failed ? NULL : text.data);
+    mr_buf_release(&text);
+}
+
 enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
                                   const struct mr_sql_rel *input, uint32_t column,
                                   const struct mr_sql_window *window, const char *start_name,
@@ -245,6 +259,7 @@ enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
 
     MR_TRY(mr_op_window(input->schema, &spec, &op, p->err));
     MR_TRY(mr_sql__add_map(p, owner, "window", &op, &node, 1, &rel));
+    tell_window(window, rel.node);
     rel.aggregated = input->aggregated;
     add_mark(&rel, (struct mr_sql_mark){0, MR_SQL_MARK_START, window->size_us, watermarked});
     add_mark(&rel, (struct mr_sql_mark){1, MR_SQL_MARK_END, window->size_us, watermarked});
