@@ -30,6 +30,7 @@ struct cli_command {
 
 extern const struct cli_command cli_run;
 extern const struct cli_command cli_check;
+extern const struct cli_command cli_test;
 extern const struct cli_command cli_state;
 extern const struct cli_command cli_checkpoint;
 extern const struct cli_command cli_options;

@@ -14,7 +14,7 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &cli_run, &cli_check, &cli_state, &cli_checkpoint, &cli_options, &cli_version,
+    &cli_run, &cli_check, &cli_test, &cli_state, &cli_checkpoint, &cli_options, &cli_version,
 };
 
 static void print_usage(FILE *out)
