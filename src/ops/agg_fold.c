@@ -263,14 +263,11 @@ static enum mr_status merge_group(struct fold *fold, struct mr_slice key, struct
         memcpy(value, buffers.data, buffers.size_bytes);
         return MR_OK;
     }
-    const char *have = NULL;
-    size_t have_bytes = 0;
-    mr_buf_clear(&fold->merged);
-    if (mr_store_get(fold->store, key.data, key.size_bytes, &have, &have_bytes))
-        mr_buf_add(&fold->merged, have, have_bytes);
-    if (fold->merged.failed)
-        return no_memory(err);
-    MR_TRY(mr_agg_merge(layout, &fold->merged, buffers.data, buffers.size_bytes, err));
+    struct mr_slice have = {NULL, 0};
+    if (!mr_store_get(fold->store, key.data, key.size_bytes, &have.data, &have.size_bytes))
+        return mr_store_put(fold->store, key.data, key.size_bytes, buffers.data, buffers.size_bytes,
+                            err);
+    MR_TRY(mr_agg_merge_into(layout, have, buffers, &fold->merged, err));
     return mr_store_put(fold->store, key.data, key.size_bytes, fold->merged.data, fold->merged.size,
                         err);
 }
@@ -473,44 +470,31 @@ static bool fold_wants_batch(void *op, int64_t watermark_us, int64_t batch_time_
     return fold->least_us <= watermark_us;
 }
 
-/* The key columns as text for the manifest: "window_start TIMESTAMP, city VARCHAR". */
-static enum mr_status print_keys(const struct mr_agg_layout *layout, char **ret_text,
-                                 struct mr_error *err)
-{
-    struct mr_schema *keys = NULL;
-
-    if (layout->key_count == 0) {
-        *ret_text = mr_strdup("");
-    } else {
-        MR_TRY(mr_schema_new(mr_schema_field(layout->output, 0), layout->key_count, &keys, err));
-        *ret_text = mr_schema_print(keys);
-        mr_schema_unref(keys);
-    }
-    return *ret_text == NULL ? no_memory(err) : MR_OK;
-}
-
 static enum mr_status fold_open(void *op, struct mr_state *state, struct mr_error *err)
 {
     struct fold *fold = op;
-    struct mr_buf values = MR_BUF_INIT;
     char *keys = NULL;
+    char *values = NULL;
     enum mr_status status;
 
-    MR_TRY_GOTO(print_keys(fold->layout, &keys, err));
-    mr_agg_print(fold->layout, &values);
-    if (values.failed) {
-        status = no_memory(err);
-        goto done;
-    }
+    MR_TRY_GOTO(mr_agg_key_schema(fold->layout, &keys, err));
+    MR_TRY_GOTO(mr_agg_value_schema(fold->layout, &values, err));
     MR_TRY_GOTO(
-        mr_state_store(state, fold->state_name, "aggregate", keys, values.data, &fold->store, err));
+        mr_state_store(state, fold->state_name, "aggregate", keys, values, &fold->store, err));
     fold->any_run = false;
     fold->least_known = false;
     fold->least_us = INT64_MAX;
 done:
     mr_text_free(keys);
-    mr_buf_release(&values);
+    mr_text_free(values);
     return status;
+}
+
+static enum mr_status fold_adapt(void *op, const struct mr_store_change *change,
+                                 struct mr_store_adaption *ret_adaption, struct mr_error *err)
+{
+    (void)op;
+    return mr_agg_adapt_store(change, ret_adaption, err);
 }
 
 static struct mr_store *fold_store(void *op)
@@ -542,6 +526,7 @@ static const struct mr_fold_ops fold_ops = {
     .wants_batch = fold_wants_batch,
     .free = fold_free,
     .store = fold_store,
+    .adapt = fold_adapt,
 };
 
 enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,

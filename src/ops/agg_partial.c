@@ -184,25 +184,13 @@ static enum mr_status partial_apply(void *op, void *task_pointer, const struct m
 
 /* ---- groups ---- */
 
-static enum mr_status add_value(const struct mr_agg_layout *layout, const struct task *task,
+static enum mr_status add_value(const struct mr_agg_layout *layout, struct task *task,
                                 uint32_t group, struct mr_column_builder *out, struct mr_error *err)
 {
-    const char *fixed = task->fixed + (size_t)group * layout->fixed_bytes;
-    const struct mr_agg_bytes *bytes =
-        layout->bytes_count == 0 ? NULL : task->bytes + (size_t)group * layout->bytes_count;
-    size_t size_bytes = layout->fixed_bytes;
-
-    for (uint32_t i = 0; i < layout->bytes_count; i++)
-        size_bytes += bytes[i].size_bytes;
-    MR_TRY(mr_column_builder_reserve(out, 1, size_bytes, err));
-    mr_column_builder_bytes(out, fixed, layout->fixed_bytes);
-    for (uint32_t i = 0; i < layout->bytes_count; i++) {
-        if (bytes[i].size_bytes > 0)
-            memcpy(out->values + out->bytes_used, bytes[i].data, bytes[i].size_bytes);
-        out->bytes_used += bytes[i].size_bytes;
-    }
-    out->offsets[out->length] = (int32_t)out->bytes_used;
-    return MR_OK;
+    return mr_agg_write_group(
+        layout, task->fixed + (size_t)group * layout->fixed_bytes,
+        layout->bytes_count == 0 ? NULL : task->bytes + (size_t)group * layout->bytes_count,
+        &task->arena, out, err);
 }
 
 static enum mr_status flush(struct task *task, int64_t rows, struct mr_output *out,

@@ -2,8 +2,11 @@
  * Inside of the incremental aggregation: where the buffers of one group keep what. The form is
  * drawn in aggregate.c; it is part of the on-disk formats.
  *
- *   aggregate.c     layout, merge, subtract, emit      agg_update.c   rows into buffers
- *   agg_partial.c   the map operator                   agg_fold.c     the fold operator
+ *   agg_layout.c    slots and schemas                  agg_update.c   rows into buffers
+ *   aggregate.c     merge, subtract                    agg_wide.c     slots that keep values
+ *   agg_emit.c      results                            agg_sketch.c   slots that keep sketches
+ *   agg_partial.c   the map operator                   agg_text.c     layouts as text
+ *   agg_fold.c      the fold operator                  agg_change.c   buffers of other layouts
  */
 #ifndef MR_OPS_AGGREGATE_H
 #define MR_OPS_AGGREGATE_H
@@ -12,31 +15,64 @@
 
 #include "base/buf.h"
 
+#include <millrace/ext/builder.h>
+
 #include <string.h>
 
 enum mr_slot_kind {
     MR_SLOT_COUNT,     /* count i64 */
     MR_SLOT_SUM_INT,   /* sum i128 | count i64 */
     MR_SLOT_SUM_FLOAT, /* sum f64 | error f64 | count i64 */
-    MR_SLOT_BEST_64,   /* present u8 | ordinal i64 */
-    MR_SLOT_BEST_128,  /* present u8 | i128 */
-    MR_SLOT_BEST_BYTES /* present u8 | size u32; the bytes follow the fixed part */
+    MR_SLOT_PRODUCT,   /* product f64 | count i64 */
+    MR_SLOT_MOMENTS,   /* count i64 | mean f64 | squares f64 */
+    MR_SLOT_COMOMENTS, /* count i64 | mean y, x f64 | squares y, x f64 | products f64 */
+    /* from here on the first byte tells whether there was a value */
+    MR_SLOT_BEST_64,  /* present u8 | ordinal i64 */
+    MR_SLOT_BEST_128, /* present u8 | i128 */
+    MR_SLOT_BITS,     /* present u8 | u64 */
+    /* from here on present u8 | size u32; the bytes follow the fixed part */
+    MR_SLOT_BEST_BYTES,
+    MR_SLOT_FIRST,    /* value */
+    MR_SLOT_LAST,     /* value */
+    MR_SLOT_ARG_BEST, /* key size u32 | key | value */
+    MR_SLOT_LIST,     /* (key size varint | value size varint | key | value) ... */
+    MR_SLOT_SET,      /* (key size varint | key) ..., ascending */
+    MR_SLOT_HLL,      /* 0 | hash u64 ..., ascending; or 1 | 4,096 registers */
+    MR_SLOT_DIGEST,   /* (mean f64 | weight u64) ..., ascending */
 };
 
-/* What aggregates keep: two of them over one column may share a slot (sum and avg). */
+static inline bool mr_slot_has_flag(enum mr_slot_kind kind)
+{
+    return kind >= MR_SLOT_BEST_64;
+}
+static inline bool mr_slot_is_wide(enum mr_slot_kind kind)
+{
+    return kind >= MR_SLOT_BEST_BYTES;
+}
+
+/* What aggregates keep: those that keep the same of the same may share a slot (sum and avg). */
 struct mr_agg_slot {
     enum mr_slot_kind kind;
-    bool wants_max;       /* BEST: MAX, else MIN */
-    bool is_unsigned;     /* SUM_INT of UINT64 */
-    uint32_t column;      /* of the input */
+    const char *what; /* its word in the value schema: "sum", "max"; also tells min from max */
+    char *identity;   /* of what: mr_agg.identity */
+    bool wants_max;   /* BEST, ARG_BEST: the greatest, else the least */
+    bool is_unsigned; /* SUM_INT, BITS of UINT64 */
+    bool skips_nulls; /* FIRST: any_value */
+    uint32_t column;  /* of the input */
+    uint32_t other;   /* ARG_BEST, COMOMENTS */
+    bool has_filter;  /* wide ones */
+    uint32_t filter;
+    uint32_t order_count; /* LIST */
+    struct mr_agg_order orders[MR_AGG_ORDERS_MAX];
     uint32_t offset;      /* in the fixed part */
-    uint32_t bytes_index; /* BEST_BYTES: which of the byte strings behind the fixed part */
+    uint32_t bytes_index; /* wide: which of the byte strings behind the fixed part */
     struct mr_type type;  /* of the input column; fields point into the input schema */
 };
 
 struct mr_agg_result {
     enum mr_agg_kind kind;
     uint32_t slot; /* unused for COUNT_ALL */
+    double fraction;
 };
 
 enum { MR_AGG_ROWS_BYTES = 8 }; /* every buffer begins with the group's row count, u64 */
@@ -52,7 +88,8 @@ struct mr_agg_layout {
     struct mr_agg_result *results;
     uint32_t result_count;
     uint32_t fixed_bytes;
-    uint32_t bytes_count; /* BEST_BYTES slots */
+    uint32_t bytes_count;  /* wide slots */
+    char **key_identities; /* one a key */
 };
 
 /* Buffers are packed: these go through memcpy, which is one instruction. */
@@ -80,6 +117,19 @@ static inline bool mr_better_i64(bool wants_max, int64_t a, int64_t b)
     return wants_max ? b > a : b < a;
 }
 
+/* BITS: two values become one. */
+static inline uint64_t mr_bits_of(const struct mr_agg_slot *slot, uint64_t a, uint64_t b)
+{
+    switch (slot->what[4]) { /* bit_and, bit_or, bit_xor */
+    case 'a':
+        return a & b;
+    case 'o':
+        return a | b;
+    default:
+        return a ^ b;
+    }
+}
+
 /* Adds to a SUM_FLOAT pair: sum + error is the sum to about 106 bits (Knuth's two-sum). */
 static inline void mr_float_add(double *sum, double *error, double value)
 {
@@ -97,8 +147,14 @@ static inline void mr_float_add(double *sum, double *error, double value)
 /* Merges b into the fixed-size buffers at a; both of fixed_bytes, without byte strings. */
 enum mr_status mr_agg_merge_fixed(const struct mr_agg_layout *layout, char *a, const char *b,
                                   struct mr_error *err);
-/* What the buffers keep, as text: "rows, sum(price DOUBLE), max(name VARCHAR)". Kept beside the
- * state and compared. */
+/* out becomes the merged buffers of both. */
+enum mr_status mr_agg_merge_into(const struct mr_agg_layout *layout, struct mr_slice a,
+                                 struct mr_slice b, struct mr_buf *out, struct mr_error *err);
+enum mr_status mr_agg_sum_overflow(const struct mr_agg_slot *slot, struct mr_error *err);
+/* A sum as BIGINT or DECIMAL(38,s); MR_BAD_DATA when it does not fit. */
+enum mr_status mr_agg_emit_int_sum(const struct mr_agg_slot *slot, mr_int128 sum,
+                                   struct mr_column_builder *out, struct mr_error *err);
+/* Appends the value schema (mr_agg_value_schema). */
 void mr_agg_print(const struct mr_agg_layout *layout, struct mr_buf *out);
 /* MR_CORRUPT when these are no buffers of this layout. */
 enum mr_status mr_agg_check(const struct mr_agg_layout *layout, struct mr_slice buffers,
@@ -109,6 +165,7 @@ struct mr_agg_bytes {
     char *data; /* in the arena */
     uint32_t size_bytes;
     uint32_t capacity_bytes;
+    uint32_t sealed_bytes; /* sets and sketches: what is in its final form */
 };
 struct mr_arena;
 /*
@@ -119,5 +176,61 @@ enum mr_status mr_agg_update(const struct mr_agg_layout *layout, const struct mr
                              int64_t from, uint32_t count, const uint32_t *groups, char *fixed,
                              struct mr_agg_bytes *bytes, struct mr_arena *arena,
                              struct mr_error *err);
+/* Brings the buffers of one group into the stored form and appends them as one value to a BINARY
+ * column. fixed and bytes are those of that group. */
+enum mr_status mr_agg_write_group(const struct mr_agg_layout *layout, char *fixed,
+                                  struct mr_agg_bytes *bytes, struct mr_arena *arena,
+                                  struct mr_column_builder *out, struct mr_error *err);
+
+/* Bytes of all wide slots of one group, and of one aggregate of one group: a row of state has a
+ * limit (MR_LIMIT). */
+enum { MR_AGG_WIDE_BYTES_MAX = 256 * 1024 * 1024 };
+
+/* agg_wide.c, agg_sketch.c: the byte string of one wide slot. */
+/* Rows into the byte strings of their groups; bytes: of group 0, with a stride of bytes_count. */
+struct mr_agg_rows {
+    const struct mr_batch *batch;
+    int64_t from;
+    uint32_t count;
+    const uint32_t *groups;
+    char *slots; /* the slot of group 0 */
+    size_t slot_stride;
+    struct mr_agg_bytes *bytes;
+    size_t bytes_stride;
+    struct mr_arena *arena;
+};
+enum mr_status mr_wide_update(const struct mr_agg_slot *slot, const struct mr_agg_rows *rows,
+                              struct mr_error *err);
+enum mr_status mr_wide_seal(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes,
+                            struct mr_arena *arena, struct mr_error *err);
+/* Appends the merged byte string to out; a came first. */
+enum mr_status mr_wide_merge(const struct mr_agg_slot *slot, struct mr_slice a, struct mr_slice b,
+                             struct mr_buf *out, struct mr_error *err);
+/* Appends the result; there was a value. */
+enum mr_status mr_wide_emit(const struct mr_agg_slot *slot, enum mr_agg_kind kind, double fraction,
+                            struct mr_slice bytes, struct mr_column_builder *out,
+                            struct mr_error *err);
+enum mr_status mr_wide_too_large(const struct mr_agg_slot *slot, struct mr_error *err);
+enum mr_status mr_wide_corrupt(const struct mr_agg_slot *slot, struct mr_error *err);
+/* Room for more bytes behind bytes->size_bytes; NULL with the error set. */
+char *mr_wide_room(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes, size_t more,
+                   struct mr_arena *arena, struct mr_error *err);
+
+/* agg_sketch.c */
+enum mr_status mr_hll_add(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes, uint64_t hash,
+                          struct mr_arena *arena, struct mr_error *err);
+enum mr_status mr_hll_seal(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes,
+                           struct mr_arena *arena, struct mr_error *err);
+enum mr_status mr_hll_merge(const struct mr_agg_slot *slot, struct mr_slice a, struct mr_slice b,
+                            struct mr_buf *out, struct mr_error *err);
+/* INT64_MIN when the bytes are damaged. */
+int64_t mr_hll_estimate(struct mr_slice bytes);
+enum mr_status mr_digest_add(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes,
+                             double value, struct mr_arena *arena, struct mr_error *err);
+enum mr_status mr_digest_seal(struct mr_agg_bytes *bytes, struct mr_arena *arena,
+                              struct mr_error *err);
+enum mr_status mr_digest_merge(const struct mr_agg_slot *slot, struct mr_slice a, struct mr_slice b,
+                               struct mr_buf *out, struct mr_error *err);
+double mr_digest_quantile(struct mr_slice bytes, double fraction);
 
 #endif

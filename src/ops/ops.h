@@ -73,23 +73,84 @@ enum mr_status mr_op_window(const struct mr_schema *input, const struct mr_windo
  *
  * Result types: count BIGINT; sum of integers BIGINT (128-bit buffer, MR_BAD_DATA when it does not
  * fit), of DECIMAL(p,s) DECIMAL(38,s), of FLOAT and DOUBLE DOUBLE; min, max the input's type (any
- * that compares, text too); avg DOUBLE. Nulls are ignored as in SQL; sum, min, max, avg of nothing
- * are null.
+ * that compares, text too); avg, deviations, correlations and products DOUBLE; first, last,
+ * any_value, arg_min, arg_max and bit_* the input's type; lists the list of it; approx_quantile
+ * DOUBLE, or the input's type when that is a date or timestamp. Nulls are ignored as in SQL, except
+ * by first, last and lists; without rows counts are 0 and all others null.
  */
-enum mr_agg_kind { MR_AGG_COUNT_ALL, MR_AGG_COUNT, MR_AGG_SUM, MR_AGG_MIN, MR_AGG_MAX, MR_AGG_AVG };
+enum mr_agg_kind {
+    MR_AGG_COUNT_ALL,
+    MR_AGG_COUNT,
+    MR_AGG_SUM,
+    MR_AGG_MIN,
+    MR_AGG_MAX,
+    MR_AGG_AVG,
+    MR_AGG_STDDEV_SAMP,
+    MR_AGG_STDDEV_POP,
+    MR_AGG_VAR_SAMP,
+    MR_AGG_VAR_POP,
+    MR_AGG_SEM,        /* standard error of the mean */
+    MR_AGG_COVAR_SAMP, /* these take (y, x): column and other */
+    MR_AGG_COVAR_POP,
+    MR_AGG_CORR,
+    MR_AGG_REGR_COUNT,
+    MR_AGG_REGR_AVGX,
+    MR_AGG_REGR_AVGY,
+    MR_AGG_REGR_SXX,
+    MR_AGG_REGR_SYY,
+    MR_AGG_REGR_SXY,
+    MR_AGG_REGR_SLOPE,
+    MR_AGG_REGR_INTERCEPT,
+    MR_AGG_REGR_R2,
+    MR_AGG_PRODUCT,
+    MR_AGG_BOOL_AND,
+    MR_AGG_BOOL_OR,
+    MR_AGG_BIT_AND,
+    MR_AGG_BIT_OR,
+    MR_AGG_BIT_XOR,
+    MR_AGG_FIRST, /* by batch, partition, row; nulls count */
+    MR_AGG_LAST,
+    MR_AGG_ANY_VALUE, /* the first that is not null */
+    MR_AGG_ARG_MIN,   /* column where other is least; the first of equals */
+    MR_AGG_ARG_MAX,
+    MR_AGG_LIST,           /* all values, nulls too, in order of arrival or by orders */
+    MR_AGG_COUNT_DISTINCT, /* these four keep the set of values */
+    MR_AGG_SUM_DISTINCT,
+    MR_AGG_AVG_DISTINCT,
+    MR_AGG_LIST_DISTINCT,         /* ascending, a null first */
+    MR_AGG_APPROX_COUNT_DISTINCT, /* HyperLogLog: exact to 512 values, then 1.6 % */
+    MR_AGG_APPROX_QUANTILE,       /* t-digest: exact to 256 values */
+};
+/* One of ORDER BY inside list(). */
+struct mr_agg_order {
+    uint32_t column; /* of the input */
+    bool descending;
+    bool nulls_first;
+};
+enum { MR_AGG_ORDERS_MAX = 8 };
 struct mr_agg {
     enum mr_agg_kind kind;
     uint32_t column;  /* of the input; unused for COUNT_ALL */
     const char *name; /* of the result column */
-    /* What it means, as normalised SQL ("sum(price) FILTER (WHERE city = 'Bonn')"): its identity in
-     * the checkpoint, whatever the column is called and wherever it stands. NULL: its name. */
+    /*
+     * What is aggregated, as normalised SQL ("price * 2", "city WHERE v > 3"): together with what
+     * the kind keeps and the types, the identity of the buffers in the checkpoint, whatever the
+     * columns are called and wherever they stand. NULL: name of the column.
+     */
     const char *identity;
+    uint32_t other; /* second argument, of the kinds that take one */
+    /* FILTER of what keeps values: a BOOLEAN column, rows where it is not true are left out */
+    bool has_filter;
+    uint32_t filter;
+    double fraction;                   /* APPROX_QUANTILE: 0 to 1 */
+    const struct mr_agg_order *orders; /* LIST; at most MR_AGG_ORDERS_MAX */
+    uint32_t order_count;
 };
 struct mr_aggregate_spec {
     const struct mr_schema *input;
     const uint32_t *keys; /* input columns; none: one global group */
     const char *const *key_names;
-    const char *const *key_identities; /* as those of aggregates; NULL: the names */
+    const char *const *key_identities; /* normalised SQL; NULL, or NULL of a key: its name */
     uint32_t key_count;
     const struct mr_agg *aggs;
     uint32_t agg_count;
@@ -126,12 +187,34 @@ void mr_agg_layout_free(struct mr_agg_layout *layout);
 /* Merges buffer b into the buffer at a (both of this layout); *a may be empty (takes b). */
 enum mr_status mr_agg_merge(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b,
                             size_t b_bytes, struct mr_error *err);
-/* Takes b out of a again: count, sum and avg (inverse functions); min and max are MR_CONFIG. */
+/* Takes b out of a again: count, sum and avg (inverse functions); all others are MR_CONFIG. */
 enum mr_status mr_agg_subtract(const struct mr_agg_layout *layout, struct mr_buf *a, const char *b,
                                size_t b_bytes, struct mr_error *err);
 /* Appends the key columns and the results of one group to a builder of the output schema. */
 enum mr_status mr_agg_emit(const struct mr_agg_layout *layout, struct mr_slice key,
                            struct mr_slice buffers, struct mr_batch_builder *out,
                            struct mr_error *err);
+
+/*
+ * The key and value schema that a store of kind "aggregate" of this layout has:
+ *
+ *     keys    city VARCHAR, "window(ts, 600s).start" TIMESTAMP
+ *     values  rows, sum(price DOUBLE), moments("price * 2" DOUBLE), arg_max(name VARCHAR, BIGINT)
+ *
+ * Freed with mr_text_free.
+ */
+enum mr_status mr_agg_key_schema(const struct mr_agg_layout *layout, char **ret_text,
+                                 struct mr_error *err);
+enum mr_status mr_agg_value_schema(const struct mr_agg_layout *layout, char **ret_text,
+                                   struct mr_error *err);
+
+/*
+ * State of another version of the query: mr_fold_ops.adapt of every fold whose store has such
+ * schemas. Buffers are matched by what they keep and of what (mr_agg.identity), wherever they
+ * stand: SAME when the stored bytes are those of the query; EXTEND when aggregates are new (they
+ * begin empty), gone or moved; REBUILD when keys or types differ. Driver.
+ */
+enum mr_status mr_agg_adapt_store(const struct mr_store_change *change,
+                                  struct mr_store_adaption *ret_adaption, struct mr_error *err);
 
 #endif
