@@ -185,6 +185,7 @@ enum mr_status mr_sql__view_columns(struct mr_sql_planner *p, struct mr_sql_view
     struct mr_sql_rel *named = mr_arena_alloc(&p->arena, sizeof(*named));
 
     view->rel = rel;
+    view->query->planned = true;
     if (statement == NULL || statement->insert_column_count == 0)
         return MR_OK;
     if (columns == NULL || named == NULL)
@@ -385,6 +386,8 @@ static enum mr_status resolve(struct mr_sql_planner *p, struct mr_sql_table *tab
                                  table->format, MR_OPTION_SOURCE, &table->options));
     if (mr_options_bool(table->options, "static"))
         table->is_static = true;
+    if (table->statement != NULL && table->statement->computed_count > 0)
+        table->needs_all = true;
     MR_TRY(find_columns(p, table));
     MR_TRY(bind(p, table));
     table->needed =
@@ -452,8 +455,10 @@ static enum mr_status narrow(struct mr_sql_planner *p, struct mr_sql_table *tabl
         return mr_sql__no_memory(p);
     if (table->statement != NULL && table->statement->watermark != NULL) {
         const char *name = table->statement->watermark;
+        int32_t index = mr_schema_find(table->full, name, strlen(name));
 
-        table->needed[mr_schema_find(table->full, name, strlen(name))] = true;
+        if (index >= 0) /* else a computed one */
+            table->needed[index] = true;
     }
     for (uint32_t i = 0; i < count; i++) {
         if (table->needs_all || table->needed[i])
@@ -464,22 +469,77 @@ static enum mr_status narrow(struct mr_sql_planner *p, struct mr_sql_table *tabl
     return mr_schema_new(fields, used, &table->narrow, p->err);
 }
 
-static enum mr_status add_watermark(struct mr_sql_planner *p, const struct mr_sql_table *table,
-                                    struct mr_sql_rel *rel)
+enum mr_status mr_sql__add_watermark(struct mr_sql_planner *p, const char *owner,
+                                     const struct mr_sql_rel *input, const char *column,
+                                     int64_t delay_us, size_t at, struct mr_sql_rel *ret_rel)
 {
-    const char *column = table->statement->watermark;
-    struct mr_sql_rel with = {0};
+    int32_t index = mr_schema_find(input->schema, column, strlen(column));
+    struct mr_sql_rel with = {.aggregated = input->aggregated};
+    struct mr_node *node = input->node;
+    enum mr_type_id type;
     struct mr_map_op op;
-    uint32_t index = (uint32_t)mr_schema_find(rel->schema, column, strlen(column));
 
-    MR_TRY(mr_op_watermark(rel->schema, index, &op, p->err));
-    MR_TRY(mr_sql__add_map(p, table->name, "watermark", &op, &rel->node, 1, &with));
-    mr_node_set_watermark(with.node, table->statement->watermark_delay_us);
-    with.marks[0] =
-        (struct mr_sql_mark){.column = index, .kind = MR_SQL_MARK_TIME, .watermarked = true};
+    if (index < 0)
+        return mr_sql__fail_at(p, at, "there is no column '%s' here for a watermark", column);
+    type = mr_schema_field(input->schema, (uint32_t)index)->type.id;
+    if (type != MR_TYPE_TIMESTAMP && type != MR_TYPE_TIMESTAMP_NS)
+        return mr_sql__fail_at(p, at, "the watermark's column '%s' must be a TIMESTAMP; cast it so",
+                               column);
+    MR_TRY(mr_op_watermark(input->schema, (uint32_t)index, &op, p->err));
+    MR_TRY(mr_sql__add_map(p, owner, "watermark", &op, &node, 1, &with));
+    mr_node_set_watermark(with.node, delay_us);
+    with.marks[0] = (struct mr_sql_mark){
+        .column = (uint32_t)index, .kind = MR_SQL_MARK_TIME, .watermarked = true};
     with.mark_count = 1;
-    *rel = with;
+    *ret_rel = with;
     return MR_OK;
+}
+
+/* name AS expression: one statement behind the source makes all of them. */
+static enum mr_status add_computed(struct mr_sql_planner *p, const struct mr_sql_table *table,
+                                   struct mr_sql_rel *rel)
+{
+    const struct mr_sql_statement *statement = table->statement;
+    const struct mr_sql_computed *last = &statement->computed[statement->computed_count - 1];
+    struct mr_sql_rel source = *rel;
+    struct mr_sql_from from = {.count = 1};
+    struct mr_sql_query *query = mr_arena_alloc(&p->arena, sizeof(*query));
+    struct mr_buf sql = MR_BUF_INIT;
+    enum mr_status status;
+
+    if (query == NULL)
+        return mr_sql__no_memory(p);
+    memset(query, 0, sizeof(*query));
+    query->owner = table->name;
+    query->at = statement->computed[0].at;
+    query->sql =
+        mr_arena_copy(&p->arena, p->script->text + query->at, last->at + last->size - query->at);
+    mr_buf_add_str(&sql, "SELECT *");
+    for (size_t i = 0; i < statement->computed_count; i++) {
+        mr_buf_add_str(&sql, ", (");
+        mr_buf_add(&sql, p->script->text + statement->computed[i].at, statement->computed[i].size);
+        mr_buf_add_str(&sql, "\n) AS ");
+        mr_sql__add_quoted(&sql, statement->computed[i].name);
+    }
+    mr_buf_add_str(&sql, " FROM mr_input_0");
+    from.leaves[0] = (struct mr_sql_leaf){
+        .alias = table->name, .input = "mr_input_0", .schema = rel->schema, .rel = &source};
+    status = sql.failed || query->sql == NULL
+                 ? mr_sql__no_memory(p)
+                 : mr_sql__add_statement(p, query, &from, sql.data, false, rel);
+    mr_buf_release(&sql);
+    return status;
+}
+
+enum mr_status mr_sql__check_static(struct mr_sql_planner *p, const struct mr_sql_table *table)
+{
+    if (table->statement == NULL || table->statement->computed_count == 0)
+        return MR_OK;
+    return at_statement(p, table->statement,
+                        MR_FAIL(p->err, MR_SQL_ERROR,
+                                "table '%s' is read once, as a static table: computed columns are "
+                                "made of streams only; write the expression in the SELECT",
+                                table->name));
 }
 
 static enum mr_status make_source(struct mr_sql_planner *p, struct mr_sql_table *table,
@@ -494,6 +554,7 @@ static enum mr_status make_source(struct mr_sql_planner *p, struct mr_sql_table 
                                   .on_error = table->on_error,
                                   .user = table->binding != NULL ? table->binding->user : NULL};
     char *columns = mr_schema_print(table->narrow);
+    struct mr_sql_rel source;
 
     table->options = NULL; /* the graph's */
     mr_buf_printf(&p->text, "source %s: %s%s%s (%s)", table->name, table->connector,
@@ -507,8 +568,15 @@ static enum mr_status make_source(struct mr_sql_planner *p, struct mr_sql_table 
     MR_TRY(mr_graph_source(p->graph, &spec, &rel->node, p->err));
     rel->schema = mr_node_schema(rel->node);
     table->source_node = rel->node;
-    return table->statement != NULL && table->statement->watermark != NULL
-               ? add_watermark(p, table, rel)
+    if (table->statement == NULL)
+        return MR_OK;
+    if (table->statement->computed_count > 0)
+        MR_TRY(add_computed(p, table, rel));
+    source = *rel;
+    return table->statement->watermark != NULL
+               ? mr_sql__add_watermark(p, table->name, &source, table->statement->watermark,
+                                       table->statement->watermark_delay_us,
+                                       table->statement->watermark_at, rel)
                : MR_OK;
 }
 

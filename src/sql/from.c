@@ -122,6 +122,7 @@ static enum mr_status stream_leaf(struct walk *walk, struct mr_json *node, const
 {
     struct mr_sql_leaf *leaf = NULL;
 
+    MR_TRY(mr_sql__clause_watermark(walk->p, walk->query, node, &rel));
     if (walk->from->stream >= 0)
         return mr_sql__fail(walk->p, walk->query, node,
                             "'%s' and '%s' are both streams; only a stream and static tables "
@@ -142,6 +143,7 @@ static enum mr_status static_leaf(struct walk *walk, struct mr_json *node, const
     struct mr_sql_planner *p = walk->p;
     struct mr_sql_leaf *leaf = NULL;
 
+    MR_TRY(mr_sql__check_static(p, table));
     MR_TRY(mr_sql__source_prepare(p, table));
     if (table->rows == NULL) {
         if (!p->args->check_only) {

@@ -127,12 +127,26 @@ struct mr_sql_view {
     bool busy;                /* being planned: a cycle when met again */
 };
 
+/* What streams add to a SELECT besides windows, taken out of its text by the token pass: clauses.c.
+ * A node of the tree has its number: "mr_clause". */
+enum mr_sql_clause_kind { MR_SQL_ON_LATE_DROP, MR_SQL_ON_LATE_INTO, MR_SQL_WATERMARK };
+struct mr_sql_clause {
+    enum mr_sql_clause_kind kind;
+    size_t at;        /* in the script */
+    const char *name; /* INTO: the table; WATERMARK: the column */
+    int64_t delay_us; /* WATERMARK */
+    bool used;        /* an operator has taken it */
+};
+
 struct mr_sql_query {
     const char *owner; /* name of the sink or view: prefix of node names */
     size_t at;         /* offset of the text in the script */
     const char *sql;   /* after the token pass */
     struct mr_edits edits;
     struct mr_json *node; /* the SELECT_NODE or SET_OPERATION_NODE */
+    struct mr_sql_clause *clauses;
+    size_t clause_count;
+    bool planned; /* a statement that runs has used it */
     struct mr_sql_query *next;
 };
 
@@ -149,6 +163,15 @@ struct mr_sql_name {
     struct mr_sql_name *next;
 };
 
+/* Late rows on their way to a table; the sinks are made when all statements are planned. */
+struct mr_sql_late {
+    const char *table;
+    const char *owner; /* the stateful operator they were late for */
+    size_t at; /* of the clause */
+    struct mr_sql_rel rel;
+    struct mr_sql_late *next;
+};
+
 struct mr_sql_planner {
     const struct mr_sql_script *script;
     const struct mr_sql_args *args;
@@ -162,8 +185,10 @@ struct mr_sql_planner {
     size_t view_count;
     struct mr_sql_query *queries; /* all, for their edits */
     enum mr_output_mode mode;     /* of the INSERT at hand */
+    unsigned workers;             /* that the query will have, at least 1 */
     unsigned depth;
     struct mr_sql_name *names; /* of nodes, to keep them unique */
+    struct mr_sql_late *lates;
     struct mr_buf text;        /* the description */
     struct mr_error *err;
 };
@@ -177,6 +202,9 @@ enum mr_status mr_sql__query_make(struct mr_sql_planner *p, const char *owner, c
 /* Fails with the place of a node of the tree (NULL: of the query). Returns the status. */
 enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query *query,
                             const struct mr_json *node, const char *format, ...) MR_PRINTF(4, 5);
+/* The same for a place in the script. */
+enum mr_status mr_sql__fail_at(struct mr_sql_planner *p, size_t at, const char *format, ...)
+    MR_PRINTF(3, 4);
 /* What a native operator refuses (MR_CONFIG: two columns of one name, a sum of texts) is a mistake
  * in the query. */
 enum mr_status mr_sql__as_sql_error(struct mr_sql_planner *p, const struct mr_sql_query *query,
@@ -245,12 +273,62 @@ enum mr_status mr_sql__table_options(struct mr_sql_planner *p, const struct mr_s
                                      unsigned side, struct mr_options **ret_options);
 /* Columns to read are known once the needs of all queries are: makes table->narrow. */
 enum mr_status mr_sql__source_prepare(struct mr_sql_planner *p, struct mr_sql_table *table);
+/* Computed columns are made of streams only. */
+enum mr_status mr_sql__check_static(struct mr_sql_planner *p, const struct mr_sql_table *table);
+/* A watermark of a column behind some rows; at: where it is declared. */
+enum mr_status mr_sql__add_watermark(struct mr_sql_planner *p, const char *owner,
+                                     const struct mr_sql_rel *input, const char *column,
+                                     int64_t delay_us, size_t at, struct mr_sql_rel *ret_rel);
 /* Its node (made at the first call): only the needed columns, then the watermark. */
 enum mr_status mr_sql__source_rel(struct mr_sql_planner *p, struct mr_sql_table *table,
                                   struct mr_sql_rel **ret_rel);
 
 /* needs.c: which columns of each source are used; a dry walk over everything an INSERT reads. */
 enum mr_status mr_sql__needs(struct mr_sql_planner *p, struct mr_sql_query *query);
+
+/*
+ * clauses.c: ON LATE and WATERMARK ... DELAY OF.
+ *
+ * The token pass calls mr_sql__clause at a word that may begin one: *ret_end is behind its last
+ * byte, *ret_text what stands there for DuckDB's parser; *ret_end = 0: it is none. After parsing,
+ * mr_sql__place_clauses moves them to the nodes they belong to.
+ */
+enum mr_status mr_sql__clause(struct mr_sql_planner *p, struct mr_sql_query *query,
+                              const struct mr_lexer *lexer, const struct mr_token *token,
+                              size_t *ret_end, const char **ret_text);
+void mr_sql__place_clauses(struct mr_sql_planner *p, struct mr_sql_query *query);
+/* Those that no operator has taken are mistakes. After all is planned. */
+enum mr_status mr_sql__check_clauses(struct mr_sql_planner *p);
+/* WATERMARK behind a table or subquery: the column it needs (NULL: none), and the stream with it. */
+const char *mr_sql__watermark_column(const struct mr_sql_query *query, const struct mr_json *node);
+enum mr_status mr_sql__clause_watermark(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                        const struct mr_json *node, struct mr_sql_rel **rel);
+/* The table of ON LATE INTO at the end of a block, or NULL. */
+struct mr_sql_table *mr_sql__late_table(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                        const struct mr_json *node);
+/*
+ * Every stateful operator that drops late rows calls this for the rows in front of it (in front of
+ * its partial step when it has one), with the SELECT_NODE of its block: with ON LATE INTO the late
+ * ones go to the table and *ret_rel are the others, of the same schema; with ON LATE DROP, or
+ * without a clause, *ret_rel are all of them.
+ *
+ * Late: column (of rows, a TIMESTAMP) + add_us at or below the late watermark: exactly the rule of
+ * the operator behind it. An aggregation gives the start of the window and its size, or the key
+ * that is the event time; a deduplication its event time; a session the time and the gap (end of
+ * the row's own session); a join calls it once per side with the side's time and how far behind the
+ * watermark a row may still find a partner. operator_name is what the rows say in mr_operator: the
+ * name of the state.
+ *
+ * names: what columns of `rows` are called in the table, NULL at i: not offered (keys, arguments of
+ * a rewritten statement). mr_sql__late_names makes them for rows that keep the user's names.
+ */
+enum mr_status mr_sql__late_split(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                  const struct mr_json *node, const char *operator_name,
+                                  const struct mr_sql_rel *rows, uint32_t column, int64_t add_us,
+                                  const char *const *names, struct mr_sql_rel *ret_rel);
+/* Own names of the columns; those that begin with mr_ are not offered, but for mr_start and mr_end:
+ * window_start and window_end. In arena, NULL without memory. */
+const char *const *mr_sql__late_names(struct mr_sql_planner *p, const struct mr_schema *schema);
 
 /* from.c */
 struct mr_sql_leaf {
@@ -350,6 +428,10 @@ enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
 enum mr_status mr_sql__plan_aggregate(struct mr_sql_planner *p, struct mr_sql_query *query,
                                       struct mr_json *node, struct mr_sql_from *from,
                                       struct mr_sql_rel **ret_rel);
+
+/* groups_rules.c: output modes and chains of functions with state of a key above this result. */
+enum mr_status mr_sql__check_groups(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                    const struct mr_sql_rel *rel);
 
 /* sink.c: sinks, and casts to their columns. */
 struct mr_sql_output {

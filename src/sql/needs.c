@@ -150,6 +150,7 @@ static enum mr_status walk_from(struct mr_sql_planner *p, struct mr_sql_query *q
 
     if (from == NULL || from->kind != MR_JSON_OBJECT)
         return MR_OK;
+    MR_TRY(add_name(p, need, mr_sql__watermark_column(query, from)));
     if (mr_sql__type_is(from, "BASE_TABLE"))
         return walk_name(p, query, from, mr_json_text(from, "table_name"), mr_sql__alias(from),
                          scope, need);
@@ -217,6 +218,19 @@ static bool is_alias(const struct mr_json *list, const char *text)
     return false;
 }
 
+/* Late rows go to a table with the columns that it declares; all, when it declares none. */
+static enum mr_status need_of_late(struct mr_sql_planner *p, const struct mr_sql_table *late,
+                                   struct need *need)
+{
+    const struct mr_schema *columns =
+        late != NULL && late->statement != NULL ? late->statement->columns : NULL;
+
+    need->all = need->all || (late != NULL && columns == NULL);
+    for (uint32_t i = 0; columns != NULL && i < mr_schema_field_count(columns); i++)
+        MR_TRY(add_name(p, need, mr_schema_field(columns, i)->name));
+    return MR_OK;
+}
+
 static enum mr_status walk_select(struct mr_sql_planner *p, struct mr_sql_query *query,
                                   struct mr_json *node, const struct mr_sql_scope *scope,
                                   const struct need *outer)
@@ -224,6 +238,7 @@ static enum mr_status walk_select(struct mr_sql_planner *p, struct mr_sql_query 
     static const char *const parts[] = {"where_clause", "group_expressions", "having", "modifiers",
                                         "qualify"};
     struct mr_json *list = mr_json_get(node, "select_list");
+    const struct mr_sql_table *late = mr_sql__late_table(p, query, node);
     struct need need = {0};
     struct name *selected;
 
@@ -242,6 +257,7 @@ static enum mr_status walk_select(struct mr_sql_planner *p, struct mr_sql_query 
     }
     for (struct name *name = need.names; name != NULL && name != selected; name = name->next)
         name->alias = is_alias(list, name->text);
+    MR_TRY(need_of_late(p, late, &need));
     MR_TRY(collect_from(p, mr_json_get(node, "from_table"), &need));
     return walk_from(p, query, mr_json_get(node, "from_table"), scope, &need);
 }

@@ -17,6 +17,7 @@
 #include "sql/plan.h"
 
 #include "base/check.h"
+#include "env/thread.h"
 #include "sql/internal.h"
 #include "sql/settings.h"
 
@@ -147,9 +148,11 @@ static enum mr_status plan_statement(struct plan *plan, const struct mr_sql_stat
             return mr_error_place(p->err, p->script->text, statement->name_at, status);
         }
     }
+    query->planned = true;
     MR_TRY(find_output(plan, table, &output));
     MR_TRY(mr_sql__choose_mode(p, output, query));
     MR_TRY(mr_sql__plan_query(p, query, query->node, NULL, &rel));
+    MR_TRY(mr_sql__check_groups(p, query, rel));
     if (p->mode == MR_MODE_COMPLETE && !rel->aggregated)
         return mr_sql__fail(
             p, query, NULL,
@@ -186,6 +189,72 @@ static enum mr_status route_bad(struct plan *plan, struct mr_sql_table *table)
     MR_TRY(mr_graph_bad_records(p->graph, source, &rel.node, p->err));
     rel.schema = mr_node_schema(rel.node);
     MR_TRY(mr_sql__fit(p, &query, output, &insert, &rel, &fitted));
+    output->inputs[output->input_count++] = fitted.node;
+    return MR_OK;
+}
+
+/* The columns that the table declares and late rows have; the table's others become null. */
+static enum mr_status shared_columns(struct plan *plan, const struct mr_sql_late *late,
+                                     const struct mr_schema *declared, struct mr_sql_rel *ret_rel)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    const struct mr_schema *have = late->rel.schema;
+    uint32_t count = mr_schema_field_count(have);
+    uint32_t *columns = mr_arena_alloc(&p->arena, (count + 1) * sizeof(*columns));
+    const char **names = mr_arena_alloc(&p->arena, (count + 1) * sizeof(*names));
+    uint32_t used = 0;
+
+    if (columns == NULL || names == NULL)
+        return mr_sql__no_memory(p);
+    for (uint32_t i = 0; i < count; i++) {
+        const char *name = mr_schema_field(have, i)->name;
+
+        if (mr_schema_find(declared, name, strlen(name)) < 0)
+            continue;
+        columns[used] = i;
+        names[used++] = name;
+    }
+    if (used == 0) {
+        char *offered = mr_schema_print(have);
+        enum mr_status status = mr_sql__fail_at(
+            p, late->at, "table '%s' has none of the columns of the late rows; they have %s",
+            late->table, offered != NULL ? offered : "");
+
+        mr_text_free(offered);
+        return status;
+    }
+    return mr_sql__add_project(p, late->table, &late->rel, columns, names, used, ret_rel);
+}
+
+/* ON LATE INTO: what clauses.c split off becomes rows of the table. */
+static enum mr_status route_late(struct plan *plan, const struct mr_sql_late *late)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    struct mr_sql_table *target = mr_sql__table(p, late->table);
+    const struct mr_schema *declared =
+        target->statement != NULL ? target->statement->columns : NULL;
+    struct mr_sql_query *query = mr_arena_alloc(&p->arena, sizeof(*query));
+    struct mr_sql_statement insert = {
+        .kind = MR_SQL_INSERT, .name = late->table, .name_at = late->at, .by_name = true};
+    struct mr_sql_rel rel = late->rel;
+    struct mr_sql_rel fitted;
+    struct mr_sql_output *output;
+
+    if (query == NULL)
+        return mr_sql__no_memory(p);
+    memset(query, 0, sizeof(*query));
+    query->owner = target->name;
+    query->sql = "";
+    query->at = late->at;
+    MR_TRY(find_output(plan, target, &output));
+    if (!output->mode_known) {
+        output->mode = MR_MODE_APPEND;
+        output->mode_known = true;
+    }
+    if (declared != NULL)
+        MR_TRY(shared_columns(plan, late, declared, &rel));
+    MR_TRY(mr_sql__fit(p, query, output, &insert, &rel, &fitted));
+    mr_buf_printf(&p->text, "late rows of '%s' go to table '%s'\n", late->owner, target->name);
     output->inputs[output->input_count++] = fitted.node;
     return MR_OK;
 }
@@ -299,6 +368,9 @@ static enum mr_status plan_all(struct plan *plan)
         if (plan->queries[i] != NULL)
             MR_TRY(plan_statement(plan, &p->script->statements[i], plan->queries[i]));
     }
+    MR_TRY(mr_sql__check_clauses(p));
+    for (const struct mr_sql_late *late = p->lates; late != NULL; late = late->next)
+        MR_TRY(route_late(plan, late));
     for (size_t i = 0; i < p->table_count; i++) {
         if (p->tables[i].rel != NULL && p->tables[i].on_error == MR_ON_ERROR_ROUTE)
             MR_TRY(route_bad(plan, &p->tables[i]));
@@ -320,6 +392,7 @@ static enum mr_status make_plan(struct plan *plan)
     mr_query_config_init(&plan->public.config);
     MR_TRY(read_settings(plan));
     MR_TRY(mr_sql_settings_apply(plan->public.settings, &plan->public.config, p->err));
+    p->workers = plan->public.config.workers > 0 ? plan->public.config.workers : mr_cpu_count();
     MR_TRY(mr_sql__engine_new(p->args->functions, &p->engine, p->err));
     MR_TRY(mr_sql__engine_duck(p->engine, 0, &p->duck, p->err));
     MR_TRY(mr_sql__catalog(p));

@@ -7,6 +7,9 @@
  *     TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ...))    .....(TUMBLE(..... t, DESCRIPTOR(ts), ...)
  *                                                    blanks, no outer brackets
  *     '${NAME}' in a text                            the variable's value
+ *     STREAM t, STREAM(t) in FROM                     t
+ *     ON LATE ..., WATERMARK c DELAY OF ...           marks in the tree: clauses.c
+ *     `name`                                          "name"
  *
  * Each replacement is kept as an edit (duck/lex.h), so that query_location of a node leads back to
  * the script.
@@ -123,6 +126,90 @@ static enum mr_status visit_table(struct pass *pass)
     return MR_OK;
 }
 
+/* A clause of ours: taken out, with a mark for the tree in its place. */
+static enum mr_status visit_clause(struct pass *pass, bool *ret_done)
+{
+    const char *text;
+    size_t end;
+
+    MR_TRY(mr_sql__clause(pass->p, pass->query, &pass->lexer, &pass->token, &end, &text));
+    *ret_done = end != 0;
+    if (end == 0)
+        return MR_OK;
+    replace(pass, pass->token.at, end - pass->token.at, text);
+    pass->lexer.at = end;
+    pass->token.size = end - pass->token.at;
+    pass->token.kind = MR_TOKEN_NUMBER; /* nothing that the next word could lean on */
+    return MR_OK;
+}
+
+/* What may follow a table of the name `stream`: then STREAM is no word of the dialect. */
+static bool follows_table(const struct pass *pass, const struct mr_token *token)
+{
+    static const char *const words[] = {
+        "where", "group",  "having",    "order",  "limit",       "offset",   "fetch",  "union",
+        "join",  "inner",  "left",      "right",  "full",        "cross",    "outer",  "natural",
+        "semi",  "anti",   "asof",      "on",     "using",       "as",       "window", "qualify",
+        "using", "except", "intersect", "select", "tablesample", "watermark"};
+
+    if (token->kind != MR_TOKEN_WORD)
+        return token->kind != MR_TOKEN_QUOTED && !mr_token_is_symbol(&pass->lexer, token, '(');
+    for (size_t i = 0; i < MR_ARRAY_SIZE(words); i++) {
+        if (mr_token_is(&pass->lexer, token, words[i]))
+            return true;
+    }
+    return false;
+}
+
+/* STREAM at hand, behind FROM, JOIN or a comma: STREAM t, STREAM(t). */
+static enum mr_status visit_stream(struct pass *pass)
+{
+    struct mr_token next;
+
+    MR_TRY(peek(pass, &next));
+    if (follows_table(pass, &next) || mr_sql__table(pass->p, "stream") != NULL ||
+        mr_sql__view(pass->p, "stream") != NULL)
+        return MR_OK;
+    blank_out(pass, pass->token.at, pass->token.size);
+    if (!mr_token_is_symbol(&pass->lexer, &next, '('))
+        return MR_OK;
+    blank_out(pass, next.at, next.size);
+    if (pass->depth + 1 < BRACKETS_MAX)
+        pass->blank[++pass->depth] = true;
+    pass->window[pass->depth] = false;
+    pass->lexer.at = next.at + next.size;
+    return MR_OK;
+}
+
+/* `name`, with the quotes of Spark and Flink. */
+static enum mr_status visit_backquote(struct pass *pass)
+{
+    const char *text = pass->lexer.text;
+    size_t from = pass->token.at + 1;
+    const char *close = memchr(text + from, '`', pass->lexer.size - from);
+    struct mr_buf name = MR_BUF_INIT;
+    enum mr_status status = MR_OK;
+
+    if (close == NULL)
+        return mr_sql__fail_at(pass->p, pass->query->at + pass->token.at,
+                               "cannot read the statement: this name has no closing `");
+    mr_buf_add_char(&name, '"');
+    for (const char *at = text + from; at < close; at++) {
+        mr_buf_add_str(&name, *at == '"' ? "\"" : "");
+        mr_buf_add_char(&name, *at);
+    }
+    mr_buf_add_char(&name, '"');
+    if (name.failed)
+        status = mr_sql__no_memory(pass->p);
+    else
+        replace(pass, pass->token.at, (size_t)(close - text) + 1 - pass->token.at, name.data);
+    mr_buf_release(&name);
+    pass->lexer.at = (size_t)(close - text) + 1;
+    pass->token.size = pass->lexer.at - pass->token.at;
+    pass->token.kind = MR_TOKEN_QUOTED;
+    return status;
+}
+
 static enum mr_status visit_string(struct pass *pass)
 {
     const char *text = pass->lexer.text + pass->token.at;
@@ -179,6 +266,21 @@ static enum mr_status visit(struct pass *pass)
     bool named = mr_token_is_symbol(&pass->lexer, &pass->before, '.') ||
                  mr_token_is(&pass->lexer, &pass->before, "as");
 
+    if (mr_token_is_symbol(&pass->lexer, &pass->token, '`'))
+        return visit_backquote(pass);
+    if (!named && (mr_token_is(&pass->lexer, &pass->token, "on") ||
+                   mr_token_is(&pass->lexer, &pass->token, "watermark"))) {
+        bool done;
+
+        MR_TRY(visit_clause(pass, &done));
+        if (done)
+            return MR_OK;
+    }
+    if (mr_token_is(&pass->lexer, &pass->token, "stream") &&
+        (mr_token_is(&pass->lexer, &pass->before, "from") ||
+         mr_token_is(&pass->lexer, &pass->before, "join") ||
+         mr_token_is_symbol(&pass->lexer, &pass->before, ',')))
+        return visit_stream(pass);
     if (!named && mr_token_is(&pass->lexer, &pass->token, "window"))
         return visit_window(pass);
     if (!named && mr_token_is(&pass->lexer, &pass->token, "table"))
@@ -294,9 +396,11 @@ enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, 
     mr_buf_release(&pass.out);
     if (status == MR_OK)
         status = parse_tree(p, query);
-    if (status == MR_OK)
-        *ret_query = query;
-    return status;
+    if (status != MR_OK)
+        return status;
+    mr_sql__place_clauses(p, query);
+    *ret_query = query;
+    return MR_OK;
 }
 
 /* ---- Places ---- */
@@ -333,6 +437,17 @@ enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query 
     if (find_place(node, &offset, 0))
         offset = mr_edits_old_position(&query->edits, offset);
     return mr_error_place(p->err, p->script->text, query->at + offset, status);
+}
+
+enum mr_status mr_sql__fail_at(struct mr_sql_planner *p, size_t at, const char *format, ...)
+{
+    va_list args;
+    enum mr_status status;
+
+    va_start(args, format);
+    status = mr_error_setv(p->err, __FILE__, __LINE__, MR_SQL_ERROR, format, args);
+    va_end(args);
+    return mr_error_place(p->err, p->script->text, at, status);
 }
 
 enum mr_status mr_sql__as_sql_error(struct mr_sql_planner *p, const struct mr_sql_query *query,
