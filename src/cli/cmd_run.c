@@ -206,6 +206,11 @@ static enum mr_status plan_and_run(struct runner *runner, struct cli_script *scr
 
     *ret_may_ask = false;
     MR_TRY(cli_script_plan(script, false, &plan, err));
+    if (plan->explains) { /* EXPLAIN: the plan is the answer */
+        printf("%s", plan->description);
+        mr_sql_plan_free(plan);
+        return MR_OK;
+    }
     plan->config.accept = accept;
     status = choose_style(progress, plan, &runner->style, err);
     if (status == MR_OK)

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { CARET_BEFORE_BYTES = 80, CARET_BEHIND_BYTES = 60 };
+
 static enum mr_status split_settings(struct cli_script *script, const char *text,
                                      struct mr_error *err)
 {
@@ -109,10 +111,21 @@ enum mr_status cli_script_plan(struct cli_script *script, bool check_only,
     return mr_sql_plan(script->parsed, &args, ret_plan, err);
 }
 
-/* The line of the text with a caret under the column; tabs stay tabs so that the caret fits. */
+/* Blanks that are as wide as the text in front of the caret: tabs stay tabs, a character of several
+ * bytes is one column. */
+static void print_indent(const char *from, const char *to)
+{
+    for (; from < to; from++) {
+        if (((unsigned char)*from & 0xc0) != 0x80)
+            fputc(*from == '\t' ? '\t' : ' ', stderr);
+    }
+}
+
+/* The line of the text with a caret under the column; of a long line the part around it. */
 static void print_caret(const char *text, uint32_t line, uint32_t column)
 {
-    const char *at = text, *end;
+    const char *at = text, *end, *place;
+    bool cut_front = false, cut_back = false;
 
     for (uint32_t i = 1; i < line && at != NULL; i++) {
         at = strchr(at, '\n');
@@ -120,10 +133,23 @@ static void print_caret(const char *text, uint32_t line, uint32_t column)
     }
     if (at == NULL)
         return;
-    end = at + strcspn(at, "\n");
-    fprintf(stderr, "  %.*s\n  ", (int)(end - at), at);
-    for (uint32_t i = 1; i < column && at + i - 1 < end; i++)
-        fputc(at[i - 1] == '\t' ? '\t' : ' ', stderr);
+    end = at + strcspn(at, "\r\n");
+    place = column > 0 && column - 1 < (size_t)(end - at) ? at + column - 1 : end;
+    if (place - at > CARET_BEFORE_BYTES) {
+        at = place - CARET_BEFORE_BYTES;
+        while (((unsigned char)*at & 0xc0) == 0x80)
+            at++;
+        cut_front = true;
+    }
+    if (end - place > CARET_BEHIND_BYTES) {
+        end = place + CARET_BEHIND_BYTES;
+        while (((unsigned char)*end & 0xc0) == 0x80)
+            end--;
+        cut_back = true;
+    }
+    fprintf(stderr, "  %s%.*s%s\n  %s", cut_front ? "..." : "", (int)(end - at), at,
+            cut_back ? "..." : "", cut_front ? "   " : "");
+    print_indent(at, place);
     fprintf(stderr, "^\n");
 }
 

@@ -19,6 +19,7 @@
 
 enum {
     POLL_US = 10 * 1000,             /* idle: how often sources without wake-ups are asked */
+    POLL_CONTINUOUS_US = 1000,       /* the same for MR_TRIGGER_CONTINUOUS */
     IDLE_SHARE = 20, /* of its time, an idle query asks its sources for one part in so many */
     IDLE_POLL_MAX_US = 1000000,
     BACKLOG_TOLD = 10, /* so many batches that wait are worth a line */
@@ -472,6 +473,7 @@ static void idle(struct mr_query *query, bool *ret_finished)
 
     bool caught_up =
         query->config.trigger == MR_TRIGGER_CAUGHT_UP || query->config.trigger == MR_TRIGGER_ONCE;
+    bool continuous = query->config.trigger == MR_TRIGGER_CONTINUOUS;
 
     mr__phase(query, MR_PHASE_IDLE, NULL);
     *ret_finished = query->draining || (caught_up && !awaits_an_end(query)) || all_exhausted(query);
@@ -481,9 +483,9 @@ static void idle(struct mr_query *query, bool *ret_finished)
         mr__progress_report(query, true);
     /* Asking may be dear, a directory with many files say: an idle query spends little of its time
      * on it. */
-    if (query->config.trigger == MR_TRIGGER_ASAP || caught_up)
+    if (query->config.trigger == MR_TRIGGER_ASAP || continuous || caught_up)
         wait_us(query,
-                MR_MAX((int64_t)POLL_US,
+                MR_MAX(continuous ? (int64_t)POLL_CONTINUOUS_US : (int64_t)POLL_US,
                        MR_MIN(query->duration_plan_us * IDLE_SHARE, (int64_t)IDLE_POLL_MAX_US)),
                 false, MR_STOP_NONE);
 }

@@ -22,6 +22,8 @@ enum mr_trigger_kind {
     MR_TRIGGER_CAUGHT_UP,
     /* DStreams: one batch per interval whether there is data or not; missed ones are made up */
     MR_TRIGGER_TICK,
+    /* as ASAP, and what does not wake the driver is asked every millisecond: docs/decisions/0026 */
+    MR_TRIGGER_CONTINUOUS,
 };
 
 struct mr_progress;

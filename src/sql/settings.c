@@ -13,7 +13,8 @@
 
 static const struct mr_option settings[] = {
     {"trigger", "spark.trigger", MR_OPTION_TEXT, 0, "asap", NULL, NULL,
-     "When batches start: an interval such as '1 second', 'asap', 'once' or 'until caught up'."},
+     "When batches start: an interval such as '1 second', 'asap', 'once', 'until caught up' or "
+     "'continuous'."},
     {"checkpoint", "checkpointLocation|spark.sql.streaming.checkpointLocation", MR_OPTION_TEXT, 0,
      NULL, NULL, NULL, "Directory of the checkpoint; without one the query starts anew each time."},
     {"name", "pipeline.name|queryName", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
@@ -70,6 +71,59 @@ static void squeeze(const char *text, char *word, size_t size)
     word[used] = '\0';
 }
 
+/* "CONTINUOUS '1 second'", "realTime(5 minutes)": the word and what follows it; false: another
+ * word. */
+static bool is_continuous(const char *text, const char **ret_rest)
+{
+    static const char *const words[] = {"continuous", "realtime"};
+    const char *at = text;
+    size_t matched = 0;
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(words); i++) {
+        for (at = text, matched = 0; *at != '\0' && words[i][matched] != '\0'; at++) {
+            if (*at == ' ' || *at == '-' || *at == '_')
+                continue;
+            if (words[i][matched] != (*at >= 'A' && *at <= 'Z' ? *at + ('a' - 'A') : *at))
+                break;
+            matched++;
+        }
+        if (words[i][matched] == '\0' && strchr(" '(\t", *at) != NULL) {
+            *ret_rest = at;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A length of time that may stand in quotes or brackets. */
+static bool length_us(const char *text, int64_t *ret_us)
+{
+    char plain[128];
+    size_t used = 0;
+
+    for (; *text != '\0' && used + 1 < sizeof(plain); text++)
+        plain[used++] = strchr("'()", *text) != NULL ? ' ' : *text;
+    plain[used] = '\0';
+    return *text == '\0' && mr_parse_duration_us(plain, ret_us);
+}
+
+static enum mr_status unknown_trigger(const char *text, struct mr_error *err)
+{
+    static const char *const names[] = {"asap",          "once",       "until caught up",
+                                        "available now", "continuous", "real time"};
+    const char *nearest = mr_text_nearest(text, names, MR_ARRAY_SIZE(names));
+    const char *months = strstr(text, "month") != NULL || strstr(text, "year") != NULL
+                             ? " (months and years have no fixed length)"
+                             : "";
+
+    if (nearest != NULL)
+        return MR_FAIL(err, MR_CONFIG, "unknown trigger '%s': did you mean '%s'?", text, nearest);
+    return MR_FAIL(err, MR_CONFIG,
+                   "unknown trigger '%s'%s: use an interval such as '1 second', 'asap', 'once', "
+                   "'until caught up' or 'continuous'",
+                   text, months);
+}
+
 enum mr_status mr_sql_trigger_parse(const char *text, enum mr_trigger_kind *ret_kind,
                                     int64_t *ret_interval_us, struct mr_error *err)
 {
@@ -81,6 +135,7 @@ enum mr_status mr_sql_trigger_parse(const char *text, enum mr_trigger_kind *ret_
         {"once", MR_TRIGGER_ONCE},          {"untilcaughtup", MR_TRIGGER_CAUGHT_UP},
         {"caughtup", MR_TRIGGER_CAUGHT_UP}, {"availablenow", MR_TRIGGER_CAUGHT_UP},
     };
+    const char *rest;
     char word[64];
     int64_t interval_us;
 
@@ -92,11 +147,16 @@ enum mr_status mr_sql_trigger_parse(const char *text, enum mr_trigger_kind *ret_
             return MR_OK;
         }
     }
+    if (is_continuous(text, &rest)) {
+        if (strspn(rest, " '()") != strlen(rest) &&
+            (!length_us(rest, &interval_us) || interval_us < 0))
+            return unknown_trigger(text, err);
+        *ret_kind = MR_TRIGGER_CONTINUOUS; /* every batch commits: the length has nothing to add */
+        *ret_interval_us = 0;
+        return MR_OK;
+    }
     if (!mr_parse_duration_us(text, &interval_us) || interval_us < 0)
-        return MR_FAIL(err, MR_CONFIG,
-                       "unknown trigger '%s': use an interval such as '1 second', 'asap', 'once' "
-                       "or 'until caught up'",
-                       text);
+        return unknown_trigger(text, err);
     *ret_kind = interval_us == 0 ? MR_TRIGGER_ASAP : MR_TRIGGER_INTERVAL;
     *ret_interval_us = interval_us;
     return MR_OK;
@@ -120,6 +180,9 @@ enum mr_status mr_sql_settings_apply(const struct mr_options *options,
                             ? MR_ON_CHANGE_ALLOW
                             : MR_ON_CHANGE_ASK;
     config->block_interval_us = mr_options_int(options, "block_interval");
+    /* What arrives becomes a block, and so a batch, at once. */
+    if (config->trigger == MR_TRIGGER_CONTINUOUS && !mr_options_has(options, "block_interval"))
+        config->block_interval_us = 0;
     config->receiver_rate_max = mr_options_int(options, "receiver_max_rate");
     if (mr_options_has(options, "stop_timeout"))
         config->stop_timeout_us = mr_options_int(options, "stop_timeout");

@@ -360,6 +360,23 @@ TEST(triggers_are_intervals_or_words)
         {"until caught up", MR_TRIGGER_CAUGHT_UP, 0},
         {"availableNow", MR_TRIGGER_CAUGHT_UP, 0},
         {"0 seconds", MR_TRIGGER_ASAP, 0},
+        {"interval 2 minutes", MR_TRIGGER_INTERVAL, 120000000},
+        {"available now", MR_TRIGGER_CAUGHT_UP, 0},
+        {"continuous", MR_TRIGGER_CONTINUOUS, 0},
+        {"CONTINUOUS '1 second'", MR_TRIGGER_CONTINUOUS, 0},
+        {"Continuous(1 second)", MR_TRIGGER_CONTINUOUS, 0},
+        {"real time", MR_TRIGGER_CONTINUOUS, 0},
+        {"realTime '5 minutes'", MR_TRIGGER_CONTINUOUS, 0},
+    };
+    static const char *const refused[][2] = {
+        {"1 month", "months and years have no fixed length"},
+        {"2 years", "months and years have no fixed length"},
+        {"-1 second", "unknown trigger '-1 second'"},
+        {"continuous '1 month'", "months and years have no fixed length"},
+        {"continous", "did you mean 'continuous'?"},
+        {"continuously", "did you mean 'continuous'?"},
+        {"5 apples", "unknown trigger"},
+        {"", "unknown trigger ''"},
     };
     enum mr_trigger_kind kind;
     struct mr_error err = {0};
@@ -372,6 +389,9 @@ TEST(triggers_are_intervals_or_words)
     }
     CHECK_FAILS(mr_sql_trigger_parse("soon", &kind, &us, &err), &err, MR_CONFIG,
                 "unknown trigger 'soon'");
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+        CHECK_FAILS(mr_sql_trigger_parse(refused[i][0], &kind, &us, &err), &err, MR_CONFIG,
+                    refused[i][1]);
 }
 
 /* ---- Planning ---- */
