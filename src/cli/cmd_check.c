@@ -9,6 +9,7 @@
 #include "cli/script.h"
 #include "core/evolution.h"
 #include "plugins/plugins.h"
+#include "testing/testing.h"
 #include "wal/batch_log.h"
 #include "wal/checkpoint.h"
 
@@ -109,6 +110,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
         status = cli_script_load(command, &args, &script, &err);
     if (status == MR_OK)
         status = cli_script_plan(&script, true, &plan, &err);
+    if (status == MR_OK)
+        status = mr_testing_check(script.parsed, &err);
     if (status == MR_OK) {
         printf("%s", plan->description);
         status = describe_checkpoint(plan->config.checkpoint_dir, &err);
