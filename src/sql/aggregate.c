@@ -132,6 +132,10 @@ static enum mr_status plan_fold(struct mr_sql_block *block, struct mr_sql_rel *r
     if (spec.state_name == NULL)
         return mr_sql__no_memory(p);
     memset(rel, 0, sizeof(*rel));
+    if (spec.event_time_key >= 0 && p->mode != MR_MODE_COMPLETE)
+        MR_TRY(mr_sql__late_split(p, block->query, block->node, spec.state_name, &block->input,
+                                  columns[spec.event_time_key], spec.event_time_add_us,
+                                  mr_sql__late_names(p, block->input.schema), &block->input));
     status = add_fold(block, &spec, rel);
     if (status == MR_CONFIG) /* a type that cannot be added up, and the like */
         status = p->err->status = MR_SQL_ERROR;

@@ -60,6 +60,28 @@ static enum mr_status push_item(struct mr_sql_block *block, struct mr_json *list
     return MR_OK;
 }
 
+/* ON LATE INTO: the stream's own columns, too, for the table of late rows. */
+static enum mr_status push_late(struct mr_sql_block *block, struct mr_json *list)
+{
+    struct mr_sql_planner *p = block->p;
+    const struct mr_sql_leaf *stream = &block->from->leaves[block->from->stream];
+    uint32_t unused;
+
+    if (mr_sql__late_table(p, block->query, block->node) == NULL)
+        return MR_OK;
+    for (uint32_t i = 0; i < mr_schema_field_count(stream->schema); i++) {
+        const char *name = mr_schema_field(stream->schema, i)->name;
+        struct mr_json *column = mr_sql__column(p, stream->alias, "");
+        struct mr_json *part = mr_json_new_string(&p->arena, name);
+
+        if (column == NULL || part == NULL)
+            return mr_sql__no_memory(p);
+        mr_json_push(mr_json_get(column, "column_names"), part);
+        MR_TRY(push_item(block, list, column, name, &unused));
+    }
+    return MR_OK;
+}
+
 /* SELECT keys, arguments, time FROM ... WHERE ... */
 static enum mr_status pre_statement(struct mr_sql_block *block, uint32_t *ret_time)
 {
@@ -83,6 +105,7 @@ static enum mr_status pre_statement(struct mr_sql_block *block, uint32_t *ret_ti
     }
     if (block->has_window)
         MR_TRY(push_item(block, list, block->window.time, "mr_time", ret_time));
+    MR_TRY(push_late(block, list));
     if (list->count == 0) { /* count(*) alone: a column is needed to carry the rows */
         const struct mr_sql_leaf *stream = &block->from->leaves[block->from->stream];
 

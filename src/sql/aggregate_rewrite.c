@@ -113,8 +113,8 @@ static enum mr_status rewrite_column(struct mr_sql_block *block, struct mr_json 
         return MR_OK;
     }
     if (!mr_sql__block_resolves(block, node))
-        return mr_sql__fail(block->p, block->query, node, "there is no column '%s' here",
-                            mr_json_get(node, "column_names")->last->text);
+        return mr_sql__unknown_column(block->p, block->query, node,
+                                      mr_json_get(node, "column_names")->last->text);
     return mr_sql__fail(
         block->p, block->query, node,
         "column '%s' must be in GROUP BY or inside an aggregate function such as max()",

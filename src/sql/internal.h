@@ -209,7 +209,14 @@ enum mr_status mr_sql__fail_at(struct mr_sql_planner *p, size_t at, const char *
  * in the query. */
 enum mr_status mr_sql__as_sql_error(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                     enum mr_status status);
-/* Moves the place of an error in a printed statement to where the user wrote the same word. */
+/* There is no such column in any table that the script reads: says so, with the nearest name. */
+enum mr_status mr_sql__unknown_column(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                      const struct mr_json *node, const char *name);
+/* An error of DuckDB's parser: its place in the script, and the keyword that may be meant. */
+enum mr_status mr_sql__place_syntax(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                    enum mr_status status);
+/* Moves the place of an error in a printed statement to where the user wrote the same word, and
+ * makes a text of DuckDB's ours. */
 void mr_sql__place_printed(struct mr_sql_planner *p, const struct mr_sql_query *query,
                            const char *printed);
 enum mr_status mr_sql__no_memory(struct mr_sql_planner *p);

@@ -21,7 +21,6 @@
 #include "base/number_text.h"
 #include "sql/internal.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 enum { BRACKETS_MAX = 256 };
@@ -320,20 +319,8 @@ static enum mr_status parse_tree(struct mr_sql_planner *p, struct mr_sql_query *
     MR_ASSERT(query->sql != NULL);
     status = mr_duck_parse(p->duck, query->sql, &json, p->err);
 
-    if (status != MR_OK) {
-        /* The place refers to query->sql, line and column: back to an offset, then to the
-         * script. */
-        if (p->err != NULL && p->err->sql_line > 0) {
-            size_t offset = 0;
-
-            for (uint32_t line = 1; line < p->err->sql_line && query->sql[offset] != '\0'; offset++)
-                line += query->sql[offset] == '\n';
-            offset += p->err->sql_column - 1;
-            mr_error_place(p->err, p->script->text,
-                           query->at + mr_edits_old_position(&query->edits, offset), status);
-        }
-        return status;
-    }
+    if (status != MR_OK)
+        return mr_sql__place_syntax(p, query, status);
     status = mr_json_parse(json, strlen(json), &p->arena, &tree, p->err);
     mr_text_free(json);
     MR_TRY(status);
@@ -401,109 +388,4 @@ enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, 
     mr_sql__place_clauses(p, query);
     *ret_query = query;
     return MR_OK;
-}
-
-/* ---- Places ---- */
-
-/* The first place known at or below a node. */
-static bool find_place(const struct mr_json *node, size_t *ret_offset, unsigned depth)
-{
-    int64_t offset;
-
-    if (node == NULL || depth > MR_SQL_DEPTH_MAX)
-        return false;
-    if (node->kind == MR_JSON_OBJECT && mr_json_get(node, "query_location") != NULL &&
-        mr_json_int(mr_json_get(node, "query_location"), &offset)) {
-        *ret_offset = (size_t)offset;
-        return true;
-    }
-    for (const struct mr_json *child = node->first; child != NULL; child = child->next) {
-        if (find_place(child, ret_offset, depth + 1))
-            return true;
-    }
-    return false;
-}
-
-enum mr_status mr_sql__fail(struct mr_sql_planner *p, const struct mr_sql_query *query,
-                            const struct mr_json *node, const char *format, ...)
-{
-    va_list args;
-    size_t offset = 0;
-    enum mr_status status;
-
-    va_start(args, format);
-    status = mr_error_setv(p->err, __FILE__, __LINE__, MR_SQL_ERROR, format, args);
-    va_end(args);
-    if (find_place(node, &offset, 0))
-        offset = mr_edits_old_position(&query->edits, offset);
-    return mr_error_place(p->err, p->script->text, query->at + offset, status);
-}
-
-enum mr_status mr_sql__fail_at(struct mr_sql_planner *p, size_t at, const char *format, ...)
-{
-    va_list args;
-    enum mr_status status;
-
-    va_start(args, format);
-    status = mr_error_setv(p->err, __FILE__, __LINE__, MR_SQL_ERROR, format, args);
-    va_end(args);
-    return mr_error_place(p->err, p->script->text, at, status);
-}
-
-enum mr_status mr_sql__as_sql_error(struct mr_sql_planner *p, const struct mr_sql_query *query,
-                                    enum mr_status status)
-{
-    if (status != MR_CONFIG)
-        return status;
-    p->err->status = MR_SQL_ERROR;
-    return mr_error_place(p->err, p->script->text, query->at, MR_SQL_ERROR);
-}
-
-/* The name a token stands for, quotes taken off. */
-static void token_name(const char *text, const struct mr_token *token, const char **ret_name,
-                       size_t *ret_size)
-{
-    bool quoted = token->kind == MR_TOKEN_QUOTED;
-
-    *ret_name = text + token->at + (quoted ? 1 : 0);
-    *ret_size = token->size - (quoted ? 2 : 0);
-}
-
-void mr_sql__place_printed(struct mr_sql_planner *p, const struct mr_sql_query *query,
-                           const char *printed)
-{
-    struct mr_lexer lexer;
-    struct mr_token token;
-    const char *name;
-    size_t name_size;
-    size_t offset = 0;
-
-    if (p->err == NULL)
-        return;
-    for (uint32_t line = 1; line < p->err->sql_line && printed[offset] != '\0'; offset++)
-        line += printed[offset] == '\n';
-    offset = p->err->sql_line > 0 ? offset + p->err->sql_column - 1 : 0;
-    mr_error_place(p->err, p->script->text, query->at, p->err->status);
-    lexer = mr_lexer_of(printed, strlen(printed));
-    lexer.at = MR_MIN(offset, lexer.size);
-    if (mr_lexer_next(&lexer, &token, NULL) != MR_OK)
-        return;
-    token_name(printed, &token, &name, &name_size);
-    /* A field or a qualified name: the error is at its first part, the user may have written the
-     * last only. */
-    lexer = mr_lexer_of(query->sql, strlen(query->sql));
-    for (;;) {
-        const char *have;
-        size_t have_size;
-        struct mr_token at;
-
-        if (mr_lexer_next(&lexer, &at, NULL) != MR_OK || at.kind == MR_TOKEN_END)
-            return;
-        token_name(query->sql, &at, &have, &have_size);
-        if (at.kind == MR_TOKEN_SYMBOL || !mr_text_equal_nocase(have, have_size, name, name_size))
-            continue;
-        mr_error_place(p->err, p->script->text,
-                       query->at + mr_edits_old_position(&query->edits, at.at), p->err->status);
-        return;
-    }
 }
