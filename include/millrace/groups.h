@@ -171,6 +171,14 @@ struct mr_transform_spec {
     const char *event_time;
 };
 
+/* The frame of the results; see mr_frame_map_groups_with_state. The processor is not copied. Its
+ * output mode must be the query's. */
+#define mr_frame_transform_with_state(frame, keys, spec)                                           \
+    mr_frame_transform_with_state_at((frame), (keys), (spec), MR_HERE)
+MR_API struct mr_frame *mr_frame_transform_with_state_at(struct mr_frame *frame, const char *keys,
+                                                         const struct mr_transform_spec *spec,
+                                                         const char *file, int line);
+
 /*
  * Value. get: one row, NULL when there is none; valid until the variable is changed. update: emit
  * one row into the result before the next call on this variable, not nothing but nulls.

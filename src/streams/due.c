@@ -203,10 +203,13 @@ void mr_due_list_sort(struct mr_due_list *list)
     list->count = kept + 1;
 }
 
-void mr_due_list_clear(struct mr_due_list *list)
+enum mr_status mr_due_list_add(struct mr_due_list *list, const struct mr_due_entry *entry,
+                               struct mr_error *err)
 {
-    list->count = 0;
-    mr_arena_clear(&list->arena);
+    if (!room(&list->entries, list->count, &list->capacity))
+        return no_memory(err);
+    list->entries[list->count++] = *entry;
+    return MR_OK;
 }
 
 void mr_due_list_release(struct mr_due_list *list)
@@ -228,10 +231,7 @@ static enum mr_status take_top(struct mr_due_heap *heap, const struct mr_store *
     if (entry.time >= before)
         return push(heap, entry, err);
     entry.key = mr_arena_copy(&list->arena, entry.key, entry.key_bytes);
-    if (entry.key == NULL || !room(&list->entries, list->count, &list->capacity))
-        return no_memory(err);
-    list->entries[list->count++] = entry;
-    return MR_OK;
+    return entry.key != NULL ? mr_due_list_add(list, &entry, err) : no_memory(err);
 }
 
 enum mr_status mr_due_take(struct mr_due *due, const struct mr_store *store, unsigned shard,

@@ -58,8 +58,10 @@ struct mr_due_list {
 };
 enum mr_status mr_due_take(struct mr_due *due, const struct mr_store *store, unsigned shard,
                            int64_t before, struct mr_due_list *list, struct mr_error *err);
+/* The key is not copied. */
+enum mr_status mr_due_list_add(struct mr_due_list *list, const struct mr_due_entry *entry,
+                               struct mr_error *err);
 void mr_due_list_sort(struct mr_due_list *list);
-void mr_due_list_clear(struct mr_due_list *list); /* keeps memory */
 void mr_due_list_release(struct mr_due_list *list);
 /* Puts the keys of the list that still have a time back into the index. */
 enum mr_status mr_due_settle(struct mr_due *due, const struct mr_store *store,

@@ -91,3 +91,61 @@ struct mr_frame *mr_frame_flat_map_groups_with_state_at(struct mr_frame *frame, 
 
     return make_groups(frame, keys, spec, false, &place);
 }
+
+/* ---- transform ---- */
+
+static void free_transform(void *arg)
+{
+    struct mr_transform_frame *transform = arg;
+
+    mr_batch_unref((struct mr_batch *)(uintptr_t)transform->spec.initial_state);
+}
+
+/* Copies the list of variables, texts too. */
+static bool keep_variables(struct mr_streams *streams, struct mr_transform_spec *spec)
+{
+    struct mr_state_variable *kept;
+
+    kept = mr_arena_alloc(&streams->arena, (spec->variable_count + 1) * sizeof(*kept));
+    if (kept == NULL)
+        return false;
+    for (size_t i = 0; i < spec->variable_count; i++) {
+        kept[i] = spec->variables[i];
+        if (!keep(streams, &kept[i].name) || !keep(streams, &kept[i].columns) ||
+            !keep(streams, &kept[i].key_column))
+            return false;
+    }
+    spec->variables = kept;
+    return true;
+}
+
+struct mr_frame *mr_frame_transform_with_state_at(struct mr_frame *frame, const char *keys,
+                                                  const struct mr_transform_spec *spec,
+                                                  const char *file, int line)
+{
+    struct mr__place place = {file, line, "mr_frame_transform_with_state"};
+    struct mr_transform_frame *transform;
+
+    if (frame == NULL)
+        return NULL;
+    transform = mr_arena_alloc(&frame->streams->arena, sizeof(*transform));
+    if (transform == NULL)
+        return NULL;
+    *transform = (struct mr_transform_frame){.keys = NULL};
+    if (keys == NULL || spec == NULL || spec->processor == NULL || spec->output == NULL)
+        return refuse(mr__frame_program(frame, NULL, mr_transform_plan, transform, NULL, &place),
+                      &place,
+                      "transform_with_state needs columns to group by, and processor and output in "
+                      "its struct mr_transform_spec");
+    transform->keys = mr__keep(frame->streams, keys);
+    transform->spec = *spec;
+    if (!keep(frame->streams, &transform->spec.name) ||
+        !keep(frame->streams, &transform->spec.output) ||
+        !keep(frame->streams, &transform->spec.event_time) ||
+        !keep_variables(frame->streams, &transform->spec) || transform->keys == NULL)
+        return NULL;
+    if (spec->initial_state != NULL)
+        transform->spec.initial_state = mr_batch_ref(spec->initial_state);
+    return mr__frame_program(frame, spec->name, mr_transform_plan, transform, free_transform,
+                             &place);
+}

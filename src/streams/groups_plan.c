@@ -136,3 +136,36 @@ enum mr_status mr_groups_plan(void *arg, struct mr_sql_planner *p, const struct 
     MR_TRY(mr_groups_op(&spec, &op, p->err));
     return add_fold(p, input, spec.keyed.name, &op, ret_rel);
 }
+
+/* ---- transform ---- */
+
+enum mr_status mr_transform_plan(void *arg, struct mr_sql_planner *p,
+                                 const struct mr_sql_rel *input, struct mr_sql_rel *ret_rel)
+{
+    static const char *const modes[] = {"append", "update", "complete"};
+    const struct mr_transform_frame *frame = arg;
+    uint32_t columns[MR_SQL_KEYS_MAX];
+    struct mr_transform_op_spec spec = {.transform = &frame->spec};
+    struct mr_fold_op op;
+
+    if (frame->spec.mode != p->mode)
+        return MR_FAIL(p->err, MR_SQL_ERROR,
+                       "transform_with_state has mode %s, and is read with output_mode = '%s'; "
+                       "make them the same",
+                       modes[frame->spec.mode], modes[p->mode]);
+    MR_TRY(begin(p, input, frame->keys, frame->spec.name,
+                 frame->spec.time_mode == MR_TIME_MODE_EVENT, columns, &spec.keyed));
+    spec.keyed.output = frame->spec.output;
+    spec.keyed.initial = frame->spec.initial_state;
+    MR_TRY(mr_transform_op(&spec, &op, p->err));
+    MR_TRY(add_fold(p, input, spec.keyed.name, &op, ret_rel));
+    if (frame->spec.event_time == NULL)
+        return MR_OK;
+    ret_rel->marks[0] = (struct mr_sql_mark){
+        .column = (uint32_t)mr_schema_find(ret_rel->schema, frame->spec.event_time,
+                                           strlen(frame->spec.event_time)),
+        .kind = MR_SQL_MARK_TIME,
+        .watermarked = true};
+    ret_rel->mark_count = 1;
+    return MR_OK;
+}

@@ -23,4 +23,19 @@ static inline void groups_view(struct sql_flow *flow, const char *name, const ch
     sql_flow_view(flow, &view);
 }
 
+/* CREATE VIEW name AS transform(input BY keys). spec must outlive the flow. */
+static inline void transform_view(struct sql_flow *flow, const char *name, const char *input,
+                                  const char *keys, const struct mr_transform_spec *spec)
+{
+    static struct mr_transform_frame frames[64];
+    static size_t count;
+    struct mr_transform_frame *frame = &frames[count++ % 64];
+    struct mr_sql_program_view view = {
+        .name = name, .input = input, .plan = mr_transform_plan, .arg = frame};
+
+    *frame = (struct mr_transform_frame){.keys = keys, .spec = *spec};
+    frame->spec.name = name;
+    sql_flow_view(flow, &view);
+}
+
 #endif

@@ -54,6 +54,7 @@ struct sql_flow {
     size_t view_count;
     const struct mr_sql_functions *functions;
     struct mr_sim *sim; /* NULL: the machine */
+    int64_t zero_us;    /* its time 0 */
     char *progress;     /* the newest batch's document */
 };
 
@@ -173,10 +174,12 @@ void sql_flow_clock(struct sql_flow *flow, int64_t time_ms)
 {
     struct mr_env *env;
 
-    if (flow->sim == NULL)
+    if (flow->sim == NULL) {
         flow->sim = mr_sim_new(1);
+        flow->zero_us = mr_env_wall_us(mr_sim_env(flow->sim));
+    }
     env = mr_sim_env(flow->sim);
-    mr_sim_advance_ns(flow->sim, (time_ms * 1000 - mr_env_wall_us(env)) * 1000);
+    mr_sim_advance_ns(flow->sim, (flow->zero_us + time_ms * 1000 - mr_env_wall_us(env)) * 1000);
 }
 
 /* ---- Input ---- */

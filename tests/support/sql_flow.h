@@ -45,8 +45,8 @@ void sql_flow_view(struct sql_flow *flow, const struct mr_sql_program_view *view
 /* Functions for SQL (sql/plan.h); must outlive the flow. */
 struct mr_sql_functions;
 void sql_flow_functions(struct sql_flow *flow, const struct mr_sql_functions *functions);
-/* From now on on a simulated disk and clock: that many milliseconds since the epoch, and again for
- * later. Before the first run. */
+/* From now on on a simulated disk and clock, which is moved to that many milliseconds after its
+ * start; never back. The first call comes before the first run. */
 void sql_flow_clock(struct sql_flow *flow, int64_t time_ms);
 /* A run that fails: its error. */
 enum mr_status sql_flow_fail(struct sql_flow *flow, struct mr_error *ret_err);
