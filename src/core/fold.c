@@ -194,14 +194,17 @@ enum mr_status mr__folds_run(struct mr_query *query, struct mr_task *tasks, size
 
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct fold_run run = {.query = query, .node = graph->nodes[i]};
+        int64_t began_ns = mr_env_monotonic_ns(query->env);
         enum mr_status status;
 
+        graph->nodes[i]->run_us = 0;
         if (run.node->kind != MR_NODE_FOLD || run.node->task_count == 0)
             continue;
         MR_TRY(mr__check_interrupt(query, err));
         status = fold_run_init(&run, tasks, task_count, err);
         if (status == MR_OK)
             status = run_fold(&run, err);
+        graph->nodes[i]->run_us = (mr_env_monotonic_ns(query->env) - began_ns) / 1000;
         fold_run_release(&run);
         if (status == MR_OK)
             continue;

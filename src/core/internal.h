@@ -106,6 +106,7 @@ struct mr_node {
     int64_t reach_us; /* scratch of watermark.c: what it passes on */
     struct mr_source_run *source;
     struct mr_sink_run *sink;
+    int64_t run_us; /* folds: time of the batch being run */
     /* Of the batch being run, merged from the tasks. */
     uint64_t late_rows;
     uint64_t event_count;
@@ -201,26 +202,38 @@ struct mr_report_source {
     char *latest;
     char *description; /* of the batch's range; NULL = none */
     int64_t rows_behind;
+    int64_t newest_us; /* time of the newest record or event read; INT64_MIN = not known */
     uint64_t rows;
     uint64_t bad_rows;
 };
 struct mr_report_fold {
     bool has_state;
     struct mr_fold_progress progress;
-    uint64_t late_rows;
+    int64_t run_us;
+};
+/* A map node that is a watermark operator. */
+struct mr_report_watermark {
+    const char *source; /* the graph's; NULL: no source alone stands before it */
+    int64_t watermark_us;
+    int64_t delay_us;
 };
 struct mr_report_sink {
     char *receipt;
     uint64_t rows;
 };
-union mr_report_node {
-    struct mr_report_source source;
-    struct mr_report_fold fold;
-    struct mr_report_sink sink;
+struct mr_report_node {
+    uint64_t late_rows;
+    union {
+        struct mr_report_source source;
+        struct mr_report_fold fold;
+        struct mr_report_sink sink;
+        struct mr_report_watermark watermark;
+    };
 };
 struct mr_report {
     uint64_t batch_id;
     int64_t timestamp_us;
+    int64_t reported_us; /* when the numbers were taken */
     int64_t since_us; /* from the trigger before to this one; 0 = there was none */
     int64_t duration_us;
     int64_t plan_us;
@@ -234,7 +247,7 @@ struct mr_report {
     int64_t event_avg_us;
     int64_t event_min_us;
     int64_t event_max_us;
-    union mr_report_node *nodes; /* per node id; NULL: nothing to report yet, or no memory for it */
+    struct mr_report_node *nodes; /* per node id; NULL: nothing to report yet, or no memory for it */
 };
 
 enum mr_stop { MR_STOP_NONE, MR_STOP_GRACEFUL, MR_STOP_NOW };
@@ -375,6 +388,8 @@ bool mr__same_offset(const char *a, const char *b); /* NULL allowed */
 void mr__watermarks_place(struct mr_query *query);
 /* Watermark after this batch (structured.md 7.2). */
 int64_t mr__watermark_next(struct mr_query *query);
+/* The source in front of a watermark operator, or NULL when more than maps of it are between. */
+const struct mr_source_run *mr__watermark_source(const struct mr_node *node);
 /* Does some operator want a batch without new data? */
 bool mr__watermark_wants_batch(struct mr_query *query, int64_t batch_time_us);
 

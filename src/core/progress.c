@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/time_text.h"
 
+#include <math.h>
 #include <string.h>
 
 static void add_time(struct mr_json_out *out, const char *key, int64_t us)
@@ -23,9 +24,12 @@ static void add_time(struct mr_json_out *out, const char *key, int64_t us)
     mr_json_add_string(out, key, text);
 }
 
-static double per_second(uint64_t rows, int64_t duration_us)
+/* Rows a second with one decimal, halves up; 0 when there was no trigger before. */
+static void add_rate(struct mr_json_out *out, const char *key, uint64_t rows, int64_t duration_us)
 {
-    return duration_us > 0 ? (double)rows * 1e6 / (double)duration_us : 0.0;
+    double rate = duration_us > 0 ? (double)rows * 1e6 / (double)duration_us : 0.0;
+
+    mr_json_add_double(out, key, floor(rate * 10 + 0.5) / 10, 1);
 }
 
 static void add_event_time(struct mr_json_out *out, const struct mr_report *report)
@@ -42,32 +46,43 @@ static void add_event_time(struct mr_json_out *out, const struct mr_report *repo
     mr_json_end_object(out);
 }
 
+static void add_fold(struct mr_json_out *out, const struct mr_query *query,
+                     const struct mr_node *node)
+{
+    const struct mr_report_node *numbers = &query->report.nodes[node->id];
+    const struct mr_fold_progress *progress = &numbers->fold.progress;
+
+    mr_json_begin_object(out, NULL);
+    mr_json_add_string(out, "operatorName", node->name);
+    mr_json_add_int(out, "numRowsTotal", (int64_t)progress->rows_total);
+    mr_json_add_int(out, "numRowsUpdated", (int64_t)progress->rows_updated);
+    mr_json_add_int(out, "allUpdatesTimeMs", numbers->fold.run_us / 1000);
+    mr_json_add_int(out, "numRowsRemoved", (int64_t)progress->rows_removed);
+    /* removals are part of the operator's run; state of all operators is committed at once */
+    mr_json_add_int(out, "allRemovalsTimeMs", 0);
+    mr_json_add_int(out, "commitTimeMs", query->report.commit_us / 1000);
+    mr_json_add_int(out, "memoryUsedBytes", (int64_t)progress->bytes);
+    mr_json_add_int(out, "numRowsDroppedByWatermark", (int64_t)numbers->late_rows);
+    mr_json_add_int(out, "numShufflePartitions", MR_KEY_GROUPS);
+    mr_json_add_int(out, "numStateStoreInstances", progress->store_count);
+    if (progress->metric_count > 0)
+        mr_json_begin_object(out, "customMetrics");
+    for (size_t k = 0; k < progress->metric_count; k++)
+        mr_json_add_int(out, progress->metrics[k].name, progress->metrics[k].value);
+    if (progress->metric_count > 0)
+        mr_json_end_object(out);
+    mr_json_add_string(out, "kind", node->fold->kind);
+    mr_json_end_object(out);
+}
+
 static void add_state(struct mr_json_out *out, const struct mr_query *query)
 {
     const struct mr_graph *graph = query->graph;
 
     mr_json_begin_array(out, "stateOperators");
     for (uint32_t i = 0; i < graph->node_count; i++) {
-        const struct mr_report_fold *fold = &query->report.nodes[i].fold;
-
-        if (graph->nodes[i]->kind != MR_NODE_FOLD || !fold->has_state)
-            continue;
-        mr_json_begin_object(out, NULL);
-        mr_json_add_string(out, "operatorName", graph->nodes[i]->name);
-        mr_json_add_int(out, "numRowsTotal", (int64_t)fold->progress.rows_total);
-        mr_json_add_int(out, "numRowsUpdated", (int64_t)fold->progress.rows_updated);
-        mr_json_add_int(out, "numRowsRemoved", (int64_t)fold->progress.rows_removed);
-        mr_json_add_int(out, "memoryUsedBytes", (int64_t)fold->progress.bytes);
-        mr_json_add_int(out, "numRowsDroppedByWatermark", (int64_t)fold->late_rows);
-        mr_json_add_int(out, "numShufflePartitions", MR_KEY_GROUPS);
-        mr_json_add_int(out, "numStateStoreInstances", fold->progress.store_count);
-        if (fold->progress.metric_count > 0)
-            mr_json_begin_object(out, "customMetrics");
-        for (size_t k = 0; k < fold->progress.metric_count; k++)
-            mr_json_add_int(out, fold->progress.metrics[k].name, fold->progress.metrics[k].value);
-        if (fold->progress.metric_count > 0)
-            mr_json_end_object(out);
-        mr_json_end_object(out);
+        if (graph->nodes[i]->kind == MR_NODE_FOLD && query->report.nodes[i].fold.has_state)
+            add_fold(out, query, graph->nodes[i]);
     }
     mr_json_end_array(out);
 }
@@ -83,6 +98,22 @@ static void add_offset(struct mr_json_out *out, const char *key, const char *off
     else
         mr_json_add_string(out, key, offset);
     mr_arena_release(&arena);
+}
+
+static void add_source_metrics(struct mr_json_out *out, const struct mr_report *report,
+                               const struct mr_report_source *source)
+{
+    mr_json_begin_object(out, "metrics");
+    if (source->rows_behind >= 0)
+        mr_json_add_int(out, "rowsBehind", source->rows_behind);
+    if (source->newest_us != INT64_MIN)
+        mr_json_add_double(
+            out, "lagSeconds",
+            (double)MR_MAX(report->reported_us - source->newest_us, (int64_t)0) / 1e6, 3);
+    mr_json_add_int(out, "badRows", (int64_t)source->bad_rows);
+    if (source->description != NULL && source->description[0] != '\0')
+        mr_json_add_string(out, "rangeDescription", source->description);
+    mr_json_end_object(out);
 }
 
 static void add_sources(struct mr_json_out *out, const struct mr_query *query)
@@ -101,18 +132,81 @@ static void add_sources(struct mr_json_out *out, const struct mr_query *query)
         add_offset(out, "endOffset", source->end);
         add_offset(out, "latestOffset", source->latest);
         mr_json_add_int(out, "numInputRows", (int64_t)source->rows);
-        mr_json_add_double(out, "inputRowsPerSecond", per_second(source->rows, report->since_us),
-                           1);
-        mr_json_add_double(out, "processedRowsPerSecond",
-                           per_second(source->rows, MR_MAX(report->run_us, 1000)), 1);
-        mr_json_begin_object(out, "metrics");
-        if (source->rows_behind >= 0)
-            mr_json_add_int(out, "rowsBehind", source->rows_behind);
-        mr_json_add_int(out, "badRows", (int64_t)source->bad_rows);
-        if (source->description != NULL && source->description[0] != '\0')
-            mr_json_add_string(out, "rangeDescription", source->description);
+        add_rate(out, "inputRowsPerSecond", source->rows, report->since_us);
+        add_rate(out, "processedRowsPerSecond", source->rows, MR_MAX(report->duration_us, 1000));
+        add_source_metrics(out, report, source);
         mr_json_end_object(out);
+    }
+    mr_json_end_array(out);
+}
+
+/* Each watermark operator with its own watermark, and whose is the one in force (issue B11). */
+static void add_watermarks(struct mr_json_out *out, const struct mr_query *query)
+{
+    const struct mr_graph *graph = query->graph;
+    bool takes_max = query->config.watermark_policy_max;
+    const struct mr_node *holder = NULL;
+
+    if (!query->report.has_watermark)
+        return;
+    mr_json_begin_object(out, "watermarks");
+    mr_json_add_string(out, "policy", takes_max ? "max" : "min");
+    mr_json_begin_array(out, "operators");
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct mr_node *node = graph->nodes[i];
+        const struct mr_report_watermark *watermark = &query->report.nodes[i].watermark;
+        int64_t held_us =
+            holder != NULL ? query->report.nodes[holder->id].watermark.watermark_us : 0;
+
+        if (!node->is_watermark)
+            continue;
+        if (holder == NULL ||
+            (takes_max ? watermark->watermark_us > held_us : watermark->watermark_us < held_us))
+            holder = node;
+        mr_json_begin_object(out, NULL);
+        mr_json_add_string(out, "operator", node->name);
+        mr_json_add_string(out, "source", watermark->source);
+        if (watermark->watermark_us == INT64_MIN)
+            mr_json_add_string(out, "watermark", NULL);
+        else
+            add_time(out, "watermark", watermark->watermark_us);
+        mr_json_add_double(out, "delaySeconds", (double)watermark->delay_us / 1e6, -1);
         mr_json_end_object(out);
+    }
+    mr_json_end_array(out);
+    if (holder != NULL) {
+        const char *source = query->report.nodes[holder->id].watermark.source;
+
+        mr_json_add_string(out, takes_max ? "ledBy" : "heldBackBy",
+                           source != NULL ? source : holder->name);
+    }
+    mr_json_end_object(out);
+}
+
+static void add_dropped(struct mr_json_out *out, const char *operator, const char *reason,
+                        uint64_t rows)
+{
+    if (rows == 0)
+        return;
+    mr_json_begin_object(out, NULL);
+    mr_json_add_string(out, "operator", operator);
+    mr_json_add_string(out, "reason", reason);
+    mr_json_add_int(out, "rows", (int64_t)rows);
+    mr_json_end_object(out);
+}
+
+/* Rows of the batch that went no further, by operator and reason (issue B3). */
+static void add_all_dropped(struct mr_json_out *out, const struct mr_query *query)
+{
+    const struct mr_graph *graph = query->graph;
+
+    mr_json_begin_array(out, "droppedRows");
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct mr_report_node *numbers = &query->report.nodes[i];
+
+        add_dropped(out, graph->nodes[i]->name, "late", numbers->late_rows);
+        if (graph->nodes[i]->kind == MR_NODE_SOURCE)
+            add_dropped(out, graph->nodes[i]->name, "bad", numbers->source.bad_rows);
     }
     mr_json_end_array(out);
 }
@@ -165,14 +259,15 @@ static void write_document(struct mr_buf *text, const struct mr_query *query)
     mr_json_add_int(&out, "batchId", (int64_t)report->batch_id);
     mr_json_add_int(&out, "batchDuration", report->duration_us / 1000);
     mr_json_add_int(&out, "numInputRows", (int64_t)report->input_rows);
-    mr_json_add_double(&out, "inputRowsPerSecond", per_second(report->input_rows, report->since_us),
-                       1);
-    mr_json_add_double(&out, "processedRowsPerSecond",
-                       per_second(report->input_rows, MR_MAX(report->duration_us, 1000)), 1);
+    add_rate(&out, "inputRowsPerSecond", report->input_rows, report->since_us);
+    add_rate(&out, "processedRowsPerSecond", report->input_rows,
+             MR_MAX(report->duration_us, 1000));
     mr_json_begin_object(&out, "durationMs");
     mr_json_add_int(&out, "addBatch", report->run_us / 1000);
     mr_json_add_int(&out, "commitOffsets", report->commit_us / 1000);
+    mr_json_add_int(&out, "getBatch", 0); /* part of addBatch: tasks read */
     mr_json_add_int(&out, "latestOffset", report->plan_us / 1000);
+    mr_json_add_int(&out, "queryPlanning", 0); /* once, when the query starts */
     mr_json_add_int(&out, "triggerExecution", report->duration_us / 1000);
     mr_json_add_int(&out, "walCommit", report->log_us / 1000);
     mr_json_end_object(&out);
@@ -180,6 +275,8 @@ static void write_document(struct mr_buf *text, const struct mr_query *query)
     add_state(&out, query);
     add_sources(&out, query);
     add_sinks(&out, query);
+    add_watermarks(&out, query);
+    add_all_dropped(&out, query);
     add_metrics(&out, &query->metrics);
     mr_json_end_object(&out);
 }
@@ -205,7 +302,7 @@ char *mr_query_offsets_json(const struct mr_query *query, bool ends)
 static void report_release(const struct mr_query *query, struct mr_report *report)
 {
     for (uint32_t i = 0; report->nodes != NULL && i < query->graph->node_count; i++) {
-        union mr_report_node *node = &report->nodes[i];
+        struct mr_report_node *node = &report->nodes[i];
 
         if (query->graph->nodes[i]->kind == MR_NODE_SOURCE) {
             mr_free(node->source.start);
@@ -229,7 +326,7 @@ static char *copy_of(const char *text)
 static void take_source(const struct mr_source_run *run, bool is_idle,
                         struct mr_report_source *ret_source)
 {
-    struct mr_source_stats stats = {.rows_behind = -1};
+    struct mr_source_stats stats = {.rows_behind = -1, .newest_us = INT64_MIN};
 
     if (run->ops->stats != NULL)
         run->ops->stats(run->object, run->start, &stats);
@@ -237,6 +334,7 @@ static void take_source(const struct mr_source_run *run, bool is_idle,
     ret_source->end = copy_of(run->start);
     ret_source->latest = stats.latest_offset != NULL ? stats.latest_offset : copy_of(run->start);
     ret_source->rows_behind = stats.rows_behind;
+    ret_source->newest_us = stats.newest_us;
     ret_source->rows = is_idle ? 0 : run->rows;
     ret_source->bad_rows = is_idle ? 0 : run->bad_rows;
     if (!is_idle && run->start != NULL && MR_SOURCE_HAS(run->ops, describe) &&
@@ -271,10 +369,10 @@ static void take_fold(const struct mr_node *node, bool is_idle, struct mr_report
         for (size_t i = 0; i < progress->metric_count; i++)
             progress->metrics[i].value = 0;
     }
-    ret_fold->late_rows = is_idle ? 0 : node->late_rows;
+    ret_fold->run_us = is_idle ? 0 : node->run_us;
 }
 
-static void take_watermark(const struct mr_node *node, struct mr_report *report)
+static void take_events(const struct mr_node *node, struct mr_report *report)
 {
     report->has_watermark = true;
     if (node->event_count == 0 || report->has_events)
@@ -285,15 +383,38 @@ static void take_watermark(const struct mr_node *node, struct mr_report *report)
     report->event_max_us = node->event_max_us;
 }
 
+static void take_watermark(const struct mr_node *node, struct mr_report_watermark *ret_watermark)
+{
+    const struct mr_source_run *run = mr__watermark_source(node);
+
+    *ret_watermark =
+        (struct mr_report_watermark){.source = run != NULL ? run->node->name : NULL,
+                                     .watermark_us = node->watermark_us,
+                                     .delay_us = node->watermark_delay_us};
+}
+
+/* The newest event of a source's rows, where a watermark operator has seen it. */
+static void take_newest(const struct mr_node *node, struct mr_report_node *nodes)
+{
+    const struct mr_source_run *run = mr__watermark_source(node);
+    struct mr_report_source *source;
+
+    if (run == NULL || node->watermark_us == INT64_MIN)
+        return;
+    source = &nodes[run->node->id].source;
+    source->newest_us = MR_MAX(source->newest_us, node->watermark_us + node->watermark_delay_us);
+}
+
 static void take_report(const struct mr_query *query, bool is_idle, int64_t duration_us,
                         struct mr_report *ret_report)
 {
     const struct mr_graph *graph = query->graph;
-    union mr_report_node *nodes = mr_alloc_zero(NULL, (graph->node_count + 1) * sizeof(*nodes));
+    struct mr_report_node *nodes = mr_alloc_zero(NULL, (graph->node_count + 1) * sizeof(*nodes));
 
     *ret_report = (struct mr_report){
         .batch_id = is_idle ? query->next_batch : query->next_batch - 1,
         .timestamp_us = query->trigger_start_us,
+        .reported_us = mr_env_wall_us(query->env),
         .since_us = query->previous_trigger_start_us == 0
                         ? 0
                         : query->trigger_start_us - query->previous_trigger_start_us,
@@ -310,6 +431,7 @@ static void take_report(const struct mr_query *query, bool is_idle, int64_t dura
     for (uint32_t i = 0; nodes != NULL && i < graph->node_count; i++) {
         const struct mr_node *node = graph->nodes[i];
 
+        nodes[i].late_rows = is_idle ? 0 : node->late_rows;
         if (node->kind == MR_NODE_SOURCE)
             take_source(node->source, is_idle, &nodes[i].source);
         if (node->kind == MR_NODE_FOLD)
@@ -318,8 +440,11 @@ static void take_report(const struct mr_query *query, bool is_idle, int64_t dura
             nodes[i].sink.rows = is_idle ? 0 : node->sink->rows;
             nodes[i].sink.receipt = copy_of(node->sink->receipt);
         }
-        if (node->is_watermark)
-            take_watermark(node, ret_report);
+        if (node->is_watermark) {
+            take_events(node, ret_report);
+            take_watermark(node, &nodes[i].watermark);
+            take_newest(node, nodes); /* sources come before */
+        }
     }
 }
 

@@ -69,8 +69,7 @@ bool mr__watermark_wants_batch(struct mr_query *query, int64_t batch_time_us)
     return wants;
 }
 
-/* The source in front of a watermark, or NULL when something stateful is between them. */
-static const struct mr_source_run *source_of(const struct mr_node *node)
+const struct mr_source_run *mr__watermark_source(const struct mr_node *node)
 {
     while (node->kind == MR_NODE_MAP && node->input_count == 1)
         node = node->inputs[0];
@@ -80,7 +79,7 @@ static const struct mr_source_run *source_of(const struct mr_node *node)
 /* Takes an event time that the source brought without a row. */
 static void advance_by_source(struct mr_node *node)
 {
-    const struct mr_source_run *run = source_of(node);
+    const struct mr_source_run *run = mr__watermark_source(node);
     int64_t event_us;
 
     if (run == NULL || !MR_SOURCE_HAS(run->ops, event_time) ||

@@ -327,6 +327,9 @@ static enum mr_status write_sink(struct mr__script *script, const struct mr_stre
                       &is_first);
     for (size_t i = 0; i < writer->options.count; i++)
         add_pair(out, writer->options.items[i].key, writer->options.items[i].value, &is_first);
+    if (writer->kind == MR__WRITE_CONNECTOR && strcmp(writer->format, "console") == 0 &&
+        mr__options_get(&writer->options, "style") == NULL)
+        add_pair(out, "style", "spark", &is_first); /* what programs of the guide print */
     if (mode != NULL)
         add_pair(out, "output_mode", mode, &is_first);
     mr_buf_add_str(out, ");\n");

@@ -197,3 +197,87 @@ TEST(a_closed_reader_ends_the_batch_with_an_error)
     plug_sink_close(&sink);
     mr_buf_release(&caught.out);
 }
+
+/* SK-01: the exact text of Spark's console. */
+#define RULE "-------------------------------------------\n"
+
+static void open_spark(struct plug_sink *sink, const char *columns, const char *options,
+                       struct caught *caught)
+{
+    plug_sink_open(sink, &(struct plug_sink_spec){.connector = "console",
+                                                  .columns = columns,
+                                                  .options = options,
+                                                  .env = catching(caught)});
+}
+
+TEST(SK_01_every_batch_is_a_box_below_its_number)
+{
+    struct caught caught;
+    struct plug_sink sink;
+    const char *first[] = {"1;2;3"}, *second[] = {"4;5;6"};
+
+    open_spark(&sink, "value INTEGER", "style=spark", &caught);
+    plug_batch_out(&sink, 0, first, 1);
+    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE
+                                       "+-----+\n|value|\n+-----+\n|    1|\n|    2|\n|    3|\n"
+                                       "+-----+\n\n");
+    mr_buf_clear(&caught.out);
+    plug_batch_out(&sink, 1, second, 1);
+    CHECK_EQ_STR(output(&caught), RULE "Batch: 1\n" RULE
+                                       "+-----+\n|value|\n+-----+\n|    4|\n|    5|\n|    6|\n"
+                                       "+-----+\n\n");
+    mr_buf_clear(&caught.out);
+    plug_batch_out(&sink, 2, NULL, 0);
+    CHECK_EQ_STR(output(&caught),
+                 RULE "Batch: 2\n" RULE "+-----+\n|value|\n+-----+\n+-----+\n\n");
+    plug_sink_close(&sink);
+    mr_buf_release(&caught.out);
+}
+
+TEST(SK_01_numRows_and_truncate_as_spark_has_them)
+{
+    struct caught caught;
+    struct plug_sink sink;
+    const char *rows[] = {"1;2;3"}, *digits[] = {"123456789012345678901234567890"};
+
+    open_spark(&sink, "value INTEGER", "style=spark\nnumRows=2", &caught);
+    plug_batch_out(&sink, 0, rows, 1);
+    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE
+                                       "+-----+\n|value|\n+-----+\n|    1|\n|    2|\n+-----+\n"
+                                       "only showing top 2 rows\n");
+    plug_sink_close(&sink);
+    mr_buf_release(&caught.out);
+    open_spark(&sink, "value VARCHAR", "style=spark", &caught);
+    plug_batch_out(&sink, 0, digits, 1);
+    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE
+                                       "+--------------------+\n|               value|\n"
+                                       "+--------------------+\n|12345678901234567...|\n"
+                                       "+--------------------+\n\n");
+    plug_sink_close(&sink);
+    mr_buf_release(&caught.out);
+    open_spark(&sink, "value VARCHAR, n BIGINT", "style=spark\ntruncate=false", &caught);
+    plug_batch_out(&sink, 0, (const char *[]){"abcdefghijklmnopqrstuvwxyz|null"}, 1);
+    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE
+                                       "+--------------------------+----+\n"
+                                       "|value                     |n   |\n"
+                                       "+--------------------------+----+\n"
+                                       "|abcdefghijklmnopqrstuvwxyz|NULL|\n"
+                                       "+--------------------------+----+\n\n");
+    plug_sink_close(&sink);
+    mr_buf_release(&caught.out);
+}
+
+TEST(truncate_that_is_no_number_is_refused)
+{
+    struct caught caught;
+    struct plug_sink sink;
+    struct mr_error err = {0};
+
+    CHECK_FAILS(plug_sink_try(&sink,
+                              &(struct plug_sink_spec){.connector = "console",
+                                                       .columns = "a BIGINT",
+                                                       .options = "truncate=some",
+                                                       .env = catching(&caught)},
+                              &err),
+                &err, MR_CONFIG, "truncate = 'some'");
+}

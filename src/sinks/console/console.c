@@ -1,5 +1,6 @@
 /*
- * Sink `console`: the rows of each batch on standard output, as an aligned table or as JSON lines.
+ * Sink `console`: the rows of each batch on standard output, as an aligned table, as JSON lines, or
+ * exactly as Spark shows them.
  *
  *     -- batch 3, 2026-11-21T10:00:00.000Z, 12 rows
  *     city    |  n
@@ -9,7 +10,9 @@
  *
  * A batch is drawn at stage and written at publish, in one write: a batch that fails leaves no half
  * table. Append and update print nothing for a batch without rows; complete prints every batch.
- * With style = 'json' every row is a line, there is no header and no limit, so that the output can
+ * With style = 'spark' every batch that runs is a table in a box below "Batch: 3" (structured.md
+ * 18.3), 20 rows of 20 characters when nothing else is said, so that what reads Spark's output reads
+ * ours. With style = 'json' every row is a line, there is no header and no limit, so that the output can
  * be piped into another program.
  *
  * At least once: the terminal cannot tell what it has shown, so a batch that runs again after a
@@ -20,6 +23,8 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/number_text.h"
+#include "base/text.h"
 #include "base/time_text.h"
 #include "sinks/console/table.h"
 
@@ -28,9 +33,12 @@
 #include <inttypes.h>
 #include <string.h>
 
+enum { TABLE_CHARS = 30, SPARK_CHARS = 20, CHARS_MAX = 1000000 };
+
 struct mr_sink {
     struct mr_env *env;
     const struct mr_format *json; /* style = 'json', else NULL */
+    bool is_spark;                /* style = 'spark' */
     enum mr_output_mode mode;
     uint32_t rows_max;
     uint32_t cell_chars_max;
@@ -41,12 +49,14 @@ struct mr_sink {
 };
 
 static const struct mr_option console_options[] = {
-    {"style", NULL, MR_OPTION_ENUM, 0, "table", "table|json", NULL,
-     "table: an aligned table with a header; json: one line a row and nothing else."},
+    {"style", NULL, MR_OPTION_ENUM, 0, "table", "table|json|spark", NULL,
+     "table: an aligned table with a header; json: one line a row and nothing else; spark: every "
+     "batch as Spark's console shows it."},
     {"rows", "numRows", MR_OPTION_INT, 0, "20", "0", "1000000",
      "Rows of a batch that the table shows; the others are counted."},
-    {"truncate", NULL, MR_OPTION_INT, 0, "30", "0", "1000000",
-     "Characters of a value that the table shows; 0 shows all."},
+    {"truncate", NULL, MR_OPTION_TEXT, 0, "true", NULL, NULL,
+     "Characters of a value that the table shows; true: 30, with style 'spark' 20; false or 0: "
+     "all."},
 };
 
 static void console_close(struct mr_sink *sink)
@@ -58,10 +68,29 @@ static void console_close(struct mr_sink *sink)
     mr_free(sink);
 }
 
+static enum mr_status read_truncate(const struct mr_sink_args *args, bool is_spark,
+                                    uint32_t *ret_chars, struct mr_error *err)
+{
+    const char *text = mr_options_text(args->options, "truncate");
+    uint64_t chars = 0;
+
+    if (mr_text_equal_nocase(text, strlen(text), "true", 4))
+        chars = is_spark ? SPARK_CHARS : TABLE_CHARS;
+    else if (!mr_text_equal_nocase(text, strlen(text), "false", 5) &&
+             (!mr_uint_parse(text, strlen(text), &chars) || chars > CHARS_MAX))
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot open console sink '%s': truncate = '%s' is not true, false or 0 to "
+                       "%d",
+                       args->name, text, (int)CHARS_MAX);
+    *ret_chars = (uint32_t)chars;
+    return MR_OK;
+}
+
 static enum mr_status console_open(const struct mr_sink_args *args, struct mr_sink **ret_sink,
                                    struct mr_error *err)
 {
-    bool as_json = strcmp(mr_options_text(args->options, "style"), "json") == 0;
+    const char *style = mr_options_text(args->options, "style");
+    bool as_json = strcmp(style, "json") == 0;
     struct mr_sink *sink;
     enum mr_status status;
 
@@ -75,7 +104,12 @@ static enum mr_status console_open(const struct mr_sink_args *args, struct mr_si
     sink->env = args->env;
     sink->mode = args->mode;
     sink->rows_max = (uint32_t)mr_options_int(args->options, "rows");
-    sink->cell_chars_max = (uint32_t)mr_options_int(args->options, "truncate");
+    sink->is_spark = strcmp(style, "spark") == 0;
+    status = read_truncate(args, sink->is_spark, &sink->cell_chars_max, err);
+    if (status != MR_OK) {
+        console_close(sink);
+        return status;
+    }
     if (as_json) {
         sink->json = mr_format_find("json");
         if (sink->json == NULL) {
@@ -85,7 +119,8 @@ static enum mr_status console_open(const struct mr_sink_args *args, struct mr_si
                            args->name);
         }
     } else {
-        status = mr_table_new(args->schema, sink->cell_chars_max, &sink->table, err);
+        status = mr_table_new(args->schema, sink->cell_chars_max, sink->is_spark, &sink->table,
+                              err);
         if (status != MR_OK) {
             console_close(sink);
             return status;
@@ -153,11 +188,28 @@ static const char *plural(uint64_t count)
     return count == 1 ? "" : "s";
 }
 
+/* Every batch, also one without rows; behind the table an empty line, or what is missing. */
+static enum mr_status draw_as_spark(struct mr_sink *sink, bool is_cut, struct mr_error *err)
+{
+    static const char rule[] = "-------------------------------------------\n";
+
+    mr_buf_printf(&sink->out, "%sBatch: %" PRIu64 "\n%s", rule, sink->info.batch_id, rule);
+    mr_table_draw_boxed(sink->table, &sink->out);
+    if (is_cut)
+        mr_buf_printf(&sink->out, "only showing top %" PRIu32 " row%s\n", sink->rows_max,
+                      plural(sink->rows_max));
+    else
+        mr_buf_add_char(&sink->out, '\n');
+    return sink->out.failed ? MR_FAIL(err, MR_NOMEM, "cannot print a batch: out of memory") : MR_OK;
+}
+
 static enum mr_status console_stage(struct mr_sink *sink, struct mr_error *err)
 {
     char time[MR_TIME_TEXT_BYTES];
     uint64_t hidden = sink->row_count > sink->rows_max ? sink->row_count - sink->rows_max : 0;
 
+    if (sink->is_spark)
+        return draw_as_spark(sink, hidden > 0, err);
     if (sink->json != NULL || (sink->row_count == 0 && sink->mode != MR_MODE_COMPLETE))
         return MR_OK;
     mr_timestamp_print_ms(sink->info.batch_time_us, time);

@@ -20,6 +20,7 @@ struct mr_table {
     struct mr_schema *schema;
     uint32_t column_count;
     uint32_t cell_chars_max;
+    bool boxed;
     size_t *widths;
     struct mr_buf text;
     struct mr_buf ends; /* uint64_t each */
@@ -27,7 +28,7 @@ struct mr_table {
     uint64_t row_count;
 };
 
-enum { CELL_BYTES_MAX = 1 << 20, SEPARATOR_WIDTH = 3 };
+enum { CELL_BYTES_MAX = 1 << 20, SEPARATOR_WIDTH = 3, BOXED_WIDTH_MIN = 3 };
 
 /* Decodes one character; a byte that is not UTF-8 stands for itself. */
 static uint32_t next_char(const unsigned char *at, size_t left, size_t *ret_bytes)
@@ -82,7 +83,7 @@ static size_t cut_at(const char *text, size_t size_bytes, size_t chars)
     return at;
 }
 
-enum mr_status mr_table_new(const struct mr_schema *schema, uint32_t cell_chars_max,
+enum mr_status mr_table_new(const struct mr_schema *schema, uint32_t cell_chars_max, bool boxed,
                             struct mr_table **ret_table, struct mr_error *err)
 {
     struct mr_table *table = mr_alloc_zero(NULL, sizeof(*table));
@@ -91,6 +92,7 @@ enum mr_status mr_table_new(const struct mr_schema *schema, uint32_t cell_chars_
         table->schema = mr_schema_ref(schema);
         table->column_count = mr_schema_field_count(schema);
         table->cell_chars_max = cell_chars_max;
+        table->boxed = boxed;
         table->widths = mr_alloc_zero(NULL, (table->column_count + 1) * sizeof(*table->widths));
     }
     /* The reserve makes text.data valid also while every cell is empty. */
@@ -124,6 +126,8 @@ void mr_table_clear(struct mr_table *table)
         const char *name = mr_schema_field(table->schema, i)->name;
 
         table->widths[i] = mr_table_text_width(name, strlen(name));
+        if (table->boxed)
+            table->widths[i] = MR_MAX(table->widths[i], (size_t)BOXED_WIDTH_MIN);
     }
 }
 
@@ -145,12 +149,35 @@ static void add_escaped(struct mr_buf *out, const char *text, size_t size_bytes)
     }
 }
 
+/* What Spark writes in another way; false: this value is none of them. */
+static bool print_boxed(struct mr_table *table, const struct mr_row *row, uint32_t column)
+{
+    bool is_binary = mr_schema_field(table->schema, column)->type.id == MR_TYPE_BINARY;
+    struct mr_slice bytes = {NULL, 0};
+
+    if (!table->boxed || (!mr_row_is_null(row, column) && !is_binary))
+        return false;
+    mr_buf_clear(&table->scratch);
+    if (mr_row_is_null(row, column)) {
+        mr_buf_add_str(&table->scratch, "NULL");
+        return true;
+    }
+    bytes = mr_row_text(row, column);
+    mr_buf_add_char(&table->scratch, '[');
+    for (size_t i = 0; i < bytes.size_bytes; i++)
+        mr_buf_printf(&table->scratch, "%s%02X", i > 0 ? " " : "", (unsigned char)bytes.data[i]);
+    mr_buf_add_char(&table->scratch, ']');
+    return true;
+}
+
 /* The printed value of one cell is in table->scratch afterwards. */
 static bool print_cell(struct mr_table *table, const struct mr_row *row, uint32_t column)
 {
     struct mr_buf *scratch = &table->scratch;
     size_t size = 256;
 
+    if (print_boxed(table, row, column))
+        return !scratch->failed;
     for (;;) {
         size_t needed;
 
@@ -253,4 +280,52 @@ void mr_table_draw(const struct mr_table *table, struct mr_buf *out)
         }
         mr_buf_add_char(out, '\n');
     }
+}
+
+static void draw_border(const struct mr_table *table, struct mr_buf *out)
+{
+    for (uint32_t i = 0; i < table->column_count; i++) {
+        mr_buf_add_char(out, '+');
+        add_repeated(out, '-', table->widths[i]);
+    }
+    mr_buf_add_str(out, "+\n");
+}
+
+static void draw_boxed_cell(const struct mr_table *table, uint32_t column, const char *text,
+                            size_t size_bytes, struct mr_buf *out)
+{
+    size_t blanks = table->widths[column] - mr_table_text_width(text, size_bytes);
+    bool right = table->cell_chars_max > 0;
+
+    mr_buf_add_char(out, '|');
+    if (right)
+        add_repeated(out, ' ', blanks);
+    mr_buf_add(out, text, size_bytes);
+    if (!right)
+        add_repeated(out, ' ', blanks);
+}
+
+void mr_table_draw_boxed(const struct mr_table *table, struct mr_buf *out)
+{
+    struct mr_bytes ends = mr_bytes_of(table->ends.data, table->ends.size);
+    size_t from = 0;
+
+    draw_border(table, out);
+    for (uint32_t i = 0; i < table->column_count; i++) {
+        const char *name = mr_schema_field(table->schema, i)->name;
+
+        draw_boxed_cell(table, i, name, strlen(name), out);
+    }
+    mr_buf_add_str(out, "|\n");
+    draw_border(table, out);
+    for (uint64_t row = 0; row < table->row_count; row++) {
+        for (uint32_t i = 0; i < table->column_count; i++) {
+            size_t end = (size_t)mr_bytes_u64(&ends);
+
+            draw_boxed_cell(table, i, table->text.data + from, end - from, out);
+            from = end;
+        }
+        mr_buf_add_str(out, "|\n");
+    }
+    draw_border(table, out);
 }
