@@ -318,7 +318,7 @@ enum mr_status ops_flow_run(struct ops_flow *flow, const char *const *partitions
     }
     info.partition = 0;
     struct mr_fold_input input = {true, partials.batches, partials.batch_count, NULL, 0};
-    struct mr_fold_call call = {struct mr_fold_call call = {&info, &input, 1, true, &flow->out, &flow->out};info, &input, 1, true, &flow->out, &flow->out, 1};
+    struct mr_fold_call call = {&info, &input, 1, true, &flow->out, &flow->out, 1};
     if (status == MR_OK)
         status = flow->fold.ops->run(flow->fold.op, &call, err);
     mr_text_free(schema);
