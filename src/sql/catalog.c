@@ -386,6 +386,7 @@ static enum mr_status resolve(struct mr_sql_planner *p, struct mr_sql_table *tab
                                  table->format, MR_OPTION_SOURCE, &table->options));
     if (mr_options_bool(table->options, "static"))
         table->is_static = true;
+    table->is_stream = mr_options_has(table->options, "static") && !table->is_static;
     if (table->statement != NULL && table->statement->computed_count > 0)
         table->needs_all = true;
     MR_TRY(find_columns(p, table));

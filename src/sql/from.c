@@ -26,6 +26,17 @@ struct walk {
 static enum mr_status visit(struct walk *walk, struct mr_json *node,
                             const struct mr_sql_scope *scope, bool *ret_stream);
 
+static const char own_prefix[] = "mr_stream_";
+
+static struct mr_sql_rel *own_stream(struct mr_sql_planner *p, const char *name)
+{
+    for (struct mr_sql_own *own = p->own; own != NULL; own = own->next) {
+        if (strcmp(own->name, name) == 0)
+            return &own->rel;
+    }
+    return NULL;
+}
+
 const struct mr_sql_mark *mr_sql__mark_of(const struct mr_sql_rel *rel, uint32_t column)
 {
     for (uint32_t i = 0; rel != NULL && i < rel->mark_count; i++) {
@@ -163,14 +174,22 @@ static enum mr_status static_leaf(struct walk *walk, struct mr_json *node, const
     return put_leaf(walk, node, leaf);
 }
 
+/* A 'file' table on the right of a JOIN is read as a whole, unless it says static = 'false' or has a
+ * watermark, as only streams do. */
+static bool is_static_table(const struct mr_sql_table *table, bool on_right)
+{
+    return table->is_static ||
+           (on_right && table->rel == NULL && !table->is_stream && table->statement != NULL &&
+            table->statement->watermark == NULL && mr_sql__same_name(table->connector, "file"));
+}
+
 static enum mr_status table_leaf(struct walk *walk, struct mr_json *node, const char *alias,
                                  struct mr_sql_table *table, bool *ret_stream)
 {
     struct mr_sql_rel *rel;
 
     MR_TRY(mr_sql__resolve_source(walk->p, table));
-    if (table->is_static ||
-        (walk->joined_right && table->rel == NULL && mr_sql__same_name(table->connector, "file"))) {
+    if (is_static_table(table, walk->joined_right)) {
         *ret_stream = false;
         return static_leaf(walk, node, alias, table);
     }
@@ -318,6 +337,8 @@ static enum mr_status named_leaf(struct walk *walk, struct mr_json *node, const 
     struct mr_sql_view *view;
 
     *ret_stream = true;
+    if (own_stream(p, name) != NULL)
+        return stream_leaf(walk, node, alias, own_stream(p, name));
     for (; scope != NULL; scope = scope->next) {
         if (mr_sql__same_name(scope->name, name))
             return planned_leaf(walk, node, alias, walk->query, scope->node, scope->outer);
@@ -477,6 +498,76 @@ static enum mr_status visit_expressions(struct walk *walk, struct mr_json *node,
     return MR_OK;
 }
 
+/* ---- For joins of streams ---- */
+
+enum mr_status mr_sql__from_leaf_kind(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                      struct mr_json *node, const struct mr_sql_scope *scope,
+                                      bool on_right, bool *ret_stream,
+                                      struct mr_sql_table **ret_table)
+{
+    const char *name = mr_json_text(node, "table_name");
+    struct mr_sql_table *table;
+
+    *ret_table = NULL;
+    *ret_stream = !is_static(p, node, scope, 0);
+    if (mr_sql__type_is(node, "EMPTY") || mr_sql__type_is(node, "EXPRESSION_LIST") ||
+        (mr_sql__type_is(node, "TABLE_FUNCTION") &&
+         !mr_sql__is_window_table(mr_json_get(node, "function"))))
+        *ret_stream = false;
+    if (!mr_sql__type_is(node, "BASE_TABLE") || name == NULL)
+        return MR_OK;
+    for (; scope != NULL; scope = scope->next) {
+        if (mr_sql__same_name(scope->name, name))
+            return MR_OK;
+    }
+    table = mr_sql__table(p, name);
+    if (table == NULL || mr_sql__view(p, name) != NULL)
+        return MR_OK; /* an unknown one is told when it is planned */
+    MR_TRY(mr_sql__resolve_source(p, table));
+    *ret_stream = !is_static_table(table, on_right);
+    if (!*ret_stream)
+        *ret_table = table;
+    MR_UNUSED(query);
+    return MR_OK;
+}
+
+enum mr_status mr_sql__from_leaf(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                 const struct mr_json *node, const struct mr_sql_scope *scope,
+                                 struct mr_sql_rel **ret_rel)
+{
+    struct mr_sql_from *from = mr_arena_alloc(&p->arena, sizeof(*from));
+    struct mr_json *copy = mr_json_copy(&p->arena, node);
+    struct walk walk = {p, query, from, false};
+    bool stream;
+
+    if (from == NULL || copy == NULL)
+        return mr_sql__no_memory(p);
+    memset(from, 0, sizeof(*from));
+    from->stream = -1;
+    MR_TRY(visit(&walk, copy, scope, &stream));
+    MR_ASSERT(from->stream >= 0);
+    *ret_rel = from->leaves[from->stream].rel;
+    return MR_OK;
+}
+
+const char *mr_sql__own_stream(struct mr_sql_planner *p, const struct mr_sql_rel *rel)
+{
+    struct mr_sql_own *own = mr_arena_alloc(&p->arena, sizeof(*own));
+    struct mr_buf name = MR_BUF_INIT;
+
+    if (own == NULL)
+        return NULL;
+    mr_buf_printf(&name, "%s%u", own_prefix, p->own_count++);
+    own->name = name.failed ? NULL : mr_arena_copy(&p->arena, name.data, name.size);
+    mr_buf_release(&name);
+    if (own->name == NULL)
+        return NULL;
+    own->rel = *rel;
+    own->next = p->own;
+    p->own = own;
+    return own->name;
+}
+
 enum mr_status mr_sql__from(struct mr_sql_planner *p, struct mr_sql_query *query,
                             struct mr_json *node, const struct mr_sql_scope *scope,
                             struct mr_sql_from *ret_from)
@@ -489,6 +580,7 @@ enum mr_status mr_sql__from(struct mr_sql_planner *p, struct mr_sql_query *query
     ret_from->stream = -1;
     if (from == NULL)
         return mr_sql__fail(p, query, node, "this SELECT has no FROM; name a table");
+    MR_TRY(mr_sql__plan_joins(p, query, node, scope));
     MR_TRY(visit(&walk, from, scope, &stream));
     MR_TRY(visit_expressions(&walk, mr_json_get(node, "select_list"), scope));
     MR_TRY(visit_expressions(&walk, mr_json_get(node, "where_clause"), scope));

@@ -96,6 +96,7 @@ struct mr_sql_table {
     const char *connector;
     const struct mr_sql_binding *binding; /* NULL: none */
     bool is_static;
+    bool is_stream; /* static = 'false' was written */
     /* As a source. */
     const struct mr_source_connector *source;
     const struct mr_format *format;
@@ -172,6 +173,13 @@ struct mr_sql_late {
     struct mr_sql_late *next;
 };
 
+/* Streams that joins made, by the name they have in a FROM. */
+struct mr_sql_own {
+    const char *name;
+    struct mr_sql_rel rel;
+    struct mr_sql_own *next;
+};
+
 struct mr_sql_planner {
     const struct mr_sql_script *script;
     const struct mr_sql_args *args;
@@ -189,6 +197,8 @@ struct mr_sql_planner {
     unsigned depth;
     struct mr_sql_name *names; /* of nodes, to keep them unique */
     struct mr_sql_late *lates;
+    struct mr_sql_own *own;
+    unsigned own_count;
     struct mr_buf text;        /* the description */
     struct mr_error *err;
 };
@@ -361,6 +371,23 @@ enum mr_status mr_sql__from(struct mr_sql_planner *p, struct mr_sql_query *query
 bool mr_sql__resolve(const struct mr_sql_from *from, const struct mr_json *reference,
                      uint32_t *ret_leaf, uint32_t *ret_column, size_t *ret_rest);
 const struct mr_sql_mark *mr_sql__mark_of(const struct mr_sql_rel *rel, uint32_t column);
+
+/* What a table, view or subquery of a FROM is, before it is planned; *ret_table: a static table. */
+enum mr_status mr_sql__from_leaf_kind(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                      struct mr_json *node, const struct mr_sql_scope *scope,
+                                      bool on_right, bool *ret_stream,
+                                      struct mr_sql_table **ret_table);
+/* Plans one that is a stream. */
+enum mr_status mr_sql__from_leaf(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                 const struct mr_json *node, const struct mr_sql_scope *scope,
+                                 struct mr_sql_rel **ret_rel);
+/* A name under which a stream that is planned already can stand in a FROM. NULL without memory. */
+const char *mr_sql__own_stream(struct mr_sql_planner *p, const struct mr_sql_rel *rel);
+
+/* join.c: a FROM with several streams becomes one with the stream mr_joined; names in the block are
+ * rewritten. Nothing happens with one stream. */
+enum mr_status mr_sql__plan_joins(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                  struct mr_json *select, const struct mr_sql_scope *scope);
 
 /* select.c: blocks without aggregation, unions; the entry of the recursion. */
 enum mr_status mr_sql__plan_query(struct mr_sql_planner *p, struct mr_sql_query *query,
