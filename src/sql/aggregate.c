@@ -16,6 +16,7 @@
 #include "sql/aggregate.h"
 
 #include "base/check.h"
+#include "ops/stateful.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,8 @@ static enum mr_status add_end_key(struct mr_sql_block *block)
 {
     struct mr_sql_key *key = &block->keys[block->key_count];
 
+    if (block->has_window && block->window.session)
+        return mr_sql__session_keys(block);
     if (!block->has_window || !block->uses_end)
         return MR_OK;
     if (block->key_count == MR_SQL_KEYS_MAX)
@@ -43,6 +46,10 @@ static enum mr_status add_end_key(struct mr_sql_block *block)
 static void find_event_time(const struct mr_sql_block *block, struct mr_aggregate_spec *spec)
 {
     spec->event_time_key = -1;
+    if (block->has_window && block->window.session) {
+        mr_sql__session_time(block, spec);
+        return;
+    }
     for (uint32_t i = 0; i < block->key_count && spec->event_time_key < 0; i++) {
         const struct mr_sql_mark *mark = mr_sql__mark_of(&block->input, block->keys[i].column);
 
@@ -76,6 +83,7 @@ static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggre
 {
     struct mr_sql_planner *p = block->p;
     struct mr_node *node = block->input.node;
+    bool is_session = block->has_window && block->window.session;
     struct mr_map_op partial;
     struct mr_fold_op fold;
     struct mr_sql_rel parts = {0};
@@ -83,9 +91,13 @@ static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggre
 
     MR_TRY(mr_op_aggregate_partial(spec, &partial, p->err));
     MR_TRY(mr_sql__add_map(p, block->query->owner, "partial", &partial, &node, 1, &parts));
-    MR_TRY(mr_op_aggregate_fold(spec, &fold, p->err));
-    mr_buf_printf(&p->text, "operator %s: aggregate, state '%s', %u keys, %u aggregates%s\n",
-                  spec->state_name, spec->state_name, spec->key_count, spec->agg_count,
+    if (is_session)
+        MR_TRY(mr_op_session_fold(spec, &fold, p->err));
+    else
+        MR_TRY(mr_op_aggregate_fold(spec, &fold, p->err));
+    mr_buf_printf(&p->text, "operator %s: %s, state '%s', %u keys, %u aggregates%s\n",
+                  spec->state_name, is_session ? "sessions" : "aggregate", spec->state_name,
+                  spec->key_count, spec->agg_count,
                   spec->event_time_key >= 0 ? ", closed by the watermark" : "");
     status = mr_graph_fold(p->graph, spec->state_name, &parts.node, 1, fold.schema, fold.ops,
                            fold.op, &rel->node, p->err);

@@ -42,6 +42,7 @@ struct mr_sql_block {
     bool has_window;
     bool uses_end;
     struct mr_sql_window window;
+    uint32_t gap_column; /* of the input, when the window is a session with a gap of each row */
     const char *window_alias; /* of the select item that is the window, or "" */
     struct mr_json
         *structs[4]; /* GROUP BY w, a window of a subquery: keys i, i + 1 are its fields */
@@ -71,6 +72,16 @@ enum mr_status mr_sql__rewrite(struct mr_sql_block *block, struct mr_json *node,
 
 /* aggregate_input.c: fills block->input and the columns of keys and arguments. */
 enum mr_status mr_sql__plan_agg_input(struct mr_sql_block *block);
+
+/* session.c */
+/* The gap of each row as microseconds. */
+enum mr_status mr_sql__session_gap(struct mr_sql_block *block, struct mr_json **ret_expr);
+/* Puts mr_start and mr_end in front of block->input. */
+enum mr_status mr_sql__add_session_window(struct mr_sql_block *block, uint32_t time_column,
+                                          struct mr_sql_rel *ret_rel);
+/* Checks the keys; start and end become the last ones. */
+enum mr_status mr_sql__session_keys(struct mr_sql_block *block);
+void mr_sql__session_time(const struct mr_sql_block *block, struct mr_aggregate_spec *spec);
 
 /* aggregate_output.c: the SELECT list, HAVING, ORDER BY and LIMIT over the groups. */
 enum mr_status mr_sql__plan_agg_output(struct mr_sql_block *block, struct mr_sql_rel *groups,

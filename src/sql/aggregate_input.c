@@ -31,7 +31,8 @@ static enum mr_status pre_native(struct mr_sql_block *block, uint32_t *ret_time,
         !mr_sql__native_filter(block->p, from, mr_json_get(block->node, "where_clause"), predicates,
                                &count))
         return MR_OK;
-    if (block->has_window && !plain(block, block->window.time, ret_time))
+    if (block->has_window &&
+        (block->window.gap != NULL || !plain(block, block->window.time, ret_time)))
         return MR_OK;
     for (uint32_t i = 0; i < block->key_count; i++) {
         if (block->keys[i].expr != NULL &&
@@ -106,6 +107,12 @@ static enum mr_status pre_statement(struct mr_sql_block *block, uint32_t *ret_ti
     if (block->has_window)
         MR_TRY(push_item(block, list, block->window.time, "mr_time", ret_time));
     MR_TRY(push_late(block, list));
+    if (block->has_window && block->window.gap != NULL) {
+        struct mr_json *gap;
+
+        MR_TRY(mr_sql__session_gap(block, &gap));
+        MR_TRY(push_item(block, list, gap, "mr_gap", &block->gap_column));
+    }
     if (list->count == 0) { /* count(*) alone: a column is needed to carry the rows */
         const struct mr_sql_leaf *stream = &block->from->leaves[block->from->stream];
 
@@ -174,8 +181,11 @@ enum mr_status mr_sql__plan_agg_input(struct mr_sql_block *block)
     if (type != MR_TYPE_TIMESTAMP && type != MR_TYPE_TIMESTAMP_NS)
         return mr_sql__fail(p, block->query, block->window.time,
                             "a window needs a TIMESTAMP; cast this or declare the column so");
-    MR_TRY(mr_sql__add_window(p, block->query->owner, &block->input, time, &block->window,
-                              "mr_start", "mr_end", &windowed));
+    if (block->window.session)
+        MR_TRY(mr_sql__add_session_window(block, time, &windowed));
+    else
+        MR_TRY(mr_sql__add_window(p, block->query->owner, &block->input, time, &block->window,
+                                  "mr_start", "mr_end", &windowed));
     for (uint32_t i = 0; i < block->key_count; i++)
         block->keys[i].column = block->keys[i].expr == NULL ? 0 : block->keys[i].column + 2;
     for (uint32_t i = 0; i < block->agg_count; i++)

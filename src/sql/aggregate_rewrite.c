@@ -50,7 +50,7 @@ static int window_part(const struct mr_sql_block *block, const struct mr_json *r
 {
     const struct mr_json *names = mr_json_get(reference, "column_names");
     const char *first = names->first->text;
-    bool whole = mr_sql__same_name(first, "window") ||
+    bool whole = mr_sql__same_name(first, "window") || mr_sql__same_name(first, "session_window") ||
                  (block->window_alias[0] != '\0' && mr_sql__same_name(first, block->window_alias));
 
     if (!block->has_window)
@@ -164,7 +164,9 @@ enum mr_status mr_sql__rewrite(struct mr_sql_block *block, struct mr_json *node,
 /* Names of result columns, before the expressions are replaced. */
 enum mr_status mr_sql__name_items(struct mr_sql_block *block)
 {
-    static const char *const part_names[] = {"window", "window_start", "window_end"};
+    static const char *const part_names[2][3] = {
+        {"window", "window_start", "window_end"},
+        {"session_window", "session_start", "session_end"}};
 
     for (struct mr_json *item = block->list->first; item != NULL; item = item->next) {
         struct mr_sql_window window;
@@ -177,7 +179,7 @@ enum mr_status mr_sql__name_items(struct mr_sql_block *block)
         }
         if (mr_sql__is_window_call(item)) {
             MR_TRY(mr_sql__window_parse(block->p, block->query, item, &window));
-            name = part_names[window.part];
+            name = part_names[window.session][window.part];
         } else if (extracted_part(item) >= 0) {
             name = extracted_part(item) == MR_SQL_WINDOW_START ? "start" : "end";
         } else if (!mr_sql__is_star(item)) {

@@ -489,8 +489,10 @@ enum mr_status mr_sql__add_watermark(struct mr_sql_planner *p, const char *owner
     MR_TRY(mr_op_watermark(input->schema, (uint32_t)index, &op, p->err));
     MR_TRY(mr_sql__add_map(p, owner, "watermark", &op, &node, 1, &with));
     mr_node_set_watermark(with.node, delay_us);
-    with.marks[0] = (struct mr_sql_mark){
-        .column = (uint32_t)index, .kind = MR_SQL_MARK_TIME, .watermarked = true};
+    with.marks[0] = (struct mr_sql_mark){.column = (uint32_t)index,
+                                         .kind = MR_SQL_MARK_TIME,
+                                         .watermarked = true,
+                                         .delay_us = delay_us};
     with.mark_count = 1;
     *ret_rel = with;
     return MR_OK;

@@ -266,6 +266,21 @@ static enum mr_status adopt_static(struct walk *walk, struct mr_json *node,
     return MR_OK;
 }
 
+bool mr_sql__is_static(struct mr_sql_planner *p, const struct mr_json *node,
+                       const struct mr_sql_scope *scope)
+{
+    return is_static(p, node, scope, 0);
+}
+
+enum mr_status mr_sql__adopt_static(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                    struct mr_json *node, const struct mr_sql_scope *scope,
+                                    struct mr_sql_from *from)
+{
+    struct walk walk = {.p = p, .query = query, .from = from};
+
+    return adopt_static(&walk, node, scope);
+}
+
 static enum mr_status planned_leaf(struct walk *walk, struct mr_json *node, const char *alias,
                                    struct mr_sql_query *query, struct mr_json *inner,
                                    const struct mr_sql_scope *scope)

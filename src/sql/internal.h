@@ -78,6 +78,7 @@ struct mr_sql_mark {
     enum mr_sql_mark_kind kind;
     int64_t size_us;
     bool watermarked; /* false: a window of a column without a watermark */
+    int64_t delay_us; /* of the watermark */
 };
 
 /* A stream of rows that was planned: a node of the graph. */
@@ -123,9 +124,9 @@ struct mr_sql_view {
     const struct mr_sql_program_view *program; /* NULL: a SELECT */
     struct mr_sql_query *query;
     const struct mr_sql_statement *statement; /* NULL: a program's */
-    struct mr_sql_rel *rel;   /* once planned */
-    enum mr_output_mode mode; /* it was planned for */
-    bool busy;                /* being planned: a cycle when met again */
+    struct mr_sql_rel *rel;                   /* once planned */
+    enum mr_output_mode mode;                 /* it was planned for */
+    bool busy;                                /* being planned: a cycle when met again */
 };
 
 /* What streams add to a SELECT besides windows, taken out of its text by the token pass: clauses.c.
@@ -256,6 +257,11 @@ enum mr_status mr_sql__print(struct mr_sql_planner *p, const struct mr_json *nod
 /* SQL text of an expression. Result in arena. */
 enum mr_status mr_sql__expression_text(struct mr_sql_planner *p, const struct mr_json *expression,
                                        const char **ret_text);
+/* The trees of texts of our own, without places. */
+enum mr_status mr_sql__parse_select(struct mr_sql_planner *p, const char *sql,
+                                    struct mr_json **ret_node);
+enum mr_status mr_sql__parse_expression(struct mr_sql_planner *p, const char *text,
+                                        struct mr_json **ret_expression);
 /* What DuckDB would call an expression without AS. */
 enum mr_status mr_sql__natural_name(struct mr_sql_planner *p, const struct mr_json *expression,
                                     const char **ret_name);
@@ -426,10 +432,14 @@ const char *mr_sql__node_name(struct mr_sql_planner *p, const char *owner, const
 enum mr_status mr_sql__cast(struct mr_sql_planner *p, struct mr_sql_query *query,
                             const struct mr_sql_rel *input, const struct mr_schema *target,
                             struct mr_sql_rel *ret_rel);
-/* Refuses what no block of a stream may have: DISTINCT, samples, QUALIFY, OVER; ORDER BY and LIMIT
- * unless allowed. */
+/* Refuses what no block of a stream may have: samples, QUALIFY, OVER. */
 enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql_query *query,
-                                   struct mr_json *node, bool may_sort);
+                                   struct mr_json *node);
+/* WHERE and the list over one stream, without modifiers (but ORDER BY and LIMIT of a result that
+ * comes whole). */
+enum mr_status mr_sql__plan_stateless(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                      struct mr_json *node, const struct mr_sql_from *from,
+                                      struct mr_sql_rel *rel);
 /* Marks of result columns that are plain references to marked ones. */
 void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json *list,
                            struct mr_sql_rel *rel);
@@ -442,6 +452,8 @@ struct mr_sql_window {
     int64_t slide_us;
     int64_t offset_us;
     enum mr_sql_window_part part;
+    bool session;        /* size_us is the gap */
+    struct mr_json *gap; /* of sessions: an expression for each row, or NULL */
 };
 bool mr_sql__is_window_call(const struct mr_json *node);
 enum mr_status mr_sql__window_parse(struct mr_sql_planner *p, struct mr_sql_query *query,
@@ -452,11 +464,53 @@ bool mr_sql__is_window_table(const struct mr_json *function);
 enum mr_status mr_sql__window_table(struct mr_sql_planner *p, struct mr_sql_query *query,
                                     struct mr_json *function, struct mr_json **ret_table,
                                     const char **ret_column, struct mr_sql_window *ret_window);
-/* Adds the window operator: two columns in front. */
+/* Adds the window operator: two columns in front. Not of sessions. */
 enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
                                   const struct mr_sql_rel *input, uint32_t column,
                                   const struct mr_sql_window *window, const char *start_name,
                                   const char *end_name, struct mr_sql_rel *ret_rel);
+
+/* modifiers.c: DISTINCT, ORDER BY, LIMIT. */
+struct mr_sql_modifiers {
+    struct mr_json *distinct; /* the DISTINCT_MODIFIER, or NULL */
+    bool limits;
+    uint64_t rows_max;
+};
+/*
+ * Takes DISTINCT and LIMIT out of a query's modifiers and refuses what a stream cannot have. whole:
+ * every batch brings the whole result (an aggregation in complete mode), then ORDER BY and LIMIT
+ * stay, for a statement.
+ */
+enum mr_status mr_sql__take_modifiers(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                      struct mr_json *node, bool whole,
+                                      struct mr_sql_modifiers *ret_modifiers);
+/* The first rows_max rows of rel. */
+enum mr_status mr_sql__add_limit(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                 uint64_t rows_max, struct mr_sql_rel *rel);
+/* SELECT DISTINCT ON (...). */
+enum mr_status mr_sql__plan_distinct_on(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                        struct mr_json *node, const struct mr_sql_from *from,
+                                        const struct mr_json *distinct, struct mr_sql_rel *rel);
+/* SELECT DISTINCT becomes GROUP BY ALL; stars are replaced by columns. */
+enum mr_status mr_sql__distinct_to_groups(struct mr_sql_planner *p,
+                                          const struct mr_sql_query *query, struct mr_json *node,
+                                          const struct mr_sql_from *from);
+
+/* setop.c: UNION, EXCEPT. */
+enum mr_status mr_sql__plan_setop(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                  struct mr_json *node, const struct mr_sql_scope *scope,
+                                  struct mr_sql_rel **ret_rel);
+/* True when nothing below a query node is a stream. */
+bool mr_sql__is_static(struct mr_sql_planner *p, const struct mr_json *node,
+                       const struct mr_sql_scope *scope);
+/* Static tables below a static query become further inputs of from. */
+enum mr_status mr_sql__adopt_static(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                    struct mr_json *node, const struct mr_sql_scope *scope,
+                                    struct mr_sql_from *from);
+
+/* sugar.c: table functions that mean a query, right after parsing. */
+enum mr_status mr_sql__desugar(struct mr_sql_planner *p, struct mr_sql_query *query,
+                               struct mr_json *node);
 
 /* aggregate.c */
 enum mr_status mr_sql__plan_aggregate(struct mr_sql_planner *p, struct mr_sql_query *query,

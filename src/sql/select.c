@@ -1,7 +1,7 @@
 /*
  * Blocks without aggregation, and the recursion over queries.
  *
- *     UNION ALL      both sides, cast to one schema, into one node
+ *     UNION, EXCEPT  setop.c
  *     SELECT         columns and simple comparisons only: native filter and project (no copy)
  *                    window() in the list: filter, window operator, statement
  *                    anything else: one statement of DuckDB over each batch
@@ -451,13 +451,7 @@ void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json 
 /* Functions of Spark and Flink that have a meaning there and none here. */
 static bool is_foreign(const struct mr_json *node)
 {
-    static const char *const names[] = {"session_window",
-                                        "session",
-                                        "session_start",
-                                        "session_end",
-                                        "cumulate",
-                                        "window_time",
-                                        "monotonically_increasing_id"};
+    static const char *const names[] = {"cumulate", "window_time", "monotonically_increasing_id"};
     const char *name = mr_sql__function(node);
 
     for (size_t i = 0; name != NULL && i < MR_ARRAY_SIZE(names); i++) {
@@ -479,37 +473,20 @@ static enum mr_status check_foreign(struct mr_sql_planner *p, const struct mr_sq
         if (found != NULL)
             return mr_sql__fail(
                 p, query, found,
-                "'%s' is not supported over a stream (supported: window, tumble, hop)",
+                "'%s' is not supported over a stream (supported: window, tumble, hop, session)",
                 mr_sql__function(found));
     }
     return MR_OK;
 }
 
 enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql_query *query,
-                                   struct mr_json *node, bool may_sort)
+                                   struct mr_json *node)
 {
-    struct mr_json *modifiers = mr_json_get(node, "modifiers");
     struct mr_json *over = mr_sql__find(mr_json_get(node, "select_list"), mr_sql__is_over);
     const struct mr_json *sample = mr_json_get(node, "sample");
     const struct mr_json *qualify = mr_json_get(node, "qualify");
 
     MR_TRY(check_foreign(p, query, node));
-    for (struct mr_json *one = modifiers != NULL ? modifiers->first : NULL; one != NULL;
-         one = one->next) {
-        if (mr_sql__type_is(one, "DISTINCT_MODIFIER"))
-            return mr_sql__fail(p, query, mr_json_get(node, "select_list"),
-                                "SELECT DISTINCT over a stream is not supported; use GROUP BY");
-        if (may_sort)
-            continue;
-        if (mr_sql__type_is(one, "ORDER_MODIFIER"))
-            return mr_sql__fail(p, query, one,
-                                "ORDER BY needs the whole result: it is supported for an "
-                                "aggregation with output_mode = "
-                                "'complete'");
-        return mr_sql__fail(p, query, one,
-                            "LIMIT of a stream is not supported; it needs an aggregation with "
-                            "output_mode = 'complete'");
-    }
     if (sample != NULL && sample->kind != MR_JSON_NULL)
         return mr_sql__fail(
             p, query, node,
@@ -668,6 +645,10 @@ static enum mr_status plan_windowed(struct mr_sql_planner *p, struct mr_sql_quer
     uint32_t column;
 
     MR_TRY(mr_sql__window_parse(p, query, call, &window));
+    if (window.session)
+        return mr_sql__fail(p, query, call,
+                            "a session needs GROUP BY: its end is known only when its rows are "
+                            "together");
     if (from->joined || !plain_column(from, window.time, &column))
         return mr_sql__fail(p, query, call,
                             "outside GROUP BY, window() needs a column of the one table it reads; "
@@ -700,32 +681,63 @@ static enum mr_status plan_windowed(struct mr_sql_planner *p, struct mr_sql_quer
             rel->mark_count < MR_SQL_MARKS_MAX)
             inherit(rel, mr_sql__alias(item),
                     (struct mr_sql_mark){0, MR_SQL_MARK_WINDOW, window.size_us,
-                                         windowed.marks[0].watermarked});
+                                         windowed.marks[0].watermarked,
+                                         windowed.marks[0].delay_us});
     }
     return MR_OK;
 }
 
-static enum mr_status plan_stateless(struct mr_sql_planner *p, struct mr_sql_query *query,
-                                     struct mr_json *node, const struct mr_sql_from *from,
-                                     struct mr_sql_rel *rel)
+enum mr_status mr_sql__plan_stateless(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                      struct mr_json *node, const struct mr_sql_from *from,
+                                      struct mr_sql_rel *rel)
 {
     struct mr_json *call = mr_sql__find(mr_json_get(node, "select_list"), mr_sql__is_window_call);
+    const struct mr_json *modifiers = mr_json_get(node, "modifiers");
+    bool whole = modifiers != NULL && modifiers->count > 0;
     struct mr_json *ctes;
     const char *sql;
-    bool done;
+    bool done = false;
 
     if (call != NULL)
         return plan_windowed(p, query, node, from, call, rel);
-    MR_TRY(plan_native(p, query, node, from, rel, &done));
+    if (!whole)
+        MR_TRY(plan_native(p, query, node, from, rel, &done));
     if (done)
         return MR_OK;
     ctes = mr_json_get(node, "cte_map");
     if (ctes != NULL)
         mr_json_put(&p->arena, ctes, "map", mr_json_new_array(&p->arena));
     MR_TRY(mr_sql__print(p, node, &sql));
-    MR_TRY(mr_sql__add_statement(p, query, from, sql, false, rel));
+    MR_TRY(mr_sql__add_statement(p, query, from, sql, whole, rel));
     mr_sql__inherit_marks(from, mr_json_get(node, "select_list"), rel);
     return MR_OK;
+}
+
+/* Whether every batch brings the whole result, so that it can be ordered and cut off. */
+static bool comes_whole(const struct mr_sql_planner *p, const struct mr_sql_from *from,
+                        bool aggregates)
+{
+    return p->mode == MR_MODE_COMPLETE &&
+           (aggregates || from->leaves[from->stream].rel->aggregated);
+}
+
+static enum mr_status plan_rows(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                struct mr_json *node, struct mr_sql_from *from, bool aggregates,
+                                const struct mr_json *distinct, struct mr_sql_rel **ret_rel)
+{
+    struct mr_json *targets = mr_json_get(distinct, "distinct_on_targets");
+
+    if (distinct != NULL && aggregates)
+        return mr_sql__fail(p, query, mr_json_get(node, "select_list"),
+                            "DISTINCT next to an aggregation is not supported; put the aggregation "
+                            "into a subquery");
+    if (distinct != NULL && targets != NULL && targets->count > 0)
+        return mr_sql__plan_distinct_on(p, query, node, from, distinct, *ret_rel);
+    if (distinct != NULL)
+        MR_TRY(mr_sql__distinct_to_groups(p, query, node, from));
+    if (distinct != NULL || aggregates)
+        return mr_sql__plan_aggregate(p, query, node, from, ret_rel);
+    return mr_sql__plan_stateless(p, query, node, from, *ret_rel);
 }
 
 static enum mr_status plan_block(struct mr_sql_planner *p, struct mr_sql_query *query,
@@ -736,106 +748,21 @@ static enum mr_status plan_block(struct mr_sql_planner *p, struct mr_sql_query *
     struct mr_json *list = mr_json_get(node, "select_list");
     struct mr_json *aggregate = mr_sql__find(list, mr_sql__is_aggregate);
     bool aggregates = aggregate != NULL || (groups != NULL && groups->count > 0) ||
+                      mr_json_is(mr_json_get(node, "aggregate_handling"), "FORCE_AGGREGATES") ||
                       !is_null(mr_json_get(node, "having"));
     struct mr_sql_from *from = mr_arena_alloc(&p->arena, sizeof(*from));
     struct mr_sql_rel *rel = mr_arena_alloc(&p->arena, sizeof(*rel));
+    struct mr_sql_modifiers modifiers;
 
     if (from == NULL || rel == NULL)
         return mr_sql__no_memory(p);
     memset(rel, 0, sizeof(*rel));
-    MR_TRY(mr_sql__check_block(p, query, node, aggregates && p->mode == MR_MODE_COMPLETE));
+    MR_TRY(mr_sql__check_block(p, query, node));
     MR_TRY(mr_sql__from(p, query, node, scope, from));
-    if (aggregates)
-        return mr_sql__plan_aggregate(p, query, node, from, ret_rel);
-    MR_TRY(plan_stateless(p, query, node, from, rel));
-    *ret_rel = rel;
-    return MR_OK;
-}
-
-/* ---- UNION ALL ---- */
-
-/* The schema DuckDB gives the union of two: the wider type of each column, names of the first. */
-static enum mr_status union_schema(struct mr_sql_planner *p, struct mr_sql_query *query,
-                                   const struct mr_sql_rel *left, const struct mr_sql_rel *right,
-                                   struct mr_schema **ret_schema)
-{
-    struct mr_duck_input inputs[2] = {{"mr_input_0", left->schema}, {"mr_input_1", right->schema}};
-    struct mr_duck_stmt *stmt;
-
-    if (mr_schema_field_count(left->schema) != mr_schema_field_count(right->schema))
-        return mr_sql__fail(
-            p, query, NULL, "the sides of UNION ALL have %u and %u columns; they must have as many",
-            mr_schema_field_count(left->schema), mr_schema_field_count(right->schema));
-    if (mr_duck_prepare(p->duck, "SELECT * FROM mr_input_0 UNION ALL SELECT * FROM mr_input_1",
-                        inputs, 2, &stmt, p->err) != MR_OK)
-        return mr_error_place(p->err, p->script->text, query->at, MR_SQL_ERROR);
-    *ret_schema = mr_schema_ref(mr_duck_stmt_schema(stmt));
-    mr_duck_stmt_free(stmt);
-    return MR_OK;
-}
-
-static enum mr_status join_rels(struct mr_sql_planner *p, struct mr_sql_query *query,
-                                const struct mr_sql_rel *left, const struct mr_sql_rel *right,
-                                struct mr_sql_rel *rel)
-{
-    struct mr_node *nodes[2] = {left->node, right->node};
-    uint32_t count = mr_schema_field_count(left->schema);
-    uint32_t *columns = mr_arena_alloc(&p->arena, count * sizeof(*columns));
-    const char **names = mr_arena_alloc(&p->arena, count * sizeof(*names));
-    struct mr_map_op op;
-
-    if (columns == NULL || names == NULL)
-        return mr_sql__no_memory(p);
-    for (uint32_t i = 0; i < count; i++) {
-        columns[i] = i;
-        names[i] = mr_schema_field(left->schema, i)->name;
-    }
-    MR_TRY(mr_op_project(left->schema, columns, names, count, &op, p->err));
-    MR_TRY(mr_sql__add_map(p, query->owner, "union", &op, nodes, 2, rel));
-    rel->aggregated = left->aggregated || right->aggregated;
-    for (uint32_t i = 0; i < left->mark_count; i++) {
-        const struct mr_sql_mark *other = mr_sql__mark_of(right, left->marks[i].column);
-
-        if (other != NULL && other->kind == left->marks[i].kind &&
-            other->size_us == left->marks[i].size_us &&
-            other->watermarked == left->marks[i].watermarked)
-            rel->marks[rel->mark_count++] = left->marks[i];
-    }
-    return MR_OK;
-}
-
-static enum mr_status plan_union(struct mr_sql_planner *p, struct mr_sql_query *query,
-                                 struct mr_json *node, const struct mr_sql_scope *scope,
-                                 struct mr_sql_rel **ret_rel)
-{
-    struct mr_json *modifiers = mr_json_get(node, "modifiers");
-    struct mr_sql_rel *rel = mr_arena_alloc(&p->arena, sizeof(*rel));
-    const struct mr_json *all = mr_json_get(node, "setop_all");
-    struct mr_schema *schema = NULL;
-    struct mr_sql_rel *left = NULL;
-    struct mr_sql_rel *right = NULL;
-    struct mr_sql_rel sides[2];
-    enum mr_status status;
-
-    if (rel == NULL)
-        return mr_sql__no_memory(p);
-    memset(rel, 0, sizeof(*rel));
-    if (!mr_json_is(mr_json_get(node, "setop_type"), "UNION") || all == NULL || !all->boolean)
-        return mr_sql__fail(p, query, mr_json_get(node, "right"),
-                            "of the set operations only UNION ALL is supported over streams");
-    if (modifiers != NULL && modifiers->count > 0)
-        return mr_sql__fail(p, query, modifiers,
-                            "ORDER BY and LIMIT of a union of streams are not supported");
-    MR_TRY(mr_sql__plan_query(p, query, mr_json_get(node, "left"), scope, &left));
-    MR_TRY(mr_sql__plan_query(p, query, mr_json_get(node, "right"), scope, &right));
-    MR_ASSERT(left != NULL && right != NULL);
-    MR_TRY(union_schema(p, query, left, right, &schema));
-    status = mr_sql__cast(p, query, left, schema, &sides[0]);
-    if (status == MR_OK)
-        status = mr_sql__cast(p, query, right, schema, &sides[1]);
-    mr_schema_unref(schema);
-    MR_TRY(status);
-    MR_TRY(join_rels(p, query, &sides[0], &sides[1], rel));
+    MR_TRY(mr_sql__take_modifiers(p, query, node, comes_whole(p, from, aggregates), &modifiers));
+    MR_TRY(plan_rows(p, query, node, from, aggregates, modifiers.distinct, &rel));
+    if (modifiers.limits)
+        MR_TRY(mr_sql__add_limit(p, query, modifiers.rows_max, rel));
     *ret_rel = rel;
     return MR_OK;
 }
@@ -875,7 +802,7 @@ enum mr_status mr_sql__plan_query(struct mr_sql_planner *p, struct mr_sql_query 
     if (mr_sql__type_is(node, "SELECT_NODE"))
         status = plan_block(p, query, node, scope, ret_rel);
     else if (mr_sql__type_is(node, "SET_OPERATION_NODE"))
-        status = plan_union(p, query, node, scope, ret_rel);
+        status = mr_sql__plan_setop(p, query, node, scope, ret_rel);
     else
         status = mr_sql__fail(
             p, query, node,

@@ -211,6 +211,29 @@ static void look_at_groups(struct mr_sql_planner *p, const struct mr_json *node,
         traits->aggregated = true;
 }
 
+/* SELECT DISTINCT, UNION and EXCEPT are aggregations without functions; DISTINCT ON is none. */
+static void look_at_distinct(struct mr_sql_planner *p, const struct mr_json *node,
+                             struct traits *traits)
+{
+    const struct mr_json *modifiers = mr_json_get(node, "modifiers");
+    const struct mr_json *all = mr_json_get(node, "setop_all");
+    bool distinct = mr_sql__type_is(node, "SET_OPERATION_NODE") && all != NULL && !all->boolean;
+
+    for (const struct mr_json *one = modifiers != NULL ? modifiers->first : NULL; one != NULL;
+         one = one->next) {
+        const struct mr_json *targets = mr_json_get(one, "distinct_on_targets");
+
+        distinct = distinct || (mr_sql__type_is(one, "DISTINCT_MODIFIER") &&
+                                (targets == NULL || targets->count == 0));
+    }
+    if (!distinct)
+        return;
+    traits->aggregated = true;
+    if (mr_sql__type_is(node, "SET_OPERATION_NODE") ||
+        names_time(p, mr_json_get(node, "select_list")))
+        traits->grouped_by_time = true;
+}
+
 static void look_at_name(struct mr_sql_planner *p, const char *name, unsigned depth,
                          struct traits *traits)
 {
@@ -233,6 +256,7 @@ static void look(struct mr_sql_planner *p, const struct mr_json *node, unsigned 
         return;
     if (mr_sql__type_is(node, "SELECT_NODE"))
         look_at_groups(p, node, traits);
+    look_at_distinct(p, node, traits);
     if (mr_sql__is_aggregate(node))
         traits->aggregated = true;
     if (table != NULL)

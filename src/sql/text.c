@@ -100,7 +100,37 @@ static bool is_window_function(const struct pass *pass, const struct mr_token *t
 {
     return mr_token_is(&pass->lexer, token, "tumble") || mr_token_is(&pass->lexer, token, "hop") ||
            mr_token_is(&pass->lexer, token, "cumulate") ||
-           mr_token_is(&pass->lexer, token, "session");
+           mr_token_is(&pass->lexer, token, "session") ||
+           mr_token_is(&pass->lexer, token, "drop_duplicates") ||
+           mr_token_is(&pass->lexer, token, "drop_duplicates_within_watermark") ||
+           mr_token_is(&pass->lexer, token, "dropduplicates") ||
+           mr_token_is(&pass->lexer, token, "dropduplicateswithinwatermark");
+}
+
+/* PARTITION at hand, in SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), gap): an argument of its
+ * own, up to DESCRIPTOR. */
+static enum mr_status visit_partition(struct pass *pass)
+{
+    struct mr_lexer ahead = pass->lexer;
+    struct mr_token before = {0};
+    struct mr_token next;
+
+    MR_TRY(mr_lexer_next(&ahead, &next, pass->p->err));
+    if (!mr_token_is(&ahead, &next, "by"))
+        return MR_OK;
+    replace(pass, pass->token.at, next.at + next.size - pass->token.at, ", mr_partition(");
+    pass->lexer.at = next.at + next.size;
+    for (;;) {
+        MR_TRY(mr_lexer_next(&ahead, &next, pass->p->err));
+        if (next.kind == MR_TOKEN_END)
+            return MR_OK; /* DuckDB tells what is missing */
+        if (mr_token_is(&ahead, &next, "descriptor") && mr_token_is_symbol(&ahead, &before, ','))
+            break;
+        before = next;
+    }
+    replace(pass, before.at, before.size, "),");
+    pass->lexer.at = before.at + before.size;
+    return MR_OK;
 }
 
 /* TABLE at hand: TABLE(TUMBLE(...)), or TABLE t as an argument of TUMBLE. */
@@ -284,6 +314,9 @@ static enum mr_status visit(struct pass *pass)
         return visit_window(pass);
     if (!named && mr_token_is(&pass->lexer, &pass->token, "table"))
         return visit_table(pass);
+    if (!named && pass->depth > 0 && pass->window[pass->depth] &&
+        mr_token_is(&pass->lexer, &pass->token, "partition"))
+        return visit_partition(pass);
     if (pass->token.kind == MR_TOKEN_STRING && pass->lexer.text[pass->token.at] == '\'')
         return visit_string(pass);
     if (mr_token_is_symbol(&pass->lexer, &pass->token, '('))
@@ -328,7 +361,9 @@ static enum mr_status parse_tree(struct mr_sql_planner *p, struct mr_sql_query *
     if (statements == NULL || statements->count != 1)
         return mr_sql__fail(p, query, NULL, "expected one SELECT");
     query->node = mr_json_get(statements->first, "node");
-    return query->node != NULL ? MR_OK : mr_sql__fail(p, query, NULL, "expected a SELECT");
+    if (query->node == NULL)
+        return mr_sql__fail(p, query, NULL, "expected a SELECT");
+    return mr_sql__desugar(p, query, query->node);
 }
 
 static struct mr_sql_query *new_query(struct mr_sql_planner *p, const char *owner, size_t at)

@@ -296,6 +296,47 @@ static struct mr_json *expression(struct mr_sql_planner *p, const char *name, co
     return node;
 }
 
+static void forget_places(struct mr_sql_planner *p, struct mr_json *node)
+{
+    if (node->kind == MR_JSON_OBJECT && mr_json_get(node, "query_location") != NULL)
+        mr_json_put(&p->arena, node, "query_location", mr_json_new_null(&p->arena));
+    for (struct mr_json *child = node->first; child != NULL; child = child->next)
+        forget_places(p, child);
+}
+
+enum mr_status mr_sql__parse_select(struct mr_sql_planner *p, const char *sql,
+                                    struct mr_json **ret_node)
+{
+    struct mr_json *tree = NULL;
+    char *json = NULL;
+    enum mr_status status;
+
+    MR_TRY(mr_duck_parse(p->duck, sql, &json, p->err));
+    MR_ASSERT(json != NULL);
+    status = mr_json_parse(json, strlen(json), &p->arena, &tree, p->err);
+    mr_text_free(json);
+    MR_TRY(status);
+    tree = mr_json_get(mr_json_get(tree, "statements")->first, "node");
+    forget_places(p, tree);
+    *ret_node = tree;
+    return MR_OK;
+}
+
+enum mr_status mr_sql__parse_expression(struct mr_sql_planner *p, const char *text,
+                                        struct mr_json **ret_expression)
+{
+    struct mr_buf sql = MR_BUF_INIT;
+    struct mr_json *select = NULL;
+    enum mr_status status;
+
+    mr_buf_printf(&sql, "SELECT %s", text);
+    status = sql.failed ? mr_sql__no_memory(p) : mr_sql__parse_select(p, sql.data, &select);
+    mr_buf_release(&sql);
+    MR_TRY(status);
+    *ret_expression = mr_json_get(select, "select_list")->first;
+    return MR_OK;
+}
+
 struct mr_json *mr_sql__column(struct mr_sql_planner *p, const char *name, const char *alias)
 {
     struct mr_json *node = expression(p, "COLUMN_REF", alias);

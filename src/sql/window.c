@@ -4,11 +4,14 @@
  *     in expressions   mr_window(ts, size [, slide [, start]])     (window() after the token pass)
  *                      tumble(ts, size)   hop(ts, slide, size)
  *                      tumble_start(...)   tumble_end(...)   hop_start(...)   hop_end(...)
+ *                      session_window(ts, gap)   session(ts, gap)   session_start(...)
+ *                      session_end(...)
  *     in FROM          tumble(t, descriptor(ts), size [, offset])
  *                      hop(t, descriptor(ts), slide, size [, offset])
  *                      also with names: data =>, timecol =>, size =>, slide =>, offset =>
  *
- * Lengths are texts ('10 minutes') or intervals; months have no fixed length and are refused.
+ * Lengths are texts ('10 minutes'), intervals, or whole numbers of microseconds; months have no
+ * fixed length and are refused. The gap of sessions may be an expression of each row.
  *
  * Thread: the planner's.
  */
@@ -21,11 +24,19 @@ static const struct window_function {
     const char *name;
     bool hop; /* (time, slide, size): Flink's order */
     enum mr_sql_window_part part;
+    bool session;
 } functions[] = {
-    {"mr_window", false, MR_SQL_WINDOW_WHOLE},    {"tumble", false, MR_SQL_WINDOW_WHOLE},
-    {"tumble_start", false, MR_SQL_WINDOW_START}, {"tumble_end", false, MR_SQL_WINDOW_END},
-    {"hop", true, MR_SQL_WINDOW_WHOLE},           {"hop_start", true, MR_SQL_WINDOW_START},
-    {"hop_end", true, MR_SQL_WINDOW_END},
+    {"mr_window", false, MR_SQL_WINDOW_WHOLE, false},
+    {"tumble", false, MR_SQL_WINDOW_WHOLE, false},
+    {"tumble_start", false, MR_SQL_WINDOW_START, false},
+    {"tumble_end", false, MR_SQL_WINDOW_END, false},
+    {"hop", true, MR_SQL_WINDOW_WHOLE, false},
+    {"hop_start", true, MR_SQL_WINDOW_START, false},
+    {"hop_end", true, MR_SQL_WINDOW_END, false},
+    {"session_window", false, MR_SQL_WINDOW_WHOLE, true},
+    {"session", false, MR_SQL_WINDOW_WHOLE, true},
+    {"session_start", false, MR_SQL_WINDOW_START, true},
+    {"session_end", false, MR_SQL_WINDOW_END, true},
 };
 
 static const struct window_function *find_function(const struct mr_json *node)
@@ -47,7 +58,8 @@ bool mr_sql__is_window_call(const struct mr_json *node)
 bool mr_sql__window_equal(const struct mr_sql_window *a, const struct mr_sql_window *b)
 {
     return a->size_us == b->size_us && a->slide_us == b->slide_us && a->offset_us == b->offset_us &&
-           mr_sql__equal(a->time, b->time);
+           a->session == b->session && (a->gap == NULL) == (b->gap == NULL) &&
+           (a->gap == NULL || mr_sql__equal(a->gap, b->gap)) && mr_sql__equal(a->time, b->time);
 }
 
 /* ---- Lengths ---- */
@@ -103,6 +115,9 @@ static enum mr_status parse_length(struct mr_sql_planner *p, const struct mr_sql
     if (mr_sql__class_is(constant, "CONSTANT") && value != NULL && value->kind == MR_JSON_STRING &&
         mr_parse_duration_us(value->text, ret_us))
         return MR_OK;
+    if (mr_sql__class_is(node, "CONSTANT") && value != NULL && value->kind == MR_JSON_NUMBER &&
+        mr_json_int(value, ret_us))
+        return MR_OK; /* microseconds, as Spark takes it */
     return evaluate(p, query, node, ret_us);
 }
 
@@ -122,6 +137,32 @@ static enum mr_status check(struct mr_sql_planner *p, const struct mr_sql_query 
     return MR_OK;
 }
 
+static bool is_column(const struct mr_json *node)
+{
+    return mr_sql__class_is(node, "COLUMN_REF");
+}
+
+static enum mr_status parse_session(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                    struct mr_json *node, struct mr_sql_window *window)
+{
+    struct mr_json *children = mr_json_get(node, "children");
+
+    if (children == NULL || children->count != 2)
+        return mr_sql__fail(p, query, node,
+                            "a session is session_window(time, gap): its rows are less than the "
+                            "gap apart");
+    window->session = true;
+    window->time = children->first;
+    if (mr_sql__find(children->last, is_column) != NULL) {
+        window->gap = children->last;
+        return MR_OK;
+    }
+    MR_TRY(parse_length(p, query, children->last, &window->size_us));
+    if (window->size_us <= 0)
+        return mr_sql__fail(p, query, children->last, "a session's gap must be more than zero");
+    return MR_OK;
+}
+
 enum mr_status mr_sql__window_parse(struct mr_sql_planner *p, struct mr_sql_query *query,
                                     struct mr_json *node, struct mr_sql_window *ret_window)
 {
@@ -131,6 +172,11 @@ enum mr_status mr_sql__window_parse(struct mr_sql_planner *p, struct mr_sql_quer
     size_t count = children != NULL ? children->count : 0;
     int64_t lengths[3] = {0, 0, 0};
 
+    if (function->session) {
+        MR_TRY(parse_session(p, query, node, &window));
+        *ret_window = window;
+        return MR_OK;
+    }
     if (count < (function->hop ? 3u : 2u) || count > 4 ||
         (!function->hop && function->name[0] == 't' && count > 3))
         return mr_sql__fail(
@@ -253,6 +299,7 @@ enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
                                   .end_name = end_name};
     const struct mr_sql_mark *time = mr_sql__mark_of(input, column);
     bool watermarked = time != NULL && time->watermarked;
+    int64_t delay_us = watermarked ? time->delay_us : 0;
     struct mr_sql_rel rel = {.aggregated = input->aggregated};
     struct mr_node *node = input->node;
     struct mr_map_op op;
@@ -261,8 +308,10 @@ enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
     MR_TRY(mr_sql__add_map(p, owner, "window", &op, &node, 1, &rel));
     tell_window(window, rel.node);
     rel.aggregated = input->aggregated;
-    add_mark(&rel, (struct mr_sql_mark){0, MR_SQL_MARK_START, window->size_us, watermarked});
-    add_mark(&rel, (struct mr_sql_mark){1, MR_SQL_MARK_END, window->size_us, watermarked});
+    add_mark(&rel,
+             (struct mr_sql_mark){0, MR_SQL_MARK_START, window->size_us, watermarked, delay_us});
+    add_mark(&rel,
+             (struct mr_sql_mark){1, MR_SQL_MARK_END, window->size_us, watermarked, delay_us});
     for (uint32_t i = 0; i < input->mark_count; i++) {
         struct mr_sql_mark mark = input->marks[i];
 

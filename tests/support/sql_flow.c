@@ -149,6 +149,12 @@ void sql_flow_text(struct sql_flow *flow, const char *sql)
     mr_buf_add_char(&flow->text, '\n');
 }
 
+void sql_flow_retext(struct sql_flow *flow, const char *sql)
+{
+    mr_buf_clear(&flow->text);
+    sql_flow_text(flow, sql);
+}
+
 void sql_flow_steps_per_batch(struct sql_flow *flow, int steps)
 {
     flow->steps = steps;

@@ -36,6 +36,8 @@ void sql_flow_static(struct sql_flow *flow, const char *name, const char *column
 void sql_flow_sink(struct sql_flow *flow, const char *name, const char *columns, const char *mode);
 /* More of the script: SET, CREATE VIEW, INSERT. */
 void sql_flow_text(struct sql_flow *flow, const char *sql);
+/* Instead of all text so far: the query was edited between two runs. */
+void sql_flow_retext(struct sql_flow *flow, const char *sql);
 /* Batches of that many steps; 0 = all there are. */
 void sql_flow_steps_per_batch(struct sql_flow *flow, int steps);
 

@@ -1,0 +1,215 @@
+/*
+ * Session windows in SQL: vectors SW-*, the spellings, gaps of each row, chains, and random input
+ * cut at random with random restarts against DuckDB.
+ */
+#include "support/sql_flow.h"
+
+#include <millrace/ext/env.h>
+
+#include <stdlib.h>
+
+static const char words_query[] =
+    "INSERT INTO out SELECT word, epoch(session_window.start)::BIGINT AS s, "
+    "epoch(session_window.end)::BIGINT AS e, "
+    "(epoch(session_window.end) - epoch(session_window.start))::BIGINT AS len, count(*) AS n "
+    "FROM (SELECT unnest(string_split(text, ' ')) AS word, ts FROM a) "
+    "GROUP BY session_window(ts, '10 seconds'), word;";
+
+static struct sql_flow *open_words(struct test *t, const char *mode, const char *query)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "text VARCHAR, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '30 seconds'");
+    sql_flow_sink(flow, "out", "", mode);
+    sql_flow_text(flow, query);
+    return flow;
+}
+
+static void add_words(struct sql_flow *flow, const char *words, int second)
+{
+    char sql[200];
+
+    snprintf(sql, sizeof(sql), "SELECT '%s', make_timestamp(%d * 1000000)", words, second);
+    sql_flow_step(flow, "a", sql);
+}
+
+TEST(SW_01_append_emits_sessions_that_the_watermark_has_passed)
+{
+    struct sql_flow *flow = open_words(t, "append", words_query);
+
+    add_words(flow, "hello world spark streaming", 40);
+    add_words(flow, "world hello structured streaming", 41);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    CHECK_EQ_STR(sql_flow_state(flow), "5/5/0/0");
+    add_words(flow, "spark streaming", 25);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    CHECK_EQ_STR(sql_flow_state(flow), "7/2/0/0");
+    add_words(flow, "spark streaming", 0);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    CHECK_EQ_STR(sql_flow_state(flow), "7/0/2/0");
+    add_words(flow, "spark streaming", 30);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    CHECK_EQ_STR(sql_flow_state(flow), "5/2/0/2"); /* the later of two starts goes */
+    add_words(flow, "hello apache spark", 60);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    add_words(flow, "structured streaming", 90);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"),
+                 "hello|40|51|11|2\nspark|25|50|25|3\nstreaming|25|51|26|4\n"
+                 "structured|41|51|10|1\nworld|40|51|11|2\n");
+    sql_flow_free(flow);
+}
+
+TEST(SW_02_complete_emits_all_sessions_and_keeps_them)
+{
+    struct sql_flow *flow = open_words(t, "complete", words_query);
+
+    add_words(flow, "hello world spark streaming", 40);
+    add_words(flow, "world hello structured streaming", 41);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"),
+                 "hello|40|51|11|2\nspark|40|50|10|1\nstreaming|40|51|11|2\n"
+                 "structured|41|51|10|1\nworld|40|51|11|2\n");
+    add_words(flow, "spark streaming", 25);
+    (void)sql_flow_run(flow, "out");
+    CHECK_EQ_STR(sql_flow_last(flow, "out"),
+                 "hello|40|51|11|2\nspark|25|35|10|1\nspark|40|50|10|1\nstreaming|25|35|10|1\n"
+                 "streaming|40|51|11|2\nstructured|41|51|10|1\nworld|40|51|11|2\n");
+    add_words(flow, "spark streaming", 30);
+    (void)sql_flow_run(flow, "out");
+    CHECK_EQ_STR(sql_flow_last(flow, "out"),
+                 "hello|40|51|11|2\nspark|25|50|25|3\nstreaming|25|51|26|4\n"
+                 "structured|41|51|10|1\nworld|40|51|11|2\n");
+    add_words(flow, "hello apache spark", 60);
+    (void)sql_flow_run(flow, "out");
+    CHECK_EQ_STR(
+        sql_flow_last(flow, "out"),
+        "apache|60|70|10|1\nhello|40|51|11|2\nhello|60|70|10|1\nspark|25|50|25|3\n"
+        "spark|60|70|10|1\nstreaming|25|51|26|4\nstructured|41|51|10|1\nworld|40|51|11|2\n");
+    add_words(flow, "structured streaming", 90);
+    (void)sql_flow_run(flow, "out");
+    CHECK_EQ_STR(sql_flow_last(flow, "out"),
+                 "apache|60|70|10|1\nhello|40|51|11|2\nhello|60|70|10|1\nspark|25|50|25|3\n"
+                 "spark|60|70|10|1\nstreaming|25|51|26|4\nstreaming|90|100|10|1\n"
+                 "structured|41|51|10|1\nstructured|90|100|10|1\nworld|40|51|11|2\n");
+    sql_flow_free(flow);
+}
+
+TEST(SW_04_what_sessions_cannot_do_is_refused)
+{
+    static const struct {
+        const char *mode;
+        const char *select;
+        const char *text;
+    } cases[] = {
+        {"update", "SELECT text, count(*) AS n FROM a GROUP BY session_window(ts, '10 s'), text",
+         "sessions are not supported with output_mode = 'update'"},
+        {"update", "SELECT count(*) AS n FROM a GROUP BY session_window(ts, '10 s')",
+         "sessions are not supported with output_mode = 'update'"},
+        {"append", "SELECT count(*) AS n FROM a GROUP BY session_window(ts, '10 s')",
+         "sessions need another key in GROUP BY"},
+        {"complete", "SELECT count(*) AS n FROM a GROUP BY session_window(ts, '10 s')",
+         "sessions need another key in GROUP BY"},
+        {"append", "SELECT text, count(*) AS n FROM b GROUP BY session_window(ts, '10 s'), text",
+         "output_mode = 'append' needs"},
+        {"append", "SELECT count(*) AS n FROM a GROUP BY session_window(ts, '-1 s'), text",
+         "a session's gap must be more than zero"},
+        {"append", "SELECT count(*) AS n FROM a GROUP BY session_window(ts, '0 s'), text",
+         "a session's gap must be more than zero"},
+        {"append",
+         "SELECT count(*) AS n FROM a GROUP BY session_window(ts, INTERVAL 1 MONTH), text",
+         "months and years have no fixed length"},
+        {"append", "SELECT count(*) AS n FROM a GROUP BY session_window(ts), text",
+         "a session is session_window(time, gap)"},
+        {"append",
+         "SELECT count(*) AS n FROM a GROUP BY session_window(ts, '1 s'), window(ts, '1 s'), text",
+         "two different windows in one GROUP BY"},
+        {"append", "SELECT session_window(ts, '10 s') AS w, text FROM a",
+         "a session needs GROUP BY"},
+        {"append",
+         "SELECT window_start, text, count(*) AS n FROM SESSION(TABLE a, DESCRIPTOR(ts), INTERVAL "
+         "'1' SECOND) GROUP BY window_start, window_end, text",
+         "needs PARTITION BY"},
+        {"append",
+         "SELECT window_start, count(*) AS n FROM SESSION(TABLE a PARTITION BY text, "
+         "DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY window_start, window_end, v",
+         "must have the columns of PARTITION BY"},
+        {"append",
+         "SELECT window_start, text FROM SESSION(TABLE a PARTITION BY text, DESCRIPTOR(ts), "
+         "INTERVAL '1' SECOND)",
+         "SESSION(...) needs GROUP BY window_start"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct sql_flow *flow = sql_flow_new(t);
+        struct mr_error err = {0};
+
+        sql_flow_source(flow, "a", "text VARCHAR, v BIGINT, ts TIMESTAMP",
+                        ", WATERMARK FOR ts AS ts - INTERVAL '30 seconds'");
+        sql_flow_source(flow, "b", "text VARCHAR, ts TIMESTAMP", "");
+        sql_flow_sink(flow, "out", "", cases[i].mode);
+        sql_flow_text(flow, "INSERT INTO out ");
+        sql_flow_text(flow, cases[i].select);
+        sql_flow_text(flow, ";");
+        CHECK_EQ_INT(sql_flow_check(flow, &err), MR_SQL_ERROR);
+        if (strstr(err.text, cases[i].text) == NULL)
+            FAIL("%s: '%s' is not in '%s'", cases[i].select, cases[i].text, err.text);
+        sql_flow_free(flow);
+    }
+}
+
+TEST(SW_05_all_aggregates_work_in_sessions)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k VARCHAR, v BIGINT, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '30 seconds'");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(
+        flow, "INSERT INTO out SELECT k, epoch(session_start(ts, '10 seconds'))::BIGINT AS s, "
+              "epoch(session_end(ts, '10 seconds'))::BIGINT AS e, count(*) AS n, sum(v) AS sum, "
+              "avg(v) AS mean, approx_quantile(v, 0.5) AS median, stddev(v) AS dev, "
+              "variance(v) AS var, min(k) AS m, list(v ORDER BY v) AS l FROM a GROUP BY "
+              "session(ts, INTERVAL '10' SECOND), k;");
+    sql_flow_step(flow, "a", "SELECT 'a', v, make_timestamp(v * 1000000) FROM (VALUES (41)) t(v)");
+    sql_flow_step(flow, "a", "SELECT 'a', v, make_timestamp(v * 1000000) FROM (VALUES (42)) t(v)");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    sql_flow_step(flow, "a", "SELECT 'a', v, make_timestamp(v * 1000000) FROM (VALUES (40)) t(v)");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    sql_flow_step(flow, "a",
+                  "SELECT 'b', v, make_timestamp(v * 1000000) FROM (VALUES (100), (101)) t(v)");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "a|40|52|3|123|41.0|41.0|1.0|1.0|a|[40, 41, 42]\n");
+    sql_flow_free(flow);
+}
+
+/* A bounded input is the complete result at the end of it. */
+static void run_day(struct test *t, const char *rows, const char *want)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k VARCHAR, ts TIMESTAMP, v BIGINT", "");
+    sql_flow_sink(flow, "out", "", "complete");
+    sql_flow_text(flow, "INSERT INTO out SELECT strftime(session_window.start, '%M:%S') AS s, "
+                        "strftime(session_window.end, '%M:%S') AS e, k, count(*) AS n, "
+                        "sum(v) AS sum FROM a GROUP BY session_window(ts, '10 seconds'), k;");
+    sql_flow_step(flow, "a", rows);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), want);
+    sql_flow_free(flow);
+}
+
+TEST(SW_07_sessions_of_two_keys)
+{
+    run_day(t,
+            "('a', '2016-03-27 19:39:34', 1), ('a', '2016-03-27 19:39:39', 1), "
+            "('a', '2016-03-27 19:39:56', 2), ('a', '2016-03-27 19:40:04', 2), "
+            "('b', '2016-03-27 19:39:27', 4)",
+            "39:27|39:37|b|1|4\n39:34|39:49|a|2|2\n39:56|40:14|a|2|4\n");
+}
+
+TEST(SW_08_sessions_of_two_keys_that_overlap)
+{
+    run_day(t,
+            "('a', '2016-03-27 19:39:34', 1), ('a', '2016-03-27 19:39:40', 1), "
+            "('b', '2016-03-27 19:39:39', 1), ('b', '2016-03-27 19:39:45', 1), "
+            "('b', '2016-03-27 19:39:27', 1)",
+            "39:27|39:37|b|1|1\n39:34|39:50|a|2|2\n39:39|39:55|b|2|2\n");
+}
