@@ -164,6 +164,12 @@ enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, con
                                       size_t key_bytes, size_t value_bytes, char **ret_value,
                                       bool *ret_created, struct mr_error *err);
 void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step);
+/*
+ * So many more keys are likely to come into a shard. Worth saying when they come in the order of
+ * their hashes: a table that only grows when it is full would have all of them at its beginning,
+ * each search through the ones before. Cannot fail: without memory it is as if nothing was said.
+ */
+void mr_store_expect(struct mr_store *store, unsigned shard, uint64_t more);
 enum mr_status mr_store_delete(struct mr_store *store, const void *key, size_t key_bytes,
                                struct mr_error *err);
 uint64_t mr_store_count(const struct mr_store *store);
@@ -271,6 +277,10 @@ struct mr_store_info {
     uint64_t memory_bytes;
     uint64_t version;
     const char *owner; /* that asked for it in this run; NULL = nobody, or nobody said */
+    /* on the disk: of the parts that a load needs, and of all that are kept */
+    uint64_t stored_bytes;
+    uint64_t retained_bytes;
+    uint32_t part_count; /* that are kept */
 };
 /* false past the end */
 bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *ret_info);

@@ -272,6 +272,19 @@ void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step)
         __builtin_prefetch(mr__entry_at(shard, slot->ref), 1);
 }
 
+void mr_store_expect(struct mr_store *store, unsigned shard_index, uint64_t more)
+{
+    struct mr_shard *shard = store->shards[shard_index];
+    unsigned bits = MR_TABLE_BITS_MIN;
+
+    if (shard == NULL || !mr__table_is_full(shard, more))
+        return;
+    while (bits < MR_TABLE_BITS_MAX &&
+           shard->used_slots + more > ((uint64_t)3 << bits) / 4) /* as in mr__table_is_full */
+        bits++;
+    (void)mr__table_resize(shard, bits, NULL);
+}
+
 enum mr_status mr_store_upsert_hashed(struct mr_store *store, uint64_t hash, const void *key,
                                       size_t key_bytes, size_t value_bytes, char **ret_value,
                                       bool *ret_created, struct mr_error *err)

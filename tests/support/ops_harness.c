@@ -318,9 +318,21 @@ enum mr_status ops_flow_run(struct ops_flow *flow, const char *const *partitions
     }
     info.partition = 0;
     struct mr_fold_input input = {true, partials.batches, partials.batch_count, NULL, 0};
-    struct mr_fold_call call = {&info, &input, 1, true, &flow->out, &flow->out, 1};
+    struct mr_fold_call call = {.info = &info,
+                                .inputs = &input,
+                                .input_count = 1,
+                                .fires = true,
+                                .out = &flow->out,
+                                .outputs = &flow->out,
+                                .partition_count = 1};
+    if (flow->sharded && flow->fold.ops->partition_count != NULL)
+        call.partition_count = flow->fold.ops->partition_count(flow->fold.op);
     if (status == MR_OK)
         status = flow->fold.ops->run(flow->fold.op, &call, err);
+    for (uint32_t p = 0; p < call.partition_count && status == MR_OK; p++) {
+        if (flow->fold.ops->run_partition != NULL)
+            status = flow->fold.ops->run_partition(flow->fold.op, p, &call, err);
+    }
     mr_text_free(schema);
     ops_output_release(&partials);
     return status;

@@ -50,6 +50,7 @@ struct ops_flow {
     int64_t watermark_us; /* of the batch to run */
     int64_t late_watermark_us;
     struct mr_schema *input;
+    bool sharded; /* batches are run as large ones are: a shard of the store a partition */
 };
 /* spec->input is made from the text. The state is volatile; dir is not written to. */
 void ops_flow_open(struct ops_flow *flow, const char *dir, const char *schema,

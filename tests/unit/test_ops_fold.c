@@ -429,9 +429,17 @@ TEST(a_batch_that_runs_out_of_memory_fails_and_can_be_run_again)
             flow.partial.ops->end(flow.partial.op, task);
         }
         struct mr_fold_input input = {true, partials.batches, partials.batch_count, NULL, 0};
-        struct mr_fold_call call = {&info, &input, 1, true, &out, &out};
+        struct mr_fold_call call = {.info = &info,
+                                    .inputs = &input,
+                                    .input_count = 1,
+                                    .fires = true,
+                                    .out = &out,
+                                    .outputs = &out,
+                                    .partition_count = nth % 2 == 0 ? 1 : MR_STORE_SHARDS};
         if (status == MR_OK)
             status = flow.fold.ops->run(flow.fold.op, &call, NULL);
+        for (uint32_t p = 0; p < call.partition_count && status == MR_OK; p++)
+            status = flow.fold.ops->run_partition(flow.fold.op, p, &call, NULL);
         mr_alloc_fail_at(0, false);
         CHECK(status == MR_OK || status == MR_NOMEM);
         if (status != MR_OK) {
@@ -567,5 +575,84 @@ TEST(random_batches_agree_with_a_model_in_every_mode)
         compare_with_model(t, MR_MODE_APPEND, first + i);
         compare_with_model(t, MR_MODE_UPDATE, first + i);
         compare_with_model(t, MR_MODE_COMPLETE, first + i);
+    }
+}
+
+static int compare_rows(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Rows "b;a;c" as "a;b;c;". */
+static const char *sorted_rows(const char *rows, char *copy, size_t size)
+{
+    static char sorted[16000];
+    const char *list[1000];
+    size_t count = 0;
+    size_t used = 0;
+
+    snprintf(copy, size, "%s", rows);
+    for (char *at = copy; at != NULL && *at != '\0' && count < 1000;) {
+        char *end = strchr(at, ';');
+
+        list[count++] = at;
+        if (end != NULL)
+            *end++ = '\0';
+        at = end;
+    }
+    qsort(list, count, sizeof(*list), compare_rows);
+    sorted[0] = '\0';
+    for (size_t i = 0; i < count && used + 100 < sizeof(sorted); i++)
+        used += (size_t)snprintf(sorted + used, sizeof(sorted) - used, "%s;", list[i]);
+    return sorted;
+}
+
+/* "10s;25s;..." of so many rows, some of them late. */
+static void make_times(char *rows, size_t size, unsigned *seed, int from, int to)
+{
+    size_t used = 0;
+
+    for (int i = 0; i < 60; i++) {
+        *seed = *seed * 1103515245 + 12345;
+        used += (size_t)snprintf(rows + used, size - used, "%s%ds", i > 0 ? ";" : "",
+                                 from + (int)(*seed >> 16) % (to - from) / 5 * 5);
+    }
+}
+
+TEST(shards_that_run_by_themselves_give_the_rows_of_a_small_batch)
+{
+    static const enum mr_output_mode modes[] = {MR_MODE_APPEND, MR_MODE_UPDATE, MR_MODE_COMPLETE};
+
+    for (size_t m = 0; m < sizeof(modes) / sizeof(modes[0]); m++) {
+        struct mr_aggregate_spec spec;
+        struct ops_flow flows[2];
+        unsigned seed = 7;
+
+        for (int i = 0; i < 2; i++) {
+            open_windows(&flows[i], t, modes[m], &spec);
+            flows[i].sharded = i == 1;
+        }
+        for (int batch = 0; batch < 20; batch++) {
+            char first[1000];
+            char second[1000];
+            const char *const partitions[] = {first, second};
+            char copy[16000];
+            char whole[16000];
+
+            make_times(first, sizeof(first), &seed, batch * 50, batch * 50 + 400);
+            make_times(second, sizeof(second), &seed, batch * 50, batch * 50 + 400);
+            for (int i = 0; i < 2; i++) {
+                flows[i].late_watermark_us = flows[i].watermark_us;
+                flows[i].watermark_us = (batch * 50 + 100) * SECOND;
+            }
+            snprintf(whole, sizeof(whole), "%s",
+                     sorted_rows(ops_flow_batch(&flows[0], partitions, 2), copy, sizeof(copy)));
+            CHECK_EQ_STR(sorted_rows(ops_flow_batch(&flows[1], partitions, 2), copy, sizeof(copy)),
+                         whole);
+            CHECK_EQ_UINT(flows[1].out.late_rows, flows[0].out.late_rows);
+            CHECK_EQ_UINT(ops_flow_groups(&flows[1]), ops_flow_groups(&flows[0]));
+        }
+        for (int i = 0; i < 2; i++)
+            ops_flow_close(&flows[i]);
     }
 }

@@ -1,0 +1,112 @@
+/*
+ * Inside of the aggregate fold: what agg_fold.c (the operator, expiry, results) and agg_merge.c
+ * (partials into the store) share.
+ *
+ * Thread: a lane belongs to the worker that runs its partition; the rest is read-only meanwhile,
+ * except the entries of `least` of the lane's own shards.
+ */
+#ifndef MR_OPS_AGG_FOLD_H
+#define MR_OPS_AGG_FOLD_H
+
+#include "ops/aggregate.h"
+
+#include "base/alloc.h"
+
+struct mr_agg_key {
+    const char *data;
+    size_t size_bytes;
+};
+
+struct mr_agg_keys {
+    struct mr_agg_key *keys;
+    size_t count;
+    size_t capacity;
+};
+
+/* A partial of the batch: by its hash and where it is. */
+struct mr_agg_ref {
+    uint64_t hash;
+    uint32_t batch;
+    uint32_t row;
+};
+
+struct mr_agg_refs {
+    struct mr_agg_ref *refs;
+    struct mr_agg_ref *scratch;
+    size_t count;
+    size_t capacity;
+};
+
+/* What one partition of the output works with: one shard of the store, or all of them in a small
+ * batch. Memory is kept between batches. */
+struct mr_agg_lane {
+    struct mr_output *out;
+    const struct mr_batch_info *info;
+    unsigned first_shard;
+    unsigned last_shard;
+    struct mr_agg_refs refs;    /* one shard: its partials */
+    struct mr_agg_keys touched; /* all shards, update mode: keys of merged partials, in the input's
+                                   memory */
+    struct mr_agg_keys expired; /* in arena */
+    struct mr_arena arena;
+    struct mr_buf merged;
+    struct mr_batch_builder *builder;
+    int64_t builder_rows;
+    uint64_t late_rows;
+};
+
+/* The oldest group of a shard. */
+struct mr_agg_least {
+    bool is_known;
+    int64_t time_us; /* no group is older; INT64_MAX = none with a time */
+};
+
+/* One batch of partials. */
+struct mr_agg_part {
+    const struct mr_column *keys;
+    const struct mr_column *values;
+};
+
+struct mr_agg_fold {
+    struct mr_agg_layout *layout;
+    enum mr_output_mode mode;
+    char *state_name;
+    struct mr_store *store;
+    int32_t time_key; /* index of the event time among the keys, -1 = none */
+    bool time_is_nanos;
+    int64_t time_add_us;
+
+    bool any_run; /* since open: the two below hold */
+    uint64_t last_batch_id;
+    int64_t last_watermark_us;
+    struct mr_agg_least least[MR_STORE_SHARDS];
+
+    /* Of the batch being run. */
+    struct mr_agg_part *parts;
+    size_t part_count;
+    struct mr_agg_lane lanes[MR_STORE_SHARDS];
+};
+
+enum mr_status mr_agg_fold_no_memory(struct mr_error *err);
+bool mr_agg_keys_add(struct mr_agg_keys *list, const char *data, size_t size_bytes);
+/* Sorts and leaves one of each. */
+void mr_agg_keys_sort(struct mr_agg_keys *list);
+/* Event time of a key; *ret_has false when it is null. */
+enum mr_status mr_agg_key_time(const struct mr_agg_fold *fold, const char *key, size_t key_bytes,
+                               bool *ret_has, int64_t *ret_time_us, struct mr_error *err);
+/* One group into the lane's builder, which is handed on when it is full. */
+enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                struct mr_slice key, struct mr_slice buffers, struct mr_error *err);
+
+/* agg_merge.c */
+/* Deals the partials of the batch out to the lanes, by shard. Driver. */
+enum mr_status mr_agg_deal(struct mr_agg_fold *fold, struct mr_error *err);
+/* Everything, in order of arrival; update mode: their keys into lane->touched. */
+enum mr_status mr_agg_merge_all(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                struct mr_error *err);
+/* The partials of the lane's shard, in the order of their hashes; update mode: emits each group. */
+enum mr_status mr_agg_merge_shard(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                  struct mr_error *err);
+void mr_agg_refs_release(struct mr_agg_refs *refs);
+
+#endif
