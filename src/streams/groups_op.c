@@ -176,7 +176,7 @@ static enum mr_status groups_partition(void *pointer, uint32_t partition, struct
                                        struct mr_error *err)
 {
     struct groups_op *op = pointer;
-    struct mr__shards shards = mr__shards_of(partition, op->keyed.partition_count);
+    struct mr__shards shards = mr__shards_of(partition, call->partition_count);
     struct mr_groups_run run = {.op = op, .partition = partition, .out = call->out};
     int64_t before = due_before(op, call->info->watermark_us, call->info->batch_time_us);
 
@@ -269,6 +269,7 @@ static const struct mr_fold_ops groups_ops = {
     .store = groups_store,
     .partition_count = groups_partitions,
     .run_partition = groups_partition,
+    .one_when_small = true,
     .work_bytes = groups_work,
     .traits = groups_traits,
 };

@@ -329,7 +329,7 @@ static enum mr_status transform_partition(void *pointer, uint32_t partition,
                                           struct mr_fold_call *call, struct mr_error *err)
 {
     struct transform_op *op = pointer;
-    struct mr__shards shards = mr__shards_of(partition, op->keyed.partition_count);
+    struct mr__shards shards = mr__shards_of(partition, call->partition_count);
     int64_t before = due_before(op, call->info->watermark_us, call->info->batch_time_us);
     struct mr_transform_run run = {.op = op, .at = op->contexts[partition], .out = call->out};
     enum mr_status status;
@@ -466,6 +466,7 @@ static const struct mr_fold_ops transform_ops = {
     .store = transform_store,
     .partition_count = transform_partitions,
     .run_partition = transform_partition,
+    .one_when_small = true,
     .work_bytes = transform_work,
     .traits = transform_traits,
 };

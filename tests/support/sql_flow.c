@@ -166,6 +166,14 @@ void sql_flow_view(struct sql_flow *flow, const struct mr_sql_program_view *view
     flow->views[flow->view_count++] = *view;
 }
 
+void sql_flow_view_replace(struct sql_flow *flow, const struct mr_sql_program_view *view)
+{
+    for (size_t i = 0; i < flow->view_count; i++) {
+        if (strcmp(flow->views[i].name, view->name) == 0)
+            flow->views[i] = *view;
+    }
+}
+
 void sql_flow_functions(struct sql_flow *flow, const struct mr_sql_functions *functions)
 {
     flow->functions = functions;
@@ -383,9 +391,10 @@ static enum mr_status live(struct sql_flow *flow, const char *point, struct mr_e
         made->config.failpoint = stop_at;
         made->config.failpoint_arg = (void *)(uintptr_t)point;
     }
-    CHECK_OK(mr_query_new(env_of(flow), made->graph, &made->config, &query, err), err);
+    status = mr_query_new(env_of(flow), made->graph, &made->config, &query, err);
     made->graph = NULL;
-    status = mr_query_run(query, err);
+    if (status == MR_OK)
+        status = mr_query_run(query, err);
     mr_query_free(query);
     mr_sql_plan_free(made);
     mr_sql_script_free(script);

@@ -44,6 +44,8 @@ void sql_flow_steps_per_batch(struct sql_flow *flow, int steps);
 /* A view that is an operator of a program, behind a table or view (sql/plan.h). */
 struct mr_sql_program_view;
 void sql_flow_view(struct sql_flow *flow, const struct mr_sql_program_view *view);
+/* The one of that name as another one from the next run on. */
+void sql_flow_view_replace(struct sql_flow *flow, const struct mr_sql_program_view *view);
 /* Functions for SQL (sql/plan.h); must outlive the flow. */
 struct mr_sql_functions;
 void sql_flow_functions(struct sql_flow *flow, const struct mr_sql_functions *functions);
