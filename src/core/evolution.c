@@ -93,8 +93,8 @@ static enum mr_status add_item(struct comparison *c, enum mr_query_part part, co
 }
 
 /* One more sentence, and the worse of the classes. */
-static void MR_PRINTF(3, 4) say(struct item *item, enum mr_change_class change, const char *format,
-                                ...)
+static void MR_PRINTF(3, 4)
+    say(struct item *item, enum mr_change_class change, const char *format, ...)
 {
     char text[SENTENCE_BYTES_MAX];
     va_list arguments;
@@ -285,7 +285,8 @@ static enum mr_status removed_source(struct comparison *c, const char *name, str
     }
     MR_TRY(add_item(c, MR_PART_SOURCE, name, &item, err));
     item->public.is_removed = true;
-    say(item, MR_CHANGE_EXTEND, "removed: its offsets are dropped, and begin anew if it comes back");
+    say(item, MR_CHANGE_EXTEND,
+        "removed: its offsets are dropped, and begin anew if it comes back");
     store = mr_asprintf("source.%s", name);
     if (store == NULL)
         return no_memory(err);
@@ -327,13 +328,13 @@ static void rebuild_by_texts(const struct mr_store_change *change, struct mr_sto
     ret->change = MR_CHANGE_REBUILD;
     if (strcmp(change->old_kind, change->kind) != 0)
         snprintf(ret->reason, sizeof(ret->reason), "it was '%.60s' and is '%.60s'",
-                     change->old_kind, change->kind);
+                 change->old_kind, change->kind);
     else if (strcmp(change->old_key_schema, change->key_schema) != 0)
         snprintf(ret->reason, sizeof(ret->reason), "other keys: '%.150s', it was '%.150s'",
-                     change->key_schema, change->old_key_schema);
+                 change->key_schema, change->old_key_schema);
     else
         snprintf(ret->reason, sizeof(ret->reason), "it keeps '%.150s', it was '%.150s'",
-                     change->value_schema, change->old_value_schema);
+                 change->value_schema, change->old_value_schema);
 }
 
 /* The state asks what becomes of a store of the operator that is being opened. */
@@ -360,8 +361,9 @@ static enum mr_status judge(void *arg, const struct mr_store_change *change,
         say(item, ret_adaption->change, "%s", ret_adaption->reason);
     item->public.change = MR_MAX(item->public.change, ret_adaption->change);
     if (ret_adaption->change == MR_CHANGE_REBUILD)
-        say(item, MR_CHANGE_REBUILD, "its %llu keys are emptied, and it begins anew with the next "
-                                     "batch",
+        say(item, MR_CHANGE_REBUILD,
+            "its %llu keys are emptied, and it begins anew with the next "
+            "batch",
             (unsigned long long)change->key_count);
     /* What is not accepted fails the start: no work for it. */
     probe = item->public;
@@ -508,7 +510,8 @@ static enum mr_status removed_store(struct comparison *c, const char *store, uin
         MR_TRY(add_item(c, MR_PART_OPERATOR, owner, &item, err));
         item->public.is_removed = true;
         say(item, MR_CHANGE_EXTEND,
-            "removed: its state (%llu keys) is dropped for good; if it was renamed, give it its old "
+            "removed: its state (%llu keys) is dropped for good; if it was renamed, give it its "
+            "old "
             "name",
             (unsigned long long)key_count);
         return MR_OK;

@@ -46,8 +46,8 @@ static void describe_source(struct mr_json_out *out, const struct mr_node *node)
 
     mr_json_add_string(out, "connector", connector->name);
     mr_json_add_bool(out, "receiver", connector->receiver_open != NULL);
-    add_columns(out, node->source->spec.declared != NULL ? node->source->spec.declared
-                                                         : node->schema);
+    add_columns(out,
+                node->source->spec.declared != NULL ? node->source->spec.declared : node->schema);
     add_options(out, connector->options, connector->option_count, node->source->spec.options);
 }
 

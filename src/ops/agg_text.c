@@ -262,6 +262,11 @@ static bool take_piece(struct texts *texts, const char **at)
         *at = *end == ',' ? end + 1 : end;
     }
     texts->agg_count++;
+    if (shown->kind == MR_AGG_SUM && texts->agg_count < AGGS_MAX) { /* the same slot gives both */
+        texts->aggs[texts->agg_count] = *agg;
+        texts->aggs[texts->agg_count].kind = MR_AGG_AVG;
+        texts->aggs[texts->agg_count++].name = print_name(texts, "avg", agg->identity);
+    }
     return *(*at)++ == ')' && agg->name != NULL;
 }
 

@@ -148,9 +148,9 @@ enum mr_status mr__store_adapt(struct mr_state *state, struct mr_store *store, c
                                const char *key_schema, const char *value_schema,
                                struct mr_error *err)
 {
-    struct mr_store_change change = {store->name,  store->kind, store->key_schema,
-                                     store->value_schema, kind, key_schema,
-                                     value_schema, 0};
+    struct mr_store_change change = {
+        store->name, store->kind, store->key_schema, store->value_schema,
+        kind,        key_schema,  value_schema,      0};
     struct mr_store_adaption adaption = {0};
     bool same_texts = is_text_of(store, kind, key_schema, value_schema);
     enum mr_status status;
@@ -256,14 +256,15 @@ static bool is_stored(const struct mr_store *store, const struct mr_manifest_ent
     return true;
 }
 
-enum mr_status mr_state_manifest_set(struct mr_state *state, const struct mr_manifest_entry *entries,
-                                     size_t count, struct mr_error *err)
+enum mr_status mr_state_manifest_set(struct mr_state *state,
+                                     const struct mr_manifest_entry *entries, size_t count,
+                                     struct mr_error *err)
 {
     struct mr_store *store = mr_state_find(state, manifest_name);
 
     if (store == NULL)
-        MR_TRY(mr__state_add_store(state, manifest_name, MR_STORE_KIND_MANIFEST, "part of the query",
-                                   "what it is, as JSON", &store, err));
+        MR_TRY(mr__state_add_store(state, manifest_name, MR_STORE_KIND_MANIFEST,
+                                   "part of the query", "what it is, as JSON", &store, err));
     else if (is_stored(store, entries, count))
         return MR_OK;
     mr__store_clear(store);

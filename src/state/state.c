@@ -421,6 +421,21 @@ void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_t
     }
 }
 
+static void measure_parts(const struct mr_state *state, struct mr_store_info *info)
+{
+    for (uint32_t i = 0; i < state->parts.count; i++) {
+        const struct mr_state_part *part = &state->parts.parts[i];
+
+        if (strcmp(part->store, info->name) != 0)
+            continue;
+        if (part->is_snapshot)
+            info->stored_bytes = 0;
+        info->stored_bytes += part->size_bytes;
+        info->retained_bytes += part->size_bytes;
+        info->part_count++;
+    }
+}
+
 bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *ret_info)
 {
     for (size_t i = 0; i < state->store_count; i++) {
@@ -438,6 +453,7 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
             .version = store->version,
             .owner = store->owner,
         };
+        measure_parts(state, ret_info);
         return true;
     }
     return false;

@@ -1,0 +1,458 @@
+/*
+ * Queries that are edited between two runs over one checkpoint: what the comparison says of each
+ * part, and what the query gives after the change was accepted.
+ *
+ * Every edit goes through the same steps: the script before runs over the first rows; the script
+ * after is compared with the checkpoint; it must not start without a word when anything but `same`
+ * was said, and must leave the checkpoint as it is; it runs over the second rows with the word; and
+ * then it is the same.
+ */
+#include "base/buf.h"
+#include "core/query.h"
+#include "duck/duck.h"
+#include "plugins/plugins.h"
+#include "sql/plan.h"
+#include "state/state.h"
+#include "support/sql_flow.h"
+#include "support/test.h"
+
+#include <millrace/ext/memory.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+struct edit {
+    const char *before; /* script, behind the tables below */
+    const char *after;
+    const char *classes; /* of all that is not `same`: "out.agg=extend out=extend"; "" = all same */
+    const char *reason;  /* part of what must be told, or NULL */
+    const char *rows;    /* of out in the run after the change, sorted; NULL: it cannot run */
+};
+
+/* @ is the test's name: memory tables are the process's. */
+static const char tables[] =
+    "CREATE TABLE a (v BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '%s')\n"
+    "  WITH (connector = 'memory', table = '@.a');\n"
+    "CREATE TABLE b (v BIGINT, k VARCHAR) WITH (connector = 'memory', table = '@.b');\n"
+    "CREATE TABLE out WITH (connector = 'memory', table = '@.%s');\n"
+    "CREATE TABLE other WITH (connector = 'memory', table = '@.other-%s');\n"
+    "SET checkpoint = '%s';\n"
+    "SET trigger = 'until caught up';\n";
+
+#define FIRST_A                                                                                    \
+    "(1, 'x', TIMESTAMP '2026-01-01 00:00:01'), (2, 'y', TIMESTAMP '2026-01-01 00:00:02'), "       \
+    "(3, 'x', TIMESTAMP '2026-01-01 00:00:03')"
+#define SECOND_A "(10, 'x', TIMESTAMP '2026-01-01 00:00:04')"
+#define FIRST_B "(100, 'x')"
+#define SECOND_B "(200, 'y')"
+
+#define COUNTS "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s FROM a GROUP BY k;"
+
+struct world {
+    struct test *t;
+    struct mr_duck *duck;
+    const char *delay;
+    struct mr_buf told; /* by mr_query_new */
+};
+
+/* ---- Scripts ---- */
+
+static char *script_text(struct world *w, const char *text, const char *sink)
+{
+    struct mr_buf out = MR_BUF_INIT, all = MR_BUF_INIT;
+
+    mr_buf_printf(&all, tables, w->delay, sink, sink, test_path(w->t, "checkpoint"));
+    mr_buf_add_str(&all, text);
+    for (const char *at = all.data; *at != '\0'; at++) {
+        if (*at == '@')
+            mr_buf_printf(&out, "%.100s", w->t->name);
+        else
+            mr_buf_add_char(&out, *at);
+    }
+    mr_buf_release(&all);
+    return mr_buf_take(&out);
+}
+
+static struct mr_sql_plan *make_plan(struct world *w, const char *text, const char *sink,
+                                     struct mr_sql_script **ret_script)
+{
+    struct mr_sql_args args = {.env = mr_env_posix()};
+    struct mr_sql_plan *plan = NULL;
+    struct mr_error err = {0};
+    char *script = script_text(w, text, sink);
+
+    CHECK_OK(mr_sql_script_parse("test.sql", script, strlen(script), ret_script, &err), &err);
+    CHECK_OK(mr_sql_plan(*ret_script, &args, &plan, &err), &err);
+    mr_text_free(script);
+    return plan;
+}
+
+static void note(void *arg, const struct mr_evolution *evolution)
+{
+    struct world *w = arg;
+
+    mr_buf_clear(&w->told);
+    mr_evolution_print(evolution, true, &w->told);
+}
+
+static enum mr_status live(struct world *w, const char *text, const char *sink, const char *accept,
+                           struct mr_error *err)
+{
+    struct mr_sql_script *script = NULL;
+    struct mr_sql_plan *plan = make_plan(w, text, sink, &script);
+    struct mr_query *query = NULL;
+    enum mr_status status;
+
+    plan->config.accept = accept;
+    plan->config.on_evolution = note;
+    plan->config.on_evolution_arg = w;
+    status = mr_query_new(mr_env_posix(), plan->graph, &plan->config, &query, err);
+    plan->graph = NULL;
+    if (status == MR_OK)
+        status = mr_query_run(query, err);
+    mr_query_free(query);
+    mr_sql_plan_free(plan);
+    mr_sql_script_free(script);
+    return status;
+}
+
+/* What `millrace check` would say: "name=class" of all that is not the same, and all reasons. */
+static void compare(struct world *w, const char *text, struct mr_buf *classes,
+                    struct mr_buf *reasons)
+{
+    struct mr_sql_script *script = NULL;
+    struct mr_sql_plan *plan = make_plan(w, text, "after", &script);
+    struct mr_evolution *evolution = NULL;
+    struct mr_evolution_item item;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_evolution_compare(mr_env_posix(), plan->graph, plan->config.checkpoint_dir, NULL,
+                                  &evolution, &err),
+             &err);
+    mr_buf_clear(classes);
+    mr_buf_clear(reasons);
+    for (size_t i = 0; evolution != NULL && mr_evolution_item(evolution, i, &item); i++) {
+        mr_buf_printf(reasons, "%s: %s\n", item.name, item.reason);
+        if (item.change != MR_CHANGE_SAME)
+            mr_buf_printf(classes, "%s%s=%s", classes->size > 0 ? " " : "", item.name,
+                          mr_change_class_text(item.change));
+    }
+    mr_buf_add_char(classes, '\0');
+    mr_evolution_free(evolution);
+    mr_sql_plan_free(plan);
+    mr_sql_script_free(script);
+}
+
+/* ---- Rows ---- */
+
+static enum mr_status keep(void *arg, const struct mr_batch *batch, struct mr_error *err)
+{
+    struct mr_batch **kept = arg;
+
+    (void)err;
+    *kept = mr_batch_ref(batch);
+    return MR_OK;
+}
+
+static void add(struct world *w, const char *name, const char *columns, const char *values)
+{
+    char *table = mr_asprintf("%.100s.%s", w->t->name, name);
+    char *sql =
+        mr_asprintf("SELECT v::BIGINT AS v, * EXCLUDE (v) FROM (VALUES %s) t(%s)", values, columns);
+    struct mr_batch *batch = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_duck_exec(w->duck, sql, keep, &batch, &err), &err);
+    CHECK_OK(mr_memory_add(mr_memory_table(table), batch, &err), &err);
+    mr_batch_unref(batch);
+    mr_free(sql);
+    mr_free(table);
+}
+
+static void add_first(struct world *w)
+{
+    add(w, "a", "v, k, ts", FIRST_A);
+    add(w, "b", "v, k", FIRST_B);
+}
+
+static void add_second(struct world *w)
+{
+    add(w, "a", "v, k, ts", SECOND_A);
+    add(w, "b", "v, k", SECOND_B);
+}
+
+static void print_step(const struct mr_batch *batch, struct mr_buf *out)
+{
+    uint32_t columns = mr_schema_field_count(mr_batch_schema(batch));
+
+    for (int64_t i = 0; i < mr_batch_row_count(batch); i++) {
+        struct mr_row row = {batch, i};
+
+        for (uint32_t k = 0; k < columns; k++) {
+            char text[400];
+
+            mr_row_print(&row, k, text, sizeof(text));
+            mr_buf_printf(out, "%s%c", text, k + 1 < columns ? '|' : '\n');
+        }
+    }
+}
+
+/* Rows of a sink's table from a step on, sorted. */
+static char *rows_of(struct world *w, const char *name, size_t from)
+{
+    char *table = mr_asprintf("%.100s.%s", w->t->name, name);
+    struct mr_batch *batch = NULL;
+    struct mr_buf out = MR_BUF_INIT;
+    int64_t batch_id;
+    char *text;
+
+    for (size_t i = from; mr_memory_step(mr_memory_table(table), i, &batch, &batch_id); i++) {
+        print_step(batch, &out);
+        mr_batch_unref(batch);
+    }
+    mr_free(table);
+    mr_buf_add_char(&out, '\0');
+    text = mr_buf_take(&out);
+    sql_flow_sort(text);
+    return text;
+}
+
+static void begin(struct world *w, struct test *t)
+{
+    struct mr_error err = {0};
+
+    *w = (struct world){.t = t, .delay = "1 second"};
+    mr_plugins_register();
+    CHECK_OK(mr_duck_open(&w->duck, &err), &err);
+}
+
+static void end(struct world *w)
+{
+    static const char *const names[] = {"a", "b", "before", "after", "other-before", "other-after"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char *table = mr_asprintf("%.100s.%s", w->t->name, names[i]);
+
+        mr_memory_drop(table);
+        mr_free(table);
+    }
+    mr_duck_close(w->duck);
+    mr_buf_release(&w->told);
+}
+
+/* ---- The table ---- */
+
+static void check_edit(struct world *w, const struct edit *edit)
+{
+    struct mr_buf classes = MR_BUF_INIT, reasons = MR_BUF_INIT;
+    struct mr_error err = {0};
+    char *rows;
+
+    add_first(w);
+    CHECK_OK(live(w, edit->before, "before", NULL, &err), &err);
+    compare(w, edit->after, &classes, &reasons);
+    CHECK_EQ_STR(classes.data, edit->classes);
+    if (edit->reason != NULL &&
+        (reasons.data == NULL || strstr(reasons.data, edit->reason) == NULL))
+        FAIL("nothing is said of '%s':\n%s", edit->reason, reasons.data);
+    add_second(w);
+    if (edit->classes[0] != '\0') {
+        CHECK_FAILS(live(w, edit->after, "after", NULL, &err), &err, MR_CONFIG,
+                    "cannot go on from");
+        memset(&err, 0, sizeof(err));
+        compare(w, edit->before, &classes, &reasons);
+        CHECK_EQ_STR(classes.data, ""); /* nothing was written */
+    }
+    if (edit->rows == NULL) {
+        CHECK_FAILS(live(w, edit->after, "after", "extend,rebuild", &err), &err, MR_CONFIG,
+                    "impossible");
+    } else {
+        CHECK_OK(live(w, edit->after, "after", "extend,rebuild", &err), &err);
+        rows = rows_of(w, "after", 0);
+        CHECK_EQ_STR(rows, edit->rows);
+        mr_text_free(rows);
+        compare(w, edit->after, &classes, &reasons);
+        CHECK_EQ_STR(classes.data, "");
+    }
+    mr_buf_release(&classes);
+    mr_buf_release(&reasons);
+}
+
+static void run_edit(struct test *t, const struct edit *edit)
+{
+    struct world w;
+
+    begin(&w, t);
+    check_edit(&w, edit);
+    end(&w);
+}
+
+#define EDIT(name, ...)                                                                            \
+    TEST(name)                                                                                     \
+    {                                                                                              \
+        run_edit(t, &(const struct edit){__VA_ARGS__});                                            \
+    }
+
+EDIT(white_space_and_comments, COUNTS,
+     "-- counts\nINSERT INTO out\n  SELECT k,  count(*) AS n /* rows */, sum(v) AS s\n  FROM a\n"
+     "  GROUP BY k;",
+     "", NULL, "x|3|14\n")
+
+EDIT(a_column_of_the_result_is_renamed, COUNTS,
+     "INSERT INTO out SELECT k AS kind, count(*) AS many, sum(v) AS total FROM a GROUP BY k;", "",
+     NULL, "x|3|14\n")
+
+EDIT(aggregates_in_another_order, COUNTS,
+     "INSERT INTO out SELECT sum(v) AS s, count(*) AS n, k FROM a GROUP BY k;", "", NULL,
+     "14|3|x\n")
+
+EDIT(keywords_in_another_case, COUNTS,
+     "insert into out select k, COUNT(*) as n, SUM(v) as s from a group by k;", "", NULL,
+     "x|3|14\n")
+
+EDIT(group_by_the_place_instead_of_the_name, COUNTS,
+     "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s FROM a GROUP BY 1;", "", NULL,
+     "x|3|14\n")
+
+EDIT(the_table_has_an_alias, COUNTS,
+     "INSERT INTO out SELECT t.k, count(*) AS n, sum(t.v) AS s FROM a t GROUP BY t.k;", "", NULL,
+     "x|3|14\n")
+
+EDIT(a_stateless_expression_over_the_results, COUNTS,
+     "INSERT INTO out SELECT upper(k) AS k, count(*) * 10 AS n, sum(v) AS s FROM a GROUP BY k;", "",
+     NULL, "X|30|14\n")
+
+EDIT(
+    having_is_added, COUNTS,
+    "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s FROM a GROUP BY k HAVING count(*) > 100;",
+    "", NULL, "")
+
+EDIT(an_average_beside_its_sum_and_count, COUNTS,
+     "INSERT INTO out SELECT k, avg(v) AS mean FROM a GROUP BY k;", "", NULL,
+     "x|4.666666666666667\n")
+
+EDIT(a_filter_in_front_of_the_state, COUNTS,
+     "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s FROM a WHERE v > 5 GROUP BY k;", "",
+     "what it has counted already stays", "x|3|14\n")
+
+EDIT(a_filter_in_front_of_the_state_goes,
+     "INSERT INTO out SELECT k, count(*) AS n FROM a WHERE v > 2 GROUP BY k;",
+     "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k;", "",
+     "what it has counted already stays", "x|2\n")
+
+EDIT(a_new_aggregate, COUNTS,
+     "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s, max(v) AS top FROM a GROUP BY k;",
+     "out.agg=extend", "max(v", "x|3|14|10\n")
+
+EDIT(a_new_aggregate_in_front, "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;",
+     "INSERT INTO out SELECT k, min(v) AS least, sum(v) AS s FROM a GROUP BY k;", "out.agg=extend",
+     "min(v", "x|10|14\n")
+
+EDIT(an_aggregate_is_dropped,
+     "INSERT INTO out SELECT k, max(v) AS top, sum(v) AS s FROM a GROUP BY k;",
+     "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;", "out.agg=extend", "max(v",
+     "x|14\n")
+
+EDIT(another_argument_of_an_aggregate, "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;",
+     "INSERT INTO out SELECT k, sum(v * 2) AS s FROM a GROUP BY k;", "out.agg=extend", NULL,
+     "x|20\n")
+
+EDIT(another_key, COUNTS,
+     "INSERT INTO out SELECT v AS k, count(*) AS n, sum(v) AS s FROM a GROUP BY v;",
+     "out.agg=rebuild", "emptied", "10|1|10\n")
+
+EDIT(one_key_more, COUNTS, "INSERT INTO out SELECT k, v, count(*) AS n FROM a GROUP BY k, v;",
+     "out.agg=rebuild", "emptied", "x|10|1\n")
+
+EDIT(another_expression_as_key_of_the_same_type, COUNTS,
+     "INSERT INTO out SELECT upper(k) AS k, count(*) AS n, sum(v) AS s FROM a GROUP BY upper(k);",
+     "out.agg=rebuild", "emptied", "X|1|10\n")
+
+EDIT(other_windows,
+     "INSERT INTO out SELECT window_start AS w, count(*) AS n FROM TUMBLE(TABLE a, DESCRIPTOR(ts), "
+     "INTERVAL '10 seconds') GROUP BY window_start, window_end;",
+     "INSERT INTO out SELECT window_start AS w, count(*) AS n FROM TUMBLE(TABLE a, DESCRIPTOR(ts), "
+     "INTERVAL '1 minute') GROUP BY window_start, window_end;",
+     "out.agg=rebuild", "windows of 10000 ms", "")
+
+EDIT(
+    windows_that_slide,
+    "INSERT INTO out SELECT window(ts, '10 seconds') AS w, count(*) AS n FROM a GROUP BY 1;",
+    "INSERT INTO out SELECT window(ts, '10 seconds', '5 seconds') AS w, count(*) AS n FROM a GROUP "
+    "BY 1;",
+    "out.agg=rebuild", "every 5000 ms", "")
+
+EDIT(another_output_mode_with_state, "SET output_mode = 'update'; " COUNTS,
+     "SET output_mode = 'complete'; " COUNTS, "out.agg=rebuild", "output mode complete", "x|1|10\n")
+
+EDIT(another_output_mode_without_state,
+     "SET output_mode = 'append'; INSERT INTO out SELECT v FROM a;",
+     "SET output_mode = 'update'; INSERT INTO out SELECT v FROM a;", "",
+     "mode 'update' was 'append'", "10\n")
+
+EDIT(a_new_view_with_state_and_its_sink, COUNTS,
+     COUNTS " CREATE VIEW per_v AS SELECT v, count(*) AS n FROM a GROUP BY v; INSERT INTO other "
+            "SELECT * FROM per_v;",
+     "per_v.agg=extend other=extend", "starts empty", "x|3|14\n")
+
+EDIT(an_insert_goes_with_its_state,
+     COUNTS " INSERT INTO other SELECT v, count(*) AS n FROM a "
+            "GROUP BY v;",
+     COUNTS, "other.agg=extend other=extend", "dropped for good", "x|3|14\n")
+
+EDIT(two_inserts_change_places,
+     COUNTS " INSERT INTO other SELECT v, count(*) AS n FROM a GROUP BY v;",
+     "INSERT INTO other SELECT v, count(*) AS n FROM a GROUP BY v; " COUNTS, "", NULL, "x|3|14\n")
+
+EDIT(the_sink_is_renamed, COUNTS,
+     "CREATE TABLE third WITH (connector = 'memory', table = '@.after'); INSERT INTO third SELECT "
+     "k, "
+     "count(*) AS n, sum(v) AS s FROM a GROUP BY k;",
+     "third.agg=extend out.agg=extend third=extend out=extend", "give it its old name", "x|1|10\n")
+
+EDIT(a_view_is_renamed,
+     "CREATE VIEW one AS SELECT k, count(*) AS n FROM a GROUP BY k; INSERT INTO out SELECT * FROM "
+     "one;",
+     "CREATE VIEW two AS SELECT k, count(*) AS n FROM a GROUP BY k; INSERT INTO out SELECT * FROM "
+     "two;",
+     "two.agg=extend one.agg=extend", "give it its old name", "x|1\n")
+
+EDIT(a_view_is_extracted, COUNTS,
+     "CREATE VIEW one AS SELECT k, count(*) AS n, sum(v) AS s FROM a GROUP BY k; INSERT INTO out "
+     "SELECT * FROM one;",
+     "one.agg=extend out.agg=extend", "starts empty", "x|1|10\n")
+
+EDIT(a_view_is_inlined,
+     "CREATE VIEW one AS SELECT k, count(*) AS n, sum(v) AS s FROM a GROUP BY k; INSERT INTO out "
+     "SELECT * FROM one;",
+     COUNTS, "out.agg=extend one.agg=extend", "starts empty", "x|1|10\n")
+
+EDIT(a_stateless_view_is_extracted, COUNTS,
+     "CREATE VIEW rows AS SELECT k, v FROM a; INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s "
+     "FROM rows GROUP BY k;",
+     "", NULL, "x|3|14\n")
+
+EDIT(a_new_source_beside_the_old_one, COUNTS, COUNTS " INSERT INTO other SELECT k FROM b;",
+     "b=extend other=extend", "start option", "x|3|14\n")
+
+EDIT(a_source_is_removed, COUNTS " INSERT INTO other SELECT k FROM b;", COUNTS,
+     "b=extend other=extend", "offsets are dropped", "x|3|14\n")
+
+EDIT(a_second_source_is_united_with_the_first, COUNTS,
+     "CREATE VIEW u AS SELECT k, v FROM a UNION ALL SELECT k, v FROM b; INSERT INTO out SELECT k, "
+     "count(*) AS n, sum(v) AS s FROM u GROUP BY k;",
+     "b=extend", "what it has counted already stays", "x|4|114\ny|2|202\n")
+
+EDIT(other_settings_other_workers, COUNTS,
+     "SET workers = 3; SET retries = 7; SET retain_batches = 50; " COUNTS, "", NULL, "x|3|14\n")
+
+EDIT(the_watermark_policy_is_pinned, COUNTS, "SET watermark_policy = 'max'; " COUNTS, "", NULL,
+     "x|3|14\n")
+
+EDIT(a_wider_type_of_a_minimum_s_argument,
+     "INSERT INTO out SELECT k, max(v::INTEGER) AS top FROM a GROUP BY k;",
+     "INSERT INTO out SELECT k, max(v) AS top FROM a GROUP BY k;", "out.agg=extend", NULL, "x|10\n")
+
+EDIT(another_type_of_a_key, "INSERT INTO out SELECT v, count(*) AS n FROM a GROUP BY v;",
+     "INSERT INTO out SELECT v::DOUBLE AS v, count(*) AS n FROM a GROUP BY v::DOUBLE;",
+     "out.agg=rebuild", "emptied", "10.0|1\n")
