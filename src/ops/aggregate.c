@@ -298,8 +298,8 @@ enum mr_status mr_agg_merge(const struct mr_agg_layout *layout, struct mr_buf *a
 static enum mr_status cannot_subtract(struct mr_error *err)
 {
     return MR_FAIL(err, MR_CONFIG,
-                   "cannot take rows out of anything but counts, sums and averages again; use the "
-                   "window without inverse");
+                   "cannot take rows out of min or max again, only out of counts, sums and "
+                   "averages; use the window without inverse");
 }
 
 static enum mr_status subtract_slot(const struct mr_agg_slot *slot, char *a, const char *b,

@@ -112,15 +112,80 @@ static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggre
     return MR_OK;
 }
 
+static uint32_t column_of(const struct mr_sql_block *block, uint32_t argument)
+{
+    return argument == MR_SQL_NONE ? 0 : block->arguments[argument].column;
+}
+
+/* Indexes of arguments become columns. */
+static enum mr_status describe_agg(struct mr_sql_block *block, const struct mr_sql_agg *agg,
+                                   struct mr_agg *ret_agg)
+{
+    struct mr_agg_order *orders =
+        mr_arena_alloc(&block->p->arena, (agg->order_count + 1) * sizeof(*orders));
+
+    if (orders == NULL)
+        return mr_sql__no_memory(block->p);
+    for (uint32_t i = 0; i < agg->order_count; i++) {
+        orders[i] = agg->orders[i];
+        orders[i].column = column_of(block, agg->orders[i].column);
+    }
+    *ret_agg = (struct mr_agg){.kind = agg->kind,
+                               .column = column_of(block, agg->argument),
+                               .name = agg->name,
+                               .identity = agg->identity,
+                               .other = column_of(block, agg->other),
+                               .has_filter = agg->filter != MR_SQL_NONE,
+                               .filter = column_of(block, agg->filter),
+                               .fraction = agg->fraction,
+                               .orders = orders,
+                               .order_count = agg->order_count};
+    return MR_OK;
+}
+
+/* What the keys mean, for the checkpoint: the same for the same meaning. */
+static enum mr_status name_keys(struct mr_sql_block *block, const char **identities)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_buf text = MR_BUF_INIT;
+    const char *time = "";
+
+    for (uint32_t i = 0; i < block->key_count; i++) {
+        mr_buf_clear(&text);
+        if (block->set_count > 0 && i == block->set_key) {
+            mr_buf_add_str(&text, "grouping sets");
+            for (uint32_t k = 0; k < block->set_count; k++)
+                mr_buf_printf(&text, " %llx", (unsigned long long)block->sets[k]);
+        } else if (block->keys[i].expr != NULL) {
+            MR_TRY(mr_sql__identity(block, block->keys[i].expr, &identities[i]));
+            continue;
+        } else {
+            MR_TRY(mr_sql__identity(block, block->window.time, &time));
+            mr_buf_printf(&text, "window(%s, %lld, %lld, %lld).%s", time,
+                          (long long)block->window.size_us, (long long)block->window.slide_us,
+                          (long long)block->window.offset_us,
+                          strcmp(block->keys[i].name, "mr_end") == 0 ? "end" : "start");
+        }
+        identities[i] = text.failed ? NULL : mr_arena_copy(&p->arena, text.data, text.size);
+        if (identities[i] == NULL)
+            break;
+    }
+    bool failed = text.failed;
+    mr_buf_release(&text);
+    return failed ? mr_sql__no_memory(p) : MR_OK;
+}
+
 static enum mr_status plan_fold(struct mr_sql_block *block, struct mr_sql_rel *rel)
 {
     struct mr_sql_planner *p = block->p;
     uint32_t columns[MR_SQL_KEYS_MAX];
     const char *names[MR_SQL_KEYS_MAX];
+    const char *identities[MR_SQL_KEYS_MAX];
     struct mr_agg *aggs = mr_arena_alloc(&p->arena, (block->agg_count + 1) * sizeof(*aggs));
     struct mr_aggregate_spec spec = {.input = block->input.schema,
                                      .keys = columns,
                                      .key_names = names,
+                                     .key_identities = identities,
                                      .aggs = aggs,
                                      .agg_count = block->agg_count,
                                      .mode = p->mode};
@@ -135,9 +200,8 @@ static enum mr_status plan_fold(struct mr_sql_block *block, struct mr_sql_rel *r
         names[i] = block->keys[i].name;
     }
     for (uint32_t i = 0; i < block->agg_count; i++)
-        aggs[i] = (struct mr_agg){.kind = block->aggs[i].kind,
-                                  .column = block->aggs[i].column,
-                                  .name = block->aggs[i].name};
+        MR_TRY(describe_agg(block, &block->aggs[i], &aggs[i]));
+    MR_TRY(name_keys(block, identities));
     find_event_time(block, &spec);
     MR_TRY(check_mode(block, &spec));
     spec.state_name = mr_sql__node_name(p, block->query->owner, "agg");

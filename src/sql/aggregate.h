@@ -13,7 +13,7 @@
 
 #include "sql/internal.h"
 
-enum { MR_SQL_NAME_BYTES = 16 };
+enum { MR_SQL_NAME_BYTES = 16, MR_SQL_SETS_MAX = 256 };
 
 struct mr_sql_key {
     struct mr_json *expr; /* NULL: the start of the block's window */
@@ -21,12 +21,32 @@ struct mr_sql_key {
     uint32_t column; /* of the aggregation's input */
 };
 
+/* An expression over the rows that goes into the aggregation beside the keys. */
+struct mr_sql_argument {
+    struct mr_json *expr;
+    char name[MR_SQL_NAME_BYTES];
+    uint32_t column; /* of the aggregation's input */
+};
+
+enum { MR_SQL_NONE = UINT32_MAX };
+
+/* One aggregate of the fold; arguments are indexes into the block's, or MR_SQL_NONE. */
 struct mr_sql_agg {
     enum mr_agg_kind kind;
-    struct mr_json *call;     /* as written: equal calls are one */
-    struct mr_json *argument; /* NULL: COUNT_ALL */
     char name[MR_SQL_NAME_BYTES];
-    uint32_t column;
+    uint32_t argument;
+    uint32_t other;
+    uint32_t filter;
+    double fraction;
+    struct mr_agg_order orders[MR_AGG_ORDERS_MAX]; /* column: index of the argument */
+    uint32_t order_count;
+    const char *identity;
+};
+
+/* lambda x, i: ... around an expression: these names are not columns. */
+struct mr_sql_lambda {
+    struct mr_json *names; /* a reference, or a row() of them */
+    const struct mr_sql_lambda *outer;
 };
 
 struct mr_sql_block {
@@ -39,6 +59,14 @@ struct mr_sql_block {
     uint32_t key_count;
     struct mr_sql_agg aggs[MR_SQL_AGGS_MAX];
     uint32_t agg_count;
+    struct mr_sql_argument arguments[MR_SQL_AGGS_MAX];
+    uint32_t argument_count;
+    /* GROUPING SETS: of each, the keys that are in it; the last key is the set's number. */
+    uint64_t sets[MR_SQL_SETS_MAX];
+    uint32_t set_count;
+    uint32_t set_key;
+    const struct mr_sql_lambda *lambda; /* around what is being rewritten */
+    uint64_t last_keys;                 /* what the expression just read in GROUP BY became */
     bool has_window;
     bool uses_end;
     struct mr_sql_window window;
@@ -59,9 +87,18 @@ const char *mr_sql__single_name(const struct mr_json *node);
 struct mr_json *mr_sql__item_of_alias(const struct mr_sql_block *block, const char *alias);
 enum mr_status mr_sql__read_groups(struct mr_sql_block *block);
 
-/* aggregate_calls.c: the aggregate a call means: an equal one, or a new one. */
-enum mr_status mr_sql__find_aggregate(struct mr_sql_block *block, struct mr_json *call,
-                                      const struct mr_sql_agg **ret_agg);
+/* Puts what grouping(a, b) means, by the number of the set, in its place. */
+enum mr_status mr_sql__put_grouping(struct mr_sql_block *block, struct mr_json *node);
+
+/* aggregate_calls.c: puts the result of an aggregate function, or an expression over results, in
+ * the place of its call. */
+enum mr_status mr_sql__put_aggregate(struct mr_sql_block *block, struct mr_json *call);
+/* Puts an expression in the place of another, which keeps its alias. */
+enum mr_status mr_sql__put(struct mr_sql_block *block, struct mr_json *node, struct mr_json *with);
+/* Text of an expression that names the stream's columns without qualifiers: the same for the same
+ * meaning. */
+enum mr_status mr_sql__identity(struct mr_sql_block *block, const struct mr_json *expr,
+                                const char **ret_text);
 
 /* aggregate_rewrite.c */
 /* Names of result columns, before the expressions are replaced. */

@@ -44,6 +44,7 @@ static enum mr_status add_key(struct mr_sql_block *block, struct mr_json *expr)
     if (block->key_count == MR_SQL_KEYS_MAX)
         return mr_sql__fail(block->p, block->query, expr, "more than %d keys in GROUP BY",
                             MR_SQL_KEYS_MAX);
+    block->last_keys |= UINT64_C(1) << block->key_count;
     key->expr = expr;
     if (expr == NULL)
         snprintf(key->name, sizeof(key->name), "mr_start");
@@ -59,8 +60,13 @@ static enum mr_status add_window_key(struct mr_sql_block *block, struct mr_json 
 
     MR_TRY(mr_sql__window_parse(block->p, block->query, call, &window));
     if (block->has_window) {
-        if (mr_sql__window_equal(&window, &block->window))
+        if (mr_sql__window_equal(&window, &block->window)) {
+            for (uint32_t i = 0; i < block->key_count; i++) {
+                if (block->keys[i].expr == NULL)
+                    block->last_keys |= UINT64_C(1) << i;
+            }
             return MR_OK; /* tumble_start and tumble_end of one window */
+        }
         return mr_sql__fail(block->p, block->query, call,
                             "two different windows in one GROUP BY are not supported");
     }
@@ -118,8 +124,10 @@ static enum mr_status add_group(struct mr_sql_block *block, struct mr_json *expr
             return add_struct_key(block, expr);
     }
     for (uint32_t i = 0; i < block->key_count; i++) {
-        if (block->keys[i].expr != NULL && mr_sql__equal(block->keys[i].expr, expr))
+        if (block->keys[i].expr != NULL && mr_sql__equal(block->keys[i].expr, expr)) {
+            block->last_keys |= UINT64_C(1) << i;
             return MR_OK;
+        }
     }
     return add_key(block, expr);
 }
@@ -147,16 +155,94 @@ static enum mr_status resolve_group(struct mr_sql_block *block, struct mr_json *
     return item != NULL ? add_group(block, item) : mr_sql__no_memory(p);
 }
 
+/* ---- GROUPING SETS, ROLLUP, CUBE ---- */
+
+static bool has_sets(const struct mr_json *groups, const struct mr_json *sets)
+{
+    return sets != NULL && (sets->count > 1 || (sets->count == 1 && groups != NULL &&
+                                                sets->first->count != groups->count));
+}
+
+/* sets: indexes into GROUP BY; masks: the keys that each expression there became. */
+static enum mr_status read_sets(struct mr_sql_block *block, const struct mr_json *sets,
+                                const uint64_t *masks, size_t mask_count)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_json *number;
+
+    if (sets->count > MR_SQL_SETS_MAX)
+        return mr_sql__fail(p, block->query, mr_json_get(block->node, "group_expressions"),
+                            "%zu grouping sets: at most %d", sets->count, MR_SQL_SETS_MAX);
+    for (const struct mr_json *set = sets->first; set != NULL; set = set->next) {
+        uint64_t keys = 0;
+
+        for (const struct mr_json *one = set->first; one != NULL; one = one->next) {
+            int64_t index;
+
+            if (!mr_json_int(one, &index) || index < 0 || (uint64_t)index >= mask_count)
+                return mr_sql__fail(p, block->query, NULL,
+                                    "these grouping sets are not understood");
+            keys |= masks[index];
+        }
+        for (uint32_t i = 0; i < block->key_count; i++) {
+            if (block->keys[i].expr == NULL && (keys >> i & 1) == 0)
+                return mr_sql__fail(p, block->query, mr_json_get(block->node, "group_expressions"),
+                                    "every grouping set must contain the window");
+        }
+        block->sets[block->set_count++] = keys;
+    }
+    number = mr_sql__column(p, "mr_set", "");
+    if (number == NULL)
+        return mr_sql__no_memory(p);
+    block->set_key = block->key_count;
+    return add_key(block, number);
+}
+
+enum mr_status mr_sql__put_grouping(struct mr_sql_block *block, struct mr_json *node)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_json *children = mr_json_get(node, "children");
+    struct mr_buf sql = MR_BUF_INIT;
+    struct mr_json *with;
+    enum mr_status status;
+
+    if (block->set_count == 0)
+        mr_buf_add_str(&sql, "0::BIGINT");
+    else
+        mr_buf_printf(&sql, "CASE %s", block->keys[block->set_key].name);
+    for (uint32_t set = 0; set < block->set_count; set++) {
+        uint64_t bits = 0;
+
+        for (struct mr_json *child = children->first; child != NULL; child = child->next) {
+            uint32_t key = 0;
+
+            while (key < block->set_key &&
+                   (block->keys[key].expr == NULL || !mr_sql__equal(block->keys[key].expr, child)))
+                key++;
+            if (key == block->set_key) {
+                mr_buf_release(&sql);
+                return mr_sql__fail(p, block->query, child,
+                                    "grouping() takes expressions of GROUP BY");
+            }
+            bits = bits << 1 | (block->sets[set] >> key & 1 ? 0 : 1);
+        }
+        mr_buf_printf(&sql, " WHEN %u THEN %llu::BIGINT", set, (unsigned long long)bits);
+    }
+    if (block->set_count > 0)
+        mr_buf_add_str(&sql, " END");
+    status = sql.failed ? mr_sql__no_memory(p) : mr_sql__parse_expression(p, sql.data, &with);
+    mr_buf_release(&sql);
+    MR_TRY(status);
+    return mr_sql__put(block, node, with);
+}
+
 enum mr_status mr_sql__read_groups(struct mr_sql_block *block)
 {
     struct mr_json *groups = mr_json_get(block->node, "group_expressions");
     struct mr_json *sets = mr_json_get(block->node, "group_sets");
+    uint64_t masks[MR_SQL_KEYS_MAX];
+    size_t mask_count = 0;
 
-    if (sets != NULL && (sets->count > 1 || (sets->count == 1 && groups != NULL &&
-                                             sets->first->count != groups->count)))
-        return mr_sql__fail(
-            block->p, block->query, groups,
-            "GROUPING SETS, ROLLUP and CUBE over a stream are not supported; use one GROUP BY");
     if (mr_json_is(mr_json_get(block->node, "aggregate_handling"), "FORCE_AGGREGATES")) {
         for (struct mr_json *item = block->list->first; item != NULL; item = item->next) {
             struct mr_json *copy = mr_json_copy(&block->p->arena, item);
@@ -169,7 +255,13 @@ enum mr_status mr_sql__read_groups(struct mr_sql_block *block)
         return MR_OK;
     }
     for (struct mr_json *group = groups != NULL ? groups->first : NULL; group != NULL;
-         group = group->next)
+         group = group->next) {
+        if (mask_count == MR_SQL_KEYS_MAX)
+            return mr_sql__fail(block->p, block->query, group, "more than %d keys in GROUP BY",
+                                MR_SQL_KEYS_MAX);
+        block->last_keys = 0;
         MR_TRY(resolve_group(block, group));
-    return MR_OK;
+        masks[mask_count++] = block->last_keys;
+    }
+    return has_sets(groups, sets) ? read_sets(block, sets, masks, mask_count) : MR_OK;
 }

@@ -27,7 +27,7 @@ static enum mr_status pre_native(struct mr_sql_block *block, uint32_t *ret_time,
     uint32_t count;
 
     *ret_done = false;
-    if (from->joined ||
+    if (from->joined || block->set_count > 0 ||
         !mr_sql__native_filter(block->p, from, mr_json_get(block->node, "where_clause"), predicates,
                                &count))
         return MR_OK;
@@ -39,9 +39,8 @@ static enum mr_status pre_native(struct mr_sql_block *block, uint32_t *ret_time,
             !plain(block, block->keys[i].expr, &block->keys[i].column))
             return MR_OK;
     }
-    for (uint32_t i = 0; i < block->agg_count; i++) {
-        if (block->aggs[i].argument != NULL &&
-            !plain(block, block->aggs[i].argument, &block->aggs[i].column))
+    for (uint32_t i = 0; i < block->argument_count; i++) {
+        if (!plain(block, block->arguments[i].expr, &block->arguments[i].column))
             return MR_OK;
     }
     return mr_sql__add_filter(block->p, block->query->owner, from->leaves[from->stream].rel,
@@ -83,27 +82,81 @@ static enum mr_status push_late(struct mr_sql_block *block, struct mr_json *list
     return MR_OK;
 }
 
+/* GROUPING SETS: each row once for every set, with the number of the set. */
+static enum mr_status expand_sets(struct mr_sql_block *block, struct mr_json *select)
+{
+    struct mr_sql_planner *p = block->p;
+    struct mr_buf sql = MR_BUF_INIT;
+    struct mr_json *join;
+    enum mr_status status;
+
+    if (block->set_count == 0)
+        return MR_OK;
+    mr_buf_printf(&sql,
+                  "(SELECT 1 FROM mr_rows CROSS JOIN (SELECT unnest(range(%u))::INTEGER AS mr_set) "
+                  "AS mr_sets)",
+                  block->set_count);
+    status = sql.failed ? mr_sql__no_memory(p) : mr_sql__parse_expression(p, sql.data, &join);
+    mr_buf_release(&sql);
+    MR_TRY(status);
+    join = mr_json_get(mr_json_get(mr_json_get(join, "subquery"), "node"), "from_table");
+    mr_sql__replace(mr_json_get(join, "left"), mr_json_get(select, "from_table"));
+    mr_json_put(&p->arena, select, "from_table", join);
+    return MR_OK;
+}
+
+/* A key that is not in all sets is null in the others. */
+static enum mr_status key_of_sets(struct mr_sql_block *block, uint32_t key,
+                                  struct mr_json **ret_expr)
+{
+    struct mr_buf sql = MR_BUF_INIT;
+    bool everywhere = true;
+    const char *text;
+    const char *before = "";
+    enum mr_status status;
+
+    *ret_expr = block->keys[key].expr;
+    for (uint32_t i = 0; i < block->set_count; i++)
+        everywhere = everywhere && (block->sets[i] >> key & 1) != 0;
+    if (everywhere || key == block->set_key)
+        return MR_OK;
+    MR_TRY(mr_sql__expression_text(block->p, *ret_expr, &text));
+    mr_buf_add_str(&sql, "CASE WHEN mr_set IN (");
+    for (uint32_t i = 0; i < block->set_count; i++) {
+        if ((block->sets[i] >> key & 1) == 0)
+            continue;
+        mr_buf_printf(&sql, "%s%u", before, i);
+        before = ", ";
+    }
+    mr_buf_printf(&sql, ") THEN (%s) END", text);
+    status = sql.failed ? mr_sql__no_memory(block->p)
+                        : mr_sql__parse_expression(block->p, sql.data, ret_expr);
+    mr_buf_release(&sql);
+    return status;
+}
+
 /* SELECT keys, arguments, time FROM ... WHERE ... */
 static enum mr_status pre_statement(struct mr_sql_block *block, uint32_t *ret_time)
 {
     struct mr_sql_planner *p = block->p;
     struct mr_json *select = mr_sql__select(p, mr_json_copy(&p->arena, block->from->tree));
     struct mr_json *list = mr_json_new_array(&p->arena);
+    struct mr_json *expr;
     const char *sql;
     uint32_t unused;
 
     if (select == NULL || list == NULL)
         return mr_sql__no_memory(p);
+    MR_TRY(expand_sets(block, select));
     for (uint32_t i = 0; i < block->key_count; i++) {
-        if (block->keys[i].expr != NULL)
-            MR_TRY(push_item(block, list, block->keys[i].expr, block->keys[i].name,
-                             &block->keys[i].column));
+        if (block->keys[i].expr == NULL)
+            continue;
+        MR_TRY(key_of_sets(block, i, &expr));
+        MR_TRY(push_item(block, list, expr, block->keys[i].name, &block->keys[i].column));
     }
-    for (uint32_t i = 0; i < block->agg_count; i++) {
-        if (block->aggs[i].argument != NULL)
-            MR_TRY(push_item(block, list, block->aggs[i].argument, block->aggs[i].name,
-                             &block->aggs[i].column));
-    }
+    for (uint32_t i = 0; i < block->argument_count; i++)
+        MR_TRY(push_item(block, list, block->arguments[i].expr, block->arguments[i].name,
+                         &block->arguments[i].column));
     if (block->has_window)
         MR_TRY(push_item(block, list, block->window.time, "mr_time", ret_time));
     MR_TRY(push_late(block, list));
@@ -150,11 +203,11 @@ static enum mr_status tell_input(struct mr_sql_block *block)
     select = mr_sql__select(p, mr_json_copy(&p->arena, block->from->tree));
     if (select == NULL || list == NULL)
         return mr_sql__no_memory(p);
-    MR_TRY(push_item(block, list,
-                     mr_sql__column(
-                         p, mr_schema_field(block->from->leaves[block->from->stream].schema, 0)->name,
-                         ""),
-                     "mr_row", &unused));
+    MR_TRY(push_item(
+        block, list,
+        mr_sql__column(p, mr_schema_field(block->from->leaves[block->from->stream].schema, 0)->name,
+                       ""),
+        "mr_row", &unused));
     mr_json_put(&p->arena, select, "select_list", list);
     mr_json_put(&p->arena, select, "where_clause", mr_json_copy(&p->arena, where));
     MR_TRY(mr_sql__print(p, select, &sql));
@@ -188,8 +241,8 @@ enum mr_status mr_sql__plan_agg_input(struct mr_sql_block *block)
                                   "mr_start", "mr_end", &windowed));
     for (uint32_t i = 0; i < block->key_count; i++)
         block->keys[i].column = block->keys[i].expr == NULL ? 0 : block->keys[i].column + 2;
-    for (uint32_t i = 0; i < block->agg_count; i++)
-        block->aggs[i].column += 2;
+    for (uint32_t i = 0; i < block->argument_count; i++)
+        block->arguments[i].column += 2;
     block->input = windowed;
     return MR_OK;
 }

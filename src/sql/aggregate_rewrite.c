@@ -8,7 +8,7 @@
  */
 #include "sql/aggregate.h"
 
-static enum mr_status put(struct mr_sql_block *block, struct mr_json *node, struct mr_json *with)
+enum mr_status mr_sql__put(struct mr_sql_block *block, struct mr_json *node, struct mr_json *with)
 {
     const char *alias = mr_sql__alias(node);
 
@@ -21,7 +21,7 @@ static enum mr_status put(struct mr_sql_block *block, struct mr_json *node, stru
 
 static enum mr_status put_column(struct mr_sql_block *block, struct mr_json *node, const char *name)
 {
-    return put(block, node, mr_sql__column(block->p, name, ""));
+    return mr_sql__put(block, node, mr_sql__column(block->p, name, ""));
 }
 
 static enum mr_status put_struct(struct mr_sql_block *block, struct mr_json *node,
@@ -33,7 +33,7 @@ static enum mr_status put_struct(struct mr_sql_block *block, struct mr_json *nod
 
     if (parts[0] == NULL || parts[1] == NULL)
         return mr_sql__no_memory(block->p);
-    return put(block, node, mr_sql__call(block->p, "struct_pack", parts, names, 2));
+    return mr_sql__put(block, node, mr_sql__call(block->p, "struct_pack", parts, names, 2));
 }
 
 static enum mr_status put_window(struct mr_sql_block *block, struct mr_json *node,
@@ -95,6 +95,42 @@ static enum mr_status rewrite_window(struct mr_sql_block *block, struct mr_json 
     return put_window(block, node, part >= 0 ? (enum mr_sql_window_part)part : window.part);
 }
 
+static bool names_parameter(const struct mr_json *names, const char *name)
+{
+    if (mr_sql__class_is(names, "COLUMN_REF"))
+        return mr_sql__same_name(mr_json_get(names, "column_names")->first->text, name);
+    for (const struct mr_json *child = names->kind >= MR_JSON_ARRAY ? names->first : NULL;
+         child != NULL; child = child->next) {
+        if (names_parameter(child, name))
+            return true;
+    }
+    return false;
+}
+
+static bool is_parameter(const struct mr_sql_block *block, const struct mr_json *reference)
+{
+    const char *name = mr_json_get(reference, "column_names")->first->text;
+
+    for (const struct mr_sql_lambda *one = block->lambda; one != NULL; one = one->outer) {
+        if (names_parameter(one->names, name))
+            return true;
+    }
+    return false;
+}
+
+static enum mr_status rewrite_lambda(struct mr_sql_block *block, struct mr_json *node, bool aliases)
+{
+    struct mr_sql_lambda lambda = {mr_json_get(node, "lhs"), block->lambda};
+    enum mr_status status;
+
+    if (lambda.names == NULL)
+        return MR_OK;
+    block->lambda = &lambda;
+    status = mr_sql__rewrite(block, mr_json_get(node, "expr"), aliases);
+    block->lambda = lambda.outer;
+    return status;
+}
+
 static enum mr_status rewrite_column(struct mr_sql_block *block, struct mr_json *node, bool aliases)
 {
     const char *name = mr_sql__single_name(node);
@@ -144,14 +180,14 @@ enum mr_status mr_sql__rewrite(struct mr_sql_block *block, struct mr_json *node,
             return rewrite_window(block, node, mr_json_get(node, "children")->first, part);
         if (mr_sql__is_window_call(node))
             return rewrite_window(block, node, node, -1);
-        if (mr_sql__is_aggregate(node)) {
-            const struct mr_sql_agg *agg;
-
-            MR_TRY(mr_sql__find_aggregate(block, node, &agg));
-            return put_column(block, node, agg->name);
-        }
+        if (mr_sql__is_aggregate(node))
+            return mr_sql__put_aggregate(block, node);
+        if (mr_sql__type_is(node, "GROUPING_FUNCTION"))
+            return mr_sql__put_grouping(block, node);
+        if (mr_sql__class_is(node, "LAMBDA"))
+            return rewrite_lambda(block, node, aliases);
         if (mr_sql__class_is(node, "COLUMN_REF"))
-            return rewrite_column(block, node, aliases);
+            return is_parameter(block, node) ? MR_OK : rewrite_column(block, node, aliases);
         if (mr_sql__is_star(node))
             return mr_sql__fail(block->p, block->query, node,
                                 "name the columns instead of '*' next to an aggregation");

@@ -171,10 +171,22 @@ static const char *const aggregate_names[] = {
     "weighted_avg",
 };
 
+/* Those of Spark that DuckDB does not have. */
+static const char *const spark_aggregates[] = {
+    "approx_percentile",
+    "collect_list",
+    "collect_set",
+    "percentile_approx",
+};
+
 bool mr_sql__is_aggregate(const struct mr_json *node)
 {
     const char *name = mr_sql__function(node);
 
+    for (size_t i = 0; name != NULL && i < MR_ARRAY_SIZE(spark_aggregates); i++) {
+        if (mr_sql__same_name(name, spark_aggregates[i]))
+            return true;
+    }
     for (size_t i = 0; name != NULL && i < MR_ARRAY_SIZE(aggregate_names); i++) {
         if (mr_sql__same_name(name, aggregate_names[i]))
             return true;
@@ -296,12 +308,21 @@ static struct mr_json *expression(struct mr_sql_planner *p, const char *name, co
     return node;
 }
 
-static void forget_places(struct mr_sql_planner *p, struct mr_json *node)
+static void forget_places(struct mr_json *node)
 {
-    if (node->kind == MR_JSON_OBJECT && mr_json_get(node, "query_location") != NULL)
-        mr_json_put(&p->arena, node, "query_location", mr_json_new_null(&p->arena));
-    for (struct mr_json *child = node->first; child != NULL; child = child->next)
-        forget_places(p, child);
+    struct mr_json **at = &node->first;
+
+    node->last = NULL;
+    while (*at != NULL) {
+        if (node->kind == MR_JSON_OBJECT && strcmp((*at)->key, "query_location") == 0) {
+            *at = (*at)->next; /* DuckDB takes no null here */
+            node->count--;
+            continue;
+        }
+        forget_places(*at);
+        node->last = *at;
+        at = &(*at)->next;
+    }
 }
 
 enum mr_status mr_sql__parse_select(struct mr_sql_planner *p, const char *sql,
@@ -317,7 +338,7 @@ enum mr_status mr_sql__parse_select(struct mr_sql_planner *p, const char *sql,
     mr_text_free(json);
     MR_TRY(status);
     tree = mr_json_get(mr_json_get(tree, "statements")->first, "node");
-    forget_places(p, tree);
+    forget_places(tree);
     *ret_node = tree;
     return MR_OK;
 }

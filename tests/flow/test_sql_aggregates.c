@@ -1,0 +1,226 @@
+/*
+ * Every aggregate function against DuckDB over the whole input, however the input is cut into
+ * batches, with a restart at every run; grouping sets; and what is refused.
+ *
+ *     rows (seeded) --cut at random--> batches --> query --> memory sink  ==  DuckDB over the rows
+ */
+#include "support/sql_flow.h"
+
+#include "base/check.h"
+
+#include <stdlib.h>
+
+enum { ROWS = 400, TEXT_BYTES = 8000 };
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static const char columns[] =
+    "id BIGINT, k INTEGER, city VARCHAR, n INTEGER, big BIGINT, u UBIGINT, x DOUBLE, f FLOAT, "
+    "price DECIMAL(10,2), ok BOOLEAN, d DATE, ts TIMESTAMP, tags VARCHAR[], "
+    "s STRUCT(a INTEGER, b VARCHAR)";
+
+/* Made by DuckDB from hashes of the row number: nulls, long texts, nested values. */
+static const char rows_sql[] =
+    "SELECT i AS id, CASE WHEN h %% 19 = 0 THEN NULL ELSE (h %% 5)::INTEGER END AS k, "
+    "CASE WHEN h %% 11 = 0 THEN NULL ELSE ['Bonn', 'Ulm', 'a city with a rather long name', ''][1 "
+    "+ (h // 7 %% 4)::INT] END AS city, "
+    "CASE WHEN h %% 13 = 0 THEN NULL ELSE (h // 3 %% 200)::INTEGER - 100 END AS n, "
+    "(h // 5 %% 1000003)::BIGINT * 1000003 - 500000000000 AS big, (h // 17)::UBIGINT AS u, "
+    "CASE WHEN h %% 17 = 0 THEN NULL ELSE (h // 9 %% 6400)::DOUBLE / 8 END AS x, "
+    "(h // 31 %% 77)::FLOAT / 4 AS f, "
+    "((h // 2 %% 10000)::DECIMAL(10,2) / 8)::DECIMAL(10,2) AS price, "
+    "CASE WHEN h %% 7 = 0 THEN NULL ELSE h %% 3 > 0 END AS ok, "
+    "DATE '2026-01-01' + (h // 8 %% 40)::INTEGER AS d, "
+    "CASE WHEN h %% 23 = 0 THEN NULL ELSE TIMESTAMP '2026-01-01' + to_microseconds((h %% "
+    "1800000000)::BIGINT) END AS ts, "
+    "CASE WHEN h %% 5 = 0 THEN NULL ELSE ['t' || (h %% 3), 'u'] END AS tags, "
+    "CASE WHEN h %% 9 = 0 THEN NULL ELSE {'a': (h %% 10)::INTEGER, 'b': 'b' || (h %% 4)} END AS s "
+    "FROM (SELECT i, hash(i + %llu)::UBIGINT AS h FROM range(%d) t(i)) ORDER BY i";
+
+/* Feeds the rows in steps of random size, with runs (restarts) between some of them. */
+static void feed(struct sql_flow *flow, uint64_t seed)
+{
+    uint64_t state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+    struct mr_batch *rows;
+    char sql[4000];
+    int64_t total;
+
+    snprintf(sql, sizeof(sql), rows_sql, (unsigned long long)seed, ROWS);
+    rows = sql_flow_batch(flow, sql);
+    total = mr_batch_row_count(rows);
+    for (int64_t at = 0; at < total;) {
+        int64_t step = 1 + (int64_t)(next_random(&state) % 150);
+
+        step = step < total - at ? step : total - at;
+        sql_flow_step_slice(flow, "a", rows, at, at + step);
+        at += step;
+        if (next_random(&state) % 3 == 0)
+            (void)sql_flow_run(flow, "out");
+    }
+    mr_batch_unref(rows);
+}
+
+static void compare(const char *stream, const char *whole, const char *sql)
+{
+    const char *left = stream;
+    const char *right = whole;
+
+    CHECK(whole[0] != '\0');
+    if (strcmp(stream, whole) == 0)
+        return;
+    while (*left == *right) {
+        left++;
+        right++;
+    }
+    while (left > stream && left[-1] != '\n') {
+        left--;
+        right--;
+    }
+    fprintf(stderr, "# %s\n# stream: %.*s\n# DuckDB: %.*s\n", sql, (int)strcspn(left, "\n"), left,
+            (int)strcspn(right, "\n"), right);
+    CHECK_EQ_STR(left, right);
+}
+
+/* list: the select list over table a; tail: GROUP BY and so on. {} in the list stands for rounding
+ * of what floats make inexact. */
+static void check_query(struct test *t, const char *mode, uint32_t keys, const char *list,
+                        const char *oracle_list, const char *tail, uint64_t seed)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+    char sql[TEXT_BYTES];
+    char oracle[TEXT_BYTES];
+
+    sql_flow_source(flow, "a", columns,
+                    strcmp(mode, "append") == 0 ? ", WATERMARK FOR ts AS ts - INTERVAL '1 hour'"
+                                                : "");
+    sql_flow_sink(flow, "out", "", mode);
+    snprintf(sql, sizeof(sql), "INSERT INTO out SELECT %s FROM a %s;", list, tail);
+    sql_flow_text(flow, sql);
+    feed(flow, seed);
+    sql_flow_run(flow, "out");
+    snprintf(oracle, sizeof(oracle), "SELECT %s FROM a %s",
+             oracle_list != NULL ? oracle_list : list, tail);
+    if (strcmp(mode, "append") == 0) {
+        /* A row far in the future closes all windows; it is not in one itself when asked. */
+        char row[300];
+
+        snprintf(row, sizeof(row),
+                 "(9999, 77, 'x', 0, 0, 0, 0, 0, 0, true, DATE '2030-01-01', "
+                 "TIMESTAMP '2030-01-01', NULL, NULL)");
+        sql_flow_step(flow, "a", row);
+        sql_flow_run(flow, "out");
+        snprintf(oracle, sizeof(oracle),
+                 "SELECT %s FROM (SELECT * FROM a WHERE ts < TIMESTAMP '2029-01-01') %s",
+                 oracle_list != NULL ? oracle_list : list, tail);
+    }
+    compare(sql_flow_upserted(flow, "out", keys), sql_flow_oracle(flow, oracle), sql);
+    sql_flow_free(flow);
+}
+
+/* Each is a select item; what depends on the order in which floats are added is rounded. */
+static const struct {
+    const char *stream;
+    const char *oracle; /* NULL: the same */
+} functions[] = {
+    {"count(*) AS c1, count(n) AS c2, sum(n)::BIGINT AS c3, min(city) AS c4, max(d) AS c5, "
+     "round(avg(x), 6) AS c6, sum(price) AS c7",
+     NULL},
+    {"round(stddev(x), 6) AS c1, round(stddev_samp(n), 6) AS c2, round(stddev_pop(price), 6) AS "
+     "c3, round(variance(f), 6) AS c4, round(var_samp(x), 4) AS c5, round(var_pop(u), -30) AS c6, "
+     "round(sem(n), 6) AS c7",
+     NULL},
+    {"round(corr(x, n), 6) AS c1, round(covar_pop(x, n), 4) AS c2, round(covar_samp(n, f), 4) AS "
+     "c3, regr_count(x, n) AS c4, round(regr_slope(x, n), 6) AS c5, round(regr_intercept(x, n), 4) "
+     "AS c6, round(regr_r2(x, n), 6) AS c7, round(regr_avgx(x, n), 6) AS c8, "
+     "round(regr_avgy(x, n), 6) AS c9, round(regr_sxx(x, n), 3) AS c10, round(regr_syy(x, n), 3) "
+     "AS c11, round(regr_sxy(x, n), 3) AS c12",
+     NULL},
+    {"bool_and(ok) AS c1, bool_or(ok) AS c2, bit_and(n) AS c3, bit_or(u) AS c4, bit_xor(big) AS "
+     "c5, bit_xor(u) AS c6, bool_and(n < 100) AS c7",
+     NULL},
+    {"first(id) AS c1, last(id) AS c2, any_value(city) AS c3, first(city) AS c4, last(s) AS c5, "
+     "first(tags) AS c6, any_value(price) AS c7",
+     "first(id ORDER BY id) AS c1, last(id ORDER BY id) AS c2, any_value(city ORDER BY id) AS c3, "
+     "first(city ORDER BY id) AS c4, last(s ORDER BY id) AS c5, first(tags ORDER BY id) AS c6, "
+     "any_value(price ORDER BY id) AS c7"},
+    {"arg_min(id, u) AS c1, arg_max(city, u) AS c2, min_by(s, u) AS c3, max_by(tags, big) AS c4, "
+     "arg_max(price, city || id) AS c5, arg_min(id, [n, id::INTEGER]) AS c6",
+     NULL},
+    {"list(id) AS c1, array_agg(city) AS c2, list(id ORDER BY n DESC, id) AS c3, "
+     "list(city ORDER BY x NULLS FIRST, id) AS c4, list(id) FILTER (WHERE n > 0) AS c5, "
+     "list(s) AS c6",
+     "list(id ORDER BY id) AS c1, array_agg(city ORDER BY id) AS c2, list(id ORDER BY n DESC, id) "
+     "AS c3, list(city ORDER BY x NULLS FIRST, id) AS c4, list(id ORDER BY id) FILTER (WHERE n > "
+     "0) AS c5, list(s ORDER BY id) AS c6"},
+    {"string_agg(city, ', ') AS c1, group_concat(city, '/' ORDER BY id DESC) AS c2, "
+     "string_agg(DISTINCT city, ';') AS c3, listagg(id::VARCHAR, '') FILTER (WHERE ok) AS c4",
+     "string_agg(city, ', ' ORDER BY id) AS c1, group_concat(city, '/' ORDER BY id DESC) AS c2, "
+     "string_agg(DISTINCT city, ';' ORDER BY city) AS c3, listagg(id::VARCHAR, '' ORDER BY id) "
+     "FILTER (WHERE ok) AS c4"},
+    {"count(DISTINCT city) AS c1, count(DISTINCT n) FILTER (WHERE ok) AS c2, sum(DISTINCT "
+     "n)::BIGINT AS c3, round(avg(DISTINCT x), 6) AS c4, sum(DISTINCT price) AS c5, count(DISTINCT "
+     "s) AS c6, count(DISTINCT tags) AS c7, list(DISTINCT city) AS c8, round(stddev(DISTINCT n), "
+     "6) AS c9, min(DISTINCT n) AS c10, sum(DISTINCT u % 1000)::BIGINT AS c11, "
+     "list(DISTINCT n ORDER BY n DESC) AS c12",
+     "count(DISTINCT city) AS c1, count(DISTINCT n) FILTER (WHERE ok) AS c2, sum(DISTINCT "
+     "n)::BIGINT AS c3, round(avg(DISTINCT x), 6) AS c4, sum(DISTINCT price) AS c5, count(DISTINCT "
+     "s) AS c6, count(DISTINCT tags) AS c7, list_sort(list(DISTINCT city), 'ASC', 'NULLS LAST') AS "
+     "c8, round(stddev(DISTINCT n), 6) AS c9, min(DISTINCT n) AS c10, sum(DISTINCT u % "
+     "1000)::BIGINT AS c11, list_sort(list(DISTINCT n), 'DESC', 'NULLS LAST') AS c12"},
+    {"approx_count_distinct(id) AS c1, approx_count_distinct(city) AS c2, "
+     "approx_count_distinct(s) AS c3",
+     "count(DISTINCT id) AS c1, count(DISTINCT city) AS c2, count(DISTINCT s) AS c3"},
+    {"round(approx_quantile(x, 0.25), 6) AS c1, round(percentile_approx(n, 0.9), 6) AS c2, "
+     "list_transform(approx_quantile(big, [0.1, 0.5]), lambda q: round(q)) AS c3",
+     "round(quantile_cont(x, 0.25), 6) AS c1, round(quantile_cont(n, 0.9), 6) AS c2, "
+     "list_transform(quantile_cont(big, [0.1, 0.5]), lambda q: round(q)) AS c3"},
+    {"median(n) AS c1, quantile_cont(x, 0.3) AS c2, quantile_disc(city, 0.5) AS c3, "
+     "percentile_cont(0.75) WITHIN GROUP (ORDER BY x) AS c4, median(d) AS c5, mad(n) AS c6, "
+     "round(skewness(x), 6) AS c7, round(kurtosis(x), 6) AS c8, round(entropy(city), 6) AS c9",
+     NULL},
+    {"round(ln(abs(product(x / 300 + 0.4)) + 1e-300), 5) AS c1, count_if(n > 5) AS c2, count(*) "
+     "FILTER (WHERE ok) AS c3, max(n) FILTER (WHERE city = 'Ulm') AS c4",
+     NULL},
+};
+
+TEST(every_function_gives_what_duckdb_gives_in_complete_mode)
+{
+    for (size_t i = 0; i < MR_ARRAY_SIZE(functions); i++) {
+        char list[TEXT_BYTES / 2], oracle[TEXT_BYTES / 2];
+
+        snprintf(list, sizeof(list), "k, %s", functions[i].stream);
+        snprintf(oracle, sizeof(oracle), "k, %s",
+                 functions[i].oracle != NULL ? functions[i].oracle : functions[i].stream);
+        check_query(t, "complete", 1, list, oracle, "GROUP BY k", 11 + i);
+    }
+}
+
+TEST(every_function_gives_what_duckdb_gives_in_update_mode)
+{
+    for (size_t i = 0; i < MR_ARRAY_SIZE(functions); i++) {
+        char list[TEXT_BYTES / 2], oracle[TEXT_BYTES / 2];
+
+        snprintf(list, sizeof(list), "coalesce(k, -1) AS g, %s", functions[i].stream);
+        snprintf(oracle, sizeof(oracle), "coalesce(k, -1) AS g, %s",
+                 functions[i].oracle != NULL ? functions[i].oracle : functions[i].stream);
+        check_query(t, "update", 1, list, oracle, "GROUP BY coalesce(k, -1)", 101 + i);
+    }
+}
+
+TEST(every_function_gives_what_duckdb_gives_in_append_mode)
+{
+    for (size_t i = 0; i < MR_ARRAY_SIZE(functions); i++) {
+        char list[TEXT_BYTES / 2], oracle[TEXT_BYTES / 2];
+
+        snprintf(list, sizeof(list), "ts, k, %s", functions[i].stream);
+        snprintf(oracle, sizeof(oracle), "ts, k, %s",
+                 functions[i].oracle != NULL ? functions[i].oracle : functions[i].stream);
+        check_query(t, "append", 2, list, oracle, "GROUP BY ts, k HAVING ts IS NOT NULL", 201 + i);
+    }
+}
