@@ -313,6 +313,38 @@ static enum mr_status plan_view(struct mr_sql_planner *p, struct mr_sql_view *vi
     return MR_OK;
 }
 
+/* The mode a view is planned in: its own, or that of whoever reads it. */
+static enum mr_output_mode mode_of_view(const struct mr_sql_planner *p,
+                                        const struct mr_sql_view *view)
+{
+    const char *own = view->statement != NULL ? view->statement->view_mode : NULL;
+
+    if (own == NULL)
+        return p->mode;
+    if (strcmp(own, "append") == 0)
+        return MR_MODE_APPEND;
+    return strcmp(own, "update") == 0 ? MR_MODE_UPDATE : MR_MODE_COMPLETE;
+}
+
+static enum mr_status plan_view_alone(struct mr_sql_planner *p, struct mr_sql_view *view,
+                                      struct mr_json *node)
+{
+    enum mr_output_mode outer = p->mode;
+    enum mr_status status;
+
+    view->mode = p->mode = mode_of_view(p, view);
+    view->busy = true;
+    status = plan_view(p, view, node);
+    view->busy = false;
+    p->mode = outer;
+    /* Rows of a view in append mode come once and for all, like those of a table: others may
+     * aggregate them in any mode. */
+    if (status == MR_OK && view->statement != NULL && view->statement->view_mode != NULL &&
+        view->mode == MR_MODE_APPEND)
+        view->rel->aggregated = false;
+    return status;
+}
+
 static enum mr_status view_leaf(struct walk *walk, struct mr_json *node, const char *alias,
                                 struct mr_sql_view *view)
 {
@@ -320,9 +352,8 @@ static enum mr_status view_leaf(struct walk *walk, struct mr_json *node, const c
 
     if (view->busy)
         return mr_sql__fail(p, walk->query, node, "view '%s' is made of itself", view->name);
-    if (view->rel == NULL || view->mode != p->mode) {
+    if (view->rel == NULL || view->mode != mode_of_view(p, view)) {
         struct mr_json *copy = mr_json_copy(&p->arena, view->query->node);
-        enum mr_status status;
 
         if (copy == NULL)
             return mr_sql__no_memory(p);
@@ -332,13 +363,9 @@ static enum mr_status view_leaf(struct walk *walk, struct mr_json *node, const c
                 "view '%s' aggregates and is used with two output modes; give its tables the same "
                 "output_mode, or make two views",
                 view->name);
-        if (view->rel == NULL) {
-            view->busy = true;
-            status = plan_view(p, view, copy);
-            view->busy = false;
-            MR_TRY(status);
-        }
-        view->mode = p->mode;
+        if (view->rel == NULL)
+            MR_TRY(plan_view_alone(p, view, copy));
+        view->mode = mode_of_view(p, view);
     }
     return stream_leaf(walk, node, alias, view->rel);
 }

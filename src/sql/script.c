@@ -127,6 +127,33 @@ static enum mr_status parse_created_name(struct mr_sql_parser *parser, const cha
     return mr_sql__parse_name(parser, expected, &statement->name);
 }
 
+static bool same_word(const char *a, const char *b)
+{
+    return mr_text_equal_nocase(a, strlen(a), b, strlen(b));
+}
+
+/* MATERIALIZED VIEW ... WITH (output_mode = '...'): a view all the same, in a mode of its own. */
+static enum mr_status take_view_mode(struct mr_sql_parser *parser,
+                                     struct mr_sql_statement *statement)
+{
+    static const char *const modes[] = {"append", "update", "complete"};
+    const struct mr_sql_option *option = statement->options;
+
+    if (!statement->materialized || statement->option_count != 1 ||
+        (!same_word(option->key, "output_mode") && !same_word(option->key, "outputMode")))
+        return MR_OK;
+    for (size_t i = 0; i < MR_ARRAY_SIZE(modes); i++) {
+        if (same_word(option->value, modes[i]))
+            statement->view_mode = modes[i];
+    }
+    if (statement->view_mode == NULL)
+        return mr_sql__parser_fail(parser, option->at,
+                                   "output_mode = '%s' is not append, update or complete",
+                                   option->value);
+    statement->option_count = 0;
+    return MR_OK;
+}
+
 /*
  * CREATE ... AS SELECT: the table becomes the view of that query, so that others who read it get its
  * rows as they are made; with a connector a table of the name follows, and an INSERT of all rows.
@@ -139,6 +166,7 @@ static enum mr_status parse_as(struct mr_sql_parser *parser, struct mr_sql_state
     MR_TRY(mr_sql__advance(parser));
     statement->kind = MR_SQL_VIEW;
     MR_TRY(parse_query(parser, statement));
+    MR_TRY(take_view_mode(parser, statement));
     if (statement->watermark != NULL || statement->computed_count > 0)
         return mr_sql__parser_fail(
             parser, statement->name_at,
