@@ -208,6 +208,115 @@ class Kafka(unittest.TestCase):
         self.run_sql(self.sql(start="latest"))
         self.assertEqual(self.ids(), [50, 51, 52, 53, 54])
 
+    # --- vectors of Structured Streaming (tests/flow/vectors/structured_kafka.inc) -------------------
+
+    def values(self):
+        """Numbers by batch, in the order of the batches."""
+        batches = {}
+        for name in sorted(glob.glob(os.path.join(self.dir, "out", "part-*"))):
+            with open(name, encoding="utf-8") as file:
+                batches.setdefault(os.path.basename(name)[:15], []).extend(json.loads(line)["id"] for line in file)
+        return [sorted(batch) for batch in batches.values()]
+
+    def ids_of(self, values):
+        return [json.dumps({"id": value, "city": "x"}) for value in values]
+
+    def test_KF_01_max_offsets_per_trigger_shares_the_limit(self):
+        self.create(3)
+        self.produce(0, self.ids_of(range(100, 201)))
+        self.produce(1, self.ids_of(range(10, 21)))
+        self.produce(2, self.ids_of([1]))
+        limited = self.sql(maxOffsetsPerTrigger="10")
+        self.run_sql("SET max_batches = 2;\n" + limited, args=())
+        self.assertEqual(self.values(), [[1, 10] + list(range(100, 108)), [11] + list(range(108, 117))])
+        self.run_sql("SET max_batches = 2;\n" + limited, args=())
+        self.assertEqual(self.values()[2:], [[12] + list(range(117, 126)), [13] + list(range(126, 135))])
+
+    def test_KF_01_once_takes_everything(self):
+        self.create(3)
+        for partition, values in enumerate((range(100, 201), range(10, 21), [1])):
+            self.produce(partition, self.ids_of(values))
+        self.run_sql(self.sql(maxOffsetsPerTrigger="10"), args=("--once",))
+        self.assertEqual([len(batch) for batch in self.values()], [113])
+        self.produce(0, self.ids_of(range(300, 350)))
+        self.run_sql(self.sql(maxOffsetsPerTrigger="10"), args=("--once",))
+        self.assertEqual([len(batch) for batch in self.values()], [113, 50])
+
+    def test_KF_02_min_offsets_per_trigger_holds_a_batch_back(self):
+        self.create(3)
+        for partition, values in enumerate((range(100, 110), range(10, 15), [1])):
+            self.produce(partition, self.ids_of(values))
+        waits = self.sql(minOffsetsPerTrigger="15", maxTriggerDelay="2s")
+        with open(os.path.join(self.dir, "q.sql"), "w", encoding="utf-8") as file:
+            file.write("SET trigger = '50 ms';\n" + waits)
+        process = subprocess.Popen([BIN, "run", "q.sql"], cwd=self.dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            self.until(lambda: [len(batch) for batch in self.values()] == [16])  # the first one never waits
+            began = time.monotonic()
+            self.produce(0, self.ids_of(range(200, 206)))
+            self.produce(1, self.ids_of(range(300, 312)))
+            self.until(lambda: sum(map(len, self.values())) == 34)
+            self.assertEqual([len(batch) for batch in self.values()][0], 16)
+            began = time.monotonic()
+            self.produce(0, self.ids_of(range(400, 410)))
+            self.until(lambda: sum(map(len, self.values())) == 44)
+            self.assertGreater(time.monotonic() - began, 1.0)  # less than 15: after the delay
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=WAIT)
+
+    def until(self, done):
+        end = time.monotonic() + 60
+        while not done():
+            self.assertLess(time.monotonic(), end, self.values())
+            time.sleep(0.02)
+
+    def test_KF_04_pieces_of_a_range_are_read_at_once(self):
+        self.create(2)
+        self.produce(0, events(0, 1000))
+        self.produce(1, events(1000, 1010))
+        for options in ({"minPartitions": "8"}, {"maxRecordsPerPartition": "100"}, {}):
+            shutil.rmtree(os.path.join(self.dir, "out"), True)
+            shutil.rmtree(os.path.join(self.dir, "cp"), True)
+            self.run_sql("SET workers = 4;\n" + self.sql(**options))
+            self.assertEqual(self.ids(), list(range(1010)), options)
+        self.run_sql(self.sql(minPartitions="2", empty_partitions="true"), 78, "empty_partitions")
+
+    def test_KF_05_specific_starting_offsets(self):
+        self.create(5)
+        for partition in range(5):
+            self.produce(partition, self.ids_of(range(partition * 10, partition * 10 + 3)))
+        start = json.dumps({self.topic: {"0": -2, "1": -1, "2": 0, "3": 1, "4": 2}})
+        self.run_sql(self.sql(start=start))
+        self.assertEqual(self.ids(), [0, 1, 2, 20, 21, 22, 31, 32, 42])
+
+    def test_KF_10_a_time_that_no_record_reaches_begins_at_the_end(self):
+        self.create(2)
+        self.produce(0, events(0, 3))
+        self.produce(1, events(10, 13))
+        late = str(int(time.time() * 1000) + 3600 * 1000)
+        self.run_sql(self.sql(startingTimestamp=late))
+        self.assertEqual(self.ids(), [])
+        self.produce(1, events(13, 15))
+        self.run_sql(self.sql(startingTimestamp=late))
+        self.assertEqual(self.ids(), [13, 14])
+
+    def test_KF_11_partitions_added_while_a_planned_batch_waits(self):
+        self.create(1)
+        self.produce(0, events(0, 5))
+        self.run_sql(self.sql())
+        self.produce(0, events(5, 10))
+        with open(os.path.join(self.dir, "q.sql"), "w", encoding="utf-8") as file:
+            file.write(self.sql(select="CASE WHEN id = 9 THEN error('stop') ELSE id END AS id"))
+        # the batch is planned and fails: it has no commit
+        failed = subprocess.run([BIN, "run", "--until-caught-up", "q.sql"], cwd=self.dir,
+                                capture_output=True, text=True, check=False, timeout=WAIT)
+        self.assertNotEqual(failed.returncode, 0)
+        self.broker.tool("grow", self.topic, 3)
+        self.produce(2, events(20, 22))
+        self.run_sql(self.sql())
+        self.assertEqual(self.ids(), list(range(10)) + [20, 21])
+
     # --- what the log does not show ----------------------------------------------------------------
 
     def test_aborted_transactions_are_not_read_and_end_no_batch_late(self):

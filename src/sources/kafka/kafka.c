@@ -42,6 +42,7 @@ struct mr_source {
     struct mr_ksrc_offsets rates_max; /* the same for some partitions, as `offset` */
     struct mr_ksrc_rates rates;
     bool empty_partitions;             /* a range without records is a partition too */
+    struct mr_ksrc_division division;  /* of ranges into tasks */
     struct mr_ksrc_offsets partitions; /* as last discovered */
     int64_t discovered_ns;             /* 0 = never */
     struct mr_ksrc_topic_ids ids;      /* of their topics */
@@ -97,6 +98,11 @@ static const struct mr_option kafka_options[] = {
      "The length of a batch, which rates count for; a direct stream sets it."},
     {"empty_partitions", NULL, MR_OPTION_BOOL, 0, "false", NULL, NULL,
      "A partition of the topic without new records is a partition of the batch too."},
+    {"min_partitions", "minPartitions", MR_OPTION_INT, 0, "0", "0", "1024",
+     "Cut the ranges of a batch into at least about so many tasks; 0 makes one for each partition "
+     "of the topic."},
+    {"max_records_per_partition", "maxRecordsPerPartition", MR_OPTION_INT, 0, "0", "0", NULL,
+     "Cut what a task reads into pieces of at most so many offsets; 0 sets no limit."},
     {"metadata_columns", NULL, MR_OPTION_TEXT, 0,
      "key,topic,partition,offset,timestamp,timestamp_type", NULL, NULL,
      "Declared columns of these names come from the record's metadata, not from its value."},
@@ -149,6 +155,14 @@ static enum mr_status parse_rates(struct mr_source *source, const struct mr_sour
     source->rates.records_min = mr_options_int(options, "min_rate_per_partition");
     source->rates.batch_interval_us = mr_options_int(options, "batch_interval");
     source->empty_partitions = mr_options_bool(options, "empty_partitions");
+    source->division.pieces_min = mr_options_int(options, "min_partitions");
+    source->division.records_max = mr_options_int(options, "max_records_per_partition");
+    if (source->empty_partitions &&
+        (source->division.pieces_min > 0 || source->division.records_max > 0))
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot open Kafka source '%s': 'empty_partitions' needs one task for each "
+                       "partition; leave min_partitions and max_records_per_partition out",
+                       source->name);
     if (rates != NULL && (mr_ksrc_offsets_parse(rates, &source->rates_max, NULL) != MR_OK ||
                           source->rates_max.count == 0))
         return MR_FAIL(err, MR_CONFIG,
@@ -561,27 +575,40 @@ done:
 
 /* ---- ranges ---- */
 
+/* NULL: partitions without records count, too, and none is cut. */
+static const struct mr_ksrc_division *division_of(const struct mr_source *source)
+{
+    return source->empty_partitions ? NULL : &source->division;
+}
+
 static enum mr_status kafka_split(struct mr_source *source, const char *start, const char *end,
                                   uint32_t *ret_partitions, uint64_t *ret_bytes,
                                   struct mr_error *err)
 {
-    enum { GUESSED_RECORD_BYTES = 200 };
+    enum { GUESSED_RECORD_BYTES = 200, PIECES_MAX = 65536 };
     struct mr_ksrc_offsets from = {0};
     struct mr_ksrc_offsets to = {0};
-    struct mr_ksrc_range range;
-    uint32_t count = 0;
-    uint64_t bytes = 0;
+    struct mr_ksrc_range *ranges = NULL;
+    size_t count = 0;
     enum mr_status status;
 
     MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
     MR_TRY_GOTO(mr_ksrc_offsets_parse(end, &to, err));
-    while (mr_ksrc_range_at(&from, &to, source->empty_partitions, count, &range)) {
-        bytes += (uint64_t)MR_MAX(range.until - range.from, INT64_C(0)) * GUESSED_RECORD_BYTES;
-        count++;
+    MR_TRY_GOTO(mr_ksrc_pieces(&from, &to, division_of(source), &ranges, &count, err));
+    if (count > PIECES_MAX) {
+        status = MR_FAIL(err, MR_LIMIT,
+                         "cannot read Kafka source '%s': a batch of %zu tasks; raise "
+                         "max_records_per_partition or set max_offsets_per_trigger",
+                         source->name, count);
+        goto done;
     }
-    *ret_partitions = count;
-    *ret_bytes = bytes;
+    *ret_partitions = (uint32_t)count;
+    *ret_bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        *ret_bytes +=
+            (uint64_t)MR_MAX(ranges[i].until - ranges[i].from, INT64_C(0)) * GUESSED_RECORD_BYTES;
 done:
+    mr_free(ranges);
     mr_ksrc_offsets_release(&from);
     mr_ksrc_offsets_release(&to);
     return status;
@@ -593,18 +620,21 @@ static enum mr_status kafka_read(struct mr_source *source, const char *start, co
 {
     struct mr_ksrc_offsets from = {0};
     struct mr_ksrc_offsets to = {0};
-    struct mr_ksrc_range range;
+    struct mr_ksrc_range *ranges = NULL;
+    size_t count = 0;
     enum mr_status status;
 
     MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
     MR_TRY_GOTO(mr_ksrc_offsets_parse(end, &to, err));
-    if (mr_ksrc_range_at(&from, &to, source->empty_partitions, partition, &range))
-        status = mr_ksrc_reader_new(&source->reading, &range, ret_reader, err);
+    MR_TRY_GOTO(mr_ksrc_pieces(&from, &to, division_of(source), &ranges, &count, err));
+    if (partition < count)
+        status = mr_ksrc_reader_new(&source->reading, &ranges[partition], ret_reader, err);
     else
         status = MR_FAIL(err, MR_INTERNAL,
                          "cannot read Kafka source '%s': the batch has no partition %" PRIu32,
                          source->name, partition);
 done:
+    mr_free(ranges);
     mr_ksrc_offsets_release(&from);
     mr_ksrc_offsets_release(&to);
     return status;

@@ -5,6 +5,7 @@
  *     topics.c    which topics
  *     begin.c     where a new query begins
  *     clamp.c     rates -> records of a batch
+ *     divide.c    offset ranges -> what tasks read
  *     commits.c   offsets for the consumer group
  *     offsets.c   offset text <-> sorted table
  *     client.c    one librdkafka client: configuration, metadata, watermarks, causes of failures
@@ -20,6 +21,7 @@
 #include "base/check.h"
 
 #include "sources/kafka/clamp.h"
+#include "sources/kafka/divide.h"
 
 #include <millrace/ext/bad_records.h>
 #include <millrace/ext/kafka_link.h>
@@ -75,6 +77,16 @@ struct mr_ksrc_range {
  * false past the last one. */
 bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end,
                       bool empty_too, size_t index, struct mr_ksrc_range *ret_range);
+
+/*
+ * What the tasks of the batch (start, end] read: its ranges, cut as the division says; NULL: all of
+ * them whole, empty ones too. Freed with mr_free; topics are those of `end`.
+ */
+enum mr_status mr_ksrc_pieces(const struct mr_ksrc_offsets *start,
+                              const struct mr_ksrc_offsets *end,
+                              const struct mr_ksrc_division *division,
+                              struct mr_ksrc_range **ret_ranges, size_t *ret_count,
+                              struct mr_error *err);
 
 /* ---- the client ---- */
 

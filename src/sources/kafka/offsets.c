@@ -226,3 +226,67 @@ bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_
     }
     return false;
 }
+
+/* The ranges of the batch; *ret_count of them. NULL without memory. */
+static struct mr_ksrc_range *whole_ranges(const struct mr_ksrc_offsets *start,
+                                          const struct mr_ksrc_offsets *end, bool empty_too,
+                                          size_t *ret_count)
+{
+    struct mr_ksrc_range *ranges = mr_alloc(NULL, (end->count + 1) * sizeof(*ranges));
+    size_t count = 0;
+
+    while (ranges != NULL && mr_ksrc_range_at(start, end, empty_too, count, &ranges[count]))
+        count++;
+    *ret_count = count;
+    return ranges;
+}
+
+static struct mr_ksrc_range *cut_ranges(const struct mr_ksrc_division *division,
+                                        const struct mr_ksrc_range *whole, size_t whole_count,
+                                        size_t *ret_count)
+{
+    struct mr_ksrc_span *spans = mr_alloc(NULL, (whole_count + 1) * sizeof(*spans));
+    struct mr_ksrc_span *pieces = NULL;
+    struct mr_ksrc_range *ranges = NULL;
+    size_t count = 0;
+
+    for (size_t i = 0; spans != NULL && i < whole_count; i++)
+        spans[i] = (struct mr_ksrc_span){i, whole[i].from, whole[i].until};
+    if (spans != NULL)
+        count = mr_ksrc_divide(division, spans, whole_count, NULL, 0);
+    if (spans != NULL)
+        pieces = mr_alloc(NULL, (count + 1) * sizeof(*pieces));
+    if (pieces != NULL)
+        ranges = mr_alloc(NULL, (count + 1) * sizeof(*ranges));
+    if (ranges != NULL)
+        mr_ksrc_divide(division, spans, whole_count, pieces, count);
+    for (size_t i = 0; ranges != NULL && i < count; i++) {
+        ranges[i] = whole[pieces[i].partition];
+        ranges[i].from = pieces[i].from;
+        ranges[i].until = pieces[i].until;
+    }
+    mr_free(spans);
+    mr_free(pieces);
+    *ret_count = count;
+    return ranges;
+}
+
+enum mr_status mr_ksrc_pieces(const struct mr_ksrc_offsets *start,
+                              const struct mr_ksrc_offsets *end,
+                              const struct mr_ksrc_division *division,
+                              struct mr_ksrc_range **ret_ranges, size_t *ret_count,
+                              struct mr_error *err)
+{
+    struct mr_ksrc_range *ranges = whole_ranges(start, end, division == NULL, ret_count);
+
+    if (ranges != NULL && division != NULL) {
+        struct mr_ksrc_range *whole = ranges;
+
+        ranges = cut_ranges(division, whole, *ret_count, ret_count);
+        mr_free(whole);
+    }
+    if (ranges == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot divide a Kafka batch: out of memory");
+    *ret_ranges = ranges;
+    return MR_OK;
+}

@@ -9,6 +9,9 @@
  *              >= until are held
  *                   \- position is elsewhere: stop, drop what was fetched, start at from
  *
+ * Pieces of one range that are read at the same time have a stream each; all but the first one bring
+ * a client of their own, because librdkafka fetches a partition once for a client.
+ *
  * The end of a range is a position, not a record: the last offsets of a range may be markers of
  * transactions, aborted records, or gaps of compaction, which are never delivered. So the range
  * ends at a message >= until, or at an end-of-partition event whose offset is >= until.
@@ -39,8 +42,11 @@ struct mr_ksrc_stream {
     struct mr_ksrc_stream *next;
     char *topic;
     int32_t partition;
-    bool busy; /* guarded by reading->lock */
+    bool busy;     /* guarded by reading->lock */
+    bool is_first; /* of its partition: it uses the source's client */
     /* The reader's while busy: */
+    struct mr_ksrc_client *client; /* the source's, or `own` */
+    struct mr_ksrc_client own;     /* librdkafka fetches a partition once for a client */
     rd_kafka_topic_t *handle;
     rd_kafka_queue_t *queue;
     bool started;
@@ -109,6 +115,7 @@ static void stream_free(struct mr_ksrc_stream *stream)
     stream_stop(stream);
     if (stream->handle != NULL)
         rd_kafka_topic_destroy(stream->handle);
+    mr_ksrc_client_release(&stream->own);
     mr_free(stream->topic);
     mr_free(stream);
 }
@@ -123,73 +130,101 @@ void mr_ksrc_streams_free(struct mr_ksrc_reading *reading)
     }
 }
 
-static enum mr_status stream_new(struct mr_ksrc_reading *reading, const struct mr_ksrc_range *range,
-                                 struct mr_ksrc_stream **ret_stream, struct mr_error *err)
+static struct mr_ksrc_stream *stream_new(const struct mr_ksrc_range *range)
 {
     struct mr_ksrc_stream *stream = mr_alloc_zero(NULL, sizeof(*stream));
 
-    if (stream != NULL)
-        stream->topic = mr_strdup(range->topic);
-    if (stream == NULL || stream->topic == NULL) {
-        stream_free(stream);
-        return MR_FAIL(err, MR_NOMEM, "cannot read topic '%s': out of memory", range->topic);
-    }
+    if (stream == NULL)
+        return NULL;
+    stream->topic = mr_strdup(range->topic);
     stream->partition = range->partition;
     stream->busy = true;
-    stream->handle = rd_kafka_topic_new(reading->client.rk, range->topic, NULL);
-    if (stream->handle == NULL) {
+    if (stream->topic == NULL) {
         stream_free(stream);
-        return MR_FAIL(err, MR_UNAVAILABLE, "cannot read topic '%s': %s", range->topic,
-                       rd_kafka_err2str(rd_kafka_last_error()));
+        return NULL;
     }
-    *ret_stream = stream;
+    return stream;
+}
+
+/* Makes its handle, and its client when it is not the first of its partition. */
+static enum mr_status stream_open(struct mr_ksrc_reading *reading, struct mr_ksrc_stream *stream,
+                                  struct mr_error *err)
+{
+    const struct mr_source_args args = {
+        .env = reading->client.env, .name = reading->client.name, .options = reading->options};
+
+    stream->client = stream->is_first ? &reading->client : &stream->own;
+    if (stream->client->rk == NULL)
+        MR_TRY(mr_ksrc_client_open(stream->client, &args, false, err));
+    stream->handle = rd_kafka_topic_new(stream->client->rk, stream->topic, NULL);
+    if (stream->handle == NULL)
+        return MR_FAIL(err, MR_UNAVAILABLE, "cannot read topic '%s': %s", stream->topic,
+                       rd_kafka_err2str(rd_kafka_last_error()));
     return MR_OK;
 }
 
-/* The partition's stream, marked busy. */
+static void give_back(struct mr_ksrc_reading *reading, struct mr_ksrc_stream *stream)
+{
+    lock(reading);
+    stream->busy = false;
+    unlock(reading);
+}
+
+/*
+ * An idle stream of the partition, marked busy: best one that is where the range begins; else a new
+ * one. Pieces of a range are read at the same time, each by a stream of its own; there are as many
+ * as workers at most.
+ */
 static enum mr_status stream_take(struct mr_ksrc_reading *reading,
                                   const struct mr_ksrc_range *range,
                                   struct mr_ksrc_stream **ret_stream, struct mr_error *err)
 {
-    struct mr_ksrc_stream *stream;
-    bool busy = false;
+    struct mr_ksrc_stream *spare = stream_new(range);
+    struct mr_ksrc_stream *stream = NULL;
+    enum mr_status status;
 
+    if (spare == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot read topic '%s': out of memory", range->topic);
+    spare->is_first = true;
     lock(reading);
-    for (stream = reading->streams; stream != NULL; stream = stream->next)
-        if (stream->partition == range->partition && strcmp(stream->topic, range->topic) == 0)
-            break;
-    if (stream != NULL) {
-        busy = stream->busy;
-        stream->busy = true;
+    for (struct mr_ksrc_stream *one = reading->streams; one != NULL; one = one->next) {
+        if (one->partition != range->partition || strcmp(one->topic, range->topic) != 0)
+            continue;
+        spare->is_first = false;
+        if (!one->busy && (stream == NULL || (one->started && one->position == range->from)))
+            stream = one;
     }
-    unlock(reading);
-    if (busy)
-        return MR_FAIL(err, MR_STATE,
-                       "cannot read topic '%s' partition %" PRId32 ": it is being read already",
-                       range->topic, range->partition);
     if (stream == NULL) {
-        MR_TRY(stream_new(reading, range, &stream, err));
-        MR_ASSERT(stream != NULL);
-        lock(reading);
+        stream = spare;
         stream->next = reading->streams;
         reading->streams = stream;
-        unlock(reading);
+    }
+    stream->busy = true;
+    unlock(reading);
+    if (stream != spare)
+        stream_free(spare);
+    if (stream->handle == NULL) {
+        status = stream_open(reading, stream, err);
+        if (status != MR_OK) {
+            give_back(reading, stream);
+            return status;
+        }
     }
     *ret_stream = stream;
     return MR_OK;
 }
 
-static enum mr_status stream_seek(struct mr_ksrc_reading *reading, struct mr_ksrc_stream *stream,
-                                  int64_t offset, struct mr_error *err)
+static enum mr_status stream_seek(struct mr_ksrc_stream *stream, int64_t offset,
+                                  struct mr_error *err)
 {
     if (stream->started && stream->position == offset)
         return MR_OK;
     stream_stop(stream);
-    stream->queue = rd_kafka_queue_new(reading->client.rk);
+    stream->queue = rd_kafka_queue_new(stream->client->rk);
     if (stream->queue == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot read topic '%s': out of memory", stream->topic);
     if (rd_kafka_consume_start_queue(stream->handle, stream->partition, offset, stream->queue) != 0)
-        return mr_ksrc_client_fail(&reading->client, "start to read", rd_kafka_last_error(), err);
+        return mr_ksrc_client_fail(stream->client, "start to read", rd_kafka_last_error(), err);
     stream->started = true;
     stream->position = offset;
     return MR_OK;
@@ -224,9 +259,7 @@ void mr_ksrc_reader_close(struct mr_reader *reader)
          * wrong place. */
         if (!reader->finished)
             stream_stop(reader->stream);
-        lock(reader->reading);
-        reader->stream->busy = false;
-        unlock(reader->reading);
+        give_back(reader->reading, reader->stream);
     }
     if (reader->decoder != NULL)
         reader->reading->format->decoder_free(reader->decoder);
@@ -275,7 +308,7 @@ enum mr_status mr_ksrc_reader_new(struct mr_ksrc_reading *reading,
     reader->finished = range->from >= range->until; /* nothing was asked for */
     if (!reader->finished) {
         MR_TRY_GOTO(stream_take(reading, range, &reader->stream, err));
-        MR_TRY_GOTO(stream_seek(reading, reader->stream, range->from, err));
+        MR_TRY_GOTO(stream_seek(reader->stream, range->from, err));
     }
     *ret_reader = reader;
     reader = NULL;
@@ -471,7 +504,7 @@ static enum mr_status check_loss(struct mr_reader *reader, struct mr_error *err)
         return MR_OK;
     }
     if (position != stream->position || !stream->started)
-        MR_TRY(stream_seek(reader->reading, stream, position, err));
+        MR_TRY(stream_seek(stream, position, err));
     reader->short_end_ns = 0;
     reader->progress_ns = mr_env_monotonic_ns(reader->reading->client.env);
     return MR_OK;
@@ -521,7 +554,7 @@ static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_messag
 /* Nothing came for a moment: are we still waiting for something that can come? */
 static enum mr_status take_nothing(struct mr_reader *reader, struct mr_error *err)
 {
-    struct mr_ksrc_client *client = &reader->reading->client;
+    struct mr_ksrc_client *client = reader->stream->client;
     int64_t now_ns = mr_env_monotonic_ns(client->env);
 
     MR_TRY(mr_ksrc_client_check(client, err));
@@ -643,7 +676,7 @@ enum mr_status mr_ksrc_reader_next(struct mr_reader *reader, struct mr_batch **r
     if (!reader->reading->columns.plain)
         MR_TRY(flush_run(reader, err));
     if (reader->finished)
-        mr_ksrc_client_succeeded(&reader->reading->client);
+        mr_ksrc_client_succeeded(reader->stream->client);
     if (built_rows(reader) == 0)
         return MR_OK; /* the end: a batch that is full has rows */
     if (reader->reading->columns.mixed)
