@@ -50,6 +50,7 @@ struct mr_join_row {
     uint32_t key; /* MR_JOIN_NO_ROW: a null key, matches nothing */
     bool matched;
     bool used;
+    bool fresh;   /* not in the store yet */
     bool leaving; /* a semi join's left row that matched: goes at the end of the batch */
 };
 
@@ -109,6 +110,12 @@ struct mr_join_pair {
     uint32_t other;
 };
 
+struct mr_join_list {
+    uint32_t *rows;
+    size_t count;
+    size_t capacity;
+};
+
 struct mr_join_part {
     struct mr_join_keys keys;
     struct mr_join_rows side[2];
@@ -116,9 +123,8 @@ struct mr_join_part {
     struct mr_join_pair *pairs;
     struct mr_join_ref *refs[2]; /* of pairs to emit, left and right */
     bool *keep;
-    uint32_t *list; /* rows that leave */
-    size_t list_count;
-    size_t list_capacity;
+    struct mr_join_list list;  /* rows that leave */
+    struct mr_join_list fresh; /* left rows of a semi join that are not in the store yet */
     struct mr_batch_builder *builder;
     struct mr_batch_builder *candidates; /* for the filter */
     struct mr_buf value;
@@ -201,7 +207,7 @@ enum mr_status mr_join__expired(struct mr_join_part *part, unsigned side, int64_
                                 struct mr_error *err);
 /* Time of the first row that may expire, MR_JOIN_NO_TIME when none can. */
 int64_t mr_join__first_due(struct mr_join_part *part, unsigned side);
-enum mr_status mr_join__list_add(struct mr_join_part *part, uint32_t row, struct mr_error *err);
+enum mr_status mr_join__list_add(struct mr_join_list *list, uint32_t row, struct mr_error *err);
 void mr_join__part_clear(struct mr_join_part *part);
 void mr_join__part_release(struct mr_join_part *part);
 enum mr_status mr_join__hold(struct mr_join *join, struct mr_batch *batch,
@@ -218,6 +224,12 @@ enum mr_status mr_join__load(struct mr_join *join, struct mr_error *err);
 /* Adds a row to table and store. */
 enum mr_status mr_join__store_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
                                   const struct mr_join_in *in, struct mr_error *err);
+/* The same in two steps: into the table, and later, when it has not left, into the store. */
+enum mr_status mr_join__keep_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                 const struct mr_join_in *in, uint32_t *ret_row,
+                                 struct mr_error *err);
+enum mr_status mr_join__store_kept(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                   uint32_t row, struct mr_error *err);
 enum mr_status mr_join__store_matched(struct mr_join *join, struct mr_join_part *part,
                                       unsigned side, uint32_t row, struct mr_error *err);
 /* Removes a row from store and table. */

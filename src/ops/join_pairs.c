@@ -177,7 +177,7 @@ static enum mr_status emit_semi(struct search *s)
         if (other->leaving)
             continue;
         other->leaving = true;
-        MR_TRY(mr_join__list_add(part, part->pairs[i].other, s->err));
+        MR_TRY(mr_join__list_add(&part->list, part->pairs[i].other, s->err));
         part->refs[0][count++] = ref_of_row(other);
     }
     return emit(s, count);
@@ -293,21 +293,56 @@ static bool is_stored(const struct search *s, const struct mr_join_in *in)
     return mr_join__preserves(s->join, 1) && !in->matched;
 }
 
+/* Left rows of a semi join wait for the right rows of their own batch before they are stored. */
+static enum mr_status keep_left(struct search *s)
+{
+    struct mr_join_part *part = s->part;
+    const struct mr_join_ins *ins = &part->in[0];
+    uint32_t row;
+
+    part->fresh.count = 0;
+    for (size_t i = 0; i < ins->count; i++) {
+        if (!is_stored(s, &ins->rows[i]))
+            continue;
+        MR_TRY(mr_join__keep_row(s->join, part, 0, &ins->rows[i], &row, s->err));
+        MR_TRY(mr_join__list_add(&part->fresh, row, s->err));
+    }
+    return MR_OK;
+}
+
+/* Those that matched go, the others are stored. */
+static enum mr_status settle_left(struct search *s)
+{
+    struct mr_join_part *part = s->part;
+    const struct mr_join_row *rows = part->side[0].rows;
+
+    for (size_t i = 0; i < part->fresh.count; i++) {
+        if (!rows[part->fresh.rows[i]].leaving)
+            MR_TRY(mr_join__store_kept(s->join, part, 0, part->fresh.rows[i], s->err));
+    }
+    for (size_t i = 0; i < part->list.count; i++) {
+        part->removed += !rows[part->list.rows[i]].fresh;
+        MR_TRY(mr_join__drop_row(s->join, part, 0, part->list.rows[i], s->err));
+    }
+    return MR_OK;
+}
+
 static enum mr_status run_side(struct search *s)
 {
     struct mr_join_part *part = s->part;
     struct mr_join_ins *ins = &part->in[s->side];
 
-    part->list_count = 0;
+    part->list.count = 0;
     MR_TRY(emit_failed(s));
     for (uint32_t i = 0; i < ins->count; i++) {
         if (ins->rows[i].fate == MR_JOIN_SEARCHES)
             MR_TRY(search_row(s, i));
     }
     MR_TRY(flush(s));
-    for (size_t i = 0; i < part->list_count; i++) /* a semi join's left rows that matched */
-        MR_TRY(mr_join__drop_row(s->join, part, !s->side, part->list[i], s->err));
-    part->removed += part->list_count;
+    if (s->join->type == MR_JOIN_SEMI && s->side == 0)
+        return keep_left(s);
+    if (s->join->type == MR_JOIN_SEMI)
+        MR_TRY(settle_left(s));
     for (size_t i = 0; i < ins->count; i++) {
         if (is_stored(s, &ins->rows[i]))
             MR_TRY(mr_join__store_row(s->join, part, s->side, &ins->rows[i], s->err));
@@ -326,8 +361,8 @@ static enum mr_status evict(struct search *s)
         __builtin_add_overflow(s->info->watermark_us, s->join->shift_us[s->side], &until_us))
         return MR_OK;
     MR_TRY(mr_join__expired(part, s->side, until_us, s->err));
-    for (size_t i = 0; i < part->list_count && preserves; i++) {
-        const struct mr_join_row *row = &part->side[s->side].rows[part->list[i]];
+    for (size_t i = 0; i < part->list.count && preserves; i++) {
+        const struct mr_join_row *row = &part->side[s->side].rows[part->list.rows[i]];
 
         if (row->matched)
             continue;
@@ -339,9 +374,9 @@ static enum mr_status evict(struct search *s)
         }
     }
     MR_TRY(emit(s, count));
-    for (size_t i = 0; i < part->list_count; i++)
-        MR_TRY(mr_join__drop_row(s->join, part, s->side, part->list[i], s->err));
-    part->removed += preserves ? 0 : part->list_count;
+    for (size_t i = 0; i < part->list.count; i++)
+        MR_TRY(mr_join__drop_row(s->join, part, s->side, part->list.rows[i], s->err));
+    part->removed += preserves ? 0 : part->list.count;
     return MR_OK;
 }
 

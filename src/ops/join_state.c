@@ -45,36 +45,80 @@ static uint64_t decode_number(const char *key)
 
 /* ---- rows ---- */
 
-enum mr_status mr_join__store_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
-                                  const struct mr_join_in *in, struct mr_error *err)
+/* The next number of a side; key: as the store has it. */
+static uint64_t next_number(const struct mr_join *join, struct mr_join_part *part, unsigned side,
+                            char key[KEY_BYTES], uint64_t *ret_hash)
 {
-    struct mr_store *store = join->store[side];
     uint64_t number = part->side[side].next_number;
-    char key[KEY_BYTES];
-    bool created = false;
-    uint64_t hash;
-    uint32_t row;
-    char *value = NULL;
 
     for (;; number++) {
         encode_number(number, key);
-        hash = mr_store_hash(store, key, sizeof(key));
-        if (mr_store_shard(hash) == part->index)
+        *ret_hash = mr_store_hash(join->store[side], key, KEY_BYTES);
+        if (mr_store_shard(*ret_hash) == part->index)
             break;
     }
+    part->side[side].next_number = number + 1;
+    return number;
+}
+
+static enum mr_status put_value(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                const struct mr_join_ref *ref, bool matched, uint64_t hash,
+                                const char key[KEY_BYTES], struct mr_error *err)
+{
+    bool created = false;
+    char *value = NULL;
+
     mr_buf_clear(&part->value);
-    mr_buf_add_u8(&part->value, in->matched);
-    mr_value_encode(&part->value, in->held->columns, mr_schema_field_count(join->schema[side]),
-                    in->at);
+    mr_buf_add_u8(&part->value, matched);
+    mr_value_encode(&part->value, ref->held->columns, mr_schema_field_count(join->schema[side]),
+                    ref->at);
     if (part->value.failed)
         return mr_join__no_memory(err);
-    MR_TRY(mr_store_upsert_hashed(store, hash, key, sizeof(key), part->value.size, &value, &created,
-                                  err));
+    MR_TRY(mr_store_upsert_hashed(join->store[side], hash, key, KEY_BYTES, part->value.size, &value,
+                                  &created, err));
     MR_ASSERT(value != NULL && created);
     memcpy(value, part->value.data, part->value.size);
-    part->side[side].next_number = number + 1;
     part->updated++;
+    return MR_OK;
+}
+
+enum mr_status mr_join__store_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                  const struct mr_join_in *in, struct mr_error *err)
+{
+    struct mr_join_ref ref = {in->held, in->at};
+    char key[KEY_BYTES];
+    uint64_t hash;
+    uint64_t number = next_number(join, part, side, key, &hash);
+    uint32_t row;
+
+    MR_TRY(put_value(join, part, side, &ref, in->matched, hash, key, err));
     return mr_join__add_row(join, part, side, in, number, &row, err);
+}
+
+enum mr_status mr_join__keep_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                 const struct mr_join_in *in, uint32_t *ret_row,
+                                 struct mr_error *err)
+{
+    char key[KEY_BYTES];
+    uint64_t hash;
+    uint64_t number = next_number(join, part, side, key, &hash);
+
+    MR_TRY(mr_join__add_row(join, part, side, in, number, ret_row, err));
+    part->side[side].rows[*ret_row].fresh = true;
+    return MR_OK;
+}
+
+enum mr_status mr_join__store_kept(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                   uint32_t index, struct mr_error *err)
+{
+    struct mr_join_row *row = &part->side[side].rows[index];
+    struct mr_join_ref ref = {row->held, row->at};
+    char key[KEY_BYTES];
+
+    encode_number(row->number, key);
+    row->fresh = false;
+    return put_value(join, part, side, &ref, row->matched,
+                     mr_store_hash(join->store[side], key, KEY_BYTES), key, err);
 }
 
 enum mr_status mr_join__store_matched(struct mr_join *join, struct mr_join_part *part,
@@ -107,7 +151,8 @@ enum mr_status mr_join__drop_row(struct mr_join *join, struct mr_join_part *part
     char key[KEY_BYTES];
 
     encode_number(part->side[side].rows[row].number, key);
-    MR_TRY(mr_store_delete(join->store[side], key, sizeof(key), err));
+    if (!part->side[side].rows[row].fresh)
+        MR_TRY(mr_store_delete(join->store[side], key, sizeof(key), err));
     mr_join__remove_row(part, side, row);
     return MR_OK;
 }

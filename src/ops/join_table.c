@@ -205,18 +205,18 @@ int64_t mr_join__first_due(struct mr_join_part *part, unsigned side)
     return part->side[side].heap_count > 0 ? part->side[side].heap[0].time_us : MR_JOIN_NO_TIME;
 }
 
-enum mr_status mr_join__list_add(struct mr_join_part *part, uint32_t row, struct mr_error *err)
+enum mr_status mr_join__list_add(struct mr_join_list *list, uint32_t row, struct mr_error *err)
 {
-    if (part->list_count == part->list_capacity) {
-        size_t capacity = part->list_capacity == 0 ? 64 : part->list_capacity * 2;
-        uint32_t *grown = mr_realloc(NULL, part->list, capacity * sizeof(*grown));
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity == 0 ? 64 : list->capacity * 2;
+        uint32_t *grown = mr_realloc(NULL, list->rows, capacity * sizeof(*grown));
 
         if (grown == NULL)
             return mr_join__no_memory(err);
-        part->list = grown;
-        part->list_capacity = capacity;
+        list->rows = grown;
+        list->capacity = capacity;
     }
-    part->list[part->list_count++] = row;
+    list->rows[list->count++] = row;
     return MR_OK;
 }
 
@@ -234,13 +234,13 @@ enum mr_status mr_join__expired(struct mr_join_part *part, unsigned side, int64_
 {
     struct mr_join_rows *rows = &part->side[side];
 
-    part->list_count = 0;
+    part->list.count = 0;
     for (settle(rows); rows->heap_count > 0 && rows->heap[0].time_us <= until_us; settle(rows)) {
-        MR_TRY(mr_join__list_add(part, rows->heap[0].row, err));
+        MR_TRY(mr_join__list_add(&part->list, rows->heap[0].row, err));
         pop_due(rows);
     }
-    if (part->list_count > 1)
-        qsort_r(part->list, part->list_count, sizeof(*part->list), by_number, rows->rows);
+    if (part->list.count > 1)
+        qsort_r(part->list.rows, part->list.count, sizeof(*part->list.rows), by_number, rows->rows);
     return MR_OK;
 }
 
@@ -377,7 +377,8 @@ void mr_join__part_release(struct mr_join_part *part)
     }
     mr_free(part->pairs);
     mr_free(part->keep);
-    mr_free(part->list);
+    mr_free(part->list.rows);
+    mr_free(part->fresh.rows);
     mr_batch_builder_free(part->builder);
     mr_batch_builder_free(part->candidates);
     mr_buf_release(&part->value);

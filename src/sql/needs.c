@@ -18,6 +18,7 @@
 
 struct name {
     const char *text;
+    const char *qualifier; /* NULL: none; a table's alias, or a column of which text is a field */
     bool alias; /* also the alias of a result column: no reason to guess that stdin has it */
     struct name *next;
 };
@@ -40,19 +41,51 @@ static bool has_name(const struct need *need, const char *text)
     return false;
 }
 
-static enum mr_status add_name(struct mr_sql_planner *p, struct need *need, const char *text)
+static enum mr_status add_qualified(struct mr_sql_planner *p, struct need *need,
+                                    const char *qualifier, const char *text)
 {
     struct name *name;
 
-    if (text == NULL || has_name(need, text))
-        return MR_OK;
+    for (name = need->names; name != NULL; name = name->next) {
+        if (mr_sql__same_name(name->text, text) &&
+            (qualifier == NULL) == (name->qualifier == NULL) &&
+            (qualifier == NULL || mr_sql__same_name(qualifier, name->qualifier)))
+            return MR_OK;
+    }
     name = mr_arena_alloc(&p->arena, sizeof(*name));
     if (name == NULL)
         return mr_sql__no_memory(p);
     name->text = text;
+    name->qualifier = qualifier;
     name->alias = false;
     name->next = need->names;
     need->names = name;
+    return MR_OK;
+}
+
+static enum mr_status add_name(struct mr_sql_planner *p, struct need *need, const char *text)
+{
+    return text == NULL ? MR_OK : add_qualified(p, need, NULL, text);
+}
+
+/*
+ * What is needed of the input that the query calls `alias`, without qualifiers:
+ *
+ *     a.x    of a: x;    of others: a, which may be a column with a field x
+ */
+static enum mr_status need_of_alias(struct mr_sql_planner *p, const struct need *need,
+                                    const char *alias, struct need *ret_need)
+{
+    *ret_need = (struct need){.all = need->all};
+    for (const struct name *name = need->names; name != NULL; name = name->next) {
+        bool ours = name->qualifier == NULL || mr_sql__same_name(name->qualifier, alias);
+
+        const struct name *before = ret_need->names;
+
+        MR_TRY(add_name(p, ret_need, ours ? name->text : name->qualifier));
+        if (ret_need->names != before && (!ours || name->alias))
+            ret_need->names->alias = true; /* no reason to guess it */
+    }
     return MR_OK;
 }
 
@@ -65,10 +98,11 @@ static enum mr_status collect(struct mr_sql_planner *p, const struct mr_json *no
     if (mr_sql__class_is(node, "COLUMN_REF")) {
         const struct mr_json *names = mr_json_get(node, "column_names");
 
-        for (const struct mr_json *name = names != NULL ? names->first : NULL; name != NULL;
-             name = name->next)
-            MR_TRY(add_name(p, need, name->text));
-        return MR_OK;
+        if (names == NULL || names->first == NULL)
+            return MR_OK;
+        if (names->first->next == NULL)
+            return add_name(p, need, names->first->text);
+        return add_qualified(p, need, names->first->text, names->first->next->text);
     }
     if (mr_sql__class_is(node, "STAR") || mr_sql__class_is(node, "POSITIONAL_REFERENCE"))
         need->all = true;
@@ -116,8 +150,11 @@ static enum mr_status walk_name(struct mr_sql_planner *p, struct mr_sql_query *q
     static const struct need everything = {.all = true};
     struct mr_sql_table *table;
     struct mr_sql_view *view;
+    struct need own;
     enum mr_status status;
 
+    MR_TRY(need_of_alias(p, need, alias[0] != '\0' ? alias : name, &own));
+    need = &own;
     for (; scope != NULL; scope = scope->next) {
         if (mr_sql__same_name(scope->name, name))
             return walk(p, query, scope->node, scope->outer, need);
@@ -154,8 +191,12 @@ static enum mr_status walk_from(struct mr_sql_planner *p, struct mr_sql_query *q
     if (mr_sql__type_is(from, "BASE_TABLE"))
         return walk_name(p, query, from, mr_json_text(from, "table_name"), mr_sql__alias(from),
                          scope, need);
-    if (mr_sql__type_is(from, "SUBQUERY"))
-        return walk(p, query, mr_json_get(mr_json_get(from, "subquery"), "node"), scope, need);
+    if (mr_sql__type_is(from, "SUBQUERY")) {
+        struct need own;
+
+        MR_TRY(need_of_alias(p, need, mr_sql__alias(from), &own));
+        return walk(p, query, mr_json_get(mr_json_get(from, "subquery"), "node"), scope, &own);
+    }
     if (mr_sql__type_is(from, "JOIN")) {
         if (!mr_json_is(mr_json_get(from, "ref_type"), "REGULAR") &&
             !mr_json_is(mr_json_get(from, "ref_type"), "CROSS"))
