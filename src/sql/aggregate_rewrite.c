@@ -45,6 +45,14 @@ static enum mr_status put_window(struct mr_sql_block *block, struct mr_json *nod
     return put_column(block, node, part == MR_SQL_WINDOW_START ? "mr_start" : "mr_end");
 }
 
+/* A column that a window of this kind has: window_start, and session_start of a session. */
+static bool names_part(const struct mr_sql_block *block, const char *name, const char *plain,
+                       const char *session)
+{
+    return mr_sql__same_name(name, plain) ||
+           (block->window.session && mr_sql__same_name(name, session));
+}
+
 /* window_start, window.end, w.start where w is the alias of the window: which part, or -1. */
 static int window_part(const struct mr_sql_block *block, const struct mr_json *reference)
 {
@@ -55,9 +63,9 @@ static int window_part(const struct mr_sql_block *block, const struct mr_json *r
 
     if (!block->has_window)
         return -1;
-    if (names->count == 1 && mr_sql__same_name(first, "window_start"))
+    if (names->count == 1 && names_part(block, first, "window_start", "session_start"))
         return MR_SQL_WINDOW_START;
-    if (names->count == 1 && mr_sql__same_name(first, "window_end"))
+    if (names->count == 1 && names_part(block, first, "window_end", "session_end"))
         return MR_SQL_WINDOW_END;
     if (!whole || names->count > 2)
         return -1;
