@@ -221,6 +221,51 @@ TEST(nexmark_q2_some_auctions)
     check_query(t, "q2", NULL);
 }
 
+TEST(nexmark_q3_who_sells_where)
+{
+    check_query(t, "q3", NULL);
+}
+
+TEST(nexmark_q4_prices_of_closed_auctions)
+{
+    check_query(t, "q4", "category");
+}
+
+TEST(nexmark_q5_hot_auctions)
+{
+    check_query(t, "q5", NULL);
+}
+
+TEST(nexmark_q7_highest_bids)
+{
+    check_query(t, "q7", NULL);
+}
+
+TEST(nexmark_q8_newcomers_who_sell)
+{
+    check_query(t, "q8", NULL);
+}
+
+TEST(nexmark_q11_sessions_of_bidders)
+{
+    check_query(t, "q11", NULL);
+}
+
+TEST(nexmark_q15_bidders_and_auctions_of_each_day)
+{
+    check_query(t, "q15", "day");
+}
+
+TEST(nexmark_q16_bidders_and_auctions_of_each_channel)
+{
+    check_query(t, "q16", "channel, day");
+}
+
+TEST(nexmark_q20_bids_with_their_auctions)
+{
+    check_query(t, "q20", NULL);
+}
+
 TEST(nexmark_q14_prices_in_a_range)
 {
     check_query(t, "q14", NULL);
