@@ -61,6 +61,7 @@ struct mr_window_spec {
     int64_t offset_us;
     const char *start_name;
     const char *end_name;
+    int64_t step_us; /* > 0: of a tumbling window, [start, start + k * step) for each k; else 0 */
 };
 enum mr_status mr_op_window(const struct mr_schema *input, const struct mr_window_spec *spec,
                             struct mr_map_op *ret_op, struct mr_error *err);

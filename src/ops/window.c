@@ -7,6 +7,9 @@
  *     windows of t:  last = the greatest (offset + k * slide) <= t;
  *                    [last - i * slide, ... + size) for i = 0, 1, ... while it covers t
  *
+ * With a step, a tumbling window of t is [start, start + k * step) for each k that covers t, the
+ * shortest first.
+ *
  * Tumbling windows copy nothing: the new batch borrows the columns of the old one and adds two.
  * Sliding windows repeat rows, in pieces of at most PIECE_ROWS. Rows without a time are in no
  * window. All arithmetic is in whole microseconds and checked: a time so near the end of time that
@@ -32,6 +35,7 @@ struct window {
     int64_t size_us;
     int64_t slide_us;
     int64_t offset_us;
+    int64_t step_us;
     uint32_t windows_per_row; /* at most */
 };
 
@@ -141,6 +145,18 @@ static enum mr_status slide(const struct window *window, const struct mr_column 
         int64_t start = 0;
         int64_t end = 0;
         MR_TRY(last_window(window, time_us, &start, &end, err));
+        if (window->step_us > 0) {
+            for (int64_t step = start + window->step_us; step <= end; step += window->step_us) {
+                if (step <= time_us)
+                    continue;
+                owner->starts[count] = start;
+                owner->ends[count] = step;
+                owner->rows[count++] = (uint32_t)row;
+                if (step == end)
+                    break;
+            }
+            continue;
+        }
         for (uint32_t i = 0; i < window->windows_per_row && end > time_us; i++) {
             owner->starts[count] = start;
             owner->ends[count] = end;
@@ -240,7 +256,7 @@ static enum mr_status window_apply(void *op, void *task, const struct mr_batch_i
     if (count == 0)
         return MR_OK;
     if (window->windows_per_row == 1 && window->size_us == window->slide_us &&
-        !mr_column_has_nulls(mr_batch_column(batch, window->column)))
+        window->step_us == 0 && !mr_column_has_nulls(mr_batch_column(batch, window->column)))
         return apply_tumbling(window, batch, out, err);
     for (int64_t from = 0; from < count; from += step)
         MR_TRY(apply_repeating(window, batch, from, MR_MIN(from + step, count), out, err));
@@ -289,7 +305,14 @@ static enum mr_status check_spec(const struct mr_schema *input, const struct mr_
                        "cannot start windows at %" PRId64
                        " us: the start must be between minus and plus the slide of %" PRId64 " us",
                        spec->offset_us, spec->slide_us);
-    if ((spec->size_us - 1) / spec->slide_us >= WINDOWS_PER_ROW_MAX)
+    if (spec->step_us < 0 || (spec->step_us > 0 && (spec->size_us % spec->step_us != 0 ||
+                                                    spec->slide_us != spec->size_us)))
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot cut windows of %" PRId64 " us into steps of %" PRId64
+                       " us: the size must be a multiple of the step",
+                       spec->size_us, spec->step_us);
+    if ((spec->size_us - 1) / (spec->step_us > 0 ? spec->step_us : spec->slide_us) >=
+        WINDOWS_PER_ROW_MAX)
         return MR_FAIL(err, MR_CONFIG,
                        "cannot put a row into %" PRId64 " windows: at most %d; use a larger slide",
                        (spec->size_us - 1) / spec->slide_us + 1, WINDOWS_PER_ROW_MAX);
@@ -330,7 +353,10 @@ enum mr_status mr_op_window(const struct mr_schema *input, const struct mr_windo
     window->size_us = spec->size_us;
     window->slide_us = spec->slide_us;
     window->offset_us = spec->offset_us;
-    window->windows_per_row = (uint32_t)((spec->size_us - 1) / spec->slide_us + 1);
+    window->step_us = spec->step_us;
+    window->windows_per_row =
+        (uint32_t)(spec->step_us > 0 ? spec->size_us / spec->step_us
+                                     : (spec->size_us - 1) / spec->slide_us + 1);
     *ret_op = (struct mr_map_op){&window_ops, window, mr_schema_ref(window->schema)};
     window = NULL;
 done:

@@ -224,6 +224,8 @@ enum mr_status mr_sql__plan_agg_input(struct mr_sql_block *block)
     enum mr_type_id type;
     bool done;
 
+    if (block->has_window)
+        MR_TRY(mr_sql__window_of_window(p, block->from, &block->window));
     MR_TRY(pre_native(block, &time, &done));
     if (!done)
         MR_TRY(pre_statement(block, &time));

@@ -45,31 +45,36 @@ static enum mr_status post_native(struct mr_sql_block *block, const struct mr_sq
                : MR_OK;
 }
 
-/* w AS {start, end}: the struct keeps what the watermark knows. */
+/* Mark of the groups' column that a reference without a qualifier means, or NULL. */
+static const struct mr_sql_mark *mark_of_name(const struct mr_sql_rel *groups,
+                                              const struct mr_json *reference)
+{
+    const char *name = mr_sql__single_name(reference);
+    int32_t column = name != NULL ? mr_schema_find(groups->schema, name, strlen(name)) : -1;
+
+    return column >= 0 ? mr_sql__mark_of(groups, (uint32_t)column) : NULL;
+}
+
+/* w AS {start, end}: the struct keeps what the watermark knows; of a session only the end. */
 static void mark_structs(const struct mr_sql_block *block, const struct mr_sql_rel *groups,
                          struct mr_sql_rel *rel)
 {
     for (struct mr_json *item = block->list->first; item != NULL; item = item->next) {
         const char *function = mr_sql__function(item);
-        const struct mr_json *start;
-        const struct mr_sql_mark *mark;
+        const struct mr_sql_mark *start;
+        const struct mr_sql_mark *end;
         int32_t column;
 
         if (function == NULL || !mr_sql__same_name(function, "struct_pack") ||
             rel->mark_count == MR_SQL_MARKS_MAX)
             continue;
-        start = mr_sql__single_name(mr_json_get(item, "children")->first) != NULL
-                    ? mr_json_get(item, "children")->first
-                    : NULL;
-        if (start == NULL)
-            continue;
-        column = mr_schema_find(groups->schema, mr_sql__single_name(start),
-                                strlen(mr_sql__single_name(start)));
-        mark = column >= 0 ? mr_sql__mark_of(groups, (uint32_t)column) : NULL;
+        start = mark_of_name(groups, mr_json_get(item, "children")->first);
+        end = mark_of_name(groups, mr_json_get(item, "children")->last);
         column = mr_schema_find(rel->schema, mr_sql__alias(item), strlen(mr_sql__alias(item)));
-        if (mark == NULL || column < 0 || mark->kind != MR_SQL_MARK_START)
+        if (end == NULL || column < 0 || end->kind != MR_SQL_MARK_END)
             continue;
-        rel->marks[rel->mark_count] = *mark;
+        rel->marks[rel->mark_count] = *end;
+        rel->marks[rel->mark_count].size_us = start != NULL ? start->size_us : 0;
         rel->marks[rel->mark_count].kind = MR_SQL_MARK_WINDOW;
         rel->marks[rel->mark_count++].column = (uint32_t)column;
     }

@@ -89,6 +89,10 @@ void mr_sql__engine_unref(struct mr_sql_engine *engine)
     mr_free(engine);
 }
 
+/* The time that a window's rows have for what comes behind: its last microsecond. */
+static const char window_time[] =
+    "CREATE MACRO window_time(w) AS struct_extract(w, 'end') - to_microseconds(1)";
+
 enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker,
                                    struct mr_duck **ret_duck, struct mr_error *err)
 {
@@ -96,14 +100,15 @@ enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker
     if (engine->ducks[worker] == NULL) {
         struct mr_duck *duck = NULL;
 
-        MR_TRY(mr_duck_open(&duck, err));
-        if (engine->functions != NULL) {
-            enum mr_status status = engine->functions->add(engine->functions->arg, duck, err);
+        enum mr_status status;
 
-            if (status != MR_OK) {
-                mr_duck_close(duck);
-                return status;
-            }
+        MR_TRY(mr_duck_open(&duck, err));
+        status = mr_duck_exec(duck, window_time, NULL, NULL, err);
+        if (status == MR_OK && engine->functions != NULL)
+            status = engine->functions->add(engine->functions->arg, duck, err);
+        if (status != MR_OK) {
+            mr_duck_close(duck);
+            return status;
         }
         engine->ducks[worker] = duck;
     }

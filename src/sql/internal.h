@@ -452,12 +452,16 @@ struct mr_sql_window {
     int64_t slide_us;
     int64_t offset_us;
     enum mr_sql_window_part part;
+    int64_t step_us;     /* of cumulate: each window begins anew with every step; else 0 */
     bool session;        /* size_us is the gap */
     struct mr_json *gap; /* of sessions: an expression for each row, or NULL */
 };
 bool mr_sql__is_window_call(const struct mr_json *node);
 enum mr_status mr_sql__window_parse(struct mr_sql_planner *p, struct mr_sql_query *query,
                                     struct mr_json *node, struct mr_sql_window *ret_window);
+/* window(w, ...) of a window w is window(window_time(w), ...). In select.c. */
+enum mr_status mr_sql__window_of_window(struct mr_sql_planner *p, const struct mr_sql_from *from,
+                                        struct mr_sql_window *window);
 bool mr_sql__window_equal(const struct mr_sql_window *a, const struct mr_sql_window *b);
 /* tumble(t, descriptor(c), ...): name of the table and of the column, and the window. */
 bool mr_sql__is_window_table(const struct mr_json *function);

@@ -410,6 +410,63 @@ static void inherit(struct mr_sql_rel *rel, const char *name, struct mr_sql_mark
     rel->marks[rel->mark_count++] = mark;
 }
 
+static bool is_window_time(const struct mr_json *node)
+{
+    const char *name = mr_sql__function(node);
+
+    return name != NULL && mr_sql__same_name(name, "window_time") &&
+           mr_json_get(node, "children") != NULL && mr_json_get(node, "children")->count == 1;
+}
+
+/* Mark of the stream's column that a reference means, or NULL. */
+static const struct mr_sql_mark *mark_of_reference(const struct mr_sql_from *from,
+                                                   const struct mr_json *reference)
+{
+    uint32_t leaf;
+    uint32_t column;
+    size_t rest;
+
+    if (!mr_sql__class_is(reference, "COLUMN_REF") ||
+        !mr_sql__resolve(from, reference, &leaf, &column, &rest) || (int32_t)leaf != from->stream ||
+        rest != 0)
+        return NULL;
+    return mr_sql__mark_of(from->leaves[leaf].rel, column);
+}
+
+/* window_time(w), w a column or {start, end} of columns: an event time again. */
+static bool window_time_mark(const struct mr_sql_from *from, const struct mr_json *call,
+                             struct mr_sql_mark *ret_mark)
+{
+    const struct mr_json *window = mr_json_get(call, "children")->first;
+    const char *function = mr_sql__function(window);
+    enum mr_sql_mark_kind kind = MR_SQL_MARK_WINDOW;
+    const struct mr_sql_mark *mark;
+
+    if (function != NULL && mr_sql__same_name(function, "struct_pack") &&
+        mr_json_get(window, "children")->count == 2) {
+        window = mr_json_get(window, "children")->last;
+        kind = MR_SQL_MARK_END;
+    }
+    mark = mark_of_reference(from, window);
+    if (mark == NULL || mark->kind != kind)
+        return false;
+    *ret_mark = *mark;
+    ret_mark->kind = MR_SQL_MARK_TIME;
+    ret_mark->size_us = 0;
+    return true;
+}
+
+enum mr_status mr_sql__window_of_window(struct mr_sql_planner *p, const struct mr_sql_from *from,
+                                        struct mr_sql_window *window)
+{
+    const struct mr_sql_mark *mark = mark_of_reference(from, window->time);
+
+    if (mark == NULL || mark->kind != MR_SQL_MARK_WINDOW)
+        return MR_OK;
+    window->time = mr_sql__call(p, "window_time", &window->time, NULL, 1);
+    return window->time != NULL ? MR_OK : mr_sql__no_memory(p);
+}
+
 void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json *list,
                            struct mr_sql_rel *rel)
 {
@@ -418,6 +475,7 @@ void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json 
     for (const struct mr_json *item = list->first; item != NULL; item = item->next) {
         const struct mr_json *names = mr_json_get(item, "column_names");
         const struct mr_sql_mark *mark;
+        struct mr_sql_mark of_window;
         uint32_t leaf;
         uint32_t column;
         size_t rest;
@@ -426,6 +484,10 @@ void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json 
             for (uint32_t i = 0; i < stream->rel->mark_count; i++)
                 inherit(rel, mr_schema_field(stream->schema, stream->rel->marks[i].column)->name,
                         stream->rel->marks[i]);
+            continue;
+        }
+        if (is_window_time(item) && window_time_mark(from, item, &of_window)) {
+            inherit(rel, mr_sql__alias(item), of_window);
             continue;
         }
         if (!mr_sql__class_is(item, "COLUMN_REF") ||
@@ -437,6 +499,8 @@ void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json 
         {
             struct mr_sql_mark out = *mark;
 
+            if (rest == 1 && mark->size_us == 0 && mr_sql__same_name(names->last->text, "start"))
+                continue; /* of a session: tells nothing */
             if (rest == 1)
                 out.kind = mr_sql__same_name(names->last->text, "start") ? MR_SQL_MARK_START
                                                                          : MR_SQL_MARK_END;
@@ -451,7 +515,7 @@ void mr_sql__inherit_marks(const struct mr_sql_from *from, const struct mr_json 
 /* Functions of Spark and Flink that have a meaning there and none here. */
 static bool is_foreign(const struct mr_json *node)
 {
-    static const char *const names[] = {"cumulate", "window_time", "monotonically_increasing_id"};
+    static const char *const names[] = {"cumulate", "monotonically_increasing_id"};
     const char *name = mr_sql__function(node);
 
     for (size_t i = 0; name != NULL && i < MR_ARRAY_SIZE(names); i++) {

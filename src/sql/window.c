@@ -8,6 +8,7 @@
  *                      session_end(...)
  *     in FROM          tumble(t, descriptor(ts), size [, offset])
  *                      hop(t, descriptor(ts), slide, size [, offset])
+ *                      cumulate(t, descriptor(ts), step, size [, offset])
  *                      also with names: data =>, timecol =>, size =>, slide =>, offset =>
  *
  * Lengths are texts ('10 minutes'), intervals, or whole numbers of microseconds; months have no
@@ -209,7 +210,8 @@ bool mr_sql__is_window_table(const struct mr_json *function)
 {
     const char *name = mr_sql__function(function);
 
-    return name != NULL && (mr_sql__same_name(name, "tumble") || mr_sql__same_name(name, "hop"));
+    return name != NULL && (mr_sql__same_name(name, "tumble") || mr_sql__same_name(name, "hop") ||
+                            mr_sql__same_name(name, "cumulate"));
 }
 
 /* Argument by name (name => value), else by position among those without a name. */
@@ -232,10 +234,11 @@ enum mr_status mr_sql__window_table(struct mr_sql_planner *p, struct mr_sql_quer
                                     struct mr_json *function, struct mr_json **ret_table,
                                     const char **ret_column, struct mr_sql_window *ret_window)
 {
-    bool hop = mr_sql__same_name(mr_sql__function(function), "hop");
+    bool cumulates = mr_sql__same_name(mr_sql__function(function), "cumulate");
+    bool hop = cumulates || mr_sql__same_name(mr_sql__function(function), "hop");
     struct mr_json *table = argument(function, "data", 0);
     struct mr_json *time = argument(function, "timecol", 1);
-    struct mr_json *slide = hop ? argument(function, "slide", 2) : NULL;
+    struct mr_json *slide = hop ? argument(function, cumulates ? "step" : "slide", 2) : NULL;
     struct mr_json *size = argument(function, "size", hop ? 3 : 2);
     struct mr_json *offset = argument(function, "offset", hop ? 4 : 3);
     struct mr_json *column;
@@ -255,6 +258,14 @@ enum mr_status mr_sql__window_table(struct mr_sql_planner *p, struct mr_sql_quer
     window.slide_us = window.size_us;
     if (hop)
         MR_TRY(parse_length(p, query, slide, &window.slide_us));
+    if (cumulates) {
+        window.step_us = window.slide_us;
+        window.slide_us = window.size_us;
+        if (window.step_us <= 0 || window.size_us % window.step_us != 0)
+            return mr_sql__fail(p, query, slide,
+                                "the size of CUMULATE must be a multiple of its "
+                                "step");
+    }
     if (offset != NULL)
         MR_TRY(parse_length(p, query, offset, &window.offset_us));
     MR_TRY(check(p, query, function, &window));
@@ -295,6 +306,7 @@ enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
                                   .size_us = window->size_us,
                                   .slide_us = window->slide_us,
                                   .offset_us = window->offset_us,
+                                  .step_us = window->step_us,
                                   .start_name = start_name,
                                   .end_name = end_name};
     const struct mr_sql_mark *time = mr_sql__mark_of(input, column);
@@ -308,8 +320,9 @@ enum mr_status mr_sql__add_window(struct mr_sql_planner *p, const char *owner,
     MR_TRY(mr_sql__add_map(p, owner, "window", &op, &node, 1, &rel));
     tell_window(window, rel.node);
     rel.aggregated = input->aggregated;
-    add_mark(&rel,
-             (struct mr_sql_mark){0, MR_SQL_MARK_START, window->size_us, watermarked, delay_us});
+    if (window->step_us == 0) /* else the windows of one start close one after the other */
+        add_mark(&rel, (struct mr_sql_mark){0, MR_SQL_MARK_START, window->size_us, watermarked,
+                                            delay_us});
     add_mark(&rel,
              (struct mr_sql_mark){1, MR_SQL_MARK_END, window->size_us, watermarked, delay_us});
     for (uint32_t i = 0; i < input->mark_count; i++) {

@@ -4,6 +4,8 @@
  */
 #include "support/sql_flow.h"
 
+#include "base/buf.h"
+
 #include <millrace/ext/env.h>
 
 #include <stdlib.h>
@@ -212,4 +214,158 @@ TEST(SW_08_sessions_of_two_keys_that_overlap)
             "('b', '2016-03-27 19:39:39', 1), ('b', '2016-03-27 19:39:45', 1), "
             "('b', '2016-03-27 19:39:27', 1)",
             "39:27|39:37|b|1|1\n39:34|39:50|a|2|2\n39:39|39:55|b|2|2\n");
+}
+
+static const char *const spellings[] = {
+    "SELECT k, epoch(session_window.start)::BIGINT AS s, epoch(session_window.end)::BIGINT AS e, "
+    "count(*) AS n FROM a GROUP BY session_window(ts, '10 seconds'), k",
+    "SELECT k, epoch(w.start)::BIGINT AS s, epoch(w.end)::BIGINT AS e, n FROM (SELECT k, "
+    "session_window(ts, '10 seconds') AS w, count(*) AS n FROM a GROUP BY k, w)",
+    "SELECT k, epoch(window_start)::BIGINT AS s, epoch(window_end)::BIGINT AS e, count(*) AS n "
+    "FROM a GROUP BY k, session(ts, INTERVAL '10' SECOND)",
+    "SELECT k, epoch(SESSION_START(ts, INTERVAL '10' SECOND))::BIGINT AS s, "
+    "epoch(SESSION_END(ts, INTERVAL '10' SECOND))::BIGINT AS e, count(*) AS n "
+    "FROM a GROUP BY SESSION(ts, INTERVAL '10' SECOND), k",
+    "SELECT k, epoch(window_start)::BIGINT AS s, epoch(window_end)::BIGINT AS e, count(*) AS n "
+    "FROM TABLE(SESSION(TABLE a PARTITION BY k, DESCRIPTOR(ts), INTERVAL '10' SECOND)) "
+    "GROUP BY window_start, window_end, k",
+    "SELECT x.k, epoch(x.window_start)::BIGINT AS s, epoch(x.window_end)::BIGINT AS e, "
+    "count(*) AS n FROM SESSION(TABLE a PARTITION BY (k), DESCRIPTOR(ts), INTERVAL '10' SECOND) x "
+    "GROUP BY x.k, x.window_start, x.window_end",
+    "SELECT k, epoch(s)::BIGINT AS s, epoch(e)::BIGINT AS e, n FROM (SELECT k, window_start AS s, "
+    "window_end AS e, count(*) AS n FROM SESSION(TABLE a PARTITION BY k, DESCRIPTOR(ts), "
+    "INTERVAL '10' SECOND) GROUP BY 1, 2, 3)",
+};
+
+TEST(sessions_have_the_spellings_of_spark_and_flink)
+{
+    for (size_t i = 0; i < sizeof(spellings) / sizeof(spellings[0]); i++) {
+        struct sql_flow *flow = sql_flow_new(t);
+
+        sql_flow_source(flow, "a", "k VARCHAR, ts TIMESTAMP",
+                        ", WATERMARK FOR ts AS ts - INTERVAL '0 seconds'");
+        sql_flow_sink(flow, "out", "", "append");
+        sql_flow_text(flow, "INSERT INTO out ");
+        sql_flow_text(flow, spellings[i]);
+        sql_flow_text(flow, ";");
+        sql_flow_step(flow, "a",
+                      "('x', '1970-01-01 00:00:01'), ('y', '1970-01-01 00:00:02'), "
+                      "('x', '1970-01-01 00:00:11'), ('y', '1970-01-01 00:00:12.000001')");
+        sql_flow_step(flow, "a", "('z', '1970-01-01 00:01:00')");
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), "x|1|21|2\ny|12|22|1\ny|2|12|1\n");
+        sql_flow_free(flow);
+    }
+}
+
+TEST(a_gap_may_differ_from_row_to_row)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k VARCHAR, kind VARCHAR, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '0 seconds'");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(flow,
+                  "INSERT INTO out SELECT k, epoch(session_window.start)::BIGINT AS s, "
+                  "epoch(session_window.end)::BIGINT AS e, count(*) AS n FROM a GROUP BY "
+                  "session_window(ts, CASE kind WHEN 'long' THEN INTERVAL '1 minute' WHEN 'short' "
+                  "THEN INTERVAL '2 seconds' WHEN 'none' THEN INTERVAL '0 seconds' END), k;");
+    /* a long one covers those after it; no gap and a gap of 0 are in no session */
+    sql_flow_step(flow, "a",
+                  "('x', 'long', '1970-01-01 00:00:01'), ('x', 'short', '1970-01-01 00:00:30'), "
+                  "('y', 'short', '1970-01-01 00:00:01'), ('y', 'short', '1970-01-01 00:00:04'), "
+                  "('y', 'none', '1970-01-01 00:00:05'), ('y', NULL, '1970-01-01 00:00:02'), "
+                  "('y', 'short', NULL)");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "y|1|3|1\ny|4|6|1\n");
+    sql_flow_step(flow, "a", "('z', 'short', '1970-01-01 00:02:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "x|1|61|2\n");
+    sql_flow_free(flow);
+}
+
+TEST(sessions_feed_windows_and_deduplications)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k BIGINT, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '0 seconds'");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(flow,
+                  "CREATE VIEW s AS SELECT k, session_window(ts, '5 seconds') AS w, count(*) AS n "
+                  "FROM a GROUP BY ALL;"
+                  "CREATE VIEW d AS SELECT DISTINCT ON (n, window_time(w)) * FROM s;"
+                  "INSERT INTO out SELECT epoch(window_start)::BIGINT AS m, count(*) AS sessions, "
+                  "sum(n)::BIGINT AS n FROM d GROUP BY window(w, '1 minute');");
+    sql_flow_step(flow, "a",
+                  "SELECT k, make_timestamp(s * 1000000) FROM (VALUES (1, 1), (1, 3), (2, 1), "
+                  "(3, 10), (4, 10), (1, 20)) t(k, s)");
+    sql_flow_step(flow, "a", "(9, '1970-01-01 00:01:00')");
+    /* sessions: 1 [1,8) 2, 2 [1,6) 1, 3 and 4 [10,15) 1, 1 [20,25) 1 */
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "0|4|5\n");
+    sql_flow_free(flow);
+}
+
+/* ---- against DuckDB ---- */
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static const char sessions_sql[] =
+    "SELECT k, epoch_us(min(ts)) AS s, epoch_us(max(ts)) + 7000000 AS e, count(*) AS n, "
+    "sum(v)::BIGINT AS v, max(t) AS t FROM (SELECT *, sum(fresh) OVER (PARTITION BY k ORDER BY ts, "
+    "v "
+    "ROWS UNBOUNDED PRECEDING) AS g FROM (SELECT *, CASE WHEN ts - lag(ts) OVER (PARTITION BY k "
+    "ORDER BY ts, v) <= INTERVAL 7 SECONDS THEN 0 ELSE 1 END AS fresh FROM a)) GROUP BY k, g";
+
+TEST(sessions_of_random_input_are_those_of_duckdb_however_it_is_cut)
+{
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        uint64_t state = seed * UINT64_C(0x9e3779b97f4a7c15);
+        struct sql_flow *flow = sql_flow_new(t);
+        int steps = 3 + (int)(next_random(&state) % 6);
+        struct mr_buf all = MR_BUF_INIT;
+        char values[200];
+
+        sql_flow_source(flow, "a", "k VARCHAR, v BIGINT, t VARCHAR, ts TIMESTAMP",
+                        ", WATERMARK FOR ts AS ts - INTERVAL '1000 seconds'");
+        sql_flow_sink(flow, "closed", "", "append");
+        sql_flow_sink(flow, "whole", "", "complete");
+        sql_flow_text(flow, "INSERT INTO closed SELECT k, epoch_us(session_window.start) AS s, "
+                            "epoch_us(session_window.end) AS e, count(*) AS n, sum(v) AS v, "
+                            "max(t) AS t FROM a GROUP BY session_window(ts, '7 seconds'), k;"
+                            "INSERT INTO whole SELECT k, epoch_us(session_window.start) AS s, "
+                            "epoch_us(session_window.end) AS e, count(*) AS n, sum(v) AS v, "
+                            "max(t) AS t FROM a GROUP BY session_window(ts, '7 seconds'), k;");
+        sql_flow_steps_per_batch(flow, 1 + (int)(next_random(&state) % 3));
+        for (int i = 0; i < steps; i++) {
+            snprintf(
+                values, sizeof(values),
+                "SELECT 'k' || (hash(i * %llu) %% 5), i, repeat('x', (hash(i) %% 9)::INTEGER), "
+                "make_timestamp((hash(i + %llu) %% 400)::BIGINT * 500000) FROM range(%d, %d) r(i)",
+                (unsigned long long)seed, (unsigned long long)seed, i * 40, i * 40 + 40);
+            sql_flow_step(flow, "a", values);
+            if (next_random(&state) % 2 == 0)
+                mr_buf_add_str(&all, sql_flow_run(flow, "closed"));
+        }
+        (void)sql_flow_run(flow, "whole");
+        {
+            char *want = strdup(sql_flow_oracle(flow, sessions_sql));
+            char *whole = strdup(sql_flow_last(flow, "whole"));
+
+            sql_flow_sort(whole);
+            CHECK_EQ_STR(whole, want);
+            /* a row far behind closes all of them */
+            sql_flow_step(flow, "a", "('z', 0, '', '1970-01-01 01:00:00')");
+            mr_buf_add_str(&all, sql_flow_run(flow, "closed"));
+            sql_flow_sort(all.data);
+            CHECK_EQ_STR(all.data, want);
+            free(want);
+            free(whole);
+        }
+        mr_buf_release(&all);
+        sql_flow_free(flow);
+    }
 }
