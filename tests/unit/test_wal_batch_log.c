@@ -177,7 +177,7 @@ TEST(discarded_deltas_leave_no_trace)
     mr_sim_free(sim);
 }
 
-TEST(purge_keeps_the_retained_batches_and_needed_deltas)
+TEST(TR_07_purge_keeps_the_retained_batches_and_needed_deltas)
 {
     struct mr_sim *sim = mr_sim_new(1);
     struct mr_env *env = mr_sim_env(sim);
@@ -637,7 +637,7 @@ static void check_refused(struct mr_buf *records, const char *reason)
     mr_sim_free(sim);
 }
 
-TEST(B9_a_gap_between_plans_is_refused)
+TEST(B9_TR_08_a_gap_between_plans_is_refused)
 {
     struct mr_buf records = MR_BUF_INIT;
     uint64_t chain = chain_of_fresh_log(), plan_sum;
