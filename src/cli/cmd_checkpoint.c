@@ -1,6 +1,7 @@
 /*
- * millrace checkpoint show|verify DIR: the batch log, readable; and a check of every checksum below
- * the directory. Both only read, and work beside a running query.
+ * millrace checkpoint show|verify|rewind DIR: the batch log, readable; a check of every checksum
+ * below the directory; a copy that ends with an older batch. All of them only read DIR, and work
+ * beside a running query.
  */
 #include "cli/cli.h"
 
@@ -14,6 +15,7 @@
 #include "wal/checkpoint.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void print_time(const char *label, int64_t us)
@@ -179,6 +181,39 @@ static enum mr_status verify(const struct mr_checkpoint *checkpoint, struct mr_e
     return verify_received(checkpoint, err);
 }
 
+static const struct cli_flag flags[] = {
+    {"--to", NULL, "N", "rewind: the batch that is the newest one in the copy."},
+};
+
+static enum mr_status rewind_to(const char *dir, const char *into, const char *to,
+                                struct mr_error *err)
+{
+    char query_id[37], *end = NULL;
+    uint64_t batch_id, oldest = 0, newest = 0;
+
+    if (to == NULL)
+        return MR_FAIL(err, MR_USAGE, "say where to: millrace checkpoint rewind --to N DIR INTO");
+    batch_id = strtoull(to, &end, 10);
+    if (to[0] < '0' || to[0] > '9' || *end != '\0')
+        return MR_FAIL(err, MR_USAGE, "cannot read --to '%s': it is the number of a batch", to);
+    MR_TRY(mr_state_retained(mr_env_posix(), dir, &oldest, &newest, err));
+    if (batch_id < oldest || batch_id > newest)
+        return MR_FAIL(err, MR_NOT_FOUND,
+                       "cannot rewind '%s' to batch %llu: its state is retained from batch %llu to "
+                       "%llu",
+                       dir, (unsigned long long)batch_id, (unsigned long long)oldest,
+                       (unsigned long long)newest);
+    MR_TRY(mr_state_rewind(mr_env_posix(), dir, batch_id, into, query_id, err));
+    printf("'%s' is '%s' as it was after batch %llu; its query id is %s\n", into, dir,
+           (unsigned long long)batch_id, query_id);
+    printf("sinks were not rewound: what batches %llu to %llu wrote is still there, and a run of "
+           "the copy writes those rows again\n"
+           "give the sinks other places, or remove what came after batch %llu first\n",
+           (unsigned long long)(batch_id + 1), (unsigned long long)newest,
+           (unsigned long long)batch_id);
+    return MR_OK;
+}
+
 static int run(const struct cli_command *command, int argc, char **argv)
 {
     struct mr_checkpoint checkpoint = {0};
@@ -191,9 +226,16 @@ static int run(const struct cli_command *command, int argc, char **argv)
         return cli_fail(&err);
     if (args.help_printed)
         return cli_finish_stdout();
+    if (args.argument_count == 3 && strcmp(args.arguments[0], "rewind") == 0) {
+        status = rewind_to(args.arguments[1], args.arguments[2], cli_value(command, &args, "--to"),
+                           &err);
+        return status == MR_OK ? cli_finish_stdout() : cli_fail(&err);
+    }
     is_show = args.argument_count == 2 && strcmp(args.arguments[0], "show") == 0;
     if (!is_show && !(args.argument_count == 2 && strcmp(args.arguments[0], "verify") == 0)) {
-        MR_FAIL(&err, MR_USAGE, "say what to do: millrace checkpoint show DIR, or verify DIR");
+        MR_FAIL(
+            &err, MR_USAGE,
+            "say what to do: millrace checkpoint show DIR, verify DIR, or rewind --to N DIR INTO");
         return cli_fail(&err);
     }
     status = mr_checkpoint_peek(mr_env_posix(), args.arguments[1], &checkpoint, &err);
@@ -205,10 +247,15 @@ static int run(const struct cli_command *command, int argc, char **argv)
 
 const struct cli_command cli_checkpoint = {
     .name = "checkpoint",
-    .arguments = "show DIR | verify DIR",
-    .summary = "The batch log, readable; or a check of every checksum",
-    .details = "  show    every PLAN, COMMIT and state delta in order\n"
-               "  verify  reads the whole log, every state file and, while no query runs, every\n"
-               "          received block; exit code 74 when one is damaged\n",
+    .arguments = "show DIR | verify DIR | rewind --to N DIR INTO",
+    .summary = "The batch log, readable; a check of every checksum; a copy as of an older batch",
+    .details =
+        "  show    every PLAN, COMMIT and state delta in order\n"
+        "  verify  reads the whole log, every state file and, while no query runs, every\n"
+        "          received block; exit code 74 when one is damaged\n"
+        "  rewind  makes INTO: the checkpoint as it was after batch N, with a query id of its\n"
+        "          own. Sinks are not rewound; DIR stays as it is\n",
+    .flags = flags,
+    .flag_count = MR_ARRAY_SIZE(flags),
     .run = run,
 };

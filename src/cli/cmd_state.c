@@ -254,51 +254,6 @@ static enum mr_status diff_states(struct mr_state *old, struct mr_state *new, co
     return MR_OK;
 }
 
-struct oldest {
-    const char *dir;
-    bool any;
-    uint64_t batch_id;
-};
-
-static bool note_commit(const struct mr_log_entry *entry, void *arg)
-{
-    struct oldest *oldest = arg;
-    const struct mr_state_reader_options options = {
-        .at_batch = true,
-        .heads = true,
-        .batch_id = entry->kind == MR_RECORD_COMMIT ? entry->commit->batch_id : 0};
-    struct mr_state *state = NULL;
-
-    if (entry->kind != MR_RECORD_COMMIT)
-        return true;
-    if (mr_state_open_reader_at(mr_env_posix(), oldest->dir, &options, &state, NULL) != MR_OK)
-        return true;
-    mr_state_close(state);
-    oldest->any = true;
-    oldest->batch_id = options.batch_id;
-    return false;
-}
-
-static enum mr_status find_oldest(const char *dir, struct mr_state_reader_options *options,
-                                  struct mr_error *err)
-{
-    struct oldest oldest = {.dir = dir};
-    char *log_dir = mr_asprintf("%s/log", dir);
-    uint64_t torn_bytes = 0;
-    enum mr_status status;
-
-    if (log_dir == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot compare: out of memory");
-    status = mr_batch_log_walk(mr_env_posix(), log_dir, note_commit, &oldest, &torn_bytes, err);
-    mr_free(log_dir);
-    MR_TRY(status);
-    if (!oldest.any)
-        return MR_FAIL(err, MR_NOT_FOUND, "'%s' has no committed batch yet", dir);
-    options->at_batch = true;
-    options->batch_id = oldest.batch_id;
-    return MR_OK;
-}
-
 static bool is_directory(const char *path)
 {
     struct mr_file_info info;
@@ -317,15 +272,17 @@ static enum mr_status diff(const struct cli_command *command, const struct cli_a
     const char *new_dir = two ? args->arguments[2] : old_dir;
     const char *only = args->argument_count > (two ? 3u : 2u) ? args->arguments[two ? 3 : 2] : NULL;
     struct mr_state *old = NULL, *new = NULL;
-    uint64_t count = 0;
+    uint64_t count = 0, newest = 0;
     enum mr_status status;
 
     if (args->argument_count > (two ? 4u : 3u))
         return MR_FAIL(err, MR_USAGE, "too many arguments: see 'millrace state --help'");
     MR_TRY(parse_batch("--from", cli_value(command, args, "--from"), &from, err));
     MR_TRY(parse_batch("--to", cli_value(command, args, "--to"), &to, err));
-    if (!two && !from.at_batch)
-        MR_TRY(find_oldest(old_dir, &from, err));
+    if (!two && !from.at_batch) {
+        MR_TRY(mr_state_retained(mr_env_posix(), old_dir, &from.batch_id, &newest, err));
+        from.at_batch = true;
+    }
     MR_TRY(mr_state_open_reader_at(mr_env_posix(), old_dir, &from, &old, err));
     status = mr_state_open_reader_at(mr_env_posix(), new_dir, &to, &new, err);
     if (status == MR_OK) {

@@ -118,10 +118,11 @@ static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_
         if (!is_of(&parts[i], name))
             continue;
         if (parts[i].is_snapshot && i != from && !has_delta(parts, i))
-            return MR_FAIL(err, MR_CORRUPT,
-                           "state '%s' cannot be loaded: the snapshot of batch %llu, with which the "
-                           "operator changed, is damaged; restore the checkpoint from a copy",
-                           name, (unsigned long long)parts[i].version);
+            return MR_FAIL(
+                err, MR_CORRUPT,
+                "state '%s' cannot be loaded: the snapshot of batch %llu, with which the "
+                "operator changed, is damaged; restore the checkpoint from a copy",
+                name, (unsigned long long)parts[i].version);
         if (parts[i].is_snapshot && i != from)
             continue;
         MR_TRY(apply_part(state, &parts[i], i == from, true, err));
@@ -453,6 +454,83 @@ uint64_t mr_state_reader_batch(const struct mr_state *state)
     return state->reader_batch;
 }
 
+/* Are the parts that a load as of that batch needs all there? Damage shows when it loads. */
+static bool is_retained(const struct mr_checkpoint *checkpoint, uint64_t batch_id)
+{
+    struct mr_recovered recovered = {0};
+    struct mr_state names = {.dir = checkpoint->state_dir}; /* for paths */
+    bool all_there;
+
+    if (mr_batch_log_peek_at(checkpoint->env, checkpoint->log_dir, batch_id, &recovered, NULL) !=
+        MR_OK)
+        return false;
+    all_there = true;
+    for (uint32_t i = 0; all_there && i < recovered.part_count; i++) {
+        const struct mr_state_part *part = &recovered.parts[i];
+        struct mr_file_info info;
+        char *path;
+        bool found;
+
+        if (part->in_log ||
+            i < chain_before(recovered.parts, recovered.part_count, part->store, &found))
+            continue;
+        path = mr__state_part_path(&names, part);
+        all_there =
+            path != NULL && mr_env_path_info(checkpoint->env, path, false, &info, NULL) == MR_OK;
+        mr_free(path);
+    }
+    mr_recovered_release(&recovered);
+    return all_there;
+}
+
+struct commits {
+    bool any;
+    uint64_t first, last;
+};
+
+static bool note_commit(const struct mr_log_entry *entry, void *arg)
+{
+    struct commits *commits = arg;
+
+    if (entry->kind != MR_RECORD_COMMIT)
+        return true;
+    if (!commits->any)
+        commits->first = entry->commit->batch_id;
+    commits->any = true;
+    commits->last = entry->commit->batch_id;
+    return true;
+}
+
+/* What can be read of a batch can be read of all later ones: older parts go first. */
+enum mr_status mr_state_retained(struct mr_env *env, const char *checkpoint_dir,
+                                 uint64_t *ret_oldest, uint64_t *ret_newest, struct mr_error *err)
+{
+    struct mr_checkpoint checkpoint = {0};
+    struct commits commits = {0};
+    uint64_t torn_bytes = 0, low, high;
+    enum mr_status status;
+
+    MR_TRY(mr_checkpoint_peek(env, checkpoint_dir, &checkpoint, err));
+    status = mr_batch_log_walk(env, checkpoint.log_dir, note_commit, &commits, &torn_bytes, err);
+    if (status == MR_OK && !commits.any)
+        status = MR_FAIL(err, MR_NOT_FOUND, "'%s' has no committed batch yet", checkpoint_dir);
+    low = commits.first;
+    high = commits.last;
+    while (status == MR_OK && low < high) {
+        uint64_t middle = low + (high - low) / 2;
+
+        if (is_retained(&checkpoint, middle))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    mr_checkpoint_release(&checkpoint);
+    MR_TRY(status);
+    *ret_oldest = low;
+    *ret_newest = commits.last;
+    return MR_OK;
+}
+
 /*
  * Verify: every part that the log names, also those that a load would not need.  Which of these the
  * running query keeps depends on its settings: one from before the newest snapshot may be gone, and
@@ -494,7 +572,8 @@ static enum mr_status verify_parts(struct mr_state *state, const struct mr_recov
         struct mr_error problem = {0};
         /* After a bad part the keys of its store cannot be counted any more. */
         bool count_keys = *bad == 0 && is_unbroken(recovered, gone, i);
-        enum mr_status status = apply_part(state, &recovered->parts[i], i == 0, count_keys, &problem);
+        enum mr_status status =
+            apply_part(state, &recovered->parts[i], i == 0, count_keys, &problem);
 
         gone[i] = status == MR_NOT_FOUND && may_be_gone(recovered, i);
         if (status == MR_OK || gone[i])

@@ -208,7 +208,9 @@ static enum mr_status read_identity(struct mr_checkpoint *checkpoint, struct mr_
     return status;
 }
 
-static enum mr_status make_identity(struct mr_checkpoint *checkpoint, struct mr_error *err)
+/* seed: NULL = a random one. */
+static enum mr_status make_identity(struct mr_checkpoint *checkpoint, const uint64_t *seed,
+                                    struct mr_error *err)
 {
     struct mr_buf payload = MR_BUF_INIT, record = MR_BUF_INIT;
     enum mr_status status;
@@ -218,6 +220,8 @@ static enum mr_status make_identity(struct mr_checkpoint *checkpoint, struct mr_
         (uint8_t)((checkpoint->query_id[6] & 0x0f) | 0x40); /* a random UUID */
     checkpoint->query_id[8] = (uint8_t)((checkpoint->query_id[8] & 0x3f) | 0x80);
     mr_env_random(checkpoint->env, &checkpoint->seed, sizeof(checkpoint->seed));
+    if (seed != NULL)
+        checkpoint->seed = *seed;
     checkpoint->created_us = mr_env_wall_us(checkpoint->env);
     print_id(checkpoint->query_id, checkpoint->query_id_text);
     mr_buf_add(&payload, checkpoint->query_id, 16);
@@ -354,9 +358,35 @@ enum mr_status mr_checkpoint_open(struct mr_env *env, const char *dir,
     MR_TRY_GOTO(mr_durable_mkdirs(env, dir, err));
     MR_TRY_GOTO(lock_dir(&checkpoint, err));
     MR_TRY_GOTO(check_entries(&checkpoint, &has_query, &has_log, err));
-    MR_TRY_GOTO(has_query ? read_identity(&checkpoint, err) : make_identity(&checkpoint, err));
+    MR_TRY_GOTO(has_query ? read_identity(&checkpoint, err)
+                          : make_identity(&checkpoint, NULL, err));
     MR_TRY_GOTO(make_dirs(&checkpoint, err));
     status = sweep_all(&checkpoint, err);
+done:
+    if (status == MR_OK)
+        *ret_checkpoint = checkpoint;
+    else
+        mr_checkpoint_release(&checkpoint);
+    return status;
+}
+
+enum mr_status mr_checkpoint_create(struct mr_env *env, const char *dir, uint64_t seed,
+                                    struct mr_checkpoint *ret_checkpoint, struct mr_error *err)
+{
+    struct mr_checkpoint checkpoint;
+    bool has_query = false, has_log = false;
+    enum mr_status status;
+
+    MR_TRY_GOTO(name_parts(&checkpoint, env, dir, err));
+    MR_TRY_GOTO(mr_durable_mkdirs(env, dir, err));
+    MR_TRY_GOTO(lock_dir(&checkpoint, err));
+    MR_TRY_GOTO(check_entries(&checkpoint, &has_query, &has_log, err));
+    if (has_query || has_log)
+        MR_TRY_GOTO(
+            MR_FAIL(err, MR_CONFIG,
+                    "cannot make a checkpoint in '%s': there is one; name another directory", dir));
+    MR_TRY_GOTO(make_identity(&checkpoint, &seed, err));
+    status = make_dirs(&checkpoint, err);
 done:
     if (status == MR_OK)
         *ret_checkpoint = checkpoint;

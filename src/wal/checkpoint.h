@@ -34,6 +34,10 @@ struct mr_checkpoint {
 /* Creates or opens for writing: lock first (MR_BUSY names pid and host of the holder). */
 enum mr_status mr_checkpoint_open(struct mr_env *env, const char *dir,
                                   struct mr_checkpoint *ret_checkpoint, struct mr_error *err);
+/* Creates one that must not be there yet, with the seed of another: a copy's generators go on as
+ * those of the original would. */
+enum mr_status mr_checkpoint_create(struct mr_env *env, const char *dir, uint64_t seed,
+                                    struct mr_checkpoint *ret_checkpoint, struct mr_error *err);
 /* Opens without lock and without any write; MR_NOT_FOUND when there is none. */
 enum mr_status mr_checkpoint_peek(struct mr_env *env, const char *dir,
                                   struct mr_checkpoint *ret_checkpoint, struct mr_error *err);
