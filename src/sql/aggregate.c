@@ -138,6 +138,7 @@ static enum mr_status describe_agg(struct mr_sql_block *block, const struct mr_s
                                .has_filter = agg->filter != MR_SQL_NONE,
                                .filter = column_of(block, agg->filter),
                                .fraction = agg->fraction,
+                               .user = agg->user,
                                .orders = orders,
                                .order_count = agg->order_count};
     return MR_OK;
@@ -230,37 +231,12 @@ static enum mr_status plan_fold(struct mr_sql_block *block, struct mr_sql_rel *r
 
 /* ---- The steps ---- */
 
-static bool is_subquery(const struct mr_json *node)
-{
-    return mr_sql__class_is(node, "SUBQUERY");
-}
-
-static const struct mr_json *find_subquery(const struct mr_json *node)
-{
-    const struct mr_json *found = NULL;
-
-    if (node == NULL || (node->kind == MR_JSON_OBJECT && is_subquery(node)))
-        return node;
-    for (const struct mr_json *child = node->first; child != NULL && found == NULL;
-         child = child->next)
-        found = find_subquery(child);
-    return found;
-}
-
 static enum mr_status plan_block(struct mr_sql_block *block, struct mr_sql_rel *rel)
 {
     struct mr_json *having = mr_json_get(block->node, "having");
     struct mr_json *modifiers = mr_json_get(block->node, "modifiers");
-    const struct mr_json *subquery = find_subquery(block->list);
     struct mr_sql_rel groups;
 
-    if (subquery == NULL)
-        subquery = find_subquery(having);
-    if (subquery != NULL)
-        return mr_sql__fail(block->p, block->query, subquery,
-                            "a subquery in the SELECT list or HAVING of an aggregation is not "
-                            "supported; join the static "
-                            "table in FROM");
     MR_TRY(mr_sql__name_items(block));
     MR_TRY(mr_sql__read_groups(block));
     for (struct mr_json *item = block->list->first; item != NULL; item = item->next)

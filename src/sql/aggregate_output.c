@@ -84,7 +84,7 @@ static enum mr_status post_statement(struct mr_sql_block *block, const struct mr
                                      struct mr_sql_rel *rel)
 {
     struct mr_sql_planner *p = block->p;
-    struct mr_json *select = mr_sql__select(p, mr_sql__table_ref(p, "mr_input_0", NULL));
+    struct mr_json *select = mr_sql__select(p, mr_sql__table_ref(p, from->leaves[0].input, NULL));
     struct mr_json *modifiers = mr_json_get(block->node, "modifiers");
     struct mr_json *having = mr_json_get(block->node, "having");
     bool whole = modifiers != NULL && modifiers->count > 0;
@@ -104,23 +104,43 @@ static enum mr_status post_statement(struct mr_sql_block *block, const struct mr
     return MR_OK;
 }
 
+/* Does a subquery below read that input? */
+static bool reads(const struct mr_json *node, const char *input)
+{
+    const char *name;
+
+    if (node == NULL || node->kind < MR_JSON_ARRAY)
+        return false;
+    name = node->kind == MR_JSON_OBJECT ? mr_json_text(node, "table_name") : NULL;
+    if (name != NULL && strcmp(name, input) == 0)
+        return true;
+    for (const struct mr_json *child = node->first; child != NULL; child = child->next) {
+        if (reads(child, input))
+            return true;
+    }
+    return false;
+}
+
 enum mr_status mr_sql__plan_agg_output(struct mr_sql_block *block, struct mr_sql_rel *groups,
                                        struct mr_sql_rel *rel)
 {
-    /* Static tables of subqueries in the list stay inputs; the stream is now the result of the
-     * aggregation. */
-    struct mr_sql_from from = *block->from;
+    /* The stream is now the result of the aggregation; static tables of subqueries stay inputs. */
+    const char *input = block->from->leaves[block->from->stream].input;
+    struct mr_sql_from from = {.count = 1};
     bool done = false;
 
-    from.leaves[from.stream] = (struct mr_sql_leaf){
-        .alias = "mr_input_0", .input = "mr_input_0", .schema = groups->schema, .rel = groups};
-    if (from.stream != 0 || from.count > 1) {
-        struct mr_sql_from alone = {.count = 1};
+    from.leaves[0] = (struct mr_sql_leaf){
+        .alias = input, .input = input, .schema = groups->schema, .rel = groups};
+    for (uint32_t i = 0; i < block->from->count; i++) {
+        const struct mr_sql_leaf *leaf = &block->from->leaves[i];
 
-        alone.leaves[0] = from.leaves[from.stream];
-        from = alone;
+        if ((int32_t)i != block->from->stream &&
+            (reads(block->list, leaf->input) ||
+             reads(mr_json_get(block->node, "having"), leaf->input) ||
+             reads(mr_json_get(block->node, "modifiers"), leaf->input)))
+            from.leaves[from.count++] = *leaf;
     }
-    from.joined = false;
+    from.joined = from.count > 1;
     MR_TRY(post_native(block, &from, rel, &done));
     return done ? MR_OK : post_statement(block, &from, rel);
 }

@@ -8,6 +8,8 @@
  */
 #include "sql/aggregate.h"
 
+#include <string.h>
+
 enum mr_status mr_sql__put(struct mr_sql_block *block, struct mr_json *node, struct mr_json *with)
 {
     const char *alias = mr_sql__alias(node);
@@ -165,13 +167,67 @@ static enum mr_status rewrite_column(struct mr_sql_block *block, struct mr_json 
         mr_json_get(node, "column_names")->last->text);
 }
 
+/* Does a table inside of the subqueries have it? Those come first. */
+static bool is_inner(const struct mr_sql_block *block, const struct mr_json *reference)
+{
+    const struct mr_json *names = mr_json_get(reference, "column_names");
+    const char *name = names->first->text;
+
+    for (uint32_t i = 0; i < block->from->count; i++) {
+        const struct mr_sql_leaf *leaf = &block->from->leaves[i];
+
+        if ((int32_t)i == block->from->stream)
+            continue;
+        if (names->count > 1
+                ? mr_sql__same_name(name, leaf->alias)
+                : leaf->schema == NULL || mr_schema_find(leaf->schema, name, strlen(name)) >= 0)
+            return true;
+    }
+    return false;
+}
+
+/* Keys that a subquery names become columns of the aggregation's result there, too. */
+static enum mr_status rewrite_outer(struct mr_sql_block *block, struct mr_json *node)
+{
+    struct mr_sql_planner *p = block->p;
+
+    if (node == NULL || node->kind < MR_JSON_ARRAY)
+        return MR_OK;
+    if (mr_sql__class_is(node, "COLUMN_REF") && !is_inner(block, node)) {
+        for (uint32_t i = 0; i < block->key_count; i++) {
+            struct mr_json *column, *name;
+
+            if (block->keys[i].expr == NULL || !mr_sql__equal(block->keys[i].expr, node))
+                continue;
+            column = mr_sql__column(p, block->from->leaves[block->from->stream].input, "");
+            name = mr_json_new_string(&p->arena, block->keys[i].name);
+            if (column == NULL || name == NULL)
+                return mr_sql__no_memory(p);
+            mr_json_push(mr_json_get(column, "column_names"), name);
+            return mr_sql__put(block, node, column);
+        }
+        return MR_OK; /* what nobody knows DuckDB will tell */
+    }
+    for (struct mr_json *child = node->first; child != NULL; child = child->next)
+        MR_TRY(rewrite_outer(block, child));
+    return MR_OK;
+}
+
+/* A subquery over static tables stays; what is compared with it is rewritten. */
+static enum mr_status rewrite_subquery(struct mr_sql_block *block, struct mr_json *node,
+                                       bool aliases)
+{
+    MR_TRY(mr_sql__rewrite(block, mr_json_get(node, "child"), aliases));
+    return rewrite_outer(block, mr_json_get(node, "subquery"));
+}
+
 /* Keys, windows and aggregates become columns of the aggregation's result. aliases: names of the
  * list may be used. */
 enum mr_status mr_sql__rewrite(struct mr_sql_block *block, struct mr_json *node, bool aliases)
 {
     int part;
 
-    if (node == NULL || node->kind < MR_JSON_ARRAY || mr_sql__class_is(node, "SUBQUERY"))
+    if (node == NULL || node->kind < MR_JSON_ARRAY)
         return MR_OK;
     if (node->kind == MR_JSON_OBJECT && mr_json_get(node, "class") != NULL) {
         for (uint32_t i = 0; i < block->struct_count; i++) {
@@ -192,6 +248,8 @@ enum mr_status mr_sql__rewrite(struct mr_sql_block *block, struct mr_json *node,
             return mr_sql__put_aggregate(block, node);
         if (mr_sql__type_is(node, "GROUPING_FUNCTION"))
             return mr_sql__put_grouping(block, node);
+        if (mr_sql__class_is(node, "SUBQUERY"))
+            return rewrite_subquery(block, node, aliases);
         if (mr_sql__class_is(node, "LAMBDA"))
             return rewrite_lambda(block, node, aliases);
         if (mr_sql__class_is(node, "COLUMN_REF"))

@@ -224,3 +224,125 @@ TEST(every_function_gives_what_duckdb_gives_in_append_mode)
         check_query(t, "append", 2, list, oracle, "GROUP BY ts, k HAVING ts IS NOT NULL", 201 + i);
     }
 }
+
+TEST(grouping_sets_rollup_and_cube_give_what_duckdb_gives)
+{
+    static const char list[] =
+        "k, city, grouping(k) AS g, grouping_id(k, city) AS gg, count(*) AS n, sum(n)::BIGINT AS "
+        "total, median(n) AS m";
+    static const char *const tails[] = {
+        "GROUP BY ROLLUP (k, city)",
+        "GROUP BY CUBE (k, city)",
+        "GROUP BY GROUPING SETS ((k), (city), (k, city), ())",
+        "GROUP BY ok, GROUPING SETS ((k, city), (city))",
+        "GROUP BY ROLLUP (k, city) HAVING grouping(city) = 1 AND count(*) > 3",
+    };
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(tails); i++) {
+        check_query(t, "complete", 3, list, NULL, tails[i], 300 + i);
+        if (i < 3)
+            check_query(t, "update", 4, list, NULL, tails[i], 320 + i);
+    }
+    check_query(t, "append", 3, "ts, k, city, count(*) AS n", NULL,
+                "GROUP BY GROUPING SETS ((ts, k), (ts, city), (ts, k, city)) HAVING ts IS NOT NULL",
+                340);
+}
+
+/* The list may ask static tables, and HAVING too. */
+TEST(subqueries_over_static_tables_stand_beside_aggregates)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k BIGINT, v BIGINT", "");
+    sql_flow_static(flow, "names", "id BIGINT, name VARCHAR");
+    sql_flow_sink(flow, "out", "", "update");
+    sql_flow_text(flow,
+                  "INSERT INTO out SELECT k, sum(v)::BIGINT AS s, (SELECT max(name) FROM names) AS "
+                  "m, (SELECT name FROM names WHERE id = k) AS own FROM a GROUP BY k HAVING k IN "
+                  "(SELECT id FROM names) AND sum(v) > (SELECT min(id) FROM names);");
+    sql_flow_step(flow, "names", "(1, 'one'), (2, 'two')");
+    sql_flow_step(flow, "a", "(1, 5), (2, 1), (3, 9)");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "1|5|two|one\n");
+    sql_flow_step(flow, "a", "(2, 4)");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "2|5|two|two\n");
+    sql_flow_free(flow);
+}
+
+TEST(two_aggregations_follow_each_other_in_append_mode)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k BIGINT, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '0 seconds'");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(
+        flow, "INSERT INTO out SELECT epoch(window_start)::BIGINT AS w, max(n) AS m, list(k "
+              "ORDER BY k) AS ks FROM (SELECT window_start AS ws, k, count(*) AS n FROM a GROUP "
+              "BY window(ts, '5 seconds'), k) GROUP BY window(ws, '10 seconds');");
+    sql_flow_step(flow, "a",
+                  "(1, TIMESTAMP '1970-01-01 00:00:01'), (1, TIMESTAMP '1970-01-01 00:00:02'), "
+                  "(2, TIMESTAMP '1970-01-01 00:00:07')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    sql_flow_step(flow, "a", "(3, TIMESTAMP '1970-01-01 00:01:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "0|2|[1, 2]\n");
+    sql_flow_free(flow);
+}
+
+static void check_refusal(struct test *t, const char *mode, const char *select, const char *text)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+    struct mr_error err;
+
+    sql_flow_source(flow, "a", columns, ", WATERMARK FOR ts AS ts - INTERVAL '1 hour'");
+    sql_flow_sink(flow, "out", "", mode);
+    sql_flow_text(flow, "INSERT INTO out ");
+    sql_flow_text(flow, select);
+    sql_flow_text(flow, ";");
+    CHECK_FAILS(sql_flow_check(flow, &err), &err, MR_SQL_ERROR, text);
+    CHECK(err.sql_line > 0);
+    sql_flow_free(flow);
+}
+
+TEST(what_cannot_be_merged_is_refused_by_name)
+{
+    static const struct {
+        const char *select;
+        const char *text;
+    } rows[] = {
+        {"SELECT approx_top_k(city, 3) FROM a",
+         "'approx_top_k' is not supported over a stream; use"},
+        {"SELECT fsum(x) FROM a", "use sum(x)"},
+        {"SELECT min(n, 3) FROM a", "min() takes one argument"},
+        {"SELECT corr(n) FROM a", "corr() takes two arguments"},
+        {"SELECT first(n ORDER BY id) FROM a", "use arg_min(x, y)"},
+        {"SELECT approx_quantile(n, 1.5) FROM a", "must be a number from 0 to 1"},
+        {"SELECT quantile_cont(n, x) FROM a", "must be constants"},
+        {"SELECT sum(city) FROM a", "cannot compute sum of 'city': it is a VARCHAR"},
+        {"SELECT bool_and(n) FROM a", "cannot compute bool_and of 'n'"},
+        {"SELECT sum(max(n)) FROM a", "cannot be inside another"},
+        {"SELECT count(*), grouping(n) FROM a GROUP BY ROLLUP (k)", "expressions of GROUP BY"},
+        {"SELECT count(*) FROM a GROUP BY GROUPING SETS ((window(ts, '5 seconds')), (k))",
+         "must contain the window"},
+        {"SELECT string_agg(DISTINCT city, ',' ORDER BY id) FROM a", "by its argument only"},
+        {"SELECT lag(n) FROM a", "'lag'"},
+    };
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(rows); i++)
+        check_refusal(t, "complete", rows[i].select, rows[i].text);
+    check_refusal(t, "append", "SELECT count(*) FROM a GROUP BY GROUPING SETS ((ts), (k))",
+                  "needs a window or column with a watermark");
+}
+
+TEST(nan_is_one_key_and_zero_has_no_sign)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "v BIGINT, x DOUBLE", "");
+    sql_flow_sink(flow, "out", "", "complete");
+    sql_flow_text(flow, "INSERT INTO out SELECT x, sum(v) AS s, count(DISTINCT x) AS n, max(x) AS "
+                        "m FROM a GROUP BY x;");
+    sql_flow_step(flow, "a", "(9223372036854775807, 'nan'::DOUBLE), (0, -0.0::DOUBLE)");
+    sql_flow_step(flow, "a", "(-5, '-nan'::DOUBLE), (1, 0.0::DOUBLE)");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "0.0|1|1|0.0\nNaN|9223372036854775802|1|NaN\n");
+    sql_flow_free(flow);
+}
