@@ -200,6 +200,12 @@ static bool fill(const struct mr_duck_api *api, duckdb_vector vector,
     }
 }
 
+bool mr_duck__fill(const struct mr_duck_api *api, duckdb_vector vector,
+                   const struct mr_column *column, int64_t from, int64_t count)
+{
+    return fill(api, vector, column, from, count);
+}
+
 /* ---- Callbacks of DuckDB ---- */
 
 static void scan_bind(duckdb_bind_info info)

@@ -78,6 +78,11 @@ enum mr_status mr_duck__type_from(const struct mr_duck_api *api, duckdb_logical_
 /* input.c: registers the table function and the lookup of names with an instance. */
 enum mr_status mr_duck__register_scan(struct mr_duck *duck, struct mr_error *err);
 
+/* Rows [from, from + count) of a column into the front of a vector; texts stay in the column's
+ * memory. False without memory. */
+bool mr_duck__fill(const struct mr_duck_api *api, duckdb_vector vector,
+                   const struct mr_column *column, int64_t from, int64_t count);
+
 /* output.c: appends a chunk of results to a builder of the statement's schema. */
 struct mr_duck_reader {
     enum mr_type_id id;

@@ -31,6 +31,7 @@
     X(duckdb_create_int64)                                                                         \
     X(duckdb_create_list_type)                                                                     \
     X(duckdb_create_logical_type)                                                                  \
+    X(duckdb_create_scalar_function)                                                               \
     X(duckdb_create_struct_type)                                                                   \
     X(duckdb_create_table_function)                                                                \
     X(duckdb_data_chunk_get_column_count)                                                          \
@@ -45,6 +46,7 @@
     X(duckdb_destroy_logical_type)                                                                 \
     X(duckdb_destroy_prepare)                                                                      \
     X(duckdb_destroy_result)                                                                       \
+    X(duckdb_destroy_scalar_function)                                                              \
     X(duckdb_destroy_table_function)                                                               \
     X(duckdb_destroy_value)                                                                        \
     X(duckdb_disconnect)                                                                           \
@@ -76,12 +78,22 @@
     X(duckdb_prepared_statement_column_name)                                                       \
     X(duckdb_prepared_statement_type)                                                              \
     X(duckdb_query)                                                                                \
+    X(duckdb_register_scalar_function)                                                             \
     X(duckdb_register_table_function)                                                              \
     X(duckdb_replacement_scan_add_parameter)                                                       \
     X(duckdb_replacement_scan_set_error)                                                           \
     X(duckdb_replacement_scan_set_function_name)                                                   \
     X(duckdb_result_error)                                                                         \
     X(duckdb_result_error_type)                                                                    \
+    X(duckdb_scalar_function_add_parameter)                                                        \
+    X(duckdb_scalar_function_get_extra_info)                                                       \
+    X(duckdb_scalar_function_set_error)                                                            \
+    X(duckdb_scalar_function_set_extra_info)                                                       \
+    X(duckdb_scalar_function_set_function)                                                         \
+    X(duckdb_scalar_function_set_name)                                                             \
+    X(duckdb_scalar_function_set_return_type)                                                      \
+    X(duckdb_scalar_function_set_special_handling)                                                 \
+    X(duckdb_scalar_function_set_volatile)                                                         \
     X(duckdb_set_config)                                                                           \
     X(duckdb_struct_type_child_count)                                                              \
     X(duckdb_struct_type_child_name)                                                               \
@@ -94,6 +106,7 @@
     X(duckdb_table_function_set_init)                                                              \
     X(duckdb_table_function_set_name)                                                              \
     X(duckdb_table_function_supports_projection_pushdown)                                          \
+    X(duckdb_vector_assign_string_element_len)                                                     \
     X(duckdb_vector_ensure_validity_writable)                                                      \
     X(duckdb_vector_get_data)                                                                      \
     X(duckdb_vector_get_validity)                                                                  \

@@ -82,6 +82,7 @@ static const struct kind {
     [MR_AGG_LIST_DISTINCT] = {"list", "set", TAKES_ANY, MR_SLOT_SET},
     [MR_AGG_APPROX_COUNT_DISTINCT] = {"approx_count_distinct", "hll", TAKES_ANY, MR_SLOT_HLL},
     [MR_AGG_APPROX_QUANTILE] = {"approx_quantile", "digest", TAKES_NUMBER_OR_TIME, MR_SLOT_DIGEST},
+    [MR_AGG_USER] = {"an aggregate", "user", TAKES_ANY, MR_SLOT_USER},
 };
 
 static bool is_integer(enum mr_type_id id)
@@ -240,7 +241,8 @@ static struct mr_agg_slot make_slot(const struct mr_agg_layout *layout, const st
     bool wide = mr_slot_is_wide(kind);
     struct mr_agg_slot slot = {
         .kind = kind,
-        .what = kinds[agg->kind].what,
+        .what = agg->kind == MR_AGG_USER ? agg->user->name : kinds[agg->kind].what,
+        .user = agg->user,
         .wants_max =
             agg->kind == MR_AGG_MAX || agg->kind == MR_AGG_ARG_MAX || agg->kind == MR_AGG_BOOL_OR,
         .is_unsigned = field->type.id == MR_TYPE_UINT64,
@@ -313,6 +315,8 @@ static struct mr_type result_type(const struct mr_agg_layout *layout, const stru
     case MR_AGG_LIST_DISTINCT:
         *list_item = (struct mr_field){.name = "item", .type = *input};
         return (struct mr_type){.id = MR_TYPE_LIST, .field_count = 1, .fields = list_item};
+    case MR_AGG_USER:
+        return mr_schema_field(agg->user->result, 0)->type;
     case MR_AGG_APPROX_QUANTILE:
         if (is_time(input->id))
             return *input;

@@ -395,6 +395,8 @@ enum mr_status mr_wide_update(const struct mr_agg_slot *slot, const struct mr_ag
     struct mr_buf scratch[2] = {MR_BUF_INIT, MR_BUF_INIT};
     enum mr_status status = MR_OK;
 
+    if (slot->kind == MR_SLOT_USER)
+        return mr_user_update(slot, rows, err);
     for (uint32_t i = 0; i < rows->count && status == MR_OK; i++) {
         if (filter != NULL &&
             (mr_column_is_null(filter, rows->from + i) || !mr_column_bool(filter, rows->from + i)))
@@ -458,6 +460,8 @@ enum mr_status mr_wide_merge(const struct mr_agg_slot *slot, struct mr_slice a, 
         return mr_hll_merge(slot, a, b, out, err);
     case MR_SLOT_DIGEST:
         return mr_digest_merge(slot, a, b, out, err);
+    case MR_SLOT_USER:
+        return mr_user_merge(slot, a, b, out, err);
     case MR_SLOT_LIST:
         mr_buf_add(out, a.data, a.size_bytes);
         mr_buf_add(out, b.data, b.size_bytes);
@@ -701,6 +705,8 @@ enum mr_status mr_wide_emit(const struct mr_agg_slot *slot, enum mr_agg_kind kin
                                   : mr_column_builder_int(out, count, err);
     case MR_SLOT_DIGEST:
         return emit_quantile(slot, fraction, bytes, out, err);
+    case MR_SLOT_USER:
+        return mr_user_emit(slot, bytes, out, err);
     default:
         return emit_value(slot, bytes, out, err);
     }

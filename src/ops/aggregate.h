@@ -7,6 +7,7 @@
  *   agg_emit.c      results                            agg_sketch.c   slots that keep sketches
  *   agg_partial.c   the map operator                   agg_text.c     layouts as text
  *   agg_fold.c      the fold operator                  agg_change.c   buffers of other layouts
+ *   agg_user.c      aggregates of a program
  */
 #ifndef MR_OPS_AGGREGATE_H
 #define MR_OPS_AGGREGATE_H
@@ -39,6 +40,7 @@ enum mr_slot_kind {
     MR_SLOT_SET,      /* (key size varint | key) ..., ascending */
     MR_SLOT_HLL,      /* 0 | hash u64 ..., ascending; or 1 | 4,096 registers */
     MR_SLOT_DIGEST,   /* (mean f64 | weight u64) ..., ascending */
+    MR_SLOT_USER,     /* what functions of the program keep */
 };
 
 static inline bool mr_slot_has_flag(enum mr_slot_kind kind)
@@ -67,6 +69,7 @@ struct mr_agg_slot {
     uint32_t offset;      /* in the fixed part */
     uint32_t bytes_index; /* wide: which of the byte strings behind the fixed part */
     struct mr_type type;  /* of the input column; fields point into the input schema */
+    const struct mr_agg_user *user; /* USER */
 };
 
 struct mr_agg_result {
@@ -215,6 +218,14 @@ enum mr_status mr_wide_corrupt(const struct mr_agg_slot *slot, struct mr_error *
 /* Room for more bytes behind bytes->size_bytes; NULL with the error set. */
 char *mr_wide_room(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes, size_t more,
                    struct mr_arena *arena, struct mr_error *err);
+
+/* agg_user.c */
+enum mr_status mr_user_update(const struct mr_agg_slot *slot, const struct mr_agg_rows *rows,
+                              struct mr_error *err);
+enum mr_status mr_user_merge(const struct mr_agg_slot *slot, struct mr_slice a, struct mr_slice b,
+                             struct mr_buf *out, struct mr_error *err);
+enum mr_status mr_user_emit(const struct mr_agg_slot *slot, struct mr_slice bytes,
+                            struct mr_column_builder *out, struct mr_error *err);
 
 /* agg_sketch.c */
 enum mr_status mr_hll_add(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes, uint64_t hash,

@@ -121,6 +121,28 @@ enum mr_agg_kind {
     MR_AGG_LIST_DISTINCT,         /* ascending, a null first */
     MR_AGG_APPROX_COUNT_DISTINCT, /* HyperLogLog: exact to 512 values, then 1.6 % */
     MR_AGG_APPROX_QUANTILE,       /* t-digest: exact to 256 values */
+    MR_AGG_USER,                  /* of the program: mr_agg.user */
+};
+/*
+ * An aggregate of a program: what it keeps of a group is a run of bytes. Must outlive what uses it.
+ * Thread: any, for different groups.
+ */
+struct mr_agg_user {
+    const char *name;
+    const struct mr_schema *arguments; /* of update's rows; several: fields of a STRUCT column */
+    const struct mr_schema *result;    /* one column */
+    const void *arg;
+    /* bytes is empty: what a group begins with */
+    enum mr_status (*begin)(const void *arg, struct mr_buf *bytes, struct mr_error *err);
+    /* bytes are the group's */
+    enum mr_status (*update)(const void *arg, const struct mr_batch *rows, int64_t row,
+                             struct mr_buf *bytes, struct mr_error *err);
+    /* the group's are those from `from` on */
+    enum mr_status (*merge)(const void *arg, struct mr_slice other, struct mr_buf *bytes,
+                            size_t from, struct mr_error *err);
+    /* appends one value */
+    enum mr_status (*finish)(const void *arg, struct mr_slice bytes, struct mr_column_builder *out,
+                             struct mr_error *err);
 };
 /* One of ORDER BY inside list(). */
 struct mr_agg_order {
@@ -144,6 +166,7 @@ struct mr_agg {
     bool has_filter;
     uint32_t filter;
     double fraction;                   /* APPROX_QUANTILE: 0 to 1 */
+    const struct mr_agg_user *user;    /* USER */
     const struct mr_agg_order *orders; /* LIST; at most MR_AGG_ORDERS_MAX */
     uint32_t order_count;
 };

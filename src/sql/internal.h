@@ -270,7 +270,10 @@ void mr_sql__add_quoted(struct mr_buf *sql, const char *name);
 void mr_sql__add_type(struct mr_buf *sql, const struct mr_type *type);
 /* First node below (or at) `node` that accepts; SUBQUERY expressions are not entered. */
 struct mr_json *mr_sql__find(struct mr_json *node, bool (*accepts)(const struct mr_json *node));
-bool mr_sql__is_aggregate(const struct mr_json *node); /* an aggregate function of DuckDB */
+bool mr_sql__is_aggregate(const struct mr_json *node); /* of DuckDB, or of the program */
+/* The program's aggregate of that name among those of the planner at work on this thread. */
+const struct mr_agg_user *mr_sql__user_aggregate(const char *name);
+void mr_sql__use_functions(const struct mr_sql_functions *functions); /* NULL: none */
 bool mr_sql__is_over(const struct mr_json *node);      /* f() OVER (...) */
 bool mr_sql__is_star(const struct mr_json *node);
 bool mr_sql__plain_star(const struct mr_json *node); /* '*' alone */

@@ -420,7 +420,9 @@ enum mr_status mr_sql_plan(const struct mr_sql_script *script, const struct mr_s
     plan->planner.script = script;
     plan->planner.args = args;
     plan->planner.err = err != NULL ? err : &own;
+    mr_sql__use_functions(args->functions);
     status = make_plan(plan);
+    mr_sql__use_functions(NULL);
     plan->planner.err = NULL;
     if (status == MR_OK)
         *ret_plan = &plan->public;

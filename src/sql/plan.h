@@ -41,9 +41,12 @@ struct mr_sql_program_view {
 /* A function of a program that SQL may call: made known to every instance of DuckDB of the plan,
  * each before its first statement (duck/duck.h). */
 struct mr_duck;
+struct mr_agg_user;
 struct mr_sql_functions {
     enum mr_status (*add)(void *arg, struct mr_duck *duck, struct mr_error *err);
     void *arg;
+    /* The program's aggregate of that name, or NULL (ops/ops.h). NULL: there are none. */
+    const struct mr_agg_user *(*aggregate)(void *arg, const char *name);
 };
 
 struct mr_sql_args {

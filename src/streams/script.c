@@ -454,6 +454,20 @@ static enum mr_status add_functions(void *arg, struct mr_duck *duck, struct mr_e
     return MR_OK;
 }
 
+static const struct mr_agg_user *find_aggregate(void *arg, const char *name)
+{
+    for (const struct mr__function_entry *entry = arg; entry != NULL; entry = entry->next) {
+        const struct mr_agg_user *found =
+            entry->functions.aggregate != NULL
+                ? entry->functions.aggregate(entry->functions.arg, name)
+                : NULL;
+
+        if (found != NULL)
+            return found;
+    }
+    return NULL;
+}
+
 enum mr_status mr__script_plan(struct mr__script *script, struct mr_streams *streams,
                                const struct mr_option_pair *settings, size_t setting_count,
                                bool check_only, struct mr_sql_plan **ret_plan, struct mr_error *err)
@@ -478,7 +492,8 @@ enum mr_status mr__script_plan(struct mr__script *script, struct mr_streams *str
     for (size_t i = 0; i < setting_count; i++)
         pairs[streams->settings.count + i] = settings[i];
     if (streams->functions != NULL) {
-        script->functions = (struct mr_sql_functions){add_functions, streams->functions};
+        script->functions = (struct mr_sql_functions){
+            .add = add_functions, .arg = streams->functions, .aggregate = find_aggregate};
         args.functions = &script->functions;
     }
     status = mr_sql_script_parse("query", script->text.data, script->text.size, &script->parsed,

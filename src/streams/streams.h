@@ -6,7 +6,8 @@
  *   writer.c    writers                             query.c         the handle
  *   events.c    listeners                           watermark.c     withWatermark as an operator
  *   foreach.c   sinks that call functions           rows.c          SQL over memory sinks
- *   main.c      the last line of a program
+ *   main.c      the last line of a program            functions.c     functions for SQL
+ *   groups_frame.c, groups_plan.c                       functions with state (groups.h, transform.h)
  *
  * Building (frames, readers, writers) is one thread's at a time and belongs to the session's arena.
  * Locks, in this order: registry (start.c), session->lock, query->lock; none is held while a
@@ -173,8 +174,9 @@ enum mr_status mr__streams_add_functions(struct mr_streams *streams,
                                          void (*free)(void *arg), struct mr_error *err);
 enum mr_status mr__streams_session(struct mr_streams *streams, struct mr_session **ret_session,
                                    struct mr_error *err);
-/* A query has ended: the manager remembers, who waits looks. */
-void mr__streams_ended(struct mr_streams *streams, const struct mr_error *failure);
+/* A query has ended: it and the manager say so at the same time. */
+void mr__streams_ended(struct mr_streams *streams, struct mr_streaming_query *query,
+                       const struct mr_error *failure);
 /* Joins the threads of queries that have ended. all: waits for every one. */
 void mr__streams_reap(struct mr_streams *streams, bool all);
 
@@ -295,6 +297,8 @@ struct mr_streaming_query *mr__handle_here(void);
 void mr__handle_enter(struct mr_streaming_query *query);
 void mr__handle_leave(struct mr_streaming_query *query);
 void mr__handle_run(void *arg); /* the thread */
+/* It is over: who waits looks. failure: MR_OK = none. */
+void mr__handle_end(struct mr_streaming_query *query, const struct mr_error *failure);
 void mr__handle_set_message(struct mr_streaming_query *query, const char *format, ...)
     MR_PRINTF(2, 3);
 
