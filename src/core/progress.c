@@ -254,7 +254,7 @@ static void write_document(struct mr_buf *text, const struct mr_query *query)
     mr_json_begin_object(&out, NULL);
     mr_json_add_string(&out, "id", query->checkpoint.query_id_text);
     mr_json_add_string(&out, "runId", query->run_id);
-    mr_json_add_string(&out, "name", query->name);
+    mr_json_add_string(&out, "name", query->config.name != NULL ? query->name : NULL);
     add_time(&out, "timestamp", report->timestamp_us);
     mr_json_add_int(&out, "batchId", (int64_t)report->batch_id);
     mr_json_add_int(&out, "batchDuration", report->duration_us / 1000);

@@ -581,6 +581,7 @@ enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
     bool replayed_once = query->has_plan && query->config.trigger == MR_TRIGGER_ONCE;
 
     query->run_began_us = mr_env_wall_us(query->env);
+    query->last_progress_us = query->run_began_us; /* the first idle trigger says nothing */
     if (query->config.trigger == MR_TRIGGER_TICK)
         MR_TRY(start_receivers(query, err));
     while (!finished) {

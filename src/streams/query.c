@@ -206,7 +206,7 @@ static void close_query(struct mr_streaming_query *query)
     mr__registry_remove(query);
 }
 
-static void become_ended(struct mr_streaming_query *query, const struct mr_error *failure)
+void mr__handle_end(struct mr_streaming_query *query, const struct mr_error *failure)
 {
     mr_mutex_lock(&query->lock);
     query->failure = *failure;
@@ -241,8 +241,7 @@ void mr__handle_run(void *arg)
     mr__bus_tell(streams, MR__EVENT_TERMINATED, query,
                  failure.status != MR_OK ? failure.text : NULL,
                  failure.status != MR_OK ? class_of(query, failure.status) : NULL);
-    become_ended(query, &failure);
-    mr__streams_ended(streams, &failure);
+    mr__streams_ended(streams, query, &failure);
     mr__handle_leave(query);
 }
 

@@ -272,9 +272,11 @@ struct mr_streaming_query *mr_streams_get(struct mr_streams *streams, const char
     return found;
 }
 
-void mr__streams_ended(struct mr_streams *streams, const struct mr_error *failure)
+void mr__streams_ended(struct mr_streams *streams, struct mr_streaming_query *query,
+                       const struct mr_error *failure)
 {
     mr_mutex_lock(&streams->lock);
+    mr__handle_end(query, failure);
     streams->any_terminated = true;
     if (failure->status != MR_OK)
         streams->last_failure = *failure;

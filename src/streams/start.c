@@ -331,6 +331,7 @@ static enum mr_status open_query(const struct mr_stream_writer *writer,
     config->on_progress_arg = query;
     config->on_phase = mr__handle_phase;
     config->on_phase_arg = query;
+    config->name = query->name; /* not the sink's */
     config->idle_progress_us = writer->streams->idle_progress_us;
     query->by_interval = config->trigger == MR_TRIGGER_INTERVAL;
     query->description = query->plan->description;
