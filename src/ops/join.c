@@ -59,7 +59,8 @@ static enum mr_status take_batch(struct mr_join *join, unsigned side, struct mr_
     MR_ASSERT(held != NULL);
     MR_TRY(mr_join__hash(join, side, held, hashes, any_null, err));
     for (uint32_t row = 0; row < rows; row++) {
-        struct mr_join_in in = {.held = held, .at = row, .hash = hashes[row]};
+        struct mr_join_in in = {
+            .held = held, .at = row, .hash = hashes[row], .key = MR_JOIN_NO_ROW};
 
         if (late_us != INT64_MIN && mr_join__time(&join->event[side], held, row) <= late_us) {
             ++*late_rows;

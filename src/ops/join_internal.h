@@ -94,6 +94,7 @@ struct mr_join_in {
     struct mr_join_held *held;
     uint64_t hash;
     uint32_t at;
+    uint32_t key; /* found by the search, MR_JOIN_NO_ROW: none, or it may be gone */
     uint8_t fate;
     bool matched;
 };
@@ -196,6 +197,8 @@ bool mr_join__in_range(const struct mr_join *join, const struct mr_join_ref *lef
 /* join_table.c: rows and keys of a partition */
 uint32_t mr_join__find_key(const struct mr_join *join, const struct mr_join_part *part,
                            unsigned side, const struct mr_join_in *in);
+/* Asks memory for what finding a hash will read: step 0 well ahead, then step 1, then step 2. */
+void mr_join__hint(const struct mr_join_part *part, unsigned side, uint64_t hash, unsigned step);
 /* Puts a row into the table, the heap and the chain of its key; number is set by the caller. */
 enum mr_status mr_join__add_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
                                 const struct mr_join_in *in, uint64_t number, uint32_t *ret_row,

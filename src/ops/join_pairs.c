@@ -14,6 +14,8 @@
  */
 #include "ops/join_internal.h"
 
+enum { HINT_AHEAD = 8 };
+
 struct search {
     struct mr_join *join;
     struct mr_join_part *part;
@@ -230,11 +232,15 @@ static enum mr_status search_row(struct search *s, uint32_t index)
     uint32_t key = mr_join__find_key(join, part, s->side, in);
     struct mr_join_ref refs[2];
 
+    if (join->type != MR_JOIN_SEMI) /* whose rows leave before these are stored */
+        in->key = key;
     if (key == MR_JOIN_NO_ROW)
         return MR_OK;
     refs[s->side] = (struct mr_join_ref){in->held, in->at};
     for (uint32_t row = part->keys.keys[key].head[!s->side]; row != MR_JOIN_NO_ROW;
          row = others[row].next) {
+        if (others[row].next != MR_JOIN_NO_ROW)
+            __builtin_prefetch(&others[others[row].next]);
         refs[!s->side] = ref_of_row(&others[row]);
         if (others[row].leaving || !mr_join__in_range(join, &refs[0], &refs[1]))
             continue;
@@ -335,6 +341,10 @@ static enum mr_status run_side(struct search *s)
     part->list.count = 0;
     MR_TRY(emit_failed(s));
     for (uint32_t i = 0; i < ins->count; i++) {
+        for (unsigned step = 0; step < 3; step++) {
+            if (i + HINT_AHEAD * (3 - step) < ins->count)
+                mr_join__hint(part, s->side, ins->rows[i + HINT_AHEAD * (3 - step)].hash, step);
+        }
         if (ins->rows[i].fate == MR_JOIN_SEARCHES)
             MR_TRY(search_row(s, i));
     }

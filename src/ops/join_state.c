@@ -300,6 +300,7 @@ static enum mr_status load_rows(struct mr_join *join, struct mr_join_part *part,
         struct mr_join_in in = {.held = held,
                                 .at = i,
                                 .hash = hashes[i],
+                                .key = MR_JOIN_NO_ROW,
                                 .matched = rows[i].value[0] != 0,
                                 .fate = any_null[i] ? MR_JOIN_NULL_KEY : MR_JOIN_SEARCHES};
         uint32_t row;

@@ -56,6 +56,31 @@ uint32_t mr_join__find_key(const struct mr_join *join, const struct mr_join_part
     return MR_JOIN_NO_ROW;
 }
 
+void mr_join__hint(const struct mr_join_part *part, unsigned side, uint64_t hash, unsigned step)
+{
+    const struct mr_join_keys *keys = &part->keys;
+    uint32_t slot = (uint32_t)hash & keys->slot_mask;
+    uint32_t row;
+
+    if (keys->live == 0)
+        return;
+    if (step == 0) {
+        __builtin_prefetch(&keys->slots[slot]);
+        return;
+    }
+    if (keys->slots[slot] == 0)
+        return;
+    if (step == 1) {
+        __builtin_prefetch(&keys->keys[keys->slots[slot] - 1]);
+        return;
+    }
+    for (unsigned of = 0; of < 2; of++) {
+        row = keys->keys[keys->slots[slot] - 1].head[of];
+        if (row != MR_JOIN_NO_ROW && (of == 0 || of != side))
+            __builtin_prefetch(&part->side[of].rows[row]);
+    }
+}
+
 static bool grow_slots(struct mr_join_keys *keys)
 {
     uint32_t size = keys->slots == NULL ? 64 : (keys->slot_mask + 1) * 2;
@@ -306,7 +331,7 @@ enum mr_status mr_join__add_row(struct mr_join *join, struct mr_join_part *part,
                                 .key = MR_JOIN_NO_ROW,
                                 .time_us = mr_join__time(&join->expiry[side], in->held, in->at)};
     if (in->fate == MR_JOIN_SEARCHES) {
-        key = mr_join__find_key(join, part, side, in);
+        key = in->key != MR_JOIN_NO_ROW ? in->key : mr_join__find_key(join, part, side, in);
         if (key == MR_JOIN_NO_ROW && add_key(&part->keys, in->hash, &key, err) != MR_OK) {
             give_row(rows, index);
             return MR_NOMEM;
