@@ -54,7 +54,7 @@ struct mr_sql_statement {
     struct mr_sql_option *options; /* TABLE: WITH; SET: the one pair */
     size_t option_count;
     const char **insert_columns; /* INSERT INTO t (a, b): names, or NULL */
-    size_t insert_column_count;  /* VIEW v (a, b): the names are here, too */
+    size_t insert_column_count;  /* VIEW v (a, b), a table's PRIMARY KEY (a, b): here, too */
     bool by_name;                /* INSERT ... BY NAME */
     /* INSERT: made of CREATE ... AS, it writes all rows of the view of its own name; no text. */
     bool whole_view;

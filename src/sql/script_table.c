@@ -272,11 +272,10 @@ static enum mr_status parse_computed(struct mr_sql_parser *parser, const char *n
 }
 
 /* [CONSTRAINT name] PRIMARY KEY ( a, b ) [NOT ENFORCED] */
-static enum mr_status parse_key_clause(struct mr_sql_parser *parser)
+static enum mr_status parse_key_clause(struct mr_sql_parser *parser,
+                                       struct mr_sql_statement *statement)
 {
-    const char **names;
     const char *name;
-    size_t count;
     bool there;
 
     MR_TRY(mr_sql__skip_word(parser, "constraint", &there));
@@ -287,7 +286,8 @@ static enum mr_status parse_key_clause(struct mr_sql_parser *parser)
     MR_TRY(mr_sql__advance(parser));
     MR_TRY(mr_sql__expect_word(parser, "key", "KEY after PRIMARY"));
     MR_TRY(mr_sql__expect_symbol(parser, '(', "'(' and the columns of the key"));
-    MR_TRY(mr_sql__parse_names(parser, &names, &count));
+    MR_TRY(mr_sql__parse_names(parser, &statement->insert_columns,
+                               &statement->insert_column_count));
     return skip_not_enforced(parser);
 }
 
@@ -304,7 +304,7 @@ static enum mr_status parse_item(struct mr_sql_parser *parser, struct mr_sql_sta
     if ((mr_sql__at_word(parser, "primary") && mr_sql__next_is_word(parser, "key")) ||
         mr_sql__at_word(parser, "constraint") ||
         (mr_sql__at_word(parser, "unique") && mr_sql__next_is_symbol(parser, '(')))
-        return parse_key_clause(parser);
+        return parse_key_clause(parser, statement);
     MR_TRY(mr_sql__parse_name(parser, "a column and its type", &name));
     if (mr_sql__at_word(parser, "as"))
         return parse_computed(parser, name, statement);

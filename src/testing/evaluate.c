@@ -57,7 +57,7 @@ static size_t first_output(const struct mr_test_table *table, enum mr_test_part 
 static enum mr_status fold_by(const struct mr_test_table *table, const char *const *keys,
                               size_t key_count, struct mr_test_rows *rows, struct mr_error *err)
 {
-    uint32_t indexes[MR_TESTING_KEYS_MAX];
+    uint32_t indexes[MR_SQL_OPTIONS_MAX];
     struct mr_test_rows folded = {0};
     enum mr_status status;
 
@@ -82,6 +82,11 @@ enum mr_status mr_testing__content(const struct mr_test_table *table, enum mr_te
     struct mr_test_rows rows = {0};
     enum mr_status status = MR_OK;
 
+    if (key_count == 0 && part == MR_PART_ALL && table->mode == MR_MODE_UPDATE &&
+        table->statement != NULL) { /* its PRIMARY KEY */
+        keys = table->statement->insert_columns;
+        key_count = table->statement->insert_column_count;
+    }
     if (table->written == NULL) {
         status = inserted(table, &rows, err);
     } else {

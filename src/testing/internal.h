@@ -200,7 +200,8 @@ struct mr_test_evaluation {
 enum mr_status mr_testing__evaluate(const struct mr_test_evaluation *evaluation,
                                     struct mr_schema **ret_schema, struct mr_test_rows *ret_rows,
                                     struct mr_error *err);
-/* What a reader of the table sees; keys: fold by them (none: by the table's own). */
+/* What a reader of the table sees; keys: only the newest row of each; none: by the PRIMARY KEY of a
+ * table that is updated. */
 enum mr_status mr_testing__content(const struct mr_test_table *table, enum mr_test_part part,
                                    const char *const *keys, size_t key_count,
                                    struct mr_test_rows *ret_rows, struct mr_error *err);

@@ -227,9 +227,8 @@ static enum mr_status at_point(void *arg, const char *point, uint64_t batch_id,
 
 static enum mr_status start(struct mr_test_pipeline *pipeline, struct mr_error *err)
 {
-    static const struct mr_option_pair settings[] = {{"trigger", "until caught up"},
-                                                     {"checkpoint", "/checkpoint"},
-                                                     {"max_batches", "0"}};
+    static const struct mr_option_pair settings[] = {
+        {"trigger", "until caught up"}, {"checkpoint", "/checkpoint"}, {"max_batches", "0"}};
     const struct mr_sql_args args = {
         .env = mr_sim_env(pipeline->sim),
         .settings = settings,

@@ -23,6 +23,17 @@ TEST 'AGG-01 count by value, update' AS BEGIN
   ASSERT updates KEY (v) = SELECT v, count(*) FROM plain GROUP BY v;
 END;
 
+TEST 'a table with a key holds the newest row of each' AS BEGIN
+  GIVEN CREATE TABLE keyed (v BIGINT, n BIGINT, PRIMARY KEY (v) NOT ENFORCED)
+        WITH (connector = 'memory', output_mode = 'update');
+  GIVEN INSERT INTO keyed SELECT v, count(*) AS n FROM plain GROUP BY v;
+  INSERT INTO plain VALUES (3), (3), (2);
+  RUN;
+  INSERT INTO plain VALUES (3), (1);
+  ASSERT keyed = VALUES (3, 3), (2, 1), (1, 1);
+  ASSERT (SELECT sum(n) FROM keyed) = VALUES (5);
+END;
+
 TEST 'AGG-02 the same, complete' AS BEGIN
   GIVEN INSERT INTO whole SELECT v, count(*) AS n FROM plain GROUP BY v;
   INSERT INTO plain VALUES (3);
