@@ -169,7 +169,8 @@ static bool needs_no_recovery(const struct mr_stream_writer *writer)
         if (strcmp(writer->format, names[i]) == 0)
             return true;
     }
-    return false;
+    /* what does not exist is told by the planner */
+    return mr_sink_find(writer->format) == NULL && mr_format_find(writer->format) == NULL;
 }
 
 /* A directory below the root: of the query's name, or a new one. */
