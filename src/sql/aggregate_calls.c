@@ -35,6 +35,7 @@ enum form {
     FORM_SET,      /* the set of values */
     FORM_QUANTILE, /* approx_quantile(x, fraction or list of them) */
     FORM_BAG,      /* list_aggregate(list(x), name, constants) */
+    FORM_USER,     /* of the program */
 };
 
 static const struct agg_function {
@@ -229,6 +230,7 @@ struct call {
     struct mr_json *orders;   /* never NULL */
     struct mr_json *filter;   /* NULL: none */
     bool distinct;
+    const struct mr_agg_user *user; /* FORM_USER */
 };
 
 static enum mr_status refuse(struct mr_sql_block *block, const struct call *call)
@@ -244,6 +246,8 @@ static enum mr_status refuse(struct mr_sql_block *block, const struct call *call
                         "merged from the results of parts (docs/sql.md lists those that can)",
                         call->name);
 }
+
+static const struct agg_function of_program = {"", FORM_USER, MR_AGG_USER, NULL};
 
 static enum mr_status read_call(struct mr_sql_block *block, struct mr_json *node,
                                 struct call *ret_call)
@@ -267,6 +271,9 @@ static enum mr_status read_call(struct mr_sql_block *block, struct mr_json *node
         if (mr_sql__same_name(agg_functions[i].name, call.name))
             call.function = &agg_functions[i];
     }
+    call.user = mr_sql__user_aggregate(call.name);
+    if (call.function == NULL && call.user != NULL)
+        call.function = &of_program;
     *ret_call = call;
     return call.function != NULL ? MR_OK : refuse(block, &call);
 }
@@ -302,6 +309,7 @@ static enum mr_status check_count(struct mr_sql_block *block, const struct call 
         [FORM_SET] = {1, 1, "one argument"},
         [FORM_QUANTILE] = {2, 3, "a value and a fraction"},
         [FORM_BAG] = {0, 3, "one argument, then constants"},
+        [FORM_USER] = {1, MR_SQL_KEYS_MAX, "at least one argument"},
     };
     enum form form = call->function->form;
 
@@ -326,7 +334,8 @@ static enum mr_status check_call(struct mr_sql_block *block, const struct call *
                             "ORDER BY inside %s() is not supported over a stream; use "
                             "arg_min(x, y) or arg_max(x, y)",
                             call->name);
-    if (call->distinct && (form == FORM_TWO || form == FORM_STAR || form == FORM_IF))
+    if (call->distinct &&
+        (form == FORM_TWO || form == FORM_STAR || form == FORM_IF || form == FORM_USER))
         return mr_sql__fail(block->p, block->query, call->node,
                             "%s(DISTINCT ...) is not supported over a stream", call->name);
     return MR_OK;
@@ -407,8 +416,9 @@ static enum mr_status make_identity(struct mr_sql_block *block, const struct cal
 
 static bool same_agg(const struct mr_sql_agg *a, const struct mr_sql_agg *b)
 {
-    if (a->kind != b->kind || a->argument != b->argument || a->other != b->other ||
-        a->filter != b->filter || memcmp(&a->fraction, &b->fraction, sizeof(a->fraction)) != 0 ||
+    if (a->kind != b->kind || a->user != b->user || a->argument != b->argument ||
+        a->other != b->other || a->filter != b->filter ||
+        memcmp(&a->fraction, &b->fraction, sizeof(a->fraction)) != 0 ||
         a->order_count != b->order_count)
         return false;
     for (uint32_t i = 0; i < a->order_count; i++) {
@@ -448,7 +458,8 @@ static enum mr_status fold_call(struct mr_sql_block *block, const struct call *c
                              .argument = MR_SQL_NONE,
                              .other = MR_SQL_NONE,
                              .filter = MR_SQL_NONE,
-                             .fraction = fraction};
+                             .fraction = fraction,
+                             .user = kind == MR_AGG_USER ? call->user : NULL};
     enum form form = call->function->form;
     bool keeps_nulls = kind == MR_AGG_LIST || kind == MR_AGG_LIST_DISTINCT || form == FORM_VALUE;
     struct mr_json *given = argument;
@@ -666,6 +677,51 @@ static enum mr_status put_bag_call(struct mr_sql_block *block, const struct call
     return put_bag(block, call, function, name, constants);
 }
 
+/* CAST(x AS BIGINT), or a struct of all arguments, each cast to its declared type. */
+static enum mr_status user_argument(struct mr_sql_block *block, const struct call *call,
+                                    struct mr_json **ret_argument)
+{
+    const struct mr_schema *arguments = call->user->arguments;
+    bool many = mr_schema_field_count(arguments) > 1;
+    struct mr_json *one = call->children->first;
+    struct mr_buf sql = MR_BUF_INIT;
+
+    if (call->children->count != mr_schema_field_count(arguments))
+        return mr_sql__fail(block->p, block->query, call->node, "%s() takes %u argument%s",
+                            call->name, mr_schema_field_count(arguments), many ? "s" : "");
+    mr_buf_add_str(&sql, many ? "struct_pack(" : "");
+    for (uint32_t i = 0; one != NULL; i++, one = one->next) {
+        const struct mr_field *field = mr_schema_field(arguments, i);
+        const char *text;
+        enum mr_status status = mr_sql__expression_text(block->p, one, &text);
+
+        if (status != MR_OK) {
+            mr_buf_release(&sql);
+            return status;
+        }
+        if (many) {
+            mr_buf_add_str(&sql, i > 0 ? ", " : "");
+            mr_sql__add_quoted(&sql, field->name);
+            mr_buf_add_str(&sql, " := ");
+        }
+        mr_buf_printf(&sql, "CAST((%s) AS ", text);
+        mr_sql__add_type(&sql, &field->type);
+        mr_buf_add_char(&sql, ')');
+    }
+    mr_buf_add_str(&sql, many ? ")" : "");
+    return parse_buf(block->p, &sql, ret_argument);
+}
+
+static enum mr_status put_user(struct mr_sql_block *block, const struct call *call)
+{
+    struct mr_json *argument;
+    const char *name;
+
+    MR_TRY(user_argument(block, call, &argument));
+    MR_TRY(fold_call(block, call, MR_AGG_USER, argument, NULL, 0, &name));
+    return put_result(block, call, name);
+}
+
 enum mr_status mr_sql__put_aggregate(struct mr_sql_block *block, struct mr_json *node)
 {
     struct call call;
@@ -686,6 +742,8 @@ enum mr_status mr_sql__put_aggregate(struct mr_sql_block *block, struct mr_json 
         return put_bag_call(block, &call);
     case FORM_SET:
         return put_set(block, &call, argument, NULL, NULL);
+    case FORM_USER:
+        return put_user(block, &call);
     default:
         break;
     }
