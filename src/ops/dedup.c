@@ -345,6 +345,11 @@ static void dedup_progress(void *op, struct mr_fold_progress *ret_progress)
     ret_progress->metric_count = 1;
 }
 
+static unsigned dedup_traits(void *op)
+{
+    return keys_leave(op) ? 0 : MR_FOLD_TIMELESS;
+}
+
 static struct mr_store *dedup_store(void *op)
 {
     return ((struct dedup *)op)->store;
@@ -374,6 +379,7 @@ static const struct mr_fold_ops dedup_ops = {
     .progress = dedup_progress,
     .free = dedup_free,
     .store = dedup_store,
+    .traits = dedup_traits,
 };
 
 static enum mr_status check_spec(const struct mr_dedup_spec *spec, struct mr_error *err)
@@ -423,6 +429,24 @@ static bool comes_before(const struct dedup *dedup, const struct mr_dedup_spec *
     return strcmp(key_name(spec, a), key_name(spec, b)) < 0;
 }
 
+/* A name as mr_schema_print writes it. */
+static void add_name(struct mr_buf *out, const char *name)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyz_0123456789";
+
+    if (strspn(name, plain) == strlen(name)) {
+        mr_buf_add_str(out, name);
+        return;
+    }
+    mr_buf_add_char(out, '"');
+    for (const char *at = name; *at != '\0'; at++) {
+        if (*at == '"')
+            mr_buf_add_char(out, '"');
+        mr_buf_add_char(out, *at);
+    }
+    mr_buf_add_char(out, '"');
+}
+
 /* The keys in the order of their bytes, and as text: "ts TIMESTAMP, id BIGINT". */
 static enum mr_status order_keys(struct dedup *dedup, const struct mr_dedup_spec *spec,
                                  struct mr_error *err)
@@ -445,7 +469,10 @@ static enum mr_status order_keys(struct dedup *dedup, const struct mr_dedup_spec
         char type[256];
 
         mr_type_print(&mr_schema_field(spec->input, column)->type, type, sizeof(type));
-        mr_buf_printf(&text, "%s%s %s", i > 0 ? ", " : "", key_name(spec, dedup->keys[i]), type);
+        if (i > 0)
+            mr_buf_add_str(&text, ", ");
+        add_name(&text, key_name(spec, dedup->keys[i]));
+        mr_buf_printf(&text, " %s", type);
         dedup->keys[i] = column;
     }
     dedup->key_text = text.failed ? NULL : mr_strdup(text.data);

@@ -176,6 +176,12 @@ static struct mr_store *limit_store(void *op)
     return ((struct limit *)op)->store;
 }
 
+static unsigned limit_traits(void *op)
+{
+    (void)op;
+    return MR_FOLD_TIMELESS;
+}
+
 static void limit_free(void *op)
 {
     struct limit *limit = op;
@@ -193,6 +199,7 @@ static const struct mr_fold_ops limit_ops = {
     .run = limit_run,
     .free = limit_free,
     .store = limit_store,
+    .traits = limit_traits,
 };
 
 enum mr_status mr_op_limit(const struct mr_schema *input, uint64_t rows_max, const char *state_name,

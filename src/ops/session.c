@@ -630,26 +630,13 @@ static bool session_wants_batch(void *op, int64_t watermark_us, int64_t batch_ti
 }
 
 /* The keys without the session, and what their sessions keep, for the manifest. */
-static enum mr_status print_schemas(struct session_fold *fold, const struct mr_aggregate_spec *spec,
-                                    struct mr_error *err)
+static enum mr_status print_schemas(struct session_fold *fold, struct mr_error *err)
 {
-    struct mr_buf text = MR_BUF_INIT;
+    struct mr_agg_layout keys = *fold->layout; /* borrows */
 
-    for (uint32_t i = 0; i + 2 < fold->layout->key_count; i++) {
-        const struct mr_field *field = mr_schema_field(fold->layout->output, i);
-        const char *identity = spec->key_identities != NULL ? spec->key_identities[i] : NULL;
-        char type[256];
-
-        mr_type_print(&field->type, type, sizeof(type));
-        mr_buf_printf(&text, "%s%s %s", i > 0 ? ", " : "",
-                      identity != NULL ? identity : field->name, type);
-    }
-    fold->key_text = text.failed ? NULL : mr_strdup(text.data);
-    mr_buf_clear(&text);
-    mr_agg_print(fold->layout, &text);
-    fold->value_text = text.failed ? NULL : mr_strdup(text.data);
-    mr_buf_release(&text);
-    return fold->key_text != NULL && fold->value_text != NULL ? MR_OK : no_memory(err);
+    keys.key_count -= 2;
+    MR_TRY(mr_agg_key_schema(&keys, &fold->key_text, err));
+    return mr_agg_value_schema(fold->layout, &fold->value_text, err);
 }
 
 static enum mr_status session_open(void *op, struct mr_state *state, struct mr_error *err)
@@ -661,6 +648,71 @@ static enum mr_status session_open(void *op, struct mr_state *state, struct mr_e
     fold->any_run = false;
     fold->least_known = false;
     fold->least_us = INT64_MAX;
+    return MR_OK;
+}
+
+/* ---- state of an edited query ---- */
+
+static void adaption_free(void *arg)
+{
+    struct mr_store_adaption *of_buffers = arg;
+
+    if (of_buffers->free != NULL)
+        of_buffers->free(of_buffers->arg);
+    mr_free(of_buffers);
+}
+
+/* The buffers of each session become those of the query as it is now. */
+static enum mr_status convert_list(void *arg, struct mr_slice key, struct mr_slice value,
+                                   struct mr_buf *ret_key, struct mr_buf *ret_value,
+                                   struct mr_error *err)
+{
+    const struct mr_store_adaption *of_buffers = arg;
+    struct mr_buf same_key = MR_BUF_INIT;
+    struct mr_buf buffers = MR_BUF_INIT;
+    struct session session;
+    enum mr_status status = MR_OK;
+    bool ok = true;
+
+    mr_buf_add(ret_key, key.data, key.size_bytes);
+    while (status == MR_OK && next_session(&value, &session, &ok)) {
+        mr_buf_clear(&same_key);
+        mr_buf_clear(&buffers);
+        status =
+            of_buffers->convert(of_buffers->arg, key, session.buffers, &same_key, &buffers, err);
+        if (status == MR_OK)
+            add_session(ret_value, session.start_us, session.end_us, buffers.data, buffers.size);
+    }
+    if (status == MR_OK && !ok)
+        status = MR_FAIL(err, MR_CORRUPT, "cannot convert sessions: a list of them is cut short");
+    if (status == MR_OK && (ret_key->failed || ret_value->failed || buffers.failed))
+        status = no_memory(err);
+    mr_buf_release(&same_key);
+    mr_buf_release(&buffers);
+    return status;
+}
+
+static enum mr_status session_adapt(void *op, const struct mr_store_change *change,
+                                    struct mr_store_adaption *ret_adaption, struct mr_error *err)
+{
+    struct mr_store_adaption of_buffers = {0};
+    struct mr_store_adaption *copy;
+
+    (void)op;
+    MR_TRY(mr_agg_adapt_store(change, &of_buffers, err));
+    *ret_adaption = of_buffers;
+    if (of_buffers.convert == NULL)
+        return MR_OK;
+    copy = mr_alloc(NULL, sizeof(*copy));
+    if (copy == NULL) {
+        if (of_buffers.free != NULL)
+            of_buffers.free(of_buffers.arg);
+        return no_memory(err);
+    }
+    *copy = of_buffers;
+    ret_adaption->convert = convert_list;
+    ret_adaption->arg = copy;
+    ret_adaption->free = adaption_free;
     return MR_OK;
 }
 
@@ -688,8 +740,8 @@ static void session_free(void *op)
         return;
     mr_agg_layout_free(fold->layout);
     mr_free(fold->state_name);
-    mr_free(fold->key_text);
-    mr_free(fold->value_text);
+    mr_text_free(fold->key_text);
+    mr_text_free(fold->value_text);
     mr_free(fold->parts);
     mr_free(fold->order);
     mr_free(fold->due);
@@ -708,6 +760,7 @@ static const struct mr_fold_ops session_ops = {
     .run = session_run,
     .wants_batch = session_wants_batch,
     .progress = session_progress,
+    .adapt = session_adapt,
     .free = session_free,
     .store = session_store,
 };
@@ -745,7 +798,7 @@ enum mr_status mr_op_session_fold(const struct mr_aggregate_spec *spec, struct m
         return no_memory(err);
     MR_TRY_GOTO(mr_agg_layout_new(spec, &fold->layout, err));
     MR_TRY_GOTO(check_spec(spec, err));
-    MR_TRY_GOTO(print_schemas(fold, spec, err));
+    MR_TRY_GOTO(print_schemas(fold, err));
     fold->mode = spec->mode;
     fold->closes = spec->event_time_key >= 0;
     fold->state_name = mr_strdup(spec->state_name);

@@ -211,8 +211,12 @@ static struct mr_graph *window_graph(int64_t delay_us)
     static const char *const key_names[] = {"window_start"};
     static const struct mr_agg count = {.kind = MR_AGG_COUNT_ALL, .column = 0, .name = "n"};
     const char *text = "ts TIMESTAMP";
-    const struct mr_window_spec window = {0, 10 * SECOND_US, 10 * SECOND_US,
-                                          0, "window_start", "window_end"};
+    const struct mr_window_spec window = {.column = 0,
+                                          .size_us = 10 * SECOND_US,
+                                          .slide_us = 10 * SECOND_US,
+                                          .offset_us = 0,
+                                          .start_name = "window_start",
+                                          .end_name = "window_end"};
     struct mr_graph *graph = mr_graph_new();
     struct mr_schema *schema = NULL;
     struct mr_node *node = NULL;

@@ -273,15 +273,20 @@ static void make_ops(struct ops_flow *flow, struct mr_aggregate_spec *spec)
 {
     struct mr_error err = {0};
 
-    spec->input = flow->input;
-    CHECK_OK(mr_op_aggregate_partial(spec, &flow->partial, &err), &err);
-    CHECK_OK(mr_op_aggregate_fold(spec, &flow->fold, &err), &err);
+    if (flow->make != NULL) {
+        flow->make(flow, flow->make_arg);
+    } else {
+        spec->input = flow->input;
+        CHECK_OK(mr_op_aggregate_partial(spec, &flow->partial, &err), &err);
+        CHECK_OK(mr_op_aggregate_fold(spec, &flow->fold, &err), &err);
+    }
     CHECK_OK(flow->fold.ops->open(flow->fold.op, flow->state, &err), &err);
 }
 
 static void free_ops(struct ops_flow *flow)
 {
-    flow->partial.ops->free(flow->partial.op);
+    if (flow->partial.ops != NULL)
+        flow->partial.ops->free(flow->partial.op);
     mr_schema_unref(flow->partial.schema);
     flow->fold.ops->free(flow->fold.op);
     mr_schema_unref(flow->fold.schema);
@@ -295,6 +300,19 @@ void ops_flow_open(struct ops_flow *flow, const char *dir, const char *schema,
     open_state(flow);
     flow->input = ops_schema(schema);
     make_ops(flow, spec);
+}
+
+void ops_flow_open_with(struct ops_flow *flow, const char *dir, const char *schema,
+                        void (*make)(struct ops_flow *flow, void *arg), void *arg)
+{
+    *flow = (struct ops_flow){.dir = dir,
+                              .watermark_us = INT64_MIN,
+                              .late_watermark_us = INT64_MIN,
+                              .make = make,
+                              .make_arg = arg};
+    open_state(flow);
+    flow->input = ops_schema(schema);
+    make_ops(flow, NULL);
 }
 
 enum mr_status ops_flow_run(struct ops_flow *flow, const char *const *partitions, size_t count,
@@ -313,7 +331,10 @@ enum mr_status ops_flow_run(struct ops_flow *flow, const char *const *partitions
     for (size_t i = 0; i < count && status == MR_OK; i++) {
         struct mr_batch *batch = partitions[i] == NULL ? NULL : ops_batch(schema, partitions[i]);
         info.partition = (uint32_t)i;
-        status = run_map(&flow->partial, &info, batch, &partials, err);
+        if (flow->partial.ops != NULL)
+            status = run_map(&flow->partial, &info, batch, &partials, err);
+        else if (batch != NULL)
+            status = mr_output_emit(&partials, batch, err);
         mr_batch_unref(batch);
     }
     info.partition = 0;

@@ -50,11 +50,17 @@ struct ops_flow {
     int64_t watermark_us; /* of the batch to run */
     int64_t late_watermark_us;
     struct mr_schema *input;
+    void (*make)(struct ops_flow *flow, void *arg); /* NULL: an aggregation */
+    void *make_arg;
     bool sharded; /* batches are run as large ones are: a shard of the store a partition */
 };
 /* spec->input is made from the text. The state is volatile; dir is not written to. */
 void ops_flow_open(struct ops_flow *flow, const char *dir, const char *schema,
                    struct mr_aggregate_spec *spec);
+/* With other operators: make sets flow->fold, and flow->partial if there is one (else rows go to
+ * the fold as they are). Restarts take spec NULL. */
+void ops_flow_open_with(struct ops_flow *flow, const char *dir, const char *schema,
+                        void (*make)(struct ops_flow *flow, void *arg), void *arg);
 /* One batch: each non-NULL text is a partition. Commits. Returns the rows emitted. */
 const char *ops_flow_batch(struct ops_flow *flow, const char *const *partitions, size_t count);
 const char *ops_flow_rows(struct ops_flow *flow, const char *rows); /* one partition */

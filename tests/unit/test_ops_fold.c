@@ -364,7 +364,8 @@ TEST(operators_that_get_no_memory_when_made_leave_nothing_behind)
 {
     struct mr_aggregate_spec spec = fault_spec();
     struct mr_schema *schema = ops_schema(FAULT_SCHEMA);
-    struct mr_window_spec window = {0, SECOND, SECOND, 0, "a", "b"};
+    struct mr_window_spec window = {
+        .size_us = SECOND, .slide_us = SECOND, .start_name = "a", .end_name = "b"};
     struct mr_predicate predicate = {1, MR_EQ, "x", 1};
     const uint32_t columns[] = {1};
     const char *const names[] = {"z"};

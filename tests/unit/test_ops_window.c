@@ -12,7 +12,12 @@
 static const char *windows(int64_t size_us, int64_t slide_us, int64_t offset_us, const char *rows)
 {
     struct mr_batch *batch = ops_batch("ts TIMESTAMP, id INTEGER", rows);
-    struct mr_window_spec spec = {0, size_us, slide_us, offset_us, "window_start", "window_end"};
+    struct mr_window_spec spec = {.column = 0,
+                                  .size_us = size_us,
+                                  .slide_us = slide_us,
+                                  .offset_us = offset_us,
+                                  .start_name = "window_start",
+                                  .end_name = "window_end"};
     struct mr_map_op op = {0};
     struct mr_error err = {0};
 
@@ -84,7 +89,12 @@ TEST(rows_without_a_time_are_in_no_window)
 TEST(nanoseconds_are_floored_to_microseconds_for_the_window_only)
 {
     struct mr_batch *batch = ops_batch("ts TIMESTAMP_NS", "4999999999;5000000000;-1");
-    struct mr_window_spec spec = {0, 5 * SECOND, 5 * SECOND, 0, "a", "b"};
+    struct mr_window_spec spec = {.column = 0,
+                                  .size_us = 5 * SECOND,
+                                  .slide_us = 5 * SECOND,
+                                  .offset_us = 0,
+                                  .start_name = "a",
+                                  .end_name = "b"};
     struct mr_map_op op = {0};
     struct mr_error err = {0};
 
@@ -112,7 +122,12 @@ TEST(many_windows_a_row_come_in_pieces_and_none_is_lost)
 static void refuse(int64_t size_us, int64_t slide_us, int64_t offset_us, const char *part)
 {
     struct mr_schema *schema = ops_schema("ts TIMESTAMP, id INTEGER");
-    struct mr_window_spec spec = {0, size_us, slide_us, offset_us, "a", "b"};
+    struct mr_window_spec spec = {.column = 0,
+                                  .size_us = size_us,
+                                  .slide_us = slide_us,
+                                  .offset_us = offset_us,
+                                  .start_name = "a",
+                                  .end_name = "b"};
     struct mr_map_op op = {0};
     struct mr_error err = {0};
 
@@ -134,14 +149,24 @@ TEST(H19_TW_08_impossible_windows_are_refused_when_planned)
 TEST(only_timestamps_have_windows_and_names_must_be_free)
 {
     struct mr_schema *schema = ops_schema("ts TIMESTAMP, id INTEGER");
-    struct mr_window_spec spec = {1, 5, 5, 0, "a", "b"};
+    struct mr_window_spec spec = {.column = 1,
+                                  .size_us = 5,
+                                  .slide_us = 5,
+                                  .offset_us = 0,
+                                  .start_name = "a",
+                                  .end_name = "b"};
     struct mr_map_op op = {0};
     struct mr_error err = {0};
 
     CHECK_FAILS(mr_op_window(schema, &spec, &op, &err), &err, MR_CONFIG, "'id'");
     spec.column = 2;
     CHECK_FAILS(mr_op_window(schema, &spec, &op, &err), &err, MR_CONFIG, "column 2");
-    spec = (struct mr_window_spec){0, 5, 5, 0, "ts", "b"};
+    spec = (struct mr_window_spec){.column = 0,
+                                   .size_us = 5,
+                                   .slide_us = 5,
+                                   .offset_us = 0,
+                                   .start_name = "ts",
+                                   .end_name = "b"};
     CHECK_FAILS(mr_op_window(schema, &spec, &op, &err), &err, MR_CONFIG, "ts");
     mr_schema_unref(schema);
 }
@@ -149,7 +174,12 @@ TEST(only_timestamps_have_windows_and_names_must_be_free)
 static void fail_at(int64_t size_us, int64_t slide_us, const char *rows)
 {
     struct mr_batch *batch = ops_batch("ts TIMESTAMP", rows);
-    struct mr_window_spec spec = {0, size_us, slide_us, 0, "a", "b"};
+    struct mr_window_spec spec = {.column = 0,
+                                  .size_us = size_us,
+                                  .slide_us = slide_us,
+                                  .offset_us = 0,
+                                  .start_name = "a",
+                                  .end_name = "b"};
     struct mr_batch_info info = {0};
     struct mr_output out = {0};
     struct mr_map_op op = {0};
