@@ -43,6 +43,7 @@ struct function {
 struct mr_functions {
     struct function *first;
     size_t count;
+    size_t checked; /* of these, how many were compared with SQL's own, by the first instance */
 };
 
 static enum mr_status no_memory(struct mr_error *err)
@@ -471,9 +472,47 @@ enum mr_status mr_functions_add_aggregate(struct mr_functions *functions,
 
 /* ---- the SQL side ---- */
 
+static enum mr_status keep_name(void *arg, const struct mr_batch *batch, struct mr_error *err)
+{
+    struct mr_buf *name = arg;
+    struct mr_slice text;
+
+    MR_UNUSED(err);
+    if (mr_batch_row_count(batch) == 0 || name->size > 0)
+        return MR_OK;
+    text = mr_column_text(mr_batch_column(batch, 0), 0);
+    mr_buf_add(name, text.data, text.size_bytes);
+    return MR_OK;
+}
+
+/* A function that takes the place of one of SQL's would change what other expressions mean. */
+static enum mr_status check_names(struct mr_functions *functions, struct mr_duck *duck,
+                                  struct mr_error *err)
+{
+    struct mr_buf sql = MR_BUF_INIT, taken = MR_BUF_INIT;
+    enum mr_status status;
+
+    mr_buf_add_str(&sql, "SELECT function_name FROM duckdb_functions() WHERE "
+                         "lower(function_name) IN (''");
+    for (struct function *one = functions->first; one != NULL; one = one->next)
+        mr_buf_printf(&sql, ", lower('%s')", one->name); /* letters, digits, '_' */
+    mr_buf_add_str(&sql, ") ORDER BY 1 LIMIT 1");
+    status = sql.failed ? no_memory(err) : mr_duck_exec(duck, sql.data, keep_name, &taken, err);
+    if (status == MR_OK && taken.size > 0)
+        status = MR_FAIL(err, MR_CONFIG,
+                         "cannot add the function '%s': SQL has one of that name; give it another",
+                         taken.data);
+    mr_buf_release(&sql);
+    mr_buf_release(&taken);
+    return status;
+}
+
 enum mr_status mr_functions_add_to(struct mr_functions *functions, struct mr_duck *duck,
                                    struct mr_error *err)
 {
+    if (functions->checked != functions->count)
+        MR_TRY(check_names(functions, duck, err));
+    functions->checked = functions->count;
     for (struct function *one = functions->first; one != NULL; one = one->next) {
         if (one->kind != KIND_AGGREGATE)
             MR_TRY(mr_duck_add_function(duck, &one->duck, err));

@@ -257,7 +257,7 @@ TEST(a_function_that_gives_rows_is_unnested)
     sql_flow_step(f, "a",
                   "('to be', 1), ('', 2), ('a sentence of words that are longwordlongword', "
                   "3), (NULL, 4)");
-    CHECK_EQ_STR(sql_flow_run(f, "out"), "1|be|2\n1|to|1\n3|a|1\n3|are|6\n3|longwordlongword|7\n"
+    CHECK_EQ_STR(sql_flow_run(f, "out"), "1|be|2\n1|to|1\n3|are|6\n3|a|1\n3|longwordlongword|7\n"
                                          "3|of|3\n3|sentence|2\n3|that|5\n3|words|4\n");
     end(f, &set);
 }
