@@ -301,10 +301,7 @@ static enum mr_status copy_filter(struct mr_join *join, const struct mr_join_spe
     join->filter = *spec->filter;
     join->filter.columns = copy_array(spec->filter->columns,
                                       spec->filter->column_count * sizeof(*spec->filter->columns));
-    if (join->filter.columns == NULL)
-        return mr_join__no_memory(err);
-    return columns_schema(join, join->filter.columns, join->filter.column_count,
-                          &join->filter_schema, err);
+    return join->filter.columns != NULL ? MR_OK : mr_join__no_memory(err);
 }
 
 static enum mr_status copy_spec(struct mr_join *join, const struct mr_join_spec *spec,
@@ -368,6 +365,9 @@ enum mr_status mr_op_join(const struct mr_join_spec *spec, struct mr_fold_op *re
     status = copy_filter(join, spec, err); /* first: it is taken in any case */
     if (status == MR_OK)
         status = copy_spec(join, spec, err);
+    if (status == MR_OK && spec->filter != NULL)
+        status = columns_schema(join, join->filter.columns, join->filter.column_count,
+                                &join->filter_schema, err);
     if (status != MR_OK) {
         join_free(join);
         return status;

@@ -223,11 +223,69 @@ static bool is_static(struct mr_sql_planner *p, const struct mr_json *node,
             return is_static(p, view->query->node, NULL, depth + 1);
         return strncmp(name, "mr_input_", 9) == 0 || (table != NULL && table->is_static);
     }
+    if (mr_json_get(node, "cte_map") != NULL &&
+        mr_sql__ctes(p, (struct mr_json *)(uintptr_t)node, &scope) != MR_OK)
+        return false;
     for (const struct mr_json *child = node->first; child != NULL; child = child->next) {
         if (!is_static(p, child, scope, depth + 1))
             return false;
     }
     return true;
+}
+
+static enum mr_status adopt_static(struct walk *walk, struct mr_json *node,
+                                   const struct mr_sql_scope *scope);
+
+/* A view or CTE over static tables stands in the tree as a subquery. */
+static enum mr_status adopt_query(struct walk *walk, struct mr_json *node, const char *alias,
+                                  const struct mr_json *query, const struct mr_sql_scope *scope)
+{
+    struct mr_sql_planner *p = walk->p;
+    struct mr_arena *arena = &p->arena;
+    struct mr_json *copy = mr_json_copy(arena, query);
+    struct mr_json *subquery = mr_json_new_object(arena);
+    struct mr_json *table = mr_json_new_object(arena);
+    struct mr_json *columns = mr_json_copy(arena, mr_json_get(node, "column_name_alias"));
+    enum mr_status status;
+
+    if (p->depth >= MR_SQL_DEPTH_MAX)
+        return mr_sql__fail(p, walk->query, node, "more than %d queries inside each other",
+                            MR_SQL_DEPTH_MAX);
+    if (copy == NULL || subquery == NULL || table == NULL)
+        return mr_sql__no_memory(p);
+    p->depth++;
+    status = adopt_static(walk, copy, scope);
+    p->depth--;
+    MR_TRY(status);
+    mr_json_put(arena, subquery, "node", copy);
+    mr_json_put(arena, subquery, "named_param_map", mr_json_new_array(arena));
+    mr_json_put(arena, table, "type", mr_json_new_string(arena, "SUBQUERY"));
+    mr_json_put(arena, table, "alias", mr_json_new_string(arena, alias));
+    mr_json_put(arena, table, "sample", mr_json_new_null(arena));
+    mr_json_put(arena, table, "subquery", subquery);
+    mr_json_put(arena, table, "column_name_alias",
+                columns != NULL ? columns : mr_json_new_array(arena));
+    mr_sql__replace(node, table);
+    return MR_OK;
+}
+
+static enum mr_status adopt_view(struct walk *walk, struct mr_json *node, const char *alias,
+                                 const struct mr_sql_view *view)
+{
+    const struct mr_sql_statement *statement = view->statement;
+    struct mr_arena *arena = &walk->p->arena;
+    struct mr_json *names = mr_json_get(node, "column_name_alias");
+
+    if (statement != NULL && statement->insert_column_count > 0 &&
+        (names == NULL || names->count == 0)) { /* CREATE VIEW v (a, b) */
+        names = mr_json_new_array(arena);
+        if (names == NULL)
+            return mr_sql__no_memory(walk->p);
+        for (size_t i = 0; i < statement->insert_column_count; i++)
+            mr_json_push(names, mr_json_new_string(arena, statement->insert_columns[i]));
+        mr_json_put(arena, node, "column_name_alias", names);
+    }
+    return adopt_query(walk, node, alias, view->query->node, NULL);
 }
 
 /* Static tables anywhere below a static query become inputs; views and CTEs become subqueries. */
@@ -246,20 +304,20 @@ static enum mr_status adopt_static(struct walk *walk, struct mr_json *node,
 
         for (const struct mr_sql_scope *one = scope; one != NULL; one = one->next) {
             if (mr_sql__same_name(one->name, name))
-                return mr_sql__fail(
-                    p, walk->query, node,
-                    "WITH queries over static tables are not supported; make '%s' a view", name);
+                return adopt_query(walk, node, alias, one->node, one->outer);
         }
         if (view != NULL)
-            return mr_sql__fail(
-                p, walk->query, node,
-                "views of static tables are not supported; write the SELECT of '%s' here", name);
+            return adopt_view(walk, node, alias, view);
         if (strncmp(name, "mr_input_", 9) == 0)
             return MR_OK;
         if (table == NULL)
             return mr_sql__unknown_table(p, walk->query, node, name);
         MR_TRY(mr_sql__resolve_source(p, table));
         return static_leaf(walk, node, alias, table);
+    }
+    if (mr_json_get(node, "cte_map") != NULL) {
+        MR_TRY(mr_sql__ctes(p, node, &scope));
+        mr_json_put(&p->arena, mr_json_get(node, "cte_map"), "map", mr_json_new_array(&p->arena));
     }
     for (struct mr_json *child = node->first; child != NULL; child = child->next)
         MR_TRY(adopt_static(walk, child, scope));
@@ -382,10 +440,17 @@ static enum mr_status named_leaf(struct walk *walk, struct mr_json *node, const 
     if (own_stream(p, name) != NULL)
         return stream_leaf(walk, node, alias, own_stream(p, name));
     for (; scope != NULL; scope = scope->next) {
-        if (mr_sql__same_name(scope->name, name))
-            return planned_leaf(walk, node, alias, walk->query, scope->node, scope->outer);
+        if (!mr_sql__same_name(scope->name, name))
+            continue;
+        *ret_stream = !is_static(p, scope->node, scope->outer, 0);
+        return *ret_stream ? planned_leaf(walk, node, alias, walk->query, scope->node, scope->outer)
+                           : adopt_query(walk, node, alias, scope->node, scope->outer);
     }
     view = mr_sql__view(p, name);
+    if (view != NULL && view->program == NULL && is_static(p, view->query->node, NULL, 0)) {
+        *ret_stream = false;
+        return adopt_view(walk, node, alias, view);
+    }
     if (view != NULL)
         return view_leaf(walk, node, alias, view);
     table = mr_sql__table(p, name);

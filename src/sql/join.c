@@ -272,6 +272,23 @@ struct rewrite {
     bool subquery;  /* inside one: only names with a table are ours */
 };
 
+/* Is there a stream of that name? "" when it can be named here, else why it cannot. */
+static const char *table_called(const struct rewrite *rewrite, const char *name)
+{
+    const struct mr_sql_joins *joins = rewrite->joins;
+
+    for (uint32_t i = 0; i < joins->count; i++) {
+        if (joins->leaves[i].schema == NULL || !mr_sql__same_name(joins->leaves[i].alias, name))
+            continue;
+        if (rewrite->in_block && joins->leaves[i].hidden)
+            return " here: it is the right side of a SEMI join, which only its ON can see";
+        return (rewrite->scope >> i & 1) != 0 ? ""
+                                              : " here: it is joined further out; move the "
+                                                "condition to that ON";
+    }
+    return NULL;
+}
+
 static enum mr_status rewrite_reference(const struct rewrite *rewrite, struct mr_json *node)
 {
     struct mr_sql_joins *joins = rewrite->joins;
@@ -287,6 +304,13 @@ static enum mr_status rewrite_reference(const struct rewrite *rewrite, struct mr
     if (rewrite->subquery)
         return MR_OK;
     count = find_bare(joins, first->text, rewrite->scope, rewrite->in_block, found);
+    if (count == 0 && first->next != NULL) {
+        const char *known = table_called(rewrite, first->text);
+
+        if (known != NULL)
+            return mr_sql__fail(joins->p, joins->query, node, "'%s' has no column '%s'%s",
+                                first->text, first->next->text, known);
+    }
     if (count == 0 || (rewrite->aliases && is_alias_of(joins, first->text) && first->next == NULL))
         return MR_OK; /* DuckDB tells what it thinks of it */
     if (count > 1)
@@ -459,6 +483,22 @@ static enum mr_status using_side(struct mr_sql_joins *joins, const struct mr_jso
     return *ret_expr != NULL ? MR_OK : mr_sql__no_memory(joins->p);
 }
 
+static struct mr_json *coalesce_of(struct mr_sql_planner *p, struct mr_json *const sides[2])
+{
+    struct mr_json *node = mr_json_new_object(&p->arena);
+    struct mr_json *children = mr_json_new_array(&p->arena);
+
+    if (node == NULL || children == NULL)
+        return NULL;
+    mr_json_push(children, mr_json_copy(&p->arena, sides[0]));
+    mr_json_push(children, mr_json_copy(&p->arena, sides[1]));
+    mr_json_put(&p->arena, node, "class", mr_json_new_string(&p->arena, "OPERATOR"));
+    mr_json_put(&p->arena, node, "type", mr_json_new_string(&p->arena, "OPERATOR_COALESCE"));
+    mr_json_put(&p->arena, node, "alias", mr_json_new_string(&p->arena, ""));
+    mr_json_put(&p->arena, node, "children", children);
+    return node;
+}
+
 static enum mr_status merge_column(struct mr_sql_joins *joins, struct mr_json *join,
                                    const char *name, uint64_t left_leaves, uint64_t right_leaves)
 {
@@ -477,7 +517,7 @@ static enum mr_status merge_column(struct mr_sql_joins *joins, struct mr_json *j
     merged->leaves = left_leaves | right_leaves;
     if (mr_json_is(mr_json_get(join, "join_type"), "OUTER") ||
         mr_json_is(mr_json_get(join, "join_type"), "FULL"))
-        merged->expr = mr_sql__call(p, "coalesce", sides, NULL, 2);
+        merged->expr = coalesce_of(p, sides);
     else
         merged->expr = sides[mr_json_is(mr_json_get(join, "join_type"), "RIGHT") ? 1 : 0];
     if (merged->expr == NULL)
