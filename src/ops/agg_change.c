@@ -239,7 +239,7 @@ static enum mr_change_class tell(struct change *change)
         name_slot(&change->text, before, &to->slots[i]);
         before = ", ";
     }
-    before = change->text.size > 0 ? "; no longer kept: " : "no longer kept: ";
+    before = change->text.size > 0 ? "; no longer kept, for good: " : "no longer kept, for good: ";
     for (uint32_t i = 0; i < from->slot_count; i++) {
         if (is_used(change, i))
             continue;
@@ -248,9 +248,7 @@ static enum mr_change_class tell(struct change *change)
     }
     if (same)
         return MR_CHANGE_SAME;
-    if (change->text.size == 0)
-        mr_buf_add_str(&change->text, "the same aggregates in another order");
-    return MR_CHANGE_EXTEND;
+    return change->text.size == 0 ? MR_CHANGE_SAME : MR_CHANGE_EXTEND; /* only moved: the same */
 }
 
 static void change_free(void *arg)
@@ -345,6 +343,16 @@ static enum mr_status read_layouts(struct change *change, const struct mr_store_
     return MR_OK;
 }
 
+/* Do any bytes change their place? */
+static bool moves(const struct change *change)
+{
+    bool same = change->from->slot_count == change->to->slot_count;
+
+    for (uint32_t i = 0; same && i < change->to->slot_count; i++)
+        same = change->source[i] == (int32_t)i;
+    return !same;
+}
+
 enum mr_status mr_agg_adapt_store(const struct mr_store_change *texts,
                                   struct mr_store_adaption *ret_adaption, struct mr_error *err)
 {
@@ -364,7 +372,8 @@ enum mr_status mr_agg_adapt_store(const struct mr_store_change *texts,
     }
     snprintf(adaption.reason, sizeof(adaption.reason), "%.*s", MR_CHANGE_REASON_BYTES - 1,
              change->text.size > 0 ? change->text.data : "");
-    if (adaption.change == MR_CHANGE_EXTEND) {
+    if (adaption.change == MR_CHANGE_EXTEND ||
+        (adaption.change == MR_CHANGE_SAME && moves(change))) {
         adaption.convert = convert;
         adaption.arg = change;
         adaption.free = change_free;

@@ -235,8 +235,8 @@ enum mr_status mr_agg_value_schema(const struct mr_agg_layout *layout, char **re
 /*
  * State of another version of the query: mr_fold_ops.adapt of every fold whose store has such
  * schemas. Buffers are matched by what they keep and of what (mr_agg.identity), wherever they
- * stand: SAME when the stored bytes are those of the query; EXTEND when aggregates are new (they
- * begin empty), gone or moved; REBUILD when keys or types differ. Driver.
+ * stand: SAME when nothing else is kept, moved or not; EXTEND when aggregates are new (they begin
+ * empty) or gone; REBUILD when keys or types differ. Driver.
  */
 enum mr_status mr_agg_adapt_store(const struct mr_store_change *change,
                                   struct mr_store_adaption *ret_adaption, struct mr_error *err);

@@ -78,6 +78,29 @@ static enum mr_status check_mode(struct mr_sql_block *block, const struct mr_agg
     return MR_OK;
 }
 
+/* What update mode has sent, append mode would send again; sessions with another gap are others. The
+ * rest of what the state means is in its schemas. */
+static enum mr_status tell_identity(struct mr_sql_block *block,
+                                    const struct mr_aggregate_spec *spec, bool is_session,
+                                    struct mr_node *node)
+{
+    static const char *const modes[] = {"append", "update", "complete"};
+    struct mr_buf text = MR_BUF_INIT;
+    const char *gap = NULL;
+
+    if (is_session && block->window.gap != NULL)
+        MR_TRY(mr_sql__identity(block, block->window.gap, &gap));
+    mr_buf_printf(&text, "output mode %s", modes[spec->mode]);
+    if (gap != NULL)
+        mr_buf_printf(&text, ", sessions with a gap of %s", gap);
+    else if (is_session)
+        mr_buf_printf(&text, ", sessions with a gap of %lld ms",
+                      (long long)(block->window.size_us / 1000));
+    mr_node_set_identity(node, text.failed ? NULL : text.data);
+    mr_buf_release(&text);
+    return MR_OK;
+}
+
 static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggregate_spec *spec,
                                struct mr_sql_rel *rel)
 {
@@ -103,10 +126,7 @@ static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggre
                            fold.op, &rel->node, p->err);
     mr_schema_unref(fold.schema);
     MR_TRY(status);
-    /* What update mode has sent, append mode would send again: the state is another's. */
-    mr_node_set_identity(rel->node, spec->mode == MR_MODE_APPEND   ? "output mode append"
-                                    : spec->mode == MR_MODE_UPDATE ? "output mode update"
-                                                                   : "output mode complete");
+    MR_TRY(tell_identity(block, spec, is_session, rel->node));
     rel->schema = mr_node_schema(rel->node);
     rel->aggregated = true;
     return MR_OK;

@@ -828,6 +828,8 @@ static void describe(const struct pair *pair, const char *name, bool by_key)
 static enum mr_status add_node(struct pair *pair, const struct mr_join_spec *spec,
                                struct mr_sql_side *ret_side)
 {
+    static const char *const types[] = {"inner join", "left join", "right join", "full join",
+                                        "semi join"};
     struct mr_sql_planner *p = pair->p;
     struct mr_node *inputs[2] = {pair->sides[0].rel.node, pair->sides[1].rel.node};
     struct mr_sql_rel rel = {.aggregated =
@@ -840,6 +842,8 @@ static enum mr_status add_node(struct pair *pair, const struct mr_join_spec *spe
                            &rel.node, p->err);
     mr_schema_unref(op.schema);
     MR_TRY(status);
+    /* An inner join does not keep what has matched, which an outer one needs to know. */
+    mr_node_set_identity(rel.node, types[spec->type]);
     rel.schema = mr_node_schema(rel.node);
     for (unsigned side = 0; side < 2; side++) {
         const struct mr_sql_rel *from = &pair->sides[side].rel;

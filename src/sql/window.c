@@ -291,6 +291,8 @@ static void tell_window(const struct mr_sql_window *window, struct mr_node *node
     mr_buf_printf(&text, "windows of %lld ms", (long long)(window->size_us / 1000));
     if (window->slide_us != window->size_us)
         mr_buf_printf(&text, " every %lld ms", (long long)(window->slide_us / 1000));
+    if (window->step_us != 0)
+        mr_buf_printf(&text, " in steps of %lld ms", (long long)(window->step_us / 1000));
     if (window->offset_us != 0)
         mr_buf_printf(&text, " from %lld ms on", (long long)(window->offset_us / 1000));
     mr_node_set_identity(node, text.failed ? NULL : text.data);

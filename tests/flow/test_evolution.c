@@ -31,7 +31,8 @@ struct edit {
 
 /* @ is the test's name: memory tables are the process's. */
 static const char tables[] =
-    "CREATE TABLE a (v BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '%s')\n"
+    "CREATE TABLE a (v BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 "
+    "second')\n"
     "  WITH (connector = 'memory', table = '@.a');\n"
     "CREATE TABLE b (v BIGINT, k VARCHAR) WITH (connector = 'memory', table = '@.b');\n"
     "CREATE TABLE out WITH (connector = 'memory', table = '@.%s');\n"
@@ -50,8 +51,8 @@ static const char tables[] =
 
 struct world {
     struct test *t;
+    const char *checkpoint;
     struct mr_duck *duck;
-    const char *delay;
     struct mr_buf told; /* by mr_query_new */
 };
 
@@ -61,7 +62,7 @@ static char *script_text(struct world *w, const char *text, const char *sink)
 {
     struct mr_buf out = MR_BUF_INIT, all = MR_BUF_INIT;
 
-    mr_buf_printf(&all, tables, w->delay, sink, sink, test_path(w->t, "checkpoint"));
+    mr_buf_printf(&all, tables, sink, sink, test_path(w->t, w->checkpoint));
     mr_buf_add_str(&all, text);
     for (const char *at = all.data; *at != '\0'; at++) {
         if (*at == '@')
@@ -221,14 +222,15 @@ static void begin(struct world *w, struct test *t)
 {
     struct mr_error err = {0};
 
-    *w = (struct world){.t = t, .delay = "1 second"};
+    *w = (struct world){.t = t, .checkpoint = "checkpoint"};
     mr_plugins_register();
     CHECK_OK(mr_duck_open(&w->duck, &err), &err);
 }
 
 static void end(struct world *w)
 {
-    static const char *const names[] = {"a", "b", "before", "after", "other-before", "other-after"};
+    static const char *const names[] = {"a",           "b",   "before", "after", "other-before",
+                                        "other-after", "one", "two",    "three", "other-one"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char *table = mr_asprintf("%.100s.%s", w->t->name, names[i]);
@@ -342,15 +344,15 @@ EDIT(a_filter_in_front_of_the_state_goes,
 
 EDIT(a_new_aggregate, COUNTS,
      "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s, max(v) AS top FROM a GROUP BY k;",
-     "out.agg=extend", "max(v", "x|3|14|10\n")
+     "out.agg=extend", "max of 'v'", "x|3|14|10\n")
 
 EDIT(a_new_aggregate_in_front, "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;",
      "INSERT INTO out SELECT k, min(v) AS least, sum(v) AS s FROM a GROUP BY k;", "out.agg=extend",
-     "min(v", "x|10|14\n")
+     "min of 'v'", "x|10|14\n")
 
 EDIT(an_aggregate_is_dropped,
      "INSERT INTO out SELECT k, max(v) AS top, sum(v) AS s FROM a GROUP BY k;",
-     "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;", "out.agg=extend", "max(v",
+     "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;", "out.agg=extend", "max of 'v'",
      "x|14\n")
 
 EDIT(another_argument_of_an_aggregate, "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;",
@@ -456,3 +458,294 @@ EDIT(a_wider_type_of_a_minimum_s_argument,
 EDIT(another_type_of_a_key, "INSERT INTO out SELECT v, count(*) AS n FROM a GROUP BY v;",
      "INSERT INTO out SELECT v::DOUBLE AS v, count(*) AS n FROM a GROUP BY v::DOUBLE;",
      "out.agg=rebuild", "emptied", "10.0|1\n")
+
+EDIT(two_kinds_of_buffers_change_places,
+     "INSERT INTO out SELECT k, sum(v) AS s, max(v) AS top FROM a GROUP BY k;",
+     "INSERT INTO out SELECT k, max(v) AS top, sum(v) AS s FROM a GROUP BY k;", "", NULL,
+     "x|10|14\n")
+
+EDIT(one_aggregate_goes_and_another_comes,
+     "INSERT INTO out SELECT k, sum(v) AS s, max(v) AS top FROM a GROUP BY k;",
+     "INSERT INTO out SELECT k, min(v) AS least, sum(v) AS s FROM a GROUP BY k;", "out.agg=extend",
+     "no longer kept, for good: max of 'v'", "x|10|14\n")
+
+EDIT(a_wider_type_of_a_sum_s_argument,
+     "CREATE VIEW n AS SELECT k, v::INTEGER AS v FROM a; INSERT INTO out SELECT k, sum(v) AS s "
+     "FROM n "
+     "GROUP BY k;",
+     "CREATE VIEW n AS SELECT k, v::BIGINT AS v FROM a; INSERT INTO out SELECT k, sum(v) AS s FROM "
+     "n "
+     "GROUP BY k;",
+     "", NULL, "x|14\n")
+
+EDIT(a_narrower_type_of_a_sum_s_argument,
+     "CREATE VIEW n AS SELECT k, v::DOUBLE AS v FROM a; INSERT INTO out SELECT k, sum(v) AS s FROM "
+     "n "
+     "GROUP BY k;",
+     "CREATE VIEW n AS SELECT k, v::INTEGER AS v FROM a; INSERT INTO out SELECT k, sum(v) AS s "
+     "FROM n "
+     "GROUP BY k;",
+     "out.agg=rebuild", "emptied", "x|10\n")
+
+EDIT(sessions_with_another_gap,
+     "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k, session_window(ts, '5 seconds');",
+     "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k, session_window(ts, '1 second');",
+     "out.agg=rebuild", "gap of 1000 ms", "")
+
+EDIT(a_window_becomes_a_session,
+     "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k, window(ts, '5 seconds');",
+     "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k, session_window(ts, '5 seconds');",
+     "out.agg=rebuild", "it was 'aggregate' and is 'session'", "")
+
+EDIT(another_aggregate_of_sessions,
+     "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k, session_window(ts, '5 seconds');",
+     "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k, session_window(ts, '5 seconds');",
+     "out.agg=rebuild", "emptied", "")
+
+EDIT(keys_of_a_deduplication, "INSERT INTO out SELECT DISTINCT ON (k) k, v FROM a;",
+     "INSERT INTO out SELECT DISTINCT ON (v) k, v FROM a;", "out.dedup=rebuild", "other keys",
+     "x|10\n")
+
+EDIT(other_columns_of_a_deduplication, "INSERT INTO out SELECT DISTINCT ON (k) k, v FROM a;",
+     "INSERT INTO out SELECT DISTINCT ON (k) k, v * 2 AS twice FROM a;", "", NULL, "")
+
+EDIT(another_type_of_join,
+     "CREATE TABLE c (v BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 "
+     "second') "
+     "WITH (connector = 'memory', table = '@.a'); INSERT INTO out SELECT a.k, a.v FROM a JOIN c ON "
+     "a.k = c.k AND a.ts = c.ts;",
+     "CREATE TABLE c (v BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 "
+     "second') "
+     "WITH (connector = 'memory', table = '@.a'); INSERT INTO out SELECT a.k, a.v FROM a LEFT JOIN "
+     "c "
+     "ON a.k = c.k AND a.ts = c.ts;",
+     "out.join=rebuild", "left join", "x|10\n")
+
+EDIT(other_keys_of_a_join, "INSERT INTO out SELECT a.k, b.v FROM a JOIN b ON a.k = b.k;",
+     "INSERT INTO out SELECT a.k, b.v FROM a JOIN b ON a.v = b.v;", "out.join=rebuild", "emptied",
+     "")
+
+EDIT(other_columns_after_a_join, "INSERT INTO out SELECT a.k, b.v FROM a JOIN b ON a.k = b.k;",
+     "INSERT INTO out SELECT upper(a.k) AS k, b.v + 1 AS v FROM a JOIN b ON a.k = b.k;", "", NULL,
+     "X|101\nY|201\n")
+
+EDIT(a_join_instead_of_a_union, "INSERT INTO out SELECT k, v FROM a UNION ALL SELECT k, v FROM b;",
+     "INSERT INTO out SELECT a.k, b.v FROM a JOIN b ON a.k = b.k;", "out.join=extend",
+     "starts empty", "")
+
+EDIT(a_source_with_another_connector,
+     "CREATE TABLE c (v BIGINT, k VARCHAR) WITH (connector = 'memory', table = '@.b'); INSERT INTO "
+     "out "
+     "SELECT v FROM c;",
+     "CREATE TABLE c WITH (connector = 'rate'); INSERT INTO out SELECT value AS v FROM c;",
+     "c=impossible", "a name of its own", NULL)
+
+EDIT(another_number_of_partitions,
+     "CREATE TABLE c (v BIGINT, k VARCHAR) WITH (connector = 'memory', table = '@.b', partitions = "
+     "1); "
+     "INSERT INTO out SELECT k, count(*) AS n FROM c GROUP BY k;",
+     "CREATE TABLE c (v BIGINT, k VARCHAR) WITH (connector = 'memory', table = '@.b', partitions = "
+     "3); "
+     "INSERT INTO out SELECT k, count(*) AS n FROM c GROUP BY k;",
+     "", "partitions '1' -> '3'", "y|1\n")
+
+EDIT(another_delay_of_the_watermark,
+     "CREATE TABLE c (v BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 "
+     "second') "
+     "WITH (connector = 'memory', table = '@.a'); "
+     "INSERT INTO out SELECT window(ts, '2 seconds') AS w, count(*) AS n FROM c GROUP BY 1;",
+     "CREATE TABLE c (v BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '9 "
+     "seconds') "
+     "WITH (connector = 'memory', table = '@.a'); "
+     "INSERT INTO out SELECT window(ts, '2 seconds') AS w, count(*) AS n FROM c GROUP BY 1;",
+     "", "watermark with a delay of 9000 ms", "")
+
+EDIT(another_table_to_read_from, COUNTS,
+     "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s FROM b GROUP BY k;", "b=extend a=extend",
+     "what it has counted already stays", "x|3|104\ny|2|202\n")
+
+EDIT(a_limit_is_raised, "INSERT INTO out SELECT v FROM a LIMIT 2;",
+     "INSERT INTO out SELECT v FROM a LIMIT 3;", "", NULL, "10\n")
+
+/* ---- what is accepted, and by whom ---- */
+
+static void start(struct world *w)
+{
+    struct mr_error err = {0};
+
+    add_first(w);
+    CHECK_OK(live(w, COUNTS, "before", NULL, &err), &err);
+    add_second(w);
+}
+
+#define TWO_CHANGES                                                                                \
+    "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s, max(v) AS top FROM a GROUP BY k; "      \
+    "INSERT INTO other SELECT v, count(*) AS n FROM a GROUP BY v;"
+
+TEST(changes_are_accepted_by_kind_and_by_name)
+{
+    struct mr_error err = {0};
+    struct world w;
+
+    begin(&w, t);
+    start(&w);
+    CHECK_FAILS(live(&w, TWO_CHANGES, "after", "rebuild", &err), &err, MR_CONFIG,
+                "--accept extend");
+    CHECK_FAILS(live(&w, TWO_CHANGES, "after", "extend:out.agg", &err), &err, MR_CONFIG,
+                "other.agg");
+    CHECK_FAILS(live(&w, TWO_CHANGES, "after", "extend:out.agg,extend:other.agg", &err), &err,
+                MR_CONFIG, "sink 'other'");
+    memset(&err, 0, sizeof(err));
+    CHECK_OK(live(&w, TWO_CHANGES, "after", "extend:other,extend:out.agg,extend:other.agg", &err),
+             &err);
+    end(&w);
+}
+
+TEST(on_change_allow_accepts_everything_that_is_possible)
+{
+    struct mr_error err = {0};
+    struct world w;
+    char *rows;
+
+    begin(&w, t);
+    start(&w);
+    CHECK_OK(live(&w, "SET on_change = 'allow'; " TWO_CHANGES, "after", NULL, &err), &err);
+    rows = rows_of(&w, "after", 0);
+    CHECK_EQ_STR(rows, "x|3|14|10\n");
+    CHECK_CONTAINS(w.told.data, "out.agg");
+    mr_text_free(rows);
+    end(&w);
+}
+
+TEST(an_accept_list_knows_its_words)
+{
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_evolution_check_accept(NULL, &err), &err);
+    CHECK_OK(mr_evolution_check_accept("extend,rebuild:out.agg", &err), &err);
+    CHECK_FAILS(mr_evolution_check_accept("everything", &err), &err, MR_USAGE, "rebuild:out.agg");
+}
+
+/* ---- crashes around the first commit of a changed query ---- */
+
+static enum mr_status fail_at(void *arg, const char *point, uint64_t batch_id, struct mr_error *err)
+{
+    (void)batch_id;
+    return strcmp(point, arg) == 0 ? MR_FAIL(err, MR_USER, "the test ends here") : MR_OK;
+}
+
+static enum mr_status live_until(struct world *w, const char *text, const char *accept,
+                                 const char *point, struct mr_error *err)
+{
+    struct mr_sql_script *script = NULL;
+    struct mr_sql_plan *plan = make_plan(w, text, "after", &script);
+    struct mr_query *query = NULL;
+    enum mr_status status;
+
+    plan->config.accept = accept;
+    plan->config.retries = 0;
+    plan->config.failpoint = fail_at;
+    plan->config.failpoint_arg = (void *)(uintptr_t)point;
+    CHECK_OK(mr_query_new(mr_env_posix(), plan->graph, &plan->config, &query, err), err);
+    plan->graph = NULL;
+    status = mr_query_run(query, err);
+    mr_query_free(query);
+    mr_sql_plan_free(plan);
+    mr_sql_script_free(script);
+    return status;
+}
+
+#define WITH_TOP                                                                                   \
+    "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s, max(v) AS top FROM a GROUP BY k;"
+
+TEST(a_crash_before_the_first_commit_leaves_the_state_of_the_old_query)
+{
+    static const char *const points[] = {"planned", "ran", "staged", "published"};
+
+    for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+        struct mr_buf classes = MR_BUF_INIT, reasons = MR_BUF_INIT;
+        struct mr_error err = {0};
+        struct test one = *t;
+        struct world w;
+        char name[60];
+        char *rows;
+
+        snprintf(name, sizeof(name), "crash_at_%s", points[i]);
+        one.name = name;
+        begin(&w, &one);
+        w.checkpoint = points[i];
+        start(&w);
+        CHECK_FAILS(live_until(&w, WITH_TOP, "extend", points[i], &err), &err, MR_USER,
+                    "ends here");
+        memset(&err, 0, sizeof(err));
+        compare(&w, COUNTS, &classes, &reasons);
+        CHECK_EQ_STR(classes.data, ""); /* still that of the old query */
+        compare(&w, WITH_TOP, &classes, &reasons);
+        CHECK_EQ_STR(classes.data, "out.agg=extend");
+        CHECK_OK(live(&w, WITH_TOP, "after", "extend", &err), &err);
+        rows = rows_of(&w, "after", 0);
+        CHECK_EQ_STR(rows, "x|3|14|10\n");
+        mr_text_free(rows);
+        mr_buf_release(&classes);
+        mr_buf_release(&reasons);
+        end(&w);
+    }
+}
+
+TEST(a_changed_query_commits_its_new_form_without_new_data)
+{
+    struct mr_buf classes = MR_BUF_INIT, reasons = MR_BUF_INIT;
+    struct mr_error err = {0};
+    struct world w;
+
+    begin(&w, t);
+    add_first(&w);
+    CHECK_OK(live(&w, COUNTS, "before", NULL, &err), &err);
+    CHECK_OK(live(&w, WITH_TOP, "after", "extend", &err), &err);
+    compare(&w, WITH_TOP, &classes, &reasons);
+    CHECK_EQ_STR(classes.data, "");
+    mr_buf_release(&classes);
+    mr_buf_release(&reasons);
+    end(&w);
+}
+
+/* ---- several edits, one after the other ---- */
+
+TEST(state_goes_through_many_edits_and_back)
+{
+    struct mr_error err = {0};
+    struct world w;
+    char *rows;
+
+    begin(&w, t);
+    start(&w);
+    CHECK_OK(live(&w, WITH_TOP, "one", "extend", &err), &err);
+    add(&w, "a", "v, k, ts", "(20, 'x', TIMESTAMP '2026-01-01 00:00:05')");
+    CHECK_OK(live(&w, COUNTS, "two", "extend", &err), &err);
+    rows = rows_of(&w, "two", 0);
+    CHECK_EQ_STR(rows, "x|4|34\n");
+    mr_text_free(rows);
+    add(&w, "a", "v, k, ts", "(5, 'x', TIMESTAMP '2026-01-01 00:00:06')");
+    CHECK_OK(live(&w, WITH_TOP, "three", "extend", &err), &err);
+    rows = rows_of(&w, "three", 0);
+    CHECK_EQ_STR(rows, "x|5|39|5\n"); /* the maximum was dropped for good */
+    mr_text_free(rows);
+    end(&w);
+}
+
+TEST(a_removed_operator_that_comes_back_begins_empty)
+{
+    struct mr_error err = {0};
+    struct world w;
+    char *rows;
+
+    begin(&w, t);
+    start(&w);
+    CHECK_OK(live(&w, "INSERT INTO other SELECT v FROM a;", "one", "extend", &err), &err);
+    add(&w, "a", "v, k, ts", "(20, 'x', TIMESTAMP '2026-01-01 00:00:05')");
+    CHECK_OK(live(&w, COUNTS, "two", "extend", &err), &err);
+    rows = rows_of(&w, "two", 0);
+    CHECK_EQ_STR(rows, "x|1|20\n");
+    mr_text_free(rows);
+    end(&w);
+}
