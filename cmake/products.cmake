@@ -32,6 +32,8 @@ if(objects AND NOT MR_ONLY)
             target_link_libraries(millrace PRIVATE mr_cli)
         endif()
         target_link_libraries(millrace PRIVATE millrace_static mr_internal)
+        # Libraries with functions (--library) call what include/millrace declares.
+        set_target_properties(millrace PROPERTIES ENABLE_EXPORTS ON)
     endif()
 
     # Installed, the program and the library find fetched libraries beside them.

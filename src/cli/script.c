@@ -85,12 +85,15 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
 {
     const char *settings = cli_value(command, args, "--set");
     const char *checkpoint = cli_value(command, args, "--checkpoint");
+    const char *library = cli_value(command, args, "--library");
 
     MR_TRY(load_text(command, args, script, err));
     if (settings != NULL)
         MR_TRY(split_settings(script, settings, err));
     if (checkpoint != NULL)
         MR_TRY(cli_script_set(script, "checkpoint", checkpoint, err));
+    if (library != NULL)
+        MR_TRY(cli_script_set(script, "library", library, err));
     return MR_OK;
 }
 

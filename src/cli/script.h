@@ -14,6 +14,7 @@ enum { CLI_SETTINGS_MAX = 32, CLI_SCRIPT_BYTES_MAX = 1 << 20 };
 #define CLI_SCRIPT_FLAGS                                                                           \
     {"--execute", "-e", "SQL", "Take the pipeline from here instead of a file."},                  \
         {"--checkpoint", NULL, "DIR", "Checkpoint directory; wins over SET checkpoint."},          \
+        {"--library", NULL, "FILE", "Shared library with functions for SQL: ./libshout.so."},      \
     {                                                                                              \
         "--set", NULL, "NAME=VALUE[;...]", "Settings that win over SET in the file."               \
     }

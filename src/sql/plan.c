@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "env/thread.h"
 #include "sql/internal.h"
+#include "sql/library.h"
 #include "sql/settings.h"
 
 #include <string.h>
@@ -29,7 +30,8 @@ struct plan {
     struct mr_sql_planner planner;
     struct mr_sql_output *outputs;
     size_t output_count;
-    struct mr_sql_query **queries; /* per statement of the script; NULL: none */
+    struct mr_sql_query **queries;  /* per statement of the script; NULL: none */
+    struct mr_sql_library *library; /* NULL: none */
 };
 
 /* ---- Settings ---- */
@@ -378,8 +380,25 @@ static enum mr_status plan_all(struct plan *plan)
     return add_sinks(plan);
 }
 
+/* Functions of the program and of a library; *ret_functions NULL: none. */
+static enum mr_status find_functions(struct plan *plan,
+                                     const struct mr_sql_functions **ret_functions)
+{
+    const struct mr_sql_planner *p = &plan->planner;
+    const char *path = mr_options_text(plan->public.settings, "library");
+
+    *ret_functions = p->args->functions;
+    if (path != NULL) {
+        MR_TRY(mr_sql__library_load(path, p->args->functions, &plan->library, p->err));
+        *ret_functions = mr_sql__library_functions(plan->library);
+    }
+    mr_sql__use_functions(*ret_functions);
+    return MR_OK;
+}
+
 static enum mr_status make_plan(struct plan *plan)
 {
+    const struct mr_sql_functions *functions = NULL;
     struct mr_sql_planner *p = &plan->planner;
     size_t count = p->script->count + 1;
 
@@ -393,7 +412,8 @@ static enum mr_status make_plan(struct plan *plan)
     MR_TRY(read_settings(plan));
     MR_TRY(mr_sql_settings_apply(plan->public.settings, &plan->public.config, p->err));
     p->workers = plan->public.config.workers > 0 ? plan->public.config.workers : mr_cpu_count();
-    MR_TRY(mr_sql__engine_new(p->args->functions, &p->engine, p->err));
+    MR_TRY(find_functions(plan, &functions));
+    MR_TRY(mr_sql__engine_new(functions, &p->engine, p->err));
     MR_TRY(mr_sql__engine_duck(p->engine, 0, &p->duck, p->err));
     MR_TRY(mr_sql__catalog(p));
     MR_TRY(plan_all(plan));
@@ -420,7 +440,6 @@ enum mr_status mr_sql_plan(const struct mr_sql_script *script, const struct mr_s
     plan->planner.script = script;
     plan->planner.args = args;
     plan->planner.err = err != NULL ? err : &own;
-    mr_sql__use_functions(args->functions);
     status = make_plan(plan);
     mr_sql__use_functions(NULL);
     plan->planner.err = NULL;
@@ -454,6 +473,7 @@ void mr_sql_plan_free(struct mr_sql_plan *public_plan)
     mr_text_free(plan->public.description);
     mr_buf_release(&p->text);
     mr_sql__engine_unref(p->engine);
+    mr_sql__library_free(plan->library);
     mr_arena_release(&p->arena);
     mr_free(plan);
 }

@@ -40,6 +40,8 @@ static const struct mr_option settings[] = {
     {"on_change", NULL, MR_OPTION_ENUM, 0, "ask", "ask|allow|reject", NULL,
      "When the checkpoint is of another version of the query: ask a person (without a terminal: "
      "stop), go on with whatever is possible, or stop."},
+    {"library", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "Shared library with functions for SQL; it exports millrace_functions (docs/sql.md)."},
     {"block_interval", "blockInterval|spark.streaming.blockInterval", MR_OPTION_DURATION, 0,
      "200 ms", "0 s", "1 minute", "How often a receiver's input becomes a block of the log."},
     {"receiver_max_rate", "spark.streaming.receiver.maxRate", MR_OPTION_INT, 0, "0", "0", NULL,
