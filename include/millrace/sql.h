@@ -4,7 +4,6 @@
  *     struct mr_streams *s = mr_streams_new();
  *     struct mr_stream_reader *in = mr_read_stream(s);
  *     struct mr_stream_writer *out;
- *     struct mr_streaming_query *query;
  *
  *     mr_read_format(in, "socket");
  *     mr_read_option(in, "host", "localhost");
@@ -15,8 +14,9 @@
  *         " FROM (SELECT unnest(string_split(value, ' ')) AS word FROM lines) GROUP BY word"));
  *     mr_write_output_mode(out, "complete");
  *     mr_write_format(out, "console");
- *     mr_write_start(out, NULL, &query, &err);
- *     mr_streaming_query_await(query, -1, NULL, &err);
+ *     return mr_streams_main(s, out);
+ *
+ * or mr_write_start, which gives a handle of the query (mr_streaming_query_await ...).
  *
  * A session (struct mr_streams) makes frames, starts queries and is their manager. A frame is what
  * a SELECT may stand on: a source that was loaded, SQL over views, a function with state
@@ -221,8 +221,8 @@ MR_API struct mr_stream_writer *mr_write_foreach_batch(struct mr_stream_writer *
 #define mr_write_start(writer, path, ret_query, err)                                               \
     mr_write_start_at((writer), (path), (ret_query), (err), MR_HERE)
 MR_API enum mr_status mr_write_start_at(struct mr_stream_writer *writer, const char *path,
-                                        struct mr_streaming_query **ret_query,
-                                        struct mr_error *err, const char *file, int line);
+                                        struct mr_streaming_query **ret_query, struct mr_error *err,
+                                        const char *file, int line);
 
 /*
  * A SELECT over the memory sinks of the session (tables under their queries' names), as they are
@@ -291,10 +291,11 @@ MR_API enum mr_status mr_streaming_query_process_all_available(struct mr_streami
 /* Sources, operators, state and sinks. Returns new. */
 MR_API char *mr_streaming_query_explain(struct mr_streaming_query *query);
 /*
- * For main: waits for its end; Ctrl-C and SIGTERM stop it gracefully, a second one at once. A
- * failure is reported on standard error. Frees the session. Returns the exit code of the program.
+ * The last line of main: starts writer (NULL: what was started already), waits until all queries of
+ * the session have ended or one has failed, reports a failure on standard error, frees the session.
+ * Ctrl-C and SIGTERM stop gracefully, a second one at once. Returns the exit code of the program.
  */
-MR_API int mr_streams_main(struct mr_streams *streams, struct mr_streaming_query *query);
+MR_API int mr_streams_main(struct mr_streams *streams, struct mr_stream_writer *writer);
 
 /* ---- The manager: spark.streams ---- */
 

@@ -183,7 +183,7 @@ static void add_watermarks(struct mr_json_out *out, const struct mr_query *query
     mr_json_end_object(out);
 }
 
-static void add_dropped(struct mr_json_out *out, const char *operator, const char *reason,
+static void add_dropped(struct mr_json_out *out, const char *operator, const char * reason,
                         uint64_t rows)
 {
     if (rows == 0)
@@ -260,8 +260,7 @@ static void write_document(struct mr_buf *text, const struct mr_query *query)
     mr_json_add_int(&out, "batchDuration", report->duration_us / 1000);
     mr_json_add_int(&out, "numInputRows", (int64_t)report->input_rows);
     add_rate(&out, "inputRowsPerSecond", report->input_rows, report->since_us);
-    add_rate(&out, "processedRowsPerSecond", report->input_rows,
-             MR_MAX(report->duration_us, 1000));
+    add_rate(&out, "processedRowsPerSecond", report->input_rows, MR_MAX(report->duration_us, 1000));
     mr_json_begin_object(&out, "durationMs");
     mr_json_add_int(&out, "addBatch", report->run_us / 1000);
     mr_json_add_int(&out, "commitOffsets", report->commit_us / 1000);
@@ -387,10 +386,9 @@ static void take_watermark(const struct mr_node *node, struct mr_report_watermar
 {
     const struct mr_source_run *run = mr__watermark_source(node);
 
-    *ret_watermark =
-        (struct mr_report_watermark){.source = run != NULL ? run->node->name : NULL,
-                                     .watermark_us = node->watermark_us,
-                                     .delay_us = node->watermark_delay_us};
+    *ret_watermark = (struct mr_report_watermark){.source = run != NULL ? run->node->name : NULL,
+                                                  .watermark_us = node->watermark_us,
+                                                  .delay_us = node->watermark_delay_us};
 }
 
 /* The newest event of a source's rows, where a watermark operator has seen it. */

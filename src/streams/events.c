@@ -2,12 +2,12 @@
  * Listeners: `started` at once, everything else through a queue and a thread of the session, which
  * is started with the first listener.
  *
- *     query threads --(bounded queue)--> the bus's thread --> listeners, one event at a time
+ *     query threads --(bounded queue)--> its thread --> listeners, one event at a time
  *
  * Nothing is made while nobody listens. A full queue makes the query wait, except when the event
  * comes from a listener itself, which would wait for its own end.
  *
- * Locks: bus->lock guards queue and list; bus->call_lock is held while listeners are called, so
+ * Locks: bell->lock guards queue and list; bell->call_lock is held while listeners are called, so
  * that a removed one is not called any more once the removal returns.
  */
 #include "streams/streams.h"
@@ -34,7 +34,7 @@ struct entry {
     struct mr_streaming_listener listener;
 };
 
-struct mr__bus {
+struct mr__bell {
     struct mr_mutex call_lock;
     struct mr_thread *thread;
     struct mr_mutex lock; /* guards what follows */
@@ -50,17 +50,17 @@ struct mr__bus {
 
 static _Thread_local bool inside_listener;
 
-enum mr_status mr__bus_new(struct mr__bus **ret_bus, struct mr_error *err)
+enum mr_status mr__bell_new(struct mr__bell **ret_bell, struct mr_error *err)
 {
-    struct mr__bus *bus = mr_alloc_zero(NULL, sizeof(*bus));
+    struct mr__bell *bell = mr_alloc_zero(NULL, sizeof(*bell));
 
-    if (bus == NULL)
+    if (bell == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot make a session: out of memory");
-    mr_mutex_init(&bus->call_lock);
-    mr_mutex_init(&bus->lock);
-    mr_cond_init(&bus->changed);
-    bus->last = &bus->first;
-    *ret_bus = bus;
+    mr_mutex_init(&bell->call_lock);
+    mr_mutex_init(&bell->lock);
+    mr_cond_init(&bell->changed);
+    bell->last = &bell->first;
+    *ret_bell = bell;
     return MR_OK;
 }
 
@@ -121,7 +121,7 @@ static void call(const struct mr_streaming_listener *listener, enum mr__event_ki
         calls[kind](listener->arg, event);
 }
 
-static void deliver(struct mr__bus *bus, const struct event *event)
+static void deliver(struct mr__bell *bell, const struct event *event)
 {
     bool outer = inside_listener;
     struct mr_buf json = MR_BUF_INIT;
@@ -139,72 +139,72 @@ static void deliver(struct mr__bus *bus, const struct event *event)
     else
         shown.progress = event->text;
     if (!outer)
-        mr_mutex_lock(&bus->call_lock);
+        mr_mutex_lock(&bell->call_lock);
     inside_listener = true;
     for (;;) {
         struct mr_streaming_listener listener = {0};
         bool found = false;
 
         /* by number: a listener may add and remove others */
-        mr_mutex_lock(&bus->lock);
-        for (size_t i = 0; i < bus->entry_count && !found; i++) {
-            if (bus->entries[i].number > done) {
-                listener = bus->entries[i].listener;
-                done = bus->entries[i].number;
+        mr_mutex_lock(&bell->lock);
+        for (size_t i = 0; i < bell->entry_count && !found; i++) {
+            if (bell->entries[i].number > done) {
+                listener = bell->entries[i].listener;
+                done = bell->entries[i].number;
                 found = true;
             }
         }
-        mr_mutex_unlock(&bus->lock);
+        mr_mutex_unlock(&bell->lock);
         if (!found)
             break;
         call(&listener, event->kind, &shown);
     }
     inside_listener = outer;
     if (!outer)
-        mr_mutex_unlock(&bus->call_lock);
+        mr_mutex_unlock(&bell->call_lock);
     mr_buf_release(&json);
 }
 
 static void run(void *arg)
 {
-    struct mr__bus *bus = arg;
+    struct mr__bell *bell = arg;
 
     for (;;) {
         struct event *event;
 
-        mr_mutex_lock(&bus->lock);
-        while (bus->first == NULL && !bus->closing)
-            mr_cond_wait(&bus->changed, &bus->lock);
-        event = bus->first;
+        mr_mutex_lock(&bell->lock);
+        while (bell->first == NULL && !bell->closing)
+            mr_cond_wait(&bell->changed, &bell->lock);
+        event = bell->first;
         if (event != NULL) {
-            bus->first = event->next;
-            if (bus->first == NULL)
-                bus->last = &bus->first;
-            bus->count--;
-            mr_cond_broadcast(&bus->changed);
+            bell->first = event->next;
+            if (bell->first == NULL)
+                bell->last = &bell->first;
+            bell->count--;
+            mr_cond_broadcast(&bell->changed);
         }
-        mr_mutex_unlock(&bus->lock);
+        mr_mutex_unlock(&bell->lock);
         if (event == NULL)
             return;
-        deliver(bus, event);
+        deliver(bell, event);
         event_free(event);
     }
 }
 
-void mr__bus_free(struct mr__bus *bus)
+void mr__bell_free(struct mr__bell *bell)
 {
-    if (bus == NULL)
+    if (bell == NULL)
         return;
-    mr_mutex_lock(&bus->lock);
-    bus->closing = true;
-    mr_cond_broadcast(&bus->changed);
-    mr_mutex_unlock(&bus->lock);
-    mr_thread_join(bus->thread);
-    MR_ASSERT(bus->first == NULL);
-    mr_cond_release(&bus->changed);
-    mr_mutex_release(&bus->lock);
-    mr_mutex_release(&bus->call_lock);
-    mr_free(bus);
+    mr_mutex_lock(&bell->lock);
+    bell->closing = true;
+    mr_cond_broadcast(&bell->changed);
+    mr_mutex_unlock(&bell->lock);
+    mr_thread_join(bell->thread);
+    MR_ASSERT(bell->first == NULL);
+    mr_cond_release(&bell->changed);
+    mr_mutex_release(&bell->lock);
+    mr_mutex_release(&bell->call_lock);
+    mr_free(bell);
 }
 
 /* ---- telling ---- */
@@ -230,23 +230,24 @@ static struct event *event_new(enum mr__event_kind kind, const struct mr_streami
     return event;
 }
 
-static bool anybody_listens(struct mr__bus *bus)
+static bool anybody_listens(struct mr__bell *bell)
 {
     bool any;
 
-    mr_mutex_lock(&bus->lock);
-    any = bus->entry_count > 0;
-    mr_mutex_unlock(&bus->lock);
+    mr_mutex_lock(&bell->lock);
+    any = bell->entry_count > 0;
+    mr_mutex_unlock(&bell->lock);
     return any;
 }
 
-void mr__bus_tell(struct mr_streams *streams, enum mr__event_kind kind,
-                  const struct mr_streaming_query *query, const char *text, const char *error_class)
+void mr__bell_tell(struct mr_streams *streams, enum mr__event_kind kind,
+                   const struct mr_streaming_query *query, const char *text,
+                   const char *error_class)
 {
-    struct mr__bus *bus = streams->bus;
+    struct mr__bell *bell = streams->bell;
     struct event *event;
 
-    if (!anybody_listens(bus))
+    if (!anybody_listens(bell))
         return;
     event = event_new(kind, query, text, error_class);
     if (event == NULL) {
@@ -254,18 +255,18 @@ void mr__bus_tell(struct mr_streams *streams, enum mr__event_kind kind,
         return;
     }
     if (kind == MR__EVENT_STARTED) {
-        deliver(bus, event);
+        deliver(bell, event);
         event_free(event);
         return;
     }
-    mr_mutex_lock(&bus->lock);
-    while (bus->count >= MR__EVENTS_MAX && !inside_listener)
-        mr_cond_wait(&bus->changed, &bus->lock);
-    *bus->last = event;
-    bus->last = &event->next;
-    bus->count++;
-    mr_cond_broadcast(&bus->changed);
-    mr_mutex_unlock(&bus->lock);
+    mr_mutex_lock(&bell->lock);
+    while (bell->count >= MR__EVENTS_MAX && !inside_listener)
+        mr_cond_wait(&bell->changed, &bell->lock);
+    *bell->last = event;
+    bell->last = &event->next;
+    bell->count++;
+    mr_cond_broadcast(&bell->changed);
+    mr_mutex_unlock(&bell->lock);
 }
 
 /* ---- the list ---- */
@@ -273,40 +274,40 @@ void mr__bus_tell(struct mr_streams *streams, enum mr__event_kind kind,
 uint32_t mr_streams_add_listener(struct mr_streams *streams,
                                  const struct mr_streaming_listener *listener)
 {
-    struct mr__bus *bus;
+    struct mr__bell *bell;
     struct entry entry = {0};
 
     if (streams == NULL || listener == NULL)
         return 0;
-    bus = streams->bus;
+    bell = streams->bell;
     memcpy(&entry.listener, listener, MR_MIN(listener->struct_size, sizeof(*listener)));
-    mr_mutex_lock(&bus->lock);
-    if (bus->entry_count < MR__LISTENERS_MAX &&
-        (bus->thread != NULL ||
-         mr_thread_start("mr-listeners", run, bus, &bus->thread, NULL) == MR_OK)) {
-        entry.number = ++bus->last_number;
-        bus->entries[bus->entry_count++] = entry;
+    mr_mutex_lock(&bell->lock);
+    if (bell->entry_count < MR__LISTENERS_MAX &&
+        (bell->thread != NULL ||
+         mr_thread_start("mr-listeners", run, bell, &bell->thread, NULL) == MR_OK)) {
+        entry.number = ++bell->last_number;
+        bell->entries[bell->entry_count++] = entry;
     }
-    mr_mutex_unlock(&bus->lock);
+    mr_mutex_unlock(&bell->lock);
     return entry.number;
 }
 
 void mr_streams_remove_listener(struct mr_streams *streams, uint32_t number)
 {
-    struct mr__bus *bus = streams->bus;
+    struct mr__bell *bell = streams->bell;
 
-    mr_mutex_lock(&bus->lock);
-    for (size_t i = 0; i < bus->entry_count; i++) {
-        if (bus->entries[i].number != number)
+    mr_mutex_lock(&bell->lock);
+    for (size_t i = 0; i < bell->entry_count; i++) {
+        if (bell->entries[i].number != number)
             continue;
-        memmove(&bus->entries[i], &bus->entries[i + 1],
-                (bus->entry_count - i - 1) * sizeof(bus->entries[i]));
-        bus->entry_count--;
+        memmove(&bell->entries[i], &bell->entries[i + 1],
+                (bell->entry_count - i - 1) * sizeof(bell->entries[i]));
+        bell->entry_count--;
         break;
     }
-    mr_mutex_unlock(&bus->lock);
+    mr_mutex_unlock(&bell->lock);
     if (inside_listener)
         return;
-    mr_mutex_lock(&bus->call_lock); /* a call that runs ends first */
-    mr_mutex_unlock(&bus->call_lock);
+    mr_mutex_lock(&bell->call_lock); /* a call that runs ends first */
+    mr_mutex_unlock(&bell->call_lock);
 }

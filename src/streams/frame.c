@@ -34,7 +34,7 @@ const char *mr__keep(struct mr_streams *streams, const char *text)
 }
 
 bool mr__options_set(struct mr_streams *streams, struct mr__options *pairs, const char *key,
-                   const char *value)
+                     const char *value)
 {
     struct mr_option_pair pair = {mr__keep(streams, key), mr__keep(streams, value)};
 
@@ -114,8 +114,7 @@ static struct mr_frame *frame_new(struct mr_streams *streams, enum mr__frame_kin
     frame->streams = streams;
     frame->kind = kind;
     frame->place = *place;
-    frame->inputs =
-        mr_arena_alloc(&streams->arena, (input_count + 1) * sizeof(struct mr_frame *));
+    frame->inputs = mr_arena_alloc(&streams->arena, (input_count + 1) * sizeof(struct mr_frame *));
     if (frame->inputs == NULL)
         return NULL;
     frame->next = streams->frames;
@@ -373,6 +372,8 @@ struct mr_frame *mr_streams_sql_at(struct mr_streams *streams, const char *sql, 
         no_memory(&err);
     else
         find_inputs(frame, sql, (uint32_t)streams->view_count, &err);
+    if (err.sql_line > 0)
+        mr_error_prefix(&err, "line %u, column %u", err.sql_line, err.sql_column);
     return err.status == MR_OK ? frame : mr__frame_blame(frame, &place, &err);
 }
 
@@ -458,9 +459,9 @@ struct mr_frame *mr_frame_where_at(struct mr_frame *frame, const char *condition
 struct mr_frame *mr_frame_group_by_at(struct mr_frame *frame, const char *keys,
                                       const char *aggregates, const char *file, int line)
 {
-    const struct mr__part parts[] = {
-        FIXED("SELECT "), USER(keys),          FIXED(", "), USER(aggregates), FIXED(" FROM "),
-        NAME(0),          FIXED(" GROUP BY "), USER(keys)};
+    const struct mr__part parts[] = {FIXED("SELECT "),    USER(keys),      FIXED(", "),
+                                     USER(aggregates),    FIXED(" FROM "), NAME(0),
+                                     FIXED(" GROUP BY "), USER(keys)};
 
     return frame != NULL ? COMPOSE(frame, NULL, "mr_frame_group_by", parts) : NULL;
 }

@@ -1,10 +1,10 @@
 /*
- * mr_streams_main: await, report, exit code. The last line of a program.
+ * mr_streams_main: start, await, report, exit code. The last line of a program.
  *
  * Signals are blocked in the whole process and taken with sigwait by a thread, so no code runs in a
- * signal handler: the first stops the query gracefully, a second one ends the process at once,
+ * signal handler: the first stops all queries gracefully, a second one ends the process at once,
  * which leaves what a kill leaves. Threads of the library have all signals blocked already; those
- * of the program must be made after this call, or block both themselves.
+ * of the program must be made after this call, or block SIGINT and SIGTERM themselves.
  */
 #include "streams/streams.h"
 
@@ -14,10 +14,24 @@
 #include <unistd.h>
 
 struct signals {
-    struct mr_streaming_query *query;
+    struct mr_streams *streams;
     sigset_t set;
-    atomic_bool over; /* the query has ended: the next signal is ours */
+    atomic_bool over; /* the queries have ended: the next signal is ours */
 };
+
+static void ask_all(struct mr_streams *streams)
+{
+    mr_mutex_lock(&streams->lock);
+    for (size_t i = 0; i < streams->query_count; i++) {
+        struct mr_streaming_query *query = streams->queries[i];
+
+        mr_mutex_lock(&query->lock);
+        if (query->query != NULL)
+            mr_query_stop(query->query, true);
+        mr_mutex_unlock(&query->lock);
+    }
+    mr_mutex_unlock(&streams->lock);
+}
 
 static void wait_for_signals(void *arg)
 {
@@ -34,39 +48,62 @@ static void wait_for_signals(void *arg)
         if (asked)
             _exit(128 + number);
         asked = true;
-        mr_mutex_lock(&signals->query->lock);
-        if (signals->query->query != NULL)
-            mr_query_stop(signals->query->query, true);
-        mr_mutex_unlock(&signals->query->lock);
+        ask_all(signals->streams);
     }
 }
 
-int mr_streams_main(struct mr_streams *streams, struct mr_streaming_query *query)
+/* Under streams->lock. */
+static bool any_runs(struct mr_streams *streams)
 {
-    struct signals signals = {.query = query};
+    for (size_t i = 0; i < streams->query_count; i++) {
+        if (mr_streaming_query_is_active(streams->queries[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Until all have ended or one has failed. */
+static void await_all(struct mr_streams *streams, struct mr_error *ret_failure)
+{
+    mr_mutex_lock(&streams->lock);
+    while (streams->last_failure.status == MR_OK && any_runs(streams))
+        mr_cond_wait(&streams->changed, &streams->lock);
+    *ret_failure = streams->last_failure;
+    mr_mutex_unlock(&streams->lock);
+    ask_all(streams);
+    mr__streams_reap(streams, true);
+}
+
+int mr_streams_main(struct mr_streams *streams, struct mr_stream_writer *writer)
+{
+    struct signals signals = {.streams = streams};
     struct mr_thread *thread = NULL;
     struct mr_error err = {0};
     sigset_t before;
 
-    if (query == NULL) {
+    if (streams == NULL || (writer == NULL && streams->error.status == MR_OK &&
+                            mr_streams_active(streams, NULL, 0) == 0)) {
+        int code = mr_status_exit_code(streams == NULL ? MR_NOMEM : MR_USAGE);
+
+        fprintf(stderr, "error: there is no query to run\n");
         mr_streams_free(streams);
-        return mr_status_exit_code(MR_INTERNAL);
+        return code;
     }
     sigemptyset(&signals.set);
     sigaddset(&signals.set, SIGINT);
     sigaddset(&signals.set, SIGTERM);
     sigaddset(&signals.set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &signals.set, &before);
-    if (mr_thread_start("mr-signals", wait_for_signals, &signals, &thread, &err) == MR_OK)
-        mr_streaming_query_await(query, -1, NULL, &err);
-    atomic_store(&signals.over, true);
-    if (thread != NULL)
+    if (mr_thread_start("mr-signals", wait_for_signals, &signals, &thread, &err) == MR_OK) {
+        if (writer == NULL || mr_write_start_at(writer, NULL, NULL, &err, NULL, 0) == MR_OK)
+            await_all(streams, &err);
+        atomic_store(&signals.over, true);
         kill(getpid(), SIGUSR2);
-    mr_thread_join(thread);
+        mr_thread_join(thread);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (err.status != MR_OK)
         fprintf(stderr, "error: %s\n", err.text);
-    mr_streaming_query_unref(query);
     mr_streams_free(streams);
     return mr_status_exit_code(err.status);
 }

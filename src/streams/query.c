@@ -176,8 +176,8 @@ void mr__handle_progress(void *arg, const struct mr_progress *progress)
 
     if (document != NULL) /* a report that finds no memory does not stop a query */
         remember(query, document);
-    mr__bus_tell(query->streams, progress->idle ? MR__EVENT_IDLE : MR__EVENT_PROGRESS, query,
-                 progress->json, NULL);
+    mr__bell_tell(query->streams, progress->idle ? MR__EVENT_IDLE : MR__EVENT_PROGRESS, query,
+                  progress->json, NULL);
 }
 
 /* ---- the thread ---- */
@@ -238,9 +238,9 @@ void mr__handle_run(void *arg)
                failure.text);
     }
     close_query(query);
-    mr__bus_tell(streams, MR__EVENT_TERMINATED, query,
-                 failure.status != MR_OK ? failure.text : NULL,
-                 failure.status != MR_OK ? class_of(query, failure.status) : NULL);
+    mr__bell_tell(streams, MR__EVENT_TERMINATED, query,
+                  failure.status != MR_OK ? failure.text : NULL,
+                  failure.status != MR_OK ? class_of(query, failure.status) : NULL);
     mr__streams_ended(streams, query, &failure);
     mr__handle_leave(query);
 }

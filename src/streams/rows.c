@@ -105,8 +105,8 @@ enum mr_status mr_streams_rows(struct mr_streams *streams, const char *sql,
 
     MR_TRY_GOTO(mr__streams_session(streams, &session, err));
     MR_TRY_GOTO(add_tables(streams, sql, &tables, err));
-    MR_TRY_GOTO(mr__sql_run(session, sql, tables.items, tables.count,
-                            mr_env_wall_us(streams->env), &parts, &schema, err));
+    MR_TRY_GOTO(mr__sql_run(session, sql, tables.items, tables.count, mr_env_wall_us(streams->env),
+                            &parts, &schema, err));
     status = join(&parts, schema, ret_rows, err);
 done:
     for (size_t i = 0; i < tables.count; i++)

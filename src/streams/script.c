@@ -296,9 +296,8 @@ static enum mr_status write_frame(struct mr__script *script, struct mr_frame *fr
     }
     write_source(script, frame);
     if (frame->bound != NULL || frame->bound_user != NULL) {
-        struct mr_sql_binding binding = {.table = frame->script_name,
-                                         .source = frame->bound,
-                                         .user = frame->bound_user};
+        struct mr_sql_binding binding = {
+            .table = frame->script_name, .source = frame->bound, .user = frame->bound_user};
 
         return add_binding(script, &binding, err);
     }
@@ -496,8 +495,8 @@ enum mr_status mr__script_plan(struct mr__script *script, struct mr_streams *str
             .add = add_functions, .arg = streams->functions, .aggregate = find_aggregate};
         args.functions = &script->functions;
     }
-    status = mr_sql_script_parse("query", script->text.data, script->text.size, &script->parsed,
-                                 &local);
+    status =
+        mr_sql_script_parse("query", script->text.data, script->text.size, &script->parsed, &local);
     if (status == MR_OK)
         status = mr_sql_plan(script->parsed, &args, ret_plan, &local);
     if (status != MR_OK) {

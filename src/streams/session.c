@@ -28,8 +28,7 @@ static const struct mr_option own_settings[] = {
     {"recent_progress", "numRecentProgressUpdates|spark.sql.streaming.numRecentProgressUpdates",
      MR_OPTION_INT, 0, "100", "1", "1000000",
      "Progress documents that a query keeps, and one more."},
-    {"idle_progress",
-     "noDataProgressEventInterval|spark.sql.streaming.noDataProgressEventInterval",
+    {"idle_progress", "noDataProgressEventInterval|spark.sql.streaming.noDataProgressEventInterval",
      MR_OPTION_DURATION, 0, "10 s", "0 s", NULL, "How often an idle query reports its progress."},
 };
 
@@ -39,7 +38,7 @@ struct mr_streams *mr_streams_new(void)
 
     if (streams == NULL)
         return NULL;
-    if (mr__bus_new(&streams->bus, NULL) != MR_OK) {
+    if (mr__bell_new(&streams->bell, NULL) != MR_OK) {
         mr_free(streams);
         return NULL;
     }
@@ -95,7 +94,7 @@ void mr_streams_free(struct mr_streams *streams)
         return;
     }
     stop_all(streams);
-    mr__bus_free(streams->bus);
+    mr__bell_free(streams->bell);
     for (struct mr_frame *frame = streams->frames; frame != NULL; frame = frame->next) {
         if (frame->plan_free != NULL)
             frame->plan_free(frame->plan_arg);
@@ -263,8 +262,7 @@ struct mr_streaming_query *mr_streams_get(struct mr_streams *streams, const char
     for (size_t i = 0; i < streams->query_count && found == NULL; i++) {
         struct mr_streaming_query *query = streams->queries[i];
 
-        if ((strcmp(query->id, id) == 0 ||
-             (query->name != NULL && strcmp(query->name, id) == 0)) &&
+        if ((strcmp(query->id, id) == 0 || (query->name != NULL && strcmp(query->name, id) == 0)) &&
             is_active(query))
             found = mr_streaming_query_ref(query);
     }

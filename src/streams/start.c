@@ -127,8 +127,8 @@ static enum mr_status enlist(struct mr_streams *streams, struct mr_streaming_que
     }
     if (status == MR_OK && streams->query_count == streams->query_capacity) {
         size_t capacity = streams->query_capacity * 2 + 8;
-        struct mr_streaming_query **queries = mr_realloc(
-            NULL, streams->queries, capacity * sizeof(struct mr_streaming_query *));
+        struct mr_streaming_query **queries =
+            mr_realloc(NULL, streams->queries, capacity * sizeof(struct mr_streaming_query *));
 
         if (queries == NULL) {
             status = MR_FAIL(err, MR_NOMEM, "cannot start a query: out of memory");
@@ -314,8 +314,7 @@ static enum mr_status make_plan(struct mr_stream_writer *writer, struct mr_strea
     query->target.streams = writer->streams;
     query->target.query = query;
     MR_TRY(mr__script_make(writer->frame, writer, writer->mode != NULL ? writer->mode : "append",
-                           sink, sink != NULL ? &query->target : NULL, place, &query->script,
-                           err));
+                           sink, sink != NULL ? &query->target : NULL, place, &query->script, err));
     return mr__script_plan(&query->script, writer->streams, settings, count, false, &query->plan,
                            err);
 }
@@ -375,7 +374,7 @@ static enum mr_status run(struct mr_streams *streams, struct mr_streaming_query 
     mr_mutex_lock(&query->lock);
     query->state = MR__QUERY_ACTIVE;
     mr_mutex_unlock(&query->lock);
-    mr__bus_tell(streams, MR__EVENT_STARTED, query, NULL, NULL);
+    mr__bell_tell(streams, MR__EVENT_STARTED, query, NULL, NULL);
     MR_TRY(mr_thread_start("mr-streams", mr__handle_run, query, &thread, err));
     mr_mutex_lock(&query->lock);
     query->thread = thread;

@@ -108,7 +108,7 @@ struct mr_frame *mr__view_find(struct mr_streams *streams, const char *name); /*
 /* Puts "file.c:12: mr_read_load: " in front of an error's text. */
 void mr__blame_place(struct mr_error *err, const struct mr__place *place);
 bool mr__options_set(struct mr_streams *streams, struct mr__options *pairs, const char *key,
-                   const char *value); /* false: no memory */
+                     const char *value); /* false: no memory */
 const char *mr__options_get(const struct mr__options *pairs, const char *key);
 const char *mr__keep(struct mr_streams *streams, const char *text); /* copy in the arena, or NULL */
 
@@ -128,7 +128,7 @@ struct mr__function_entry {
     struct mr__function_entry *next;
 };
 
-struct mr__bus; /* events.c */
+struct mr__bell; /* events.c */
 
 struct mr_streams {
     struct mr_env *env;
@@ -147,7 +147,7 @@ struct mr_streams {
     size_t recent_max;
     int64_t idle_progress_us;
 
-    struct mr__bus *bus;
+    struct mr__bell *bell;
 
     struct mr_mutex lock; /* guards what follows */
     struct mr_cond changed;
@@ -309,12 +309,12 @@ void mr__registry_remove(struct mr_streaming_query *query);
 
 enum mr__event_kind { MR__EVENT_STARTED, MR__EVENT_PROGRESS, MR__EVENT_IDLE, MR__EVENT_TERMINATED };
 
-enum mr_status mr__bus_new(struct mr__bus **ret_bus, struct mr_error *err);
-void mr__bus_free(struct mr__bus *bus); /* delivers what waits; NULL allowed */
+enum mr_status mr__bell_new(struct mr__bell **ret_bell, struct mr_error *err);
+void mr__bell_free(struct mr__bell *bell); /* delivers what waits; NULL allowed */
 /* STARTED is delivered before it returns; the others wait in the queue. text: the document, or the
  * failure. */
-void mr__bus_tell(struct mr_streams *streams, enum mr__event_kind kind,
-                  const struct mr_streaming_query *query, const char *text,
-                  const char *error_class);
+void mr__bell_tell(struct mr_streams *streams, enum mr__event_kind kind,
+                   const struct mr_streaming_query *query, const char *text,
+                   const char *error_class);
 
 #endif

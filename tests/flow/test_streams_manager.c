@@ -78,8 +78,7 @@ TEST(PR_05_a_name_is_active_once_in_a_session)
     CHECK_FAILS(mr_write_start(writer, NULL, &second, &err), &err, MR_CONFIG,
                 "a query called 'counts' is active already");
     /* in another session it is free */
-    writer = mr_write_stream(
-        mr_read_load(mr_read_format(mr_read_stream(other), "rate"), NULL));
+    writer = mr_write_stream(mr_read_load(mr_read_format(mr_read_stream(other), "rate"), NULL));
     mr_write_query_name(mr_write_format(writer, "noop"), "counts");
     CHECK_OK(mr_write_start(writer, NULL, &second, &err), &err);
     mr_streaming_query_unref(second);

@@ -21,8 +21,8 @@ TEST(words_are_counted_as_the_guide_does_it)
     struct mr_frame *words, *counts;
 
     st_source(s, "lines", "value VARCHAR");
-    words = mr_streams_sql(st_session(s),
-                           "SELECT unnest(string_split(value, ' ')) AS word FROM lines");
+    words =
+        mr_streams_sql(st_session(s), "SELECT unnest(string_split(value, ' ')) AS word FROM lines");
     counts = mr_frame_group_by(words, "word", "count(*) AS n");
     query = st_start(memory(s, counts, "word_counts", "complete"));
     st_rows(s, "lines", "('a b a'), ('c')");
@@ -32,5 +32,348 @@ TEST(words_are_counted_as_the_guide_does_it)
     st_drain(query);
     CHECK_EQ_STR(st_select(s, "SELECT word, n FROM word_counts WHERE n > 1"), "a|2\nb|2\n");
     st_stop(query);
+    st_free(s);
+}
+
+/* ---- mistakes ---- */
+
+static void check_mistake(struct mr_stream_writer *writer, enum mr_status status, const char *part,
+                          uint32_t line, uint32_t column)
+{
+    struct mr_streaming_query *query = NULL;
+    struct mr_error err = {0};
+
+    CHECK_FAILS(mr_write_start(writer, NULL, &query, &err), &err, status, part);
+    CHECK_NULL(query);
+    CHECK_EQ_INT(err.sql_line, line);
+    CHECK_EQ_INT(err.sql_column, column);
+}
+
+static struct mr_stream_writer *noop(struct mr_frame *frame)
+{
+    return mr_write_format(mr_write_stream(frame), "noop");
+}
+
+TEST(mistakes_in_sql_have_their_place_in_the_text_of_the_program)
+{
+    struct st *s = st_new(t);
+
+    st_source(s, "a", "v BIGINT, w BIGINT");
+    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT v,\n  x FROM a")), MR_SQL_ERROR,
+                  "test_streams_queries.c:", 2, 3);
+    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT v FROM\na GRUP BY v")), MR_SQL_ERROR,
+                  "line 2", 2, 3);
+    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT v FROM b")), MR_SQL_ERROR,
+                  "there is no table 'b'", 1, 15);
+    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT 'abc FROM a")), MR_SQL_ERROR,
+                  "mr_streams_sql: line 1, column 8: ", 1, 8);
+    check_mistake(noop(mr_frame_where(mr_streams_table(st_session(s), "a"), "v > u")), MR_SQL_ERROR,
+                  "mr_frame_where", 1, 5);
+    check_mistake(noop(mr_frame_select(mr_streams_table(st_session(s), "a"), "v, w + z")),
+                  MR_SQL_ERROR, "mr_frame_select", 1, 8);
+    st_free(s);
+}
+
+TEST(mistakes_of_building_calls_stick_and_have_their_line)
+{
+    struct st *s = st_new(t);
+    struct mr_streams *session = st_session(s);
+    struct mr_stream_reader *reader;
+    struct mr_frame *frame;
+    struct mr_error err = {0};
+
+    frame = mr_read_load(mr_read_stream(session), "x");
+    check_mistake(noop(mr_frame_where(frame, "a > 1")), MR_CONFIG, "there is no format", 0, 0);
+    reader = mr_read_schema(mr_read_format(mr_read_stream(session), "memory"), "v BIGONT");
+    check_mistake(noop(mr_read_load(reader, NULL)), MR_CONFIG, "BIGONT", 0, 0);
+    reader = mr_read_option(st_reader(s, "a", "v BIGINT"), "partitons", "2");
+    check_mistake(noop(mr_read_load(reader, NULL)), MR_CONFIG, "did you mean 'partitions'", 0, 0);
+    check_mistake(noop(mr_streams_table(session, "nowhere")), MR_NOT_FOUND,
+                  "there is no view 'nowhere'", 0, 0);
+    check_mistake(noop(mr_frame_with_watermark(st_source(s, "a", "v BIGINT"), "v", "1 month")),
+                  MR_CONFIG, "'1 month' is no delay", 0, 0);
+    check_mistake(noop(mr_frame_with_watermark(mr_streams_table(session, "a"), "v", "1 s")),
+                  MR_SQL_ERROR, "must be a TIMESTAMP", 0, 0);
+    check_mistake(mr_write_output_mode(noop(mr_streams_table(session, "a")), "appendix"), MR_CONFIG,
+                  "unknown output mode 'appendix'", 0, 0);
+    check_mistake(mr_write_trigger(noop(mr_streams_table(session, "a")), "sometimes"), MR_CONFIG,
+                  "unknown trigger 'sometimes'", 0, 0);
+    check_mistake(mr_write_stream(mr_streams_table(session, "a")), MR_CONFIG, "there is no sink", 0,
+                  0);
+    check_mistake(mr_write_format(mr_write_stream(mr_streams_table(session, "a")), "kafkaa"),
+                  MR_CONFIG, "mr_write_start", 0, 0);
+    CHECK_FAILS(mr_frame_error(frame, &err), &err, MR_CONFIG, "test_streams_queries.c:");
+    mr_streams_set(session, "shuffle_partitionz", "3");
+    check_mistake(noop(mr_streams_table(session, "a")), MR_CONFIG, "mr_streams_set", 0, 0);
+    st_free(s);
+}
+
+TEST(sinks_that_need_recovery_need_a_checkpoint)
+{
+    struct st *s = st_new(t);
+    struct mr_stream_writer *writer = mr_write_stream(st_source(s, "a", "v BIGINT"));
+    struct mr_streaming_query *query;
+
+    mr_write_option(mr_write_format(writer, "json"), "path", st_path(s, "out"));
+    check_mistake(writer, MR_CONFIG, "this sink needs a checkpoint", 0, 0);
+    mr_streams_set(st_session(s), "checkpoint_root", st_path(s, "root"));
+    query = st_start(mr_write_query_name(writer, "copies"));
+    st_rows(s, "a", "(1)");
+    st_drain(query);
+    st_stop(query);
+    CHECK_OK(mr_env_path_info(mr_env_posix(), st_path(s, "root/copies"), true,
+                              &(struct mr_file_info){0}, NULL),
+             NULL);
+    st_free(s);
+}
+
+/* ---- frames ---- */
+
+TEST(frames_stand_on_each_other_in_every_way)
+{
+    struct st *s = st_new(t);
+    struct mr_streams *session = st_session(s);
+    struct mr_frame *a = st_source(s, "a", "v BIGINT, w BIGINT");
+    struct mr_streaming_query *query;
+    struct mr_frame *big;
+
+    big = mr_frame_create_view(mr_frame_where(a, "v > 1 -- the others are small"), "big");
+    mr_frame_create_view(big, "large"); /* a second name */
+    query = st_start(memory(
+        s,
+        mr_frame_union(mr_streams_sql(session, "SELECT v + 0 AS v FROM big;"),
+                       mr_streams_sql(session, "SELECT w AS v FROM \"large\" WHERE w < 100")),
+        "every_way", "append"));
+    st_rows(s, "a", "(1, 10), (2, 20), (3, 300)");
+    st_drain(query);
+    CHECK_EQ_STR(st_select(s, "SELECT * FROM every_way"), "2\n20\n3\n");
+    st_stop(query);
+    st_free(s);
+}
+
+TEST(a_name_that_is_given_again_changes_nothing_for_what_stood_on_it)
+{
+    struct st *s = st_new(t);
+    struct mr_streams *session = st_session(s);
+    struct mr_frame *a = st_source(s, "a", "v BIGINT");
+    struct mr_streaming_query *first, *second;
+    struct mr_frame *before, *after;
+
+    mr_frame_create_view(mr_frame_where(a, "v < 10"), "part");
+    before = mr_streams_sql(session, "SELECT * FROM part");
+    mr_frame_create_view(mr_frame_where(a, "v > 10"), "part");
+    after = mr_streams_sql(session, "SELECT * FROM part");
+    st_rows(s, "a", "(1), (11)");
+    first = st_start(memory(s, before, "before_it", "append"));
+    second = st_start(memory(s, after, "after_it", "append"));
+    st_drain(first);
+    st_drain(second);
+    CHECK_EQ_STR(st_select(s, "SELECT * FROM before_it"), "1\n");
+    CHECK_EQ_STR(st_select(s, "SELECT * FROM after_it"), "11\n");
+    st_stop(first);
+    st_stop(second);
+    st_free(s);
+}
+
+TEST(a_watermark_may_stand_on_any_frame)
+{
+    struct st *s = st_new(t);
+    struct mr_streams *session = st_session(s);
+    struct mr_frame *events = st_source(s, "events", "v BIGINT");
+    struct mr_streaming_query *query;
+    struct mr_frame *timed;
+
+    timed = mr_frame_select(events, "make_timestamp(v * 1000000) AS ts, v");
+    mr_frame_create_view(mr_frame_with_watermark(timed, "ts", "10 seconds"), "timed");
+    query = st_start(memory(s,
+                            mr_streams_sql(session, "SELECT epoch(window_start)::BIGINT AS w, "
+                                                    "count(*) AS n FROM timed GROUP BY "
+                                                    "window(ts, '5 seconds')"),
+                            "windows", "append"));
+    st_rows(s, "events", "(10), (12), (14)");
+    st_drain(query);
+    st_rows(s, "events", "(25)");
+    st_drain(query);
+    CHECK_EQ_STR(st_select(s, "SELECT * FROM windows"), "10|3\n"); /* WM-01 */
+    st_stop(query);
+    st_free(s);
+}
+
+TEST(a_stream_joins_a_table_that_is_read_once)
+{
+    struct st *s = st_new(t);
+    struct mr_streams *session = st_session(s);
+    struct mr_streaming_query *query;
+
+    st_source(s, "a", "v BIGINT");
+    mr_read_option(st_reader(s, "names", "v BIGINT, name VARCHAR"), "static", "true");
+    st_rows(s, "names", "(1, 'one'), (2, 'two')");
+    mr_frame_create_view(
+        mr_read_load(
+            mr_read_option(st_reader(s, "names", "v BIGINT, name VARCHAR"), "static", "true"),
+            NULL),
+        "names");
+    query = st_start(
+        memory(s, mr_streams_sql(session, "SELECT a.v, name FROM a JOIN names ON a.v = names.v"),
+               "joined", "append"));
+    st_rows(s, "a", "(2), (3)");
+    st_drain(query);
+    CHECK_EQ_STR(st_select(s, "SELECT * FROM joined"), "2|two\n");
+    st_stop(query);
+    st_free(s);
+}
+
+TEST(a_frame_is_explained_without_running)
+{
+    struct st *s = st_new(t);
+    struct mr_frame *a = st_source(s, "a", "v BIGINT");
+    struct mr_error err = {0};
+    char *text = NULL;
+
+    CHECK_OK(mr_frame_explain(mr_frame_group_by(a, "v", "count(*) AS n"), "update", &text, &err),
+             &err);
+    CHECK_CONTAINS(text, "source a: memory");
+    CHECK_CONTAINS(text, "output mode update");
+    mr_text_free(text);
+    CHECK_FAILS(mr_frame_explain(mr_frame_group_by(a, "v", "count(*) AS n"), "append", &text, &err),
+                &err, MR_SQL_ERROR, "mr_frame_group_by");
+    st_free(s);
+}
+
+/* ---- life ---- */
+
+TEST(a_restart_goes_on_where_it_was)
+{
+    struct st *s = st_new(t);
+    struct mr_streaming_query *query;
+    char id[64];
+
+    for (int i = 0; i < 3; i++) {
+        struct mr_frame *counts =
+            mr_frame_group_by(st_source(s, "a", "v BIGINT"), "v", "count(*) AS n");
+        struct mr_stream_writer *writer = memory(s, counts, "going_on", "complete");
+
+        mr_write_option(writer, "checkpointLocation", st_path(s, "checkpoint"));
+        st_rows(s, "a", "(1), (2)");
+        query = st_start(writer);
+        if (i > 0)
+            CHECK_EQ_STR(mr_streaming_query_id(query), id);
+        snprintf(id, sizeof(id), "%s", mr_streaming_query_id(query));
+        st_drain(query);
+        CHECK_EQ_STR(st_select(s, "SELECT * FROM going_on"),
+                     i == 0 ? "1|1\n2|1\n" : (i == 1 ? "1|2\n2|2\n" : "1|3\n2|3\n"));
+        st_stop(query);
+        st_again(s);
+    }
+    st_free(s);
+}
+
+TEST(two_queries_read_one_source_each_for_itself)
+{
+    struct st *s = st_new(t);
+    struct mr_frame *a = st_source(s, "a", "v BIGINT");
+    struct mr_streaming_query *even, *odd;
+
+    even = st_start(memory(s, mr_frame_where(a, "v % 2 = 0"), "even", "append"));
+    odd = st_start(memory(s, mr_frame_where(a, "v % 2 = 1"), "odd", "append"));
+    st_rows(s, "a", "(1), (2), (3), (4)");
+    st_drain(even);
+    st_stop(even);
+    st_rows(s, "a", "(5), (6)");
+    st_drain(odd);
+    CHECK_EQ_STR(st_select(s, "SELECT * FROM even"), "2\n4\n");
+    CHECK_EQ_STR(st_select(s, "SELECT * FROM odd"), "1\n3\n5\n");
+    st_stop(odd);
+    st_free(s);
+}
+
+TEST(await_with_a_limit_tells_whether_it_ended)
+{
+    struct st *s = st_new(t);
+    struct mr_streaming_query *query = st_start(noop(st_source(s, "a", "v BIGINT")));
+    bool terminated = true;
+
+    CHECK_OK(mr_streaming_query_await(query, 1, &terminated, NULL), NULL);
+    CHECK(!terminated);
+    st_end(s, "a");
+    CHECK_OK(mr_streaming_query_await(query, -1, &terminated, NULL), NULL);
+    CHECK(terminated);
+    mr_streaming_query_stop(query, true); /* a stop after the end is fine */
+    mr_streaming_query_unref(query);
+    st_free(s);
+}
+
+static enum mr_status stop_itself(void *state, const struct mr_row *row, struct mr_error *err)
+{
+    struct mr_streams *streams = state;
+    struct mr_streaming_query *query = mr_streams_get(streams, "itself");
+    struct mr_error refused = {0};
+
+    (void)row;
+    (void)err;
+    CHECK_NOT_NULL(query);
+    CHECK_FAILS(mr_streaming_query_await(query, -1, NULL, &refused), &refused, MR_STATE, "inside");
+    CHECK_FAILS(mr_streaming_query_process_all_available(query, &refused), &refused, MR_STATE,
+                "inside");
+    mr_streaming_query_stop(query, true); /* only asks */
+    mr_streaming_query_unref(query);
+    return MR_OK;
+}
+
+TEST(a_query_may_be_stopped_by_its_own_function)
+{
+    struct st *s = st_new(t);
+    const struct mr_foreach_writer functions = {
+        .struct_size = sizeof(functions), .process = stop_itself, .arg = st_session(s)};
+    struct mr_stream_writer *writer = mr_write_stream(st_source(s, "a", "v BIGINT"));
+    struct mr_streaming_query *query;
+    struct mr_error err = {0};
+
+    st_rows(s, "a", "(1)");
+    query = st_start(mr_write_query_name(mr_write_foreach(writer, &functions), "itself"));
+    CHECK_OK(mr_streaming_query_await(query, -1, NULL, &err), &err);
+    mr_streaming_query_unref(query);
+    st_free(s);
+}
+
+TEST(handles_outlive_their_session)
+{
+    struct st *s = st_new(t);
+    struct mr_streaming_query *query = st_start(noop(st_source(s, "a", "v BIGINT")));
+    struct mr_streaming_status status;
+    char *text;
+
+    st_rows(s, "a", "(1)");
+    st_drain(query);
+    st_again(s); /* stops it */
+    CHECK(!mr_streaming_query_is_active(query));
+    mr_streaming_query_status(query, &status);
+    CHECK_EQ_STR(status.message, "Stopped");
+    text = mr_streaming_query_last_progress(query);
+    CHECK_CONTAINS(text, "\"numInputRows\":1,");
+    mr_text_free(text);
+    text = mr_streaming_query_explain(query);
+    CHECK_CONTAINS(text, "source a: memory");
+    mr_text_free(text);
+    mr_streaming_query_unref(query);
+    st_free(s);
+}
+
+TEST(a_stop_while_it_runs_leaves_nothing_behind)
+{
+    struct st *s = st_new(t);
+    struct mr_stream_reader *reader = mr_read_format(mr_read_stream(st_session(s)), "rate");
+    struct mr_frame *rate;
+
+    mr_read_option(reader, "rowsPerSecond", "100000");
+    rate = mr_frame_create_view(mr_read_load(reader, NULL), "ticks");
+    for (int i = 0; i < 10; i++) {
+        struct mr_stream_writer *writer =
+            memory(s, mr_frame_group_by(rate, "value % 10", "count(*) AS n"), "stopped", "update");
+        struct mr_streaming_query *query = st_start(writer);
+
+        mr_streaming_query_stop(query, i % 2 == 0);
+        mr_streaming_query_unref(query);
+    }
     st_free(s);
 }

@@ -82,7 +82,7 @@ static void on_close(void *state, const struct mr_error *failure)
     add(state, "close(%s) ", failure != NULL ? failure->text : "null");
 }
 
-static struct mr_stream_writer *foreach(struct mr_frame *frame, struct calls *calls)
+static struct mr_stream_writer *foreach (struct mr_frame *frame, struct calls * calls)
 {
     const struct mr_foreach_writer functions = {.struct_size = sizeof(functions),
                                                 .open = on_open,
@@ -127,7 +127,7 @@ TEST(SK_02_foreach_opens_processes_and_closes_each_partition_of_each_batch)
     st_rows(s, "a", "(3), (4)");
     st_rows(s, "a", "(5), (6)");
     st_rows(s, "a", "(7), (8)");
-    CHECK_OK(run(foreach(mr_streams_table(st_session(s), "a"), &calls), &query, &err), &err);
+    CHECK_OK(run(foreach (mr_streams_table(st_session(s), "a"), &calls), &query, &err), &err);
     CHECK_EQ_STR(text_of(&calls), "open(0,0) process(1) process(2) open(1,0) process(3) process(4) "
                                   "close(null) close(null) "
                                   "open(0,1) process(5) process(6) open(1,1) process(7) process(8) "
@@ -151,7 +151,7 @@ TEST(SK_02_foreach_of_a_complete_count)
     st_rows(s, "a", "(3), (4)");
     st_rows(s, "a", "(5), (6)");
     st_rows(s, "a", "(7), (8)");
-    writer = foreach(mr_streams_sql(st_session(s), "SELECT count(*) AS n FROM a"), &calls);
+    writer = foreach (mr_streams_sql(st_session(s), "SELECT count(*) AS n FROM a"), &calls);
     CHECK_OK(run(mr_write_output_mode(writer, "complete"), &query, &err), &err);
     CHECK_EQ_STR(text_of(&calls), "open(0,0) process(4) close(null) "
                                   "open(0,1) process(8) close(null) ");
@@ -173,7 +173,7 @@ TEST(SK_02_a_failure_in_process_closes_with_it_and_ends_the_query)
     mr_streams_set(st_session(s), "retries", "0");
     st_source(s, "a", "v BIGINT");
     st_rows(s, "a", "(1), (2)");
-    CHECK_FAILS(run(foreach(mr_streams_table(st_session(s), "a"), &calls), &query, &err), &err,
+    CHECK_FAILS(run(foreach (mr_streams_table(st_session(s), "a"), &calls), &query, &err), &err,
                 MR_USER, "the database is full");
     CHECK_EQ_STR(text_of(&calls),
                  "open(0,0) process(1) close(process of foreach: the database is full) ");
@@ -198,8 +198,8 @@ TEST(SK_02_a_failure_before_the_sink_is_no_failure_of_foreach)
     calls_init(&calls);
     st_source(s, "texts", "v VARCHAR");
     st_rows(s, "texts", "('x')");
-    writer = foreach(mr_streams_sql(st_session(s), "SELECT CAST(v AS INTEGER) AS n FROM texts"),
-                     &calls);
+    writer = foreach (mr_streams_sql(st_session(s), "SELECT CAST(v AS INTEGER) AS n FROM texts"),
+                      &calls);
     CHECK(run(writer, &query, NULL) != MR_OK);
     /* rows reach the functions when all of the batch is computed: nothing was opened */
     CHECK_EQ_STR(text_of(&calls), "");
@@ -222,7 +222,7 @@ TEST(rows_that_open_does_not_want_are_skipped_and_it_is_closed_all_the_same)
     two_partitions(s);
     st_rows(s, "a", "(1), (2)");
     st_rows(s, "a", "(3)");
-    CHECK_OK(run(foreach(mr_streams_table(st_session(s), "a"), &calls), &query, &err), &err);
+    CHECK_OK(run(foreach (mr_streams_table(st_session(s), "a"), &calls), &query, &err), &err);
     CHECK_EQ_STR(text_of(&calls), "open(0,0) open(1,0) process(3) close(null) close(null) ");
     mr_streaming_query_unref(query);
     calls_release(&calls);
@@ -242,7 +242,7 @@ TEST(an_open_that_fails_is_not_closed)
     mr_streams_set(st_session(s), "retries", "0");
     st_source(s, "a", "v BIGINT");
     st_rows(s, "a", "(1)");
-    CHECK_FAILS(run(foreach(mr_streams_table(st_session(s), "a"), &calls), &query, &err), &err,
+    CHECK_FAILS(run(foreach (mr_streams_table(st_session(s), "a"), &calls), &query, &err), &err,
                 MR_USER, "open of foreach: no connection");
     CHECK_EQ_STR(text_of(&calls), "");
     CHECK(mr_streaming_query_exception(query, &exception));
@@ -433,8 +433,8 @@ TEST(SK_04_complete_replaces_and_append_adds)
     struct mr_frame *a = st_source(s, "a", "v BIGINT");
 
     all = st_start(memory(s, a, "sk04_all", "append"));
-    counts = st_start(
-        memory(s, mr_frame_group_by(a, "v", "count(*) AS n"), "sk04_counts", "complete"));
+    counts =
+        st_start(memory(s, mr_frame_group_by(a, "v", "count(*) AS n"), "sk04_counts", "complete"));
     st_rows(s, "a", "(1), (2)");
     st_drain(all);
     st_drain(counts);
@@ -517,8 +517,8 @@ TEST(a_memory_sink_needs_a_name)
 
 static struct mr_stream_writer *file(struct st *s, const char *mode)
 {
-    struct mr_stream_writer *writer = mr_write_stream(
-        mr_streams_sql(st_session(s), "SELECT v, count(*) AS n FROM a GROUP BY v"));
+    struct mr_stream_writer *writer =
+        mr_write_stream(mr_streams_sql(st_session(s), "SELECT v, count(*) AS n FROM a GROUP BY v"));
 
     mr_write_output_mode(mr_write_format(writer, "json"), mode);
     mr_write_option(writer, "path", st_path(s, "out"));

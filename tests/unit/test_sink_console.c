@@ -218,18 +218,17 @@ TEST(SK_01_every_batch_is_a_box_below_its_number)
 
     open_spark(&sink, "value INTEGER", "style=spark", &caught);
     plug_batch_out(&sink, 0, first, 1);
-    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE
-                                       "+-----+\n|value|\n+-----+\n|    1|\n|    2|\n|    3|\n"
-                                       "+-----+\n\n");
+    CHECK_EQ_STR(output(&caught),
+                 RULE "Batch: 0\n" RULE "+-----+\n|value|\n+-----+\n|    1|\n|    2|\n|    3|\n"
+                      "+-----+\n\n");
     mr_buf_clear(&caught.out);
     plug_batch_out(&sink, 1, second, 1);
-    CHECK_EQ_STR(output(&caught), RULE "Batch: 1\n" RULE
-                                       "+-----+\n|value|\n+-----+\n|    4|\n|    5|\n|    6|\n"
-                                       "+-----+\n\n");
+    CHECK_EQ_STR(output(&caught),
+                 RULE "Batch: 1\n" RULE "+-----+\n|value|\n+-----+\n|    4|\n|    5|\n|    6|\n"
+                      "+-----+\n\n");
     mr_buf_clear(&caught.out);
     plug_batch_out(&sink, 2, NULL, 0);
-    CHECK_EQ_STR(output(&caught),
-                 RULE "Batch: 2\n" RULE "+-----+\n|value|\n+-----+\n+-----+\n\n");
+    CHECK_EQ_STR(output(&caught), RULE "Batch: 2\n" RULE "+-----+\n|value|\n+-----+\n+-----+\n\n");
     plug_sink_close(&sink);
     mr_buf_release(&caught.out);
 }
@@ -242,23 +241,22 @@ TEST(SK_01_numRows_and_truncate_as_spark_has_them)
 
     open_spark(&sink, "value INTEGER", "style=spark\nnumRows=2", &caught);
     plug_batch_out(&sink, 0, rows, 1);
-    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE
-                                       "+-----+\n|value|\n+-----+\n|    1|\n|    2|\n+-----+\n"
-                                       "only showing top 2 rows\n");
+    CHECK_EQ_STR(output(&caught),
+                 RULE "Batch: 0\n" RULE "+-----+\n|value|\n+-----+\n|    1|\n|    2|\n+-----+\n"
+                      "only showing top 2 rows\n");
     plug_sink_close(&sink);
     mr_buf_release(&caught.out);
     open_spark(&sink, "value VARCHAR", "style=spark", &caught);
     plug_batch_out(&sink, 0, digits, 1);
-    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE
-                                       "+--------------------+\n|               value|\n"
-                                       "+--------------------+\n|12345678901234567...|\n"
-                                       "+--------------------+\n\n");
+    CHECK_EQ_STR(output(&caught),
+                 RULE "Batch: 0\n" RULE "+--------------------+\n|               value|\n"
+                      "+--------------------+\n|12345678901234567...|\n"
+                      "+--------------------+\n\n");
     plug_sink_close(&sink);
     mr_buf_release(&caught.out);
     open_spark(&sink, "value VARCHAR, n BIGINT", "style=spark\ntruncate=false", &caught);
     plug_batch_out(&sink, 0, (const char *[]){"abcdefghijklmnopqrstuvwxyz|null"}, 1);
-    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE
-                                       "+--------------------------+----+\n"
+    CHECK_EQ_STR(output(&caught), RULE "Batch: 0\n" RULE "+--------------------------+----+\n"
                                        "|value                     |n   |\n"
                                        "+--------------------------+----+\n"
                                        "|abcdefghijklmnopqrstuvwxyz|NULL|\n"
@@ -280,4 +278,5 @@ TEST(truncate_that_is_no_number_is_refused)
                                                        .env = catching(&caught)},
                               &err),
                 &err, MR_CONFIG, "truncate = 'some'");
+    plug_sink_close(&sink);
 }

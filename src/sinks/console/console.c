@@ -119,8 +119,8 @@ static enum mr_status console_open(const struct mr_sink_args *args, struct mr_si
                            args->name);
         }
     } else {
-        status = mr_table_new(args->schema, sink->cell_chars_max, sink->is_spark, &sink->table,
-                              err);
+        status =
+            mr_table_new(args->schema, sink->cell_chars_max, sink->is_spark, &sink->table, err);
         if (status != MR_OK) {
             console_close(sink);
             return status;
