@@ -56,6 +56,7 @@ struct mr_source {
     /* The range split() was asked for last; readers share it. lock guards the pointer. */
     atomic_flag lock;
     struct mr_fsrc_range *current;
+    struct mr_fsrc_clean clean;
 };
 
 static const struct mr_option file_options[] = {
@@ -76,8 +77,15 @@ static const struct mr_option file_options[] = {
      "A file is recognised by its name alone, without its directory."},
     {"recursive", "recursiveFileLookup", MR_OPTION_BOOL, 0, "false", NULL, NULL,
      "Also files in subdirectories."},
+    {"partition_columns", "partitionColumns", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "Declared columns, with commas between, whose values come from directories name=value below "
+     "path; those are looked into."},
     {"path_glob_filter", "pathGlobFilter", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "Only files whose name matches."},
+    {"clean_source", "cleanSource", MR_OPTION_ENUM, 0, "off", "off|archive|delete", NULL,
+     "What becomes of a file when the batch after its own is committed."},
+    {"source_archive_dir", "sourceArchiveDir", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "Where clean_source = 'archive' moves files, each with its whole path below it."},
     {"max_line_bytes", "maxLineBytes", MR_OPTION_SIZE, 0, "16 MiB", "16 B", "1 GiB",
      "A longer record is a bad record."},
 };
@@ -99,6 +107,8 @@ static void file_stop(struct mr_source *source)
         return;
     mr_fsrc_range_unref(source->current);
     mr_fsrc_files_release(&source->pending);
+    mr_fsrc_clean_release(&source->clean);
+    mr_fsrc_partitioning_release(&source->reading.partitioning);
     mr_free(source->name);
     mr_free(source->path);
     mr_free(source);
@@ -243,6 +253,13 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     source->reading.decoder.schema = args->schema;
     source->reading.decoder.options = options;
     source->reading.decoder.on_error = args->on_error;
+    if (mr_fsrc_partitioning_open(&source->reading.partitioning, args, source->path, err) != MR_OK)
+        return mr_error_prefix(err, "cannot open file source '%s'", args->name);
+    if (source->reading.partitioning.list != NULL) {
+        source->pattern.recursive = true;
+        source->reading.decoder.declared = source->reading.partitioning.declared;
+        source->reading.decoder.schema = source->reading.partitioning.schema;
+    }
     if (source->kv != NULL && source->age_max_ns > 0)
         mr_kv_scan(source->kv, visit_newest, source);
     return MR_OK;
@@ -260,6 +277,10 @@ static enum mr_status file_open(const struct mr_source_args *args, struct mr_sou
         return MR_FAIL(err, MR_NOMEM, "cannot open file source '%s': out of memory", args->name);
     MR_TRY_GOTO(fill_source(source, args, err));
     MR_TRY_GOTO(check_path(source, err));
+    if (mr_fsrc_clean_open(&source->clean, args->env, source->path, args->options, err) != MR_OK) {
+        status = mr_error_prefix(err, "cannot open file source '%s'", args->name);
+        goto done;
+    }
     *ret_source = source;
     source = NULL;
 done:
@@ -528,6 +549,7 @@ static enum mr_status file_split(struct mr_source *source, const char *start, co
     if (is_empty_range(start, end))
         return MR_OK;
     MR_TRY(range_of(source, end, &range, err));
+    mr_fsrc_clean_running(&source->clean, start, end);
     *ret_partitions = range->partition_count;
     *ret_bytes = range->total_bytes;
     mr_fsrc_range_unref(range);
@@ -612,6 +634,11 @@ static enum mr_status file_remember(struct mr_source *source, const char *start,
     return status;
 }
 
+static void file_committed(struct mr_source *source, const char *end)
+{
+    mr_fsrc_clean_committed(&source->clean, source->name, end);
+}
+
 static bool file_exhausted(struct mr_source *source, const char *end)
 {
     MR_UNUSED(end);
@@ -627,6 +654,7 @@ static const struct mr_source_ops file_ops = {
     .take_bad = mr_fsrc_reader_take_bad,
     .close = mr_fsrc_reader_close,
     .remember = file_remember,
+    .committed = file_committed,
     .exhausted = file_exhausted,
     .stop = file_stop,
 };

@@ -4,6 +4,7 @@
  *     listing.c   directories and globs -> candidates offset.c one batch's files <-> offset text,
  *                 pieces, partitions
  *     file.c      options, planning, the seen-set             reader.c   one partition -> batches
+ *     clean.c     what becomes of files that were read        partition.c columns from directories
  */
 #ifndef MR_SOURCES_FILE_FILE_SOURCE_H
 #define MR_SOURCES_FILE_FILE_SOURCE_H
@@ -99,12 +100,54 @@ void mr_fsrc_range_unref(struct mr_fsrc_range *range); /* NULL allowed */
 void mr_fsrc_range_partition(const struct mr_fsrc_range *range, uint32_t partition,
                              size_t *ret_first, size_t *ret_end);
 
+/* ---- clean.c ---- */
+
+/* As the choices of the option stand. */
+enum mr_fsrc_clean_mode { FSRC_CLEAN_OFF, FSRC_CLEAN_ARCHIVE, FSRC_CLEAN_DELETE };
+
+struct mr_fsrc_clean {
+    struct mr_env *env;
+    enum mr_fsrc_clean_mode mode;
+    const char *archive_dir; /* borrowed; NULL = none */
+    char *before;            /* the batch in front of the one that runs; NULL = none */
+    char *end;               /* the one that runs */
+};
+
+/* Options clean_source and source_archive_dir. MR_CONFIG when they do not go with path. */
+enum mr_status mr_fsrc_clean_open(struct mr_fsrc_clean *clean, struct mr_env *env, const char *path,
+                                  const struct mr_options *options, struct mr_error *err);
+void mr_fsrc_clean_release(struct mr_fsrc_clean *clean);
+/* The batch (start, end] is about to run; it is committed: files of the one before go. */
+void mr_fsrc_clean_running(struct mr_fsrc_clean *clean, const char *start, const char *end);
+void mr_fsrc_clean_committed(struct mr_fsrc_clean *clean, const char *name, const char *end);
+
+/* ---- partition.c ---- */
+
+struct mr_fsrc_partitioning {
+    const char *list;           /* borrowed; NULL = no column comes from directories */
+    const char *base;           /* they stand below it; NULL = nowhere */
+    struct mr_schema *produced; /* what the source gives */
+    struct mr_schema *declared; /* what files have: all, and those to read */
+    struct mr_schema *schema;
+};
+
+/* Option partition_columns. MR_CONFIG when the columns do not do. */
+enum mr_status mr_fsrc_partitioning_open(struct mr_fsrc_partitioning *part,
+                                         const struct mr_source_args *args, const char *path,
+                                         struct mr_error *err);
+void mr_fsrc_partitioning_release(struct mr_fsrc_partitioning *part);
+/* The rows of one file with the columns of its directories. Returns new. */
+enum mr_status mr_fsrc_partitioning_apply(const struct mr_fsrc_partitioning *part, const char *path,
+                                          const struct mr_batch *batch, struct mr_batch **ret_batch,
+                                          struct mr_error *err);
+
 /* What a reader needs to know of its source. */
 struct mr_fsrc_reading {
     struct mr_env *env;
     const char *name;
     const struct mr_format *format;
     struct mr_decoder_args decoder;
+    struct mr_fsrc_partitioning partitioning;
     uint64_t line_bytes_max;
 };
 

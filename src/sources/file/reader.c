@@ -32,6 +32,8 @@ struct mr_reader {
     struct mr_batch_builder *builder;
     struct mr_bad_records *bad;
 
+    const struct mr_fsrc_file *rows_of; /* the file of what was read last */
+
     /* The open piece: */
     const struct mr_fsrc_piece *piece; /* NULL = none is open */
     struct mr_file *file;
@@ -398,6 +400,7 @@ static enum mr_status next_step(struct mr_reader *reader, struct mr_batch **ret_
 
     if (reader->piece == NULL)
         MR_TRY(open_piece(reader, err));
+    reader->rows_of = reader->piece->file;
     if (format->whole_files) {
         MR_TRY(format->file_reader_next(reader->whole, &batch, err));
         reader->finished = batch == NULL;
@@ -411,6 +414,27 @@ static enum mr_status next_step(struct mr_reader *reader, struct mr_batch **ret_
     return status;
 }
 
+/* The columns of its directories are those of one file: its rows do not share a batch. */
+static bool ends_with_file(const struct mr_reader *reader)
+{
+    return reader->reading->partitioning.list != NULL && reader->piece == NULL &&
+           mr_batch_builder_row_count(reader->builder) > 0;
+}
+
+static enum mr_status add_directories(const struct mr_reader *reader, struct mr_batch **batch,
+                                      struct mr_error *err)
+{
+    struct mr_batch *plain = *batch;
+    enum mr_status status;
+
+    if (plain == NULL || reader->reading->partitioning.list == NULL)
+        return MR_OK;
+    status = mr_fsrc_partitioning_apply(&reader->reading->partitioning, reader->rows_of->path,
+                                        plain, batch, err);
+    mr_batch_unref(plain);
+    return status;
+}
+
 enum mr_status mr_fsrc_reader_next(struct mr_reader *reader, struct mr_batch **ret_batch,
                                    struct mr_error *err)
 {
@@ -419,12 +443,15 @@ enum mr_status mr_fsrc_reader_next(struct mr_reader *reader, struct mr_batch **r
     /* Small files share a batch: the rest of the pipeline has a price per batch. */
     while (reader->piece != NULL || reader->piece_at < reader->piece_end) {
         MR_TRY(next_step(reader, &batch, err));
+        if (ends_with_file(reader))
+            break;
         if (batch != NULL || (mr_batch_builder_row_count(reader->builder) > 0 &&
                               mr_batch_builder_bytes(reader->builder) >= FSRC_BLOCK_BYTES / 2))
             break;
     }
     if (batch == NULL && mr_batch_builder_row_count(reader->builder) > 0)
         MR_TRY(mr_batch_builder_finish(reader->builder, &batch, err));
+    MR_TRY(add_directories(reader, &batch, err));
     *ret_batch = batch;
     return MR_OK;
 }
