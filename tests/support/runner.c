@@ -27,7 +27,7 @@
 /* Present only in sanitized builds. */
 extern int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 
-#define PATHS_MAX 64
+#define PATHS_MAX 65536
 
 static struct test_case *first_case;
 static struct test_case **last_link = &first_case;

@@ -388,6 +388,7 @@ static enum mr_status live(struct sql_flow *flow, const char *point, struct mr_e
     made->config.on_progress = note_progress;
     made->config.on_progress_arg = flow;
     if (point != NULL) {
+        made->config.retries = 0; /* a death is none of a batch that is tried again */
         made->config.failpoint = stop_at;
         made->config.failpoint_arg = (void *)(uintptr_t)point;
     }
