@@ -421,6 +421,11 @@ static enum mr_status view_leaf(struct walk *walk, struct mr_json *node, const c
                 "view '%s' aggregates and is used with two output modes; give its tables the same "
                 "output_mode, or make two views",
                 view->name);
+        if (view->rel != NULL && view->program != NULL && mr_node_keeps_state(view->rel->node))
+            return mr_sql__fail(p, walk->query, node,
+                                "'%s' keeps state and is used with two output modes; give its "
+                                "tables the same output_mode",
+                                view->name);
         if (view->rel == NULL)
             MR_TRY(plan_view_alone(p, view, copy));
         view->mode = mode_of_view(p, view);

@@ -166,6 +166,8 @@ static enum mr_status walk_name(struct mr_sql_planner *p, struct mr_sql_query *q
         view->busy = true;
         if (view->statement != NULL && view->statement->insert_column_count > 0)
             need = &everything; /* CREATE VIEW v (a, b): its names are not those of its query */
+        if (view->program != NULL)
+            need = &everything; /* nor are those of what a program's function gives */
         status = walk(p, view->query, view->query->node, NULL, need);
         view->busy = false;
         return status;
