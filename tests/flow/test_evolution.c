@@ -15,6 +15,7 @@
 #include "state/state.h"
 #include "support/sql_flow.h"
 #include "support/test.h"
+#include "wal/checkpoint.h"
 
 #include <millrace/ext/memory.h>
 
@@ -500,7 +501,7 @@ EDIT(a_window_becomes_a_session,
 EDIT(another_aggregate_of_sessions,
      "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k, session_window(ts, '5 seconds');",
      "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k, session_window(ts, '5 seconds');",
-     "out.agg=rebuild", "emptied", "")
+     "out.agg=extend", "counting from now on", "")
 
 EDIT(keys_of_a_deduplication, "INSERT INTO out SELECT DISTINCT ON (k) k, v FROM a;",
      "INSERT INTO out SELECT DISTINCT ON (v) k, v FROM a;", "out.dedup=rebuild", "other keys",
@@ -567,8 +568,6 @@ EDIT(another_table_to_read_from, COUNTS,
 EDIT(a_limit_is_raised, "INSERT INTO out SELECT v FROM a LIMIT 2;",
      "INSERT INTO out SELECT v FROM a LIMIT 3;", "", NULL, "10\n")
 
-/* ---- what is accepted, and by whom ---- */
-
 static void start(struct world *w)
 {
     struct mr_error err = {0};
@@ -577,6 +576,94 @@ static void start(struct world *w)
     CHECK_OK(live(w, COUNTS, "before", NULL, &err), &err);
     add_second(w);
 }
+
+/* ---- FMT-10 in our terms ---- */
+
+EDIT(FMT_10_a_field_added_to_a_key_rebuilds,
+     "INSERT INTO out SELECT {'a': k} AS key, count(*) AS n FROM a GROUP BY {'a': k};",
+     "INSERT INTO out SELECT {'a': k, 'b': v} AS key, count(*) AS n FROM a GROUP BY {'a': k, 'b': "
+     "v};",
+     "out.agg=rebuild", "emptied", "{a: x, b: 10}|1\n")
+
+EDIT(FMT_10_a_field_taken_from_a_key_rebuilds,
+     "INSERT INTO out SELECT {'a': k, 'b': v} AS key, count(*) AS n FROM a GROUP BY {'a': k, 'b': "
+     "v};",
+     "INSERT INTO out SELECT {'a': k} AS key, count(*) AS n FROM a GROUP BY {'a': k};",
+     "out.agg=rebuild", "emptied", "{a: x}|1\n")
+
+EDIT(FMT_10_another_type_of_a_value_is_another_aggregate,
+     "INSERT INTO out SELECT k, max(v::VARCHAR) AS top FROM a GROUP BY k;",
+     "INSERT INTO out SELECT k, max(v::DOUBLE) AS top FROM a GROUP BY k;", "out.agg=extend",
+     "counting from now on", "x|10.0\n")
+
+EDIT(FMT_10_the_columns_that_deduplication_passes_on_are_no_part_of_its_state,
+     "INSERT INTO out SELECT DISTINCT ON (k) k, v FROM a;",
+     "INSERT INTO out SELECT DISTINCT ON (k) k, v::VARCHAR AS v FROM a;", "", NULL, "")
+
+/* Puts one more entry into the manifest, with a batch of its own. */
+static void write_manifest(struct world *w, const struct mr_manifest_entry *entries, size_t count)
+{
+    struct mr_batch_log_config log_config = {.segment_bytes = 1 << 20, .retain_batches = 100};
+    struct mr_state_config config = {.inline_bytes_max = 1 << 20,
+                                     .snapshot_min_bytes = 1 << 20,
+                                     .snapshot_ratio = 1.0,
+                                     .retain_batches = 100};
+    const char *dir = test_path(w->t, w->checkpoint);
+    struct mr_checkpoint checkpoint = {0};
+    struct mr_recovered recovered = {0};
+    struct mr_batch_log *log = NULL;
+    struct mr_state *state = NULL;
+    struct mr_commit commit = {0};
+    struct mr_error err = {0};
+    struct mr_plan plan;
+
+    CHECK_OK(mr_checkpoint_open(mr_env_posix(), dir, &checkpoint, &err), &err);
+    memcpy(log_config.query_id, checkpoint.query_id, 16);
+    memcpy(config.query_id, checkpoint.query_id, 16);
+    CHECK_OK(
+        mr_batch_log_open(mr_env_posix(), checkpoint.log_dir, &log_config, &log, &recovered, &err),
+        &err);
+    config.epoch = recovered.epoch;
+    CHECK_OK(mr_state_open(mr_env_posix(), checkpoint.state_dir, checkpoint.log_dir, &config,
+                           &recovered, &state, &err),
+             &err);
+    CHECK_OK(mr_state_manifest_set(state, entries, count, &err), &err);
+    plan = recovered.committed_plan;
+    commit.batch_id = ++plan.batch_id;
+    CHECK_OK(mr_batch_log_plan(log, &plan, &err), &err);
+    CHECK_OK(mr_batch_log_sync(log, &err), &err);
+    CHECK_OK(mr_state_prepare(state, commit.batch_id, 0, log, &commit, &err), &err);
+    CHECK_OK(mr_batch_log_commit(log, &commit, &err), &err);
+    CHECK_OK(mr_batch_log_sync(log, &err), &err);
+    mr_commit_release(&commit);
+    mr_state_close(state);
+    mr_batch_log_close(log);
+    mr_recovered_release(&recovered);
+    mr_checkpoint_release(&checkpoint);
+}
+
+TEST(FMT_04_a_newer_manifest_is_refused_and_entries_of_other_kinds_are_ignored)
+{
+    static const struct mr_manifest_entry newer[] = {{"format", "99999"}};
+    static const struct mr_manifest_entry other[] = {
+        {"format", "1"}, {"weather out", "{\"sunny\":true}"}, {"sink out", "{}"}};
+    struct mr_buf classes = MR_BUF_INIT, reasons = MR_BUF_INIT;
+    struct mr_error err = {0};
+    struct world w;
+
+    begin(&w, t);
+    start(&w);
+    write_manifest(&w, other, 3);
+    compare(&w, COUNTS, &classes, &reasons);
+    CHECK_EQ_STR(classes.data, "");
+    write_manifest(&w, newer, 1);
+    CHECK_FAILS(live(&w, COUNTS, "after", NULL, &err), &err, MR_VERSION, "newer millrace");
+    mr_buf_release(&classes);
+    mr_buf_release(&reasons);
+    end(&w);
+}
+
+/* ---- what is accepted, and by whom ---- */
 
 #define TWO_CHANGES                                                                                \
     "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s, max(v) AS top FROM a GROUP BY k; "      \
