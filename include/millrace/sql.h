@@ -133,11 +133,18 @@ MR_API struct mr_frame *mr_frame_where_at(struct mr_frame *frame, const char *co
     mr_frame_group_by_at((frame), (keys), (aggregates), MR_HERE)
 MR_API struct mr_frame *mr_frame_group_by_at(struct mr_frame *frame, const char *keys,
                                              const char *aggregates, const char *file, int line);
-/* SELECT DISTINCT ON (columns) * FROM frame; NULL: all columns. */
+/* The first row of each value of the columns, "user, ts"; NULL: of all columns. With the column of
+ * the watermark among them what is remembered stays small; else it grows. */
 #define mr_frame_drop_duplicates(frame, columns)                                                   \
     mr_frame_drop_duplicates_at((frame), (columns), MR_HERE)
 MR_API struct mr_frame *mr_frame_drop_duplicates_at(struct mr_frame *frame, const char *columns,
                                                     const char *file, int line);
+/* The same for duplicates that come within the delay of the watermark, whatever the columns. */
+#define mr_frame_drop_duplicates_within_watermark(frame, columns)                                  \
+    mr_frame_drop_duplicates_within_watermark_at((frame), (columns), MR_HERE)
+MR_API struct mr_frame *mr_frame_drop_duplicates_within_watermark_at(struct mr_frame *frame,
+                                                                     const char *columns,
+                                                                     const char *file, int line);
 #define mr_frame_union(a, b) mr_frame_union_at((a), (b), MR_HERE)
 MR_API struct mr_frame *mr_frame_union_at(struct mr_frame *a, struct mr_frame *b, const char *file,
                                           int line);

@@ -471,12 +471,28 @@ struct mr_frame *mr_frame_drop_duplicates_at(struct mr_frame *frame, const char 
 {
     const struct mr__part some[] = {FIXED("SELECT DISTINCT ON ("), USER(columns),
                                     FIXED(") * FROM "), NAME(0)};
-    const struct mr__part all[] = {FIXED("SELECT DISTINCT * FROM "), NAME(0)};
+    const struct mr__part all[] = {FIXED("SELECT * FROM drop_duplicates(TABLE "), NAME(0),
+                                   FIXED(")")};
 
     if (frame == NULL)
         return NULL;
     return columns != NULL ? COMPOSE(frame, NULL, "mr_frame_drop_duplicates", some)
                            : COMPOSE(frame, NULL, "mr_frame_drop_duplicates", all);
+}
+
+struct mr_frame *mr_frame_drop_duplicates_within_watermark_at(struct mr_frame *frame,
+                                                              const char *columns,
+                                                              const char *file, int line)
+{
+    static const char call[] = "mr_frame_drop_duplicates_within_watermark";
+    const struct mr__part some[] = {FIXED("SELECT * FROM drop_duplicates_within_watermark(TABLE "),
+                                    NAME(0), FIXED(", DESCRIPTOR("), USER(columns), FIXED("))")};
+    const struct mr__part all[] = {FIXED("SELECT * FROM drop_duplicates_within_watermark(TABLE "),
+                                   NAME(0), FIXED(")")};
+
+    if (frame == NULL)
+        return NULL;
+    return columns != NULL ? COMPOSE(frame, NULL, call, some) : COMPOSE(frame, NULL, call, all);
 }
 
 struct mr_frame *mr_frame_union_at(struct mr_frame *a, struct mr_frame *b, const char *file,

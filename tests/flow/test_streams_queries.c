@@ -199,6 +199,30 @@ TEST(a_watermark_may_stand_on_any_frame)
     st_free(s);
 }
 
+TEST(duplicates_are_dropped_by_columns_by_rows_and_within_a_watermark)
+{
+    struct st *s = st_new(t);
+    struct mr_frame *a = st_source(s, "a", "v BIGINT, w BIGINT, ts TIMESTAMP");
+    struct mr_frame *timed = mr_frame_with_watermark(a, "ts", "10 seconds");
+    struct mr_streaming_query *by_v, *by_row, *within;
+
+    by_v = st_start(memory(s, mr_frame_drop_duplicates(a, "v"), "by_v", "append"));
+    by_row = st_start(memory(s, mr_frame_drop_duplicates(a, NULL), "by_row", "append"));
+    within = st_start(memory(s, mr_frame_drop_duplicates_within_watermark(timed, "v"), "within",
+                             "append"));
+    st_rows(s, "a", "(1, 1, TIMESTAMP '1970-01-01'), (1, 2, '1970-01-01'), (1, 1, '1970-01-01')");
+    st_drain(by_v);
+    st_drain(by_row);
+    st_drain(within);
+    CHECK_EQ_STR(st_select(s, "SELECT v, w FROM by_v"), "1|1\n");
+    CHECK_EQ_STR(st_select(s, "SELECT v, w FROM by_row"), "1|1\n1|2\n");
+    CHECK_EQ_STR(st_select(s, "SELECT v, w FROM within"), "1|1\n");
+    st_stop(by_v);
+    st_stop(by_row);
+    st_stop(within);
+    st_free(s);
+}
+
 TEST(a_stream_joins_a_table_that_is_read_once)
 {
     struct st *s = st_new(t);

@@ -351,12 +351,60 @@ class PostgresWordCount(Example):
         self.assertEqual(self.counts(), dict(wanted))
 
 
+class StructuredNetworkWordCount(Example):
+    def test_words_are_counted_since_the_beginning(self):
+        self.start("structured_network_word_count", "127.0.0.1", self.port)
+        peer, _ = self.server.accept()
+        with peer:
+            peer.sendall(b"to be or not\nto be\n")
+            self.wait_until("the first words", lambda: re.search(r"\| *be\| *2\|", self.text("stdout")))
+            peer.sendall(b"be it\n")
+            self.wait_until("more words", lambda: re.search(r"\| *be\| *3\|", self.text("stdout")))
+            self.stop()
+        batches = self.text("stdout").split(RULE + "Batch: ")[1:]
+        self.assertEqual([int(batch.split("\n")[0]) for batch in batches], list(range(len(batches))))
+        self.assertIn("|word|count|\n", batches[-1])
+
+    def test_a_wrong_port_is_told(self):
+        self.start("structured_network_word_count", "127.0.0.1", "none")
+        self.assertEqual(self.process.wait(timeout=WAIT), 78)
+        self.process = None
+        self.assertIn("port", self.text("stderr"))
+
+
+class ForeachBatch(Example):
+    def total(self):
+        return tuple(map(int, self.text("out/total").split())) if os.path.exists(self.path("out/total")) else (-1, 0)
+
+    def test_two_outputs_have_every_batch_once_whatever_is_killed(self):
+        os.makedirs(self.path("in"))
+        os.makedirs(self.path("out"))
+        for number in range(40):
+            with open(self.path(f"in/{number:03}.json"), "w", encoding="utf-8") as file:
+                file.write("".join(f'{{"v":{number * 10 + i}}}\n' for i in range(10)))
+        for reached in (3, 11, 12, 25):  # each run is killed once the total has that batch
+            self.start("foreach_batch", "in", "out", "checkpoint")
+            self.wait_until("a batch", lambda reached=reached: self.total()[0] >= reached or self.process.poll() is not None)
+            self.kill()
+        self.start("foreach_batch", "in", "out", "checkpoint")
+        self.assertEqual(self.process.wait(timeout=WAIT), 0, self.text("stderr"))
+        self.process = None
+        self.assertEqual(self.total(), (39, sum(range(400))))
+        rows = []
+        for number in range(40):
+            for name in glob.glob(self.path(f"out/batch-{number}/part-*")):
+                with open(name, encoding="utf-8") as file:
+                    rows += [int(line.strip().strip("()")) for line in file]
+        self.assertEqual(sorted(rows), list(range(400)))
+
+
 class Lines(unittest.TestCase):
     """The guide's programs in C have at most 1.2 times the lines that they have in Scala."""
 
     # Lines of code of Spark 3.0.2's own examples, without comments and empty lines.
     SCALA = {"network_word_count": 21, "map_with_state_word_count": 30, "recoverable_network_word_count": 82,
-             "sql_network_word_count": 44, "custom_receiver": 60, "queue_stream": 25, "direct_kafka_word_count": 34}
+             "sql_network_word_count": 44, "custom_receiver": 60, "queue_stream": 25, "direct_kafka_word_count": 34,
+             "structured_network_word_count": 29}
 
     def test_programs_of_the_guide_are_as_short_in_c(self):
         for name, scala in self.SCALA.items():
