@@ -148,8 +148,7 @@ static void note_evolution(void *arg, const struct mr_evolution *evolution)
         return;
     mr_evolution_print(evolution, false, &runner->changes);
     if (runner->changes.data != NULL)
-        fprintf(stderr, "millrace: the query is not the one that made this checkpoint:\n%s",
-                runner->changes.data);
+        fprintf(stderr, "changes since this checkpoint was made:\n%s", runner->changes.data);
 }
 
 /* Ctrl-C ends the question, and the command. */
