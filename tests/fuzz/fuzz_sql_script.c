@@ -1,8 +1,9 @@
 /*
- * Statements from anywhere: the parser must answer with a script or an error with a place, never
- * read past the end.
+ * Statements from anywhere, and the blocks of their tests: the parsers must answer with a script or
+ * an error with a place, never read past the end.
  */
 #include "sql/script.h"
+#include "testing/testing.h"
 
 #include <stdlib.h>
 
@@ -20,6 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (statement->select_at + statement->select_size > size)
                 abort();
         }
+        err.text[0] = '\0';
+        if (mr_testing_check(script, &err) != MR_OK && err.text[0] == '\0')
+            abort();
         mr_sql_script_free(script);
     } else if (err.text[0] == '\0') {
         abort();
