@@ -55,6 +55,9 @@ struct mr_source_run {
     char *previous; /* start of the batch committed last, for progress */
     struct mr_node *node;
     uint64_t work_bytes;
+    /* time of the newest batch in which there was more than before; of the first one since the
+     * start when there was none */
+    int64_t moved_us;
     uint64_t rows; /* of this batch: driver, after the tasks */
     uint64_t bad_rows;
     int64_t last_error_log_us;
@@ -216,6 +219,7 @@ struct mr_report_watermark {
     const char *source; /* the graph's; NULL: no source alone stands before it */
     int64_t watermark_us;
     int64_t delay_us;
+    bool is_idle; /* left out of the minimum */
 };
 struct mr_report_sink {
     char *receipt;
@@ -277,6 +281,7 @@ struct mr_query {
     uint64_t plan_sum;
     int64_t last_batch_time_us;
     int64_t watermark_us;      /* for the next batch */
+    int64_t judged_us;         /* time of the batch after which that was settled */
     int64_t last_watermark_us; /* in force in the last batch: the late watermark of the next */
     int64_t zero_time_us;
     uint64_t batches_done;
@@ -388,6 +393,8 @@ bool mr__same_offset(const char *a, const char *b); /* NULL allowed */
 void mr__watermarks_place(struct mr_query *query);
 /* Watermark after this batch (structured.md 7.2). */
 int64_t mr__watermark_next(struct mr_query *query);
+/* Is it left out of the minimum, as its sources are idle? Also of a batch just run. */
+bool mr__watermark_is_idle(const struct mr_query *query, const struct mr_node *node);
 /* The source in front of a watermark operator, or NULL when more than maps of it are between. */
 const struct mr_source_run *mr__watermark_source(const struct mr_node *node);
 /* Does some operator want a batch without new data? */

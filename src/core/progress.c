@@ -160,8 +160,9 @@ static void add_watermarks(struct mr_json_out *out, const struct mr_query *query
 
         if (!node->is_watermark)
             continue;
-        if (holder == NULL ||
-            (takes_max ? watermark->watermark_us > held_us : watermark->watermark_us < held_us))
+        if (!watermark->is_idle &&
+            (holder == NULL ||
+             (takes_max ? watermark->watermark_us > held_us : watermark->watermark_us < held_us)))
             holder = node;
         mr_json_begin_object(out, NULL);
         mr_json_add_string(out, "operator", node->name);
@@ -171,6 +172,8 @@ static void add_watermarks(struct mr_json_out *out, const struct mr_query *query
         else
             add_time(out, "watermark", watermark->watermark_us);
         mr_json_add_double(out, "delaySeconds", (double)watermark->delay_us / 1e6, -1);
+        if (watermark->is_idle)
+            mr_json_add_bool(out, "idle", true);
         mr_json_end_object(out);
     }
     mr_json_end_array(out);
@@ -382,13 +385,15 @@ static void take_events(const struct mr_node *node, struct mr_report *report)
     report->event_max_us = node->event_max_us;
 }
 
-static void take_watermark(const struct mr_node *node, struct mr_report_watermark *ret_watermark)
+static void take_watermark(const struct mr_query *query, const struct mr_node *node,
+                           struct mr_report_watermark *ret_watermark)
 {
     const struct mr_source_run *run = mr__watermark_source(node);
 
     *ret_watermark = (struct mr_report_watermark){.source = run != NULL ? run->node->name : NULL,
                                                   .watermark_us = node->watermark_us,
-                                                  .delay_us = node->watermark_delay_us};
+                                                  .delay_us = node->watermark_delay_us,
+                                                  .is_idle = mr__watermark_is_idle(query, node)};
 }
 
 /* The newest event of a source's rows, where a watermark operator has seen it. */
@@ -440,7 +445,7 @@ static void take_report(const struct mr_query *query, bool is_idle, int64_t dura
         }
         if (node->is_watermark) {
             take_events(node, ret_report);
-            take_watermark(node, &nodes[i].watermark);
+            take_watermark(query, node, &nodes[i].watermark);
             take_newest(node, nodes); /* sources come before */
         }
     }

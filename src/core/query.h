@@ -62,6 +62,11 @@ struct mr_query_config {
     uint32_t snapshot_every;   /* 0 = by size */
     bool no_data_batches;      /* default true (mr_query_config_init) */
     bool watermark_policy_max; /* default false: min */
+    /*
+     * A watermark whose sources had nothing new for so long, by their own end offsets and the times
+     * of the batches, does not hold the others back until they have; 0 = it does (Spark).
+     */
+    int64_t idle_after_us;
     int64_t block_interval_us; /* receivers: default 200 ms; 0 = every store at once */
     int64_t restart_delay_us;  /* receivers: default 2 s */
     /* received but not yet in a batch: the receiver waits above it; default 256 MiB */

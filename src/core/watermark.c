@@ -8,6 +8,9 @@
  *                      that may send rows older than its input's watermark (an interval join) holds
  *                      it back, one that sends any time (map groups) ends it
  *
+ * A watermark whose sources have been idle for long (idle_after_us) is left out of the minimum: an
+ * idle source is one whose end offset is where its last batch ended, whatever the clock says.
+ *
  * Every operator gets two: the one in force evicts state, that of the batch before decides what is
  * late, because an operator above may send in this batch what the new watermark closes.
  *
@@ -96,8 +99,39 @@ static void advance_node(struct mr_node *node)
     advance_by_source(node);
     if (node->event_count == 0 || node->event_max_us < INT64_MIN + node->watermark_delay_us)
         return;
-    node->watermark_us =
-        MR_MAX(node->watermark_us, node->event_max_us - node->watermark_delay_us);
+    node->watermark_us = MR_MAX(node->watermark_us, node->event_max_us - node->watermark_delay_us);
+}
+
+/* Notes which sources of the batch have more than before it. */
+static void note_sources(struct mr_query *query)
+{
+    const struct mr_graph *graph = query->graph;
+
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct mr_source_run *run = graph->nodes[i]->source;
+
+        if (graph->nodes[i]->kind == MR_NODE_SOURCE &&
+            (run->moved_us == 0 || !mr__same_offset(run->start, run->end)))
+            run->moved_us = query->plan.batch_time_us;
+    }
+}
+
+bool mr__watermark_is_idle(const struct mr_query *query, const struct mr_node *node)
+{
+    bool has_source = false;
+
+    if (query->config.idle_after_us <= 0)
+        return false;
+    for (uint32_t i = 0; i < node->origin_count; i++) {
+        const struct mr_source_run *run = node->origins[i]->source;
+
+        if (run == NULL) /* a fold: it moves with what is above it */
+            return false;
+        has_source = true;
+        if (query->judged_us - run->moved_us < query->config.idle_after_us)
+            return false;
+    }
+    return has_source;
 }
 
 /* It never goes back; a node without data yet holds a `min` watermark. */
@@ -107,12 +141,16 @@ int64_t mr__watermark_next(struct mr_query *query)
     int64_t global = INT64_MIN;
     bool any = false;
 
+    note_sources(query);
+    query->judged_us = query->plan.batch_time_us;
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_node *node = graph->nodes[i];
 
         if (!node->is_watermark)
             continue;
         advance_node(node);
+        if (!query->config.watermark_policy_max && mr__watermark_is_idle(query, node))
+            continue;
         if (!any)
             global = node->watermark_us;
         else if (query->config.watermark_policy_max)

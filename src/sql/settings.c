@@ -26,6 +26,9 @@ static const struct mr_option settings[] = {
     {"watermark_policy", "multipleWatermarkPolicy|spark.sql.streaming.multipleWatermarkPolicy",
      MR_OPTION_ENUM, 0, "min", "min|max", NULL,
      "How the watermarks of several sources become one."},
+    {"idle_after", "table.exec.source.idle-timeout|source.idle_timeout", MR_OPTION_DURATION, 0,
+     "0 s", "0 s", NULL,
+     "Time without new data after which a source no longer holds the watermark back; 0 lets it."},
     {"no_data_batches", "noDataMicroBatches.enabled|spark.sql.streaming.noDataMicroBatches.enabled",
      MR_OPTION_BOOL, 0, "true", NULL, NULL,
      "Whether a batch runs without new data when the watermark closes windows."},
@@ -177,6 +180,7 @@ enum mr_status mr_sql_settings_apply(const struct mr_options *options,
     config->batches_max = (uint64_t)mr_options_int(options, "max_batches");
     config->retain_batches = (uint32_t)mr_options_int(options, "retain_batches");
     config->no_data_batches = mr_options_bool(options, "no_data_batches");
+    config->idle_after_us = mr_options_int(options, "idle_after");
     config->watermark_policy_max = strcmp(mr_options_text(options, "watermark_policy"), "max") == 0;
     config->on_change = strcmp(mr_options_text(options, "on_change"), "allow") == 0
                             ? MR_ON_CHANGE_ALLOW
