@@ -460,6 +460,7 @@ struct mr_sql_window {
     struct mr_json *gap; /* of sessions: an expression for each row, or NULL */
 };
 bool mr_sql__is_window_call(const struct mr_json *node);
+bool mr_sql__find_session(const struct mr_json *node); /* a session window at or below; NULL: no */
 enum mr_status mr_sql__window_parse(struct mr_sql_planner *p, struct mr_sql_query *query,
                                     struct mr_json *node, struct mr_sql_window *ret_window);
 /* window(w, ...) of a window w is window(window_time(w), ...). In select.c. */

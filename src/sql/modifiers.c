@@ -121,6 +121,7 @@ struct distinct {
     uint32_t visible_count; /* columns of the user's list */
     uint32_t key_count;     /* hidden ones */
     uint32_t time_count;
+    const char *hidden[MR_SQL_KEYS_MAX + MR_SQL_MARKS_MAX]; /* names that late rows have, or NULL */
     uint32_t columns[MR_SQL_KEYS_MAX];
     const char *identities[MR_SQL_KEYS_MAX];
     uint32_t column_count;
@@ -195,7 +196,7 @@ static enum mr_status add_keys(struct distinct *distinct, const struct mr_sql_fr
                                 MR_SQL_KEYS_MAX);
         MR_TRY(resolve_target(distinct, from, list, target, &expression));
         if (mr_sql__class_is(expression, "COLUMN_REF"))
-            distinct->identities[distinct->key_count] =
+            distinct->identities[distinct->key_count] = distinct->hidden[distinct->key_count] =
                 mr_json_get(expression, "column_names")->last->text;
         else
             MR_TRY(
@@ -223,6 +224,7 @@ static enum mr_status add_times(struct distinct *distinct, const struct mr_sql_f
         if (column == NULL || alias == NULL)
             return mr_sql__no_memory(p);
         mr_json_push(mr_json_get(column, "column_names"), alias);
+        distinct->hidden[distinct->key_count + distinct->time_count] = alias->text;
         MR_TRY(push_hidden(distinct, column, "mr_m", distinct->time_count++));
     }
     return MR_OK;
@@ -288,6 +290,24 @@ static enum mr_status check_mode(const struct distinct *distinct, bool time_is_k
     return MR_OK;
 }
 
+/* What late rows are made of: the list, then keys and times that are columns. Each name once. */
+static const char *const *late_names(const struct distinct *distinct)
+{
+    const struct mr_schema *schema = distinct->rows.schema;
+    uint32_t count = mr_schema_field_count(schema);
+    const char **names = mr_arena_alloc(&distinct->p->arena, count * sizeof(*names));
+
+    for (uint32_t i = 0; names != NULL && i < count; i++) {
+        names[i] = i < distinct->visible_count ? mr_schema_field(schema, i)->name
+                                               : distinct->hidden[i - distinct->visible_count];
+        for (uint32_t k = 0; k < i && names[i] != NULL; k++) {
+            if (names[k] != NULL && mr_sql__same_name(names[k], names[i]))
+                names[i] = NULL;
+        }
+    }
+    return names;
+}
+
 static enum mr_status add_fold(struct distinct *distinct, struct mr_sql_rel *rel)
 {
     struct mr_sql_planner *p = distinct->p;
@@ -311,8 +331,7 @@ static enum mr_status add_fold(struct distinct *distinct, struct mr_sql_rel *rel
     if (distinct->time_column >= 0)
         MR_TRY(mr_sql__late_split(p, distinct->query, distinct->node, spec.state_name,
                                   &distinct->rows, (uint32_t)distinct->time_column,
-                                  spec.time_add_us, mr_sql__late_names(p, distinct->rows.schema),
-                                  &distinct->rows));
+                                  spec.time_add_us, late_names(distinct), &distinct->rows));
     MR_TRY(mr_sql__as_sql_error(p, distinct->query, mr_op_dedup(&spec, &fold, p->err)));
     mr_buf_printf(&p->text, "operator %s: first row of %u keys%s, state '%s'\n", spec.state_name,
                   spec.key_count, within ? " within the watermark" : "", spec.state_name);

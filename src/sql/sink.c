@@ -165,6 +165,8 @@ struct traits {
     bool aggregated;
     bool grouped_by_time; /* a window or a watermark's column is a key */
     bool watermarked;     /* a table with a watermark is read */
+    bool session;         /* sessions have no update mode */
+    bool sorted;          /* ORDER BY: the whole result */
 };
 
 static void look(struct mr_sql_planner *p, const struct mr_json *node, unsigned depth,
@@ -202,6 +204,8 @@ static void look_at_groups(struct mr_sql_planner *p, const struct mr_json *node,
                            struct traits *traits)
 {
     const struct mr_json *groups = mr_json_get(node, "group_expressions");
+    const struct mr_json *list = mr_json_get(node, "select_list");
+    const struct mr_json *modifiers = mr_json_get(node, "modifiers");
     bool all = mr_json_is(mr_json_get(node, "aggregate_handling"), "FORCE_AGGREGATES");
 
     if (names_time(p, groups) || (((groups != NULL && groups->count > 0) || all) &&
@@ -209,6 +213,11 @@ static void look_at_groups(struct mr_sql_planner *p, const struct mr_json *node,
         traits->grouped_by_time = true;
     if ((groups != NULL && groups->count > 0) || all)
         traits->aggregated = true;
+    if (mr_sql__find_session(groups) || (all && mr_sql__find_session(list)))
+        traits->session = true;
+    for (const struct mr_json *one = modifiers != NULL ? modifiers->first : NULL; one != NULL;
+         one = one->next)
+        traits->sorted = traits->sorted || mr_sql__type_is(one, "ORDER_MODIFIER");
 }
 
 /* SELECT DISTINCT, UNION and EXCEPT are aggregations without functions; DISTINCT ON is none. */
@@ -282,10 +291,15 @@ enum mr_status mr_sql__choose_mode(struct mr_sql_planner *p, struct mr_sql_outpu
 
     look(p, query->node, 0, &traits);
     if (!output->mode_known) {
-        bool closes = traits.grouped_by_time && traits.watermarked && output->table != NULL;
+        bool closes = traits.grouped_by_time && traits.watermarked &&
+                      (output->table != NULL || traits.session) && !traits.sorted;
+        bool whole = traits.aggregated && !closes && (traits.sorted || traits.session) &&
+                     (modes & (1u << MR_MODE_COMPLETE)) != 0;
 
         output->mode = MR_MODE_APPEND;
-        if (traits.aggregated && !closes && (modes & (1u << MR_MODE_UPDATE)) != 0)
+        if (whole)
+            output->mode = MR_MODE_COMPLETE;
+        else if (traits.aggregated && !closes && (modes & (1u << MR_MODE_UPDATE)) != 0)
             output->mode = MR_MODE_UPDATE;
         else if (traits.aggregated && !closes && (modes & (1u << MR_MODE_COMPLETE)) != 0)
             output->mode = MR_MODE_COMPLETE;

@@ -61,6 +61,15 @@ static bool drops(const struct mr_json *function)
     return is_function(function, names, MR_ARRAY_SIZE(names)) || drops_within(function);
 }
 
+/* WATERMARK and ON LATE (clauses.c) stay where they mean something. */
+static void move_clause(struct mr_sql_planner *p, const struct mr_json *from, struct mr_json *to)
+{
+    const struct mr_json *clause = mr_json_get(from, "mr_clause");
+
+    if (clause != NULL)
+        mr_json_put(&p->arena, to, "mr_clause", mr_json_copy(&p->arena, clause));
+}
+
 static enum mr_status replace_drop(struct mr_sql_planner *p, struct mr_sql_query *query,
                                    struct mr_json *node)
 {
@@ -104,6 +113,7 @@ static enum mr_status replace_drop(struct mr_sql_planner *p, struct mr_sql_query
     mr_json_put(&p->arena, modifier, "mr_within",
                 mr_json_new_bool(&p->arena, drops_within(function)));
     mr_json_put(&p->arena, modifier, "mr_all", mr_json_new_bool(&p->arena, keys == NULL));
+    move_clause(p, node, select);
     mr_sql__replace(node, select);
     return MR_OK;
 }
@@ -246,6 +256,14 @@ static enum mr_status replace_session(struct mr_sql_planner *p, struct mr_sql_qu
     return MR_OK;
 }
 
+static bool aggregates(const struct mr_json *node)
+{
+    const struct mr_json *groups = mr_json_get(node, "group_expressions");
+
+    return (groups != NULL && groups->count > 0) ||
+           mr_json_is(mr_json_get(node, "aggregate_handling"), "FORCE_AGGREGATES");
+}
+
 enum mr_status mr_sql__desugar(struct mr_sql_planner *p, struct mr_sql_query *query,
                                struct mr_json *node)
 {
@@ -259,6 +277,13 @@ enum mr_status mr_sql__desugar(struct mr_sql_planner *p, struct mr_sql_query *qu
         MR_TRY(replace_session(p, query, node));
     if (mr_sql__type_is(node, "TABLE_FUNCTION") && drops(mr_json_get(node, "function")))
         return replace_drop(p, query, node);
+    if (mr_sql__type_is(node, "SELECT_NODE") && mr_sql__type_is(from, "TABLE_FUNCTION") &&
+        drops(mr_json_get(from, "function")) && !aggregates(node)) {
+        MR_TRY(replace_drop(p, query, from)); /* its late rows are those of the SELECT */
+        move_clause(p, node, mr_json_get(mr_json_get(from, "subquery"), "node"));
+        if (mr_json_get(node, "mr_clause") != NULL)
+            mr_json_put(&p->arena, node, "mr_clause", mr_json_new_null(&p->arena));
+    }
     for (struct mr_json *child = node->first; child != NULL; child = child->next)
         MR_TRY(mr_sql__desugar(p, query, child));
     return MR_OK;

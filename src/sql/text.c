@@ -363,7 +363,7 @@ static enum mr_status parse_tree(struct mr_sql_planner *p, struct mr_sql_query *
     query->node = mr_json_get(statements->first, "node");
     if (query->node == NULL)
         return mr_sql__fail(p, query, NULL, "expected a SELECT");
-    return mr_sql__desugar(p, query, query->node);
+    return MR_OK;
 }
 
 static struct mr_sql_query *new_query(struct mr_sql_planner *p, const char *owner, size_t at)
@@ -421,6 +421,7 @@ enum mr_status mr_sql__query_parse(struct mr_sql_planner *p, const char *owner, 
     if (status != MR_OK)
         return status;
     mr_sql__place_clauses(p, query);
+    MR_TRY(mr_sql__desugar(p, query, query->node));
     *ret_query = query;
     return MR_OK;
 }

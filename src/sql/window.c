@@ -63,6 +63,19 @@ bool mr_sql__window_equal(const struct mr_sql_window *a, const struct mr_sql_win
            (a->gap == NULL || mr_sql__equal(a->gap, b->gap)) && mr_sql__equal(a->time, b->time);
 }
 
+bool mr_sql__find_session(const struct mr_json *node)
+{
+    const struct window_function *function = node != NULL ? find_function(node) : NULL;
+
+    if (node == NULL || (function != NULL && function->session))
+        return node != NULL;
+    for (const struct mr_json *child = node->first; child != NULL; child = child->next) {
+        if (mr_sql__find_session(child))
+            return true;
+    }
+    return false;
+}
+
 /* ---- Lengths ---- */
 
 static enum mr_status keep_numbers(void *arg, const struct mr_batch *batch, struct mr_error *err)

@@ -4,6 +4,8 @@
  */
 #include "support/sql_flow.h"
 
+#include "base/buf.h"
+
 #include <millrace/ext/env.h>
 
 #include <stdlib.h>
@@ -228,4 +230,68 @@ TEST(DDW_02_within_the_watermark_the_first_row_decides_how_long)
     sql_flow_step(flow, "a", "('d', '1970-01-01 00:00:25')");
     expect(flow, "d|25\n", "2/1/0/2");
     sql_flow_free(flow);
+}
+
+TEST(late_rows_of_a_deduplication_go_where_the_query_says)
+{
+    static const char *const queries[] = {
+        "INSERT INTO out SELECT DISTINCT ON (v, ts) v, epoch(ts)::BIGINT AS s FROM a ON LATE INTO "
+        "late;",
+        "INSERT INTO out SELECT v, epoch(ts)::BIGINT AS s FROM drop_duplicates(TABLE a) "
+        "ON LATE INTO late;",
+        "INSERT INTO out SELECT DISTINCT ON (v) v, epoch(ts)::BIGINT AS s FROM a ON LATE INTO "
+        "late;",
+    };
+
+    for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
+        struct sql_flow *flow = sql_flow_new(t);
+
+        sql_flow_source(flow, "a", "v BIGINT, ts TIMESTAMP",
+                        ", WATERMARK FOR ts AS ts - INTERVAL '1 second'");
+        sql_flow_sink(flow, "late", "ts TIMESTAMP", NULL);
+        sql_flow_sink(flow, "out", "", "append");
+        sql_flow_text(flow, queries[i]);
+        add_times(flow, "a", "10 20");
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), "10|10\n20|20\n");
+        add_times(flow, "a", "11 20 21");
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), "21|21\n");
+        CHECK_EQ_STR(sql_flow_run(flow, "late"), "1970-01-01 00:00:11\n");
+        sql_flow_free(flow);
+    }
+}
+
+TEST(the_first_rows_of_random_input_are_those_of_a_list_however_it_is_cut)
+{
+    for (int seed = 1; seed <= 4; seed++) {
+        struct sql_flow *flow = sql_flow_new(t);
+        struct mr_buf all = MR_BUF_INIT;
+        char sql[300];
+
+        /* one value a key, so that it does not matter which partition comes first */
+        sql_flow_source(flow, "a", "k VARCHAR, v BIGINT, ts TIMESTAMP",
+                        ", WATERMARK FOR ts AS ts - INTERVAL '1000 seconds'");
+        sql_flow_sink(flow, "out", "", "append");
+        sql_flow_text(flow, "INSERT INTO out SELECT k, v, epoch_us(ts) AS s FROM "
+                            "drop_duplicates_within_watermark(TABLE a, DESCRIPTOR(k, ts));");
+        sql_flow_steps_per_batch(flow, 1 + seed % 3);
+        for (int step = 0; step < 8; step++) {
+            snprintf(
+                sql, sizeof(sql),
+                "SELECT 'k' || h %% 7, h %% 7 * 10, make_timestamp((h %% 40)::BIGINT * 500000) "
+                "FROM (SELECT hash(i * %d)::UBIGINT %% 100000 AS h FROM range(%d, %d) r(i))",
+                seed, step * 60, step * 60 + 60);
+            sql_flow_step(flow, "a", sql);
+            if ((step + seed) % 3 == 0)
+                mr_buf_add_str(&all, sql_flow_run(flow, "out"));
+            if ((step + seed) % 5 == 0)
+                sql_flow_run_until(flow, step % 2 == 0 ? "ran" : "published");
+        }
+        mr_buf_add_str(&all, sql_flow_run(flow, "out"));
+        sql_flow_sort(all.data);
+        CHECK_EQ_STR(all.data,
+                     sql_flow_oracle(flow, "SELECT k, any_value(v) AS v, epoch_us(ts) AS s "
+                                           "FROM a GROUP BY k, ts"));
+        mr_buf_release(&all);
+        sql_flow_free(flow);
+    }
 }

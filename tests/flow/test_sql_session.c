@@ -369,3 +369,74 @@ TEST(sessions_of_random_input_are_those_of_duckdb_however_it_is_cut)
         sql_flow_free(flow);
     }
 }
+
+TEST(rows_that_are_late_for_a_session_go_where_the_query_says)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k VARCHAR, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '0 seconds'");
+    sql_flow_sink(flow, "late", "k VARCHAR, ts TIMESTAMP", NULL);
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(flow, "INSERT INTO out SELECT k, epoch(window_start)::BIGINT AS s, count(*) AS n "
+                        "FROM a GROUP BY session_window(ts, '10 seconds'), k ON LATE INTO late;");
+    sql_flow_step(flow, "a", "('x', '1970-01-01 00:00:01'), ('y', '1970-01-01 00:01:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "x|1|1\n");
+    sql_flow_step(flow, "a", "('x', '1970-01-01 00:00:50'), ('x', '1970-01-01 00:00:50.000001')");
+    sql_flow_step(flow, "a", "('z', '1970-01-01 00:02:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "x|50|1\ny|60|1\n");
+    CHECK_EQ_STR(sql_flow_run(flow, "late"), "x|1970-01-01 00:00:50\n");
+    sql_flow_free(flow);
+}
+
+TEST(the_output_mode_follows_from_what_a_query_is)
+{
+    static const struct {
+        const char *select;
+        const char *rows; /* of the first run */
+    } cases[] = {
+        /* append: closed by the watermark */
+        {"SELECT k, count(*) AS n FROM a GROUP BY session_window(ts, '10 seconds'), k", ""},
+        /* complete: nothing closes */
+        {"SELECT k, count(*) AS n FROM b GROUP BY session_window(ts, '10 seconds'), k",
+         "x|1\ny|1\n"},
+        {"SELECT k, count(*) AS n FROM b GROUP BY k ORDER BY k DESC LIMIT 1", "y|1\n"},
+        {"SELECT k FROM b LIMIT 5", "x\ny\n"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct sql_flow *flow = sql_flow_new(t);
+
+        sql_flow_source(flow, "a", "k VARCHAR, ts TIMESTAMP",
+                        ", WATERMARK FOR ts AS ts - INTERVAL '0 seconds'");
+        sql_flow_source(flow, "b", "k VARCHAR, ts TIMESTAMP", "");
+        sql_flow_sink(flow, "out", "", NULL);
+        sql_flow_text(flow, "INSERT INTO out ");
+        sql_flow_text(flow, cases[i].select);
+        sql_flow_text(flow, ";");
+        sql_flow_step(flow, i == 0 ? "a" : "b",
+                      "('x', '1970-01-01 00:00:01'), ('y', '1970-01-01 00:00:02')");
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), cases[i].rows);
+        sql_flow_free(flow);
+    }
+}
+
+TEST(a_new_aggregate_keeps_the_sessions_of_a_checkpoint)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k VARCHAR, v BIGINT, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '0 seconds'");
+    sql_flow_sink(flow, "out", "k VARCHAR, x VARCHAR", "append");
+    sql_flow_text(flow, "INSERT INTO out SELECT k, concat_ws(' ', count(*), sum(v)) AS x FROM a "
+                        "GROUP BY session_window(ts, '10 seconds'), k;");
+    sql_flow_step(flow, "a", "('x', 1, '1970-01-01 00:00:01'), ('x', 2, '1970-01-01 00:00:02')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    sql_flow_retext(flow, "SET on_change = 'allow';"
+                          "INSERT INTO out SELECT k, concat_ws(' ', max(v), sum(v), count(*)) AS x "
+                          "FROM a GROUP BY session_window(ts, '10 seconds'), k;");
+    sql_flow_step(flow, "a", "('x', 5, '1970-01-01 00:00:03')");
+    sql_flow_step(flow, "a", "('y', 9, '1970-01-01 00:01:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "x|5 8 3\n");
+    sql_flow_free(flow);
+}
