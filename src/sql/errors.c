@@ -151,12 +151,18 @@ static bool quoted_name(const char *text, char *name, size_t size)
  * lists of overloads say nothing to people. */
 static void improve_text(const struct mr_sql_planner *p)
 {
+    static const char too_deep[] = "this expression has more than 1000 levels inside each other; "
+                                   "compute parts of it in a view";
     char *text = p->err->text;
     char *candidates = strstr(text, "Candidate functions");
     char name[MR_NAME_BYTES_MAX + 1];
     char better[MR_ERROR_TEXT_BYTES];
 
-    if (strncmp(text, "referenced column ", 18) == 0 && quoted_name(text, name, sizeof(name))) {
+    if (strncmp(text, "Max expression depth", 20) == 0 ||
+        strncmp(text, "memory exhausted", 16) == 0) {
+        memcpy(text, too_deep, sizeof(too_deep));
+    } else if (strncmp(text, "referenced column ", 18) == 0 &&
+               quoted_name(text, name, sizeof(name))) {
         describe_column(p, name, better, sizeof(better));
         memcpy(text, better, sizeof(better));
     } else if (candidates != NULL) {
@@ -309,11 +315,15 @@ void mr_sql__place_printed(struct mr_sql_planner *p, const struct mr_sql_query *
 static const char *nearest_keyword(const char *sql, const struct mr_token *token)
 {
     static const char *const keywords[] = {
-        "SELECT",   "FROM",  "WHERE", "GROUP",  "ORDER",  "HAVING",    "LIMIT",     "OFFSET",
-        "JOIN",     "INNER", "LEFT",  "RIGHT",  "UNION",  "INTERSECT", "EXCEPT",    "DISTINCT",
-        "BETWEEN",  "LIKE",  "CASE",  "WHEN",   "THEN",   "ELSE",      "FILTER",    "WINDOW",
-        "INTERVAL", "CAST",  "USING", "AND",    "OVER",   "PARTITION", "WITH",      "QUALIFY",
-        "LATERAL",  "CROSS", "NULLS", "EXISTS", "UNNEST", "TUMBLE",    "DESCRIPTOR"};
+        "SELECT",   "FROM",  "WHERE",   "GROUP",  "ORDER",  "HAVING",    "LIMIT",      "OFFSET",
+        "JOIN",     "INNER", "LEFT",    "RIGHT",  "UNION",  "INTERSECT", "EXCEPT",     "DISTINCT",
+        "BETWEEN",  "LIKE",  "CASE",    "WHEN",   "THEN",   "ELSE",      "FILTER",     "WINDOW",
+        "INTERVAL", "CAST",  "USING",   "AND",    "OVER",   "PARTITION", "WITH",       "QUALIFY",
+        "LATERAL",  "CROSS", "NULLS",   "EXISTS", "UNNEST", "TUMBLE",    "DESCRIPTOR", "END",
+        "AS",       "ON",    "IN",      "IS",     "OR",     "NOT",       "NULL",       "BY",
+        "ALL",      "ANY",   "TRUE",    "FALSE",  "ASC",    "DESC",      "FOR",        "SET",
+        "TABLE",    "LAST",  "FIRST",   "ROWS",   "RANGE",  "TO",        "INTO",       "VALUES",
+        "FULL",     "OUTER", "NATURAL", "SEMI",   "ANTI",   "ILIKE",     "DATE",       "TIMESTAMP"};
     char word[WORD_BYTES_MAX + 1];
 
     if (token->kind != MR_TOKEN_WORD || token->size > WORD_BYTES_MAX)
@@ -363,8 +373,11 @@ enum mr_status mr_sql__place_syntax(struct mr_sql_planner *p, const struct mr_sq
     const char *keyword;
     size_t offset;
 
-    if (p->err == NULL || p->err->sql_line == 0)
+    if (p->err == NULL)
         return status;
+    improve_text(p);
+    if (p->err->sql_line == 0)
+        return mr_error_place(p->err, p->script->text, query->at, status);
     offset = offset_of(query->sql, p->err->sql_line, p->err->sql_column);
     keyword = strncmp(p->err->text, "syntax error", 12) == 0 ? misspelt(query->sql, offset, &token)
                                                              : NULL;

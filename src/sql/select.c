@@ -17,29 +17,49 @@
 
 /* ---- Nodes ---- */
 
+static bool name_is_taken(const struct mr_sql_planner *p, const char *text)
+{
+    for (const struct mr_sql_name *one = p->names; one != NULL; one = one->next) {
+        if (strcmp(one->text, text) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The highest number that this owner's nodes of this kind have, so that the next one is found at
+ * once. */
+static unsigned last_number(const struct mr_sql_planner *p, const char *owner, const char *what)
+{
+    unsigned last = 0;
+
+    for (const struct mr_sql_name *one = p->names; one != NULL; one = one->next) {
+        if (one->number > last && strcmp(one->what, what) == 0 && strcmp(one->owner, owner) == 0)
+            last = one->number;
+    }
+    return last;
+}
+
 const char *mr_sql__node_name(struct mr_sql_planner *p, const char *owner, const char *what)
 {
     struct mr_sql_name *name = mr_arena_alloc(&p->arena, sizeof(*name));
     struct mr_buf text = MR_BUF_INIT;
-    unsigned number = 1;
-    bool taken = true;
 
-    while (taken) {
+    if (name == NULL)
+        return NULL;
+    *name = (struct mr_sql_name){
+        .owner = owner, .what = what, .number = last_number(p, owner, what), .next = p->names};
+    do {
+        name->number++;
         mr_buf_clear(&text);
-        mr_buf_printf(&text, number > 1 ? "%s.%s%u" : "%s.%s", owner, what, number);
-        number++;
-        taken = false;
-        for (const struct mr_sql_name *one = p->names; one != NULL && !text.failed; one = one->next)
-            taken = taken || strcmp(one->text, text.data) == 0;
-    }
-    if (name != NULL) {
-        name->text = text.failed ? NULL : mr_arena_copy(&p->arena, text.data, text.size);
-        name->next = p->names;
-        if (name->text != NULL)
-            p->names = name;
-    }
+        mr_buf_printf(&text, name->number > 1 ? "%s.%s%u" : "%s.%s", owner, what, name->number);
+    } while (!text.failed && name_is_taken(p, text.data));
+    name->text = text.failed ? NULL : mr_arena_copy(&p->arena, text.data, text.size);
     mr_buf_release(&text);
-    return name != NULL ? name->text : NULL;
+    if (name->text == NULL)
+        return NULL;
+    p->names = name;
+    p->name_count++;
+    return name->text;
 }
 
 enum mr_status mr_sql__add_map(struct mr_sql_planner *p, const char *owner, const char *what,
@@ -50,7 +70,12 @@ enum mr_status mr_sql__add_map(struct mr_sql_planner *p, const char *owner, cons
     struct mr_node *node = NULL;
     enum mr_status status;
 
-    if (name == NULL) {
+    if (p->name_count > MR_SQL_NODES_MAX) {
+        op->ops->free(op->op);
+        status = MR_FAIL(p->err, MR_LIMIT,
+                         "this pipeline has more than %d operators; make several of it",
+                         MR_SQL_NODES_MAX);
+    } else if (name == NULL) {
         op->ops->free(op->op);
         status = mr_sql__no_memory(p);
     } else {
