@@ -166,7 +166,8 @@ struct mr_test_table *mr_testing__pipeline_table_at(struct mr_test_pipeline *pip
                                                     size_t index); /* NULL past the end */
 /* Starts it when it does not run, and processes all there is. */
 enum mr_status mr_testing__pipeline_run(struct mr_test_pipeline *pipeline, struct mr_error *err);
-/* Runs to the point of a batch and dies there; point NULL: dies now. *ret_reached: it came there. */
+/* Runs to the point of a batch and dies there; point NULL: dies now. *ret_reached: it came
+ * there. */
 enum mr_status mr_testing__pipeline_crash(struct mr_test_pipeline *pipeline, const char *point,
                                           int64_t batch_id, bool kill, bool *ret_reached,
                                           struct mr_error *err);

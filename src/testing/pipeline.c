@@ -2,7 +2,7 @@
  * The query under test: planned over the tables of the test, run on a simulated machine, killed and
  * started again. Called by steps.c.
  *
- *     planned --start--> running --run--> running ... --crash, stop, failure--> not running --run-->
+ *     not running --run: plan, recover--> running --run--> running ... --crash, stop, failure-->
  *
  * The machine (env/sim.h) has a disk that knows what is synced and a clock that only moves when
  * told to, or by a millisecond a batch. A crash leaves the disk as a power loss does at that point:

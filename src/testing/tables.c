@@ -2,7 +2,7 @@
  * The tables of a test: connectors in memory that the planner puts in the place of those that WITH
  * names (sql/plan.h: bindings). pipeline.c binds them, steps.c fills and reads them.
  *
- *     INSERT, ADVANCE --> inputs[0..n)     offset of the source: inputs read so far, as decimal text
+ *     INSERT, ADVANCE --> inputs[0..n)     offset of the source: inputs read so far, in decimal
  *     batch N         --> outputs          one entry a batch, also for one without rows
  *
  * The tables live as long as the test: they are the world outside, which a crash of the pipeline

@@ -1,6 +1,6 @@
 /*
- * The vectors TR-01 to TR-05 of Structured Streaming: when batches begin. On the virtual clock, with
- * a pipeline of SQL; what a script can show of triggers is in tests/sql/triggers.sql.
+ * The vectors TR-01 to TR-05 of Structured Streaming: when batches begin. On the virtual clock,
+ * with a pipeline of SQL; what a script can show of triggers is in tests/sql/triggers.sql.
  */
 #include "support/test.h"
 

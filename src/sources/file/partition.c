@@ -2,7 +2,7 @@
  * Columns from directories (structured.md 19.1): option partition_columns.
  *
  *     path in        in/day=2026-11-21/city=Bonn/a.json     day = 2026-11-21, city = Bonn
- *     path in/x*     in/x1/day=1/a.json                     null: only below a directory that is given
+ *     path in/x*     in/x1/day=1/a.json                     null: only below a given directory
  *
  * Such a column is declared with the others; the format reads the rest. Values are undone from %XX;
  * __HIVE_DEFAULT_PARTITION__ is null, as is a column whose directory is missing.

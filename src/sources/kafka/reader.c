@@ -9,8 +9,8 @@
  *              >= until are held
  *                   \- position is elsewhere: stop, drop what was fetched, start at from
  *
- * Pieces of one range that are read at the same time have a stream each; all but the first one bring
- * a client of their own, because librdkafka fetches a partition once for a client.
+ * Pieces of one range that are read at the same time have a stream each; all but the first one
+ * bring a client of their own, because librdkafka fetches a partition once for a client.
  *
  * The end of a range is a position, not a record: the last offsets of a range may be markers of
  * transactions, aborted records, or gaps of compaction, which are never delivered. So the range
