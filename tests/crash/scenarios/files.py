@@ -144,4 +144,34 @@ class LogSegments(StateFiles):
     keys = 2500
 
 
-SCENARIOS = [FilesToFiles, Windows, StateFiles, LogSegments]
+class TwoInserts(Windows):
+    """One source, read once, into two sinks: its rows, and counts of windows with what was late."""
+
+    name = "two-inserts"
+
+    def sql(self, work):
+        return f"""
+SET checkpoint = '{work}/ckpt';
+CREATE TABLE visits (city TEXT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5 seconds')
+  WITH (connector = 'file', path = '{work}/in', format = 'json', maxFilesPerTrigger = 1);
+CREATE TABLE loud (city TEXT, ts TIMESTAMP)
+  WITH (connector = 'file', path = '{work}/out/loud', format = 'json');
+CREATE TABLE per_city (window_start TIMESTAMP, city TEXT, n BIGINT)
+  WITH (connector = 'file', path = '{work}/out/per_city', format = 'json');
+INSERT INTO loud SELECT upper(city), ts FROM visits;
+INSERT INTO per_city
+  SELECT window_start, city, count(*) AS n FROM visits GROUP BY window(ts, '10 seconds'), city;
+"""
+
+    def expected(self, work):
+        loud = collections.Counter((row["ts"][11:], row["city"].upper(), 0) for rows in self.rows()
+                                   for row in rows)
+        return super().expected(work) + loud
+
+    def row(self, document):
+        if "n" in document:
+            return super().row(document)
+        return str(document["ts"])[11:19], document["city"], 0
+
+
+SCENARIOS = [FilesToFiles, Windows, StateFiles, LogSegments, TwoInserts]
