@@ -1,6 +1,7 @@
 """The programs of examples/ against a real TCP server, killed with SIGKILL in the middle and started again."""
 import collections
 import glob
+import json
 import os
 import re
 import shutil
@@ -396,6 +397,30 @@ class ForeachBatch(Example):
                 with open(name, encoding="utf-8") as file:
                     rows += [int(line.strip().strip("()")) for line in file]
         self.assertEqual(sorted(rows), list(range(400)))
+
+
+class Sessionize(Example):
+    def run_once(self, clicks, number):
+        with open(self.path(f"in/{number}.json"), "w", encoding="utf-8") as file:
+            for user, minute in clicks:
+                file.write(f'{{"user":"{user}","ts":"2024-01-01 {minute // 60:02}:{minute % 60:02}:00","page":"/"}}\n')
+        self.start("sessionize", "in", "out", "checkpoint")
+        self.assertEqual(self.process.wait(timeout=WAIT), 0, self.text("stderr"))
+        self.process = None
+        rows = []
+        for name in glob.glob(self.path("out/*.json")):
+            with open(name, encoding="utf-8") as file:
+                rows += [json.loads(line) for line in file]
+        return sorted((row["user"], row["first"][11:16], row["last"][11:16], row["clicks"]) for row in rows)
+
+    def test_visits_end_ten_minutes_after_the_last_click(self):
+        os.makedirs(self.path("in"))
+        self.assertEqual(self.run_once([("ann", 0), ("bob", 3)], 1), [])
+        self.assertEqual(self.run_once([("ann", 8)], 2), [])
+        visits = [("bob", "00:03", "00:03", 1)]
+        self.assertEqual(self.run_once([("ann", 15)], 3), visits)       # bob was last there at 3
+        visits = sorted(visits + [("ann", "00:00", "00:15", 3)])
+        self.assertEqual(self.run_once([("bob", 90)], 4), visits)
 
 
 class Lines(unittest.TestCase):
