@@ -11,6 +11,7 @@ args: cores (list), threads, rounds, quick, disk (a folder on a real disk); work
 import json
 import os
 import re
+import select
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.environ.get("MILLRACE_SOURCE_DIR", os.path.dirname(HERE))
 BUILD = os.environ.get("MILLRACE_BUILD_DIR", os.path.join(SOURCE, "build/release"))
 MILLRACE = os.environ.get("MILLRACE_BIN", os.path.join(BUILD, "millrace"))
+PROGRAM_TIMEOUT_S = 300
 SUMMED = [MILLRACE, "run", "--until-caught-up", "--log-level", "info"]  # the sink 'null' logs its sum
 
 
@@ -81,3 +83,24 @@ def side(rows, samples):
 
 def verdict(ok):
     return "reached" if ok else "MISSED"
+
+
+def by_progress(command, env, stop=False):
+    """Milliseconds to the first line of progress, which comes right behind the commit. stop: it would go on for ever."""
+    start = time.monotonic_ns()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0,
+                             env={**os.environ, **env})
+    text = b""
+    while b'"batchId"' not in text:
+        ready, _, _ = select.select([child.stderr], [], [], PROGRAM_TIMEOUT_S)
+        piece = os.read(child.stderr.fileno(), 65536) if ready else b""
+        if not piece:
+            child.kill()
+            raise Failed(f"{' '.join(command)}: no progress: {text.decode()[-600:]}")
+        text += piece
+    elapsed = (time.monotonic_ns() - start) / 1e6
+    if stop:
+        child.kill()
+    child.stderr.read()
+    child.wait()
+    return elapsed
