@@ -23,6 +23,7 @@ enum {
     MR_SQL_MARKS_MAX = 8,
     MR_SQL_INPUTS_MAX = 16,
     MR_SQL_DEPTH_MAX = 100,
+    MR_SQL_NODES_MAX = 2000,
     MR_SQL_KEYS_MAX = 64,
     MR_SQL_AGGS_MAX = 256
 };
@@ -161,7 +162,10 @@ struct mr_sql_scope {
 };
 
 struct mr_sql_name {
-    const char *text;
+    const char *text; /* owner.what, owner.what2 */
+    const char *owner;
+    const char *what;
+    unsigned number;
     struct mr_sql_name *next;
 };
 
@@ -197,6 +201,7 @@ struct mr_sql_planner {
     unsigned workers;             /* that the query will have, at least 1 */
     unsigned depth;
     struct mr_sql_name *names; /* of nodes, to keep them unique */
+    size_t name_count;
     struct mr_sql_late *lates;
     struct mr_sql_own *own;
     unsigned own_count;
