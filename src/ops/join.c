@@ -124,7 +124,11 @@ static enum mr_status join_run_partition(void *op, uint32_t partition, struct mr
 {
     struct mr_join *join = op;
 
-    return mr_join__run_part(join, &join->parts[partition], call, err);
+    if (call->partition_count == MR_JOIN_PARTS)
+        return mr_join__run_part(join, &join->parts[partition], call, err);
+    for (unsigned p = 0; p < MR_JOIN_PARTS; p++) /* a small batch has one partition */
+        MR_TRY(mr_join__run_part(join, &join->parts[p], call, err));
+    return MR_OK;
 }
 
 static uint32_t join_partition_count(void *op)
@@ -343,6 +347,7 @@ static const struct mr_fold_ops join_ops = {
     .free = join_free,
     .store = join_store,
     .partition_count = join_partition_count,
+    .one_when_small = true,
     .run_partition = join_run_partition,
     .work_bytes = join_work_bytes,
 };

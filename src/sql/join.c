@@ -733,6 +733,9 @@ static enum mr_status name_list(struct mr_sql_joins *joins)
         }
         if (mr_sql__alias(item)[0] == '\0') {
             MR_TRY(mr_sql__natural_name(p, item, &name));
+            name = free_name(joins, list, name);
+            if (name == NULL)
+                return mr_sql__no_memory(p);
             mr_sql__set_alias(p, item, name);
         }
         mr_json_push(list, item);
