@@ -2,7 +2,7 @@
  * The program of timers.py: transform_with_state with timers of event time, a list and a value, from
  * files to files. Run: crash_timers IN OUT CHECKPOINT; it works off what is there and ends.
  *
- * Rows (name, second). The first row of a name sets timers at its second + 10 and + 20; each timer
+ * Rows (name, second of the day). The first row of a name sets timers at its second + 10 and + 20; each timer
  * emits (name, when it was, rows so far, their seconds as text), the last one clears the name.
  */
 #include <millrace/groups.h>
@@ -26,7 +26,7 @@ static void rows_of(struct mr_transform *at, const struct mr_row *key, struct mr
             mr_timer_register(at, ms + 10000);
             mr_timer_register(at, ms + 20000);
         }
-        mr_emit_int(mr_list_state_append(at, SECONDS), ms / 1000 % 1000);
+        mr_emit_int(mr_list_state_append(at, SECONDS), ms / 1000 % 86400);
     }
 }
 
@@ -42,7 +42,7 @@ static void tell(struct mr_transform *at, const struct mr_row *key, int64_t expi
         used += (size_t)snprintf(text + used, sizeof(text) - used, "%lld ",
                                  (long long)mr_row_int(mr_list_state_item(at, SECONDS, i), 0));
     mr_emit_str(out, name.data, name.size_bytes);
-    mr_emit_int(out, expiry_ms / 1000 % 1000);
+    mr_emit_int(out, expiry_ms / 1000 % 86400);
     mr_emit_int(out, mr_list_state_count(at, SECONDS));
     mr_emit_str(out, text, used);
     mr_emit_end(out);

@@ -1,7 +1,7 @@
 """transform_with_state with timers of event time: a program of the C API from files to files.
 
-One input file is one batch; batches without data follow when the watermark has moved. The oracle
-plays the same rules in Python.
+One input file is one batch; one without data follows the last. The oracle plays the same rules in
+Python.
 """
 
 import collections
@@ -26,11 +26,12 @@ class Timers(FilesToFiles):
 
     def batches(self):
         return [[("ann", 0), ("bob", 2), ("ann", 4)],
-                [("ann", 9), ("tick", 17)],             # reaches ann's first timer
-                [("bob", 13), ("late", 1)],             # bob's went by: he is not late, "late" is
-                [("eve", 30), ("tick", 31)],            # second timers of ann and bob
-                [("ann", 33)],                          # a new beginning
-                [("end", 300)]]                         # all but those of "end"
+                [("ann", 9), ("tick", 17)],             # moves the watermark to ann's first timer
+                [("bob", 13)],
+                [("eve", 30), ("tick", 31), ("late", 1)],
+                [("ann", 33)],                          # with it her second timer, and all of bob's
+                [("ann", 34), ("end", 300)],            # a new beginning
+                [("late", 20)]]
 
     def rows(self):
         return [[{"name": name, "ts": f"2024-01-01 00:{s // 60:02d}:{s % 60:02d}"} for name, s in batch]
@@ -45,10 +46,18 @@ class Timers(FilesToFiles):
     def expected(self, work):
         found = collections.Counter()
         names, timers = {}, set()
-        late = watermark = None
-        newest = 0
+        late = watermark = newest = None                # late: the watermark of the batch before
 
-        def fire():
+        for batch in [*self.batches(), []]:             # the last one has no data
+            late, watermark = watermark, None if newest is None else newest - DELAY
+            for name, second in batch:
+                newest = second if newest is None else max(newest, second)
+                if late is not None and second <= late:
+                    continue
+                if name not in names:
+                    names[name] = (second + 20, [])
+                    timers |= {(second + 10, name), (second + 20, name)}
+                names[name][1].append(second)
             for when, name in sorted(timers):
                 if watermark is not None and when <= watermark:
                     timers.discard((when, name))
@@ -56,19 +65,6 @@ class Timers(FilesToFiles):
                     found[name, when, len(seconds), "".join(f"{s} " for s in seconds)] += 1
                     if when == last:
                         del names[name]
-
-        for batch in self.batches():
-            for name, second in batch:
-                if late is not None and second <= late:
-                    continue
-                if name not in names:
-                    names[name] = (second + 20, [])
-                    timers |= {(second + 10, name), (second + 20, name)}
-                names[name][1].append(second)
-            newest = max([newest] + [second for _, second in batch])
-            fire()
-            late = watermark = newest - DELAY           # the batch without data, and the next one
-            fire()
         return found
 
     def row(self, document):
