@@ -370,6 +370,8 @@ struct mr_frame *mr_streams_sql_at(struct mr_streams *streams, const char *sql, 
     frame->part_count = 1;
     if (frame->parts[0].text == NULL)
         no_memory(&err);
+    else if (frame->parts[0].text[0] == '\0')
+        MR_FAIL(&err, MR_CONFIG, "there is no SQL text");
     else
         find_inputs(frame, sql, (uint32_t)streams->view_count, &err);
     if (err.sql_line > 0)

@@ -418,7 +418,7 @@ static const struct mr__piece *piece_at(const struct mr__script *script, size_t 
     }
     /* what is missing at the end of the program's text is found behind it */
     if (found != NULL && found->user == NULL && found > pieces && found[-1].user != NULL &&
-        offset == found->from)
+        offset <= found->from + 1)
         found--;
     return found;
 }
@@ -467,16 +467,26 @@ static const struct mr_agg_user *find_aggregate(void *arg, const char *name)
     return NULL;
 }
 
+/* Is this setting of the session one that the writer has said, too? */
+static bool is_overridden(const struct mr_option_pair *pair, const struct mr_option_pair *settings,
+                          size_t setting_count)
+{
+    bool is = false;
+
+    for (size_t i = 0; i < setting_count && !is; i++)
+        is = mr__same_setting(pair, &settings[i]);
+    return is;
+}
+
 enum mr_status mr__script_plan(struct mr__script *script, struct mr_streams *streams,
                                const struct mr_option_pair *settings, size_t setting_count,
                                bool check_only, struct mr_sql_plan **ret_plan, struct mr_error *err)
 {
-    size_t count = streams->settings.count + setting_count;
-    struct mr_option_pair *pairs = mr_arena_alloc(&script->arena, (count + 1) * sizeof(*pairs));
+    size_t room = streams->settings.count + setting_count + 1;
+    struct mr_option_pair *pairs = mr_arena_alloc(&script->arena, room * sizeof(*pairs));
     struct mr_error local = {0};
     struct mr_sql_args args = {.env = streams->env,
                                .settings = pairs,
-                               .setting_count = count,
                                .bindings = script->bindings,
                                .binding_count = script->binding_count,
                                .views = script->views,
@@ -486,10 +496,12 @@ enum mr_status mr__script_plan(struct mr__script *script, struct mr_streams *str
 
     if (pairs == NULL)
         return no_memory(err);
-    for (size_t i = 0; i < streams->settings.count; i++)
-        pairs[i] = streams->settings.items[i];
+    for (size_t i = 0; i < streams->settings.count; i++) {
+        if (!is_overridden(&streams->settings.items[i], settings, setting_count))
+            pairs[args.setting_count++] = streams->settings.items[i];
+    }
     for (size_t i = 0; i < setting_count; i++)
-        pairs[streams->settings.count + i] = settings[i];
+        pairs[args.setting_count++] = settings[i];
     if (streams->functions != NULL) {
         script->functions = (struct mr_sql_functions){
             .add = add_functions, .arg = streams->functions, .aggregate = find_aggregate};

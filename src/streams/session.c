@@ -161,6 +161,23 @@ static enum mr_status set_own(struct mr_streams *streams, const struct mr_option
     return MR_OK;
 }
 
+bool mr__same_setting(const struct mr_option_pair *a, const struct mr_option_pair *b)
+{
+    const struct mr_option_table *table = mr_sql_settings_table();
+    struct mr_options *one = NULL, *other = NULL;
+    bool same = false;
+
+    if (mr_options_parse(&table, 1, a, 1, 0, &one, NULL) == MR_OK &&
+        mr_options_parse(&table, 1, b, 1, 0, &other, NULL) == MR_OK) {
+        for (size_t i = 0; i < table->option_count && !same; i++)
+            same = mr_options_has(one, table->options[i].name) &&
+                   mr_options_has(other, table->options[i].name);
+    }
+    mr_options_free(one);
+    mr_options_free(other);
+    return same;
+}
+
 static enum mr_status set_shared(struct mr_streams *streams, const struct mr_option_pair *pair,
                                  struct mr_error *err)
 {
@@ -169,6 +186,10 @@ static enum mr_status set_shared(struct mr_streams *streams, const struct mr_opt
 
     MR_TRY(mr_options_parse(&table, 1, pair, 1, 0, &options, err));
     mr_options_free(options);
+    for (size_t i = 0; i < streams->settings.count; i++) { /* another spelling of it goes */
+        if (mr__same_setting(&streams->settings.items[i], pair))
+            streams->settings.items[i] = streams->settings.items[--streams->settings.count];
+    }
     if (!mr__options_set(streams, &streams->settings, pair->key, pair->value))
         return MR_FAIL(err, MR_NOMEM, "out of memory");
     return MR_OK;

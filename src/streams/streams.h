@@ -168,6 +168,8 @@ struct mr__memory_sink {
 
 /* For tests, before anything else is done with it. */
 void mr__streams_use(struct mr_streams *streams, struct mr_env *env);
+/* Are these two spellings of one setting (SET)? */
+bool mr__same_setting(const struct mr_option_pair *a, const struct mr_option_pair *b);
 /* Adds functions to the DuckDB instances of queries that are started from now on. Takes arg. */
 enum mr_status mr__streams_add_functions(struct mr_streams *streams,
                                          const struct mr_sql_functions *functions,

@@ -401,3 +401,40 @@ TEST(a_stop_while_it_runs_leaves_nothing_behind)
     }
     st_free(s);
 }
+
+TEST(what_a_writer_says_wins_over_the_session_whatever_the_spelling)
+{
+    struct st *s = st_new(t);
+    struct mr_streaming_query *query;
+    struct mr_stream_writer *writer;
+    struct mr_error err = {0};
+
+    mr_streams_set(st_session(s), "spark.trigger", "1 hour");
+    mr_streams_set(st_session(s), "parallelism", "1");
+    mr_streams_set(st_session(s), "workers", "2");
+    st_source(s, "a", "v BIGINT");
+    writer = memory(s, mr_streams_sql(st_session(s), "WITH b AS (SELECT * FROM a) SELECT * FROM b"),
+                    "wins", "append");
+    st_rows(s, "a", "(1)");
+    query = st_start(mr_write_trigger(writer, "available now"));
+    CHECK_OK(mr_streaming_query_await(query, -1, NULL, &err), &err);
+    CHECK_EQ_STR(st_select(s, "SELECT * FROM wins"), "1\n");
+    mr_streaming_query_unref(query);
+    st_free(s);
+}
+
+TEST(a_second_statement_in_a_text_is_refused_at_its_place)
+{
+    struct st *s = st_new(t);
+
+    st_source(s, "a", "v BIGINT");
+    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT v FROM a; DROP TABLE a")), MR_SQL_ERROR,
+                  "mr_streams_sql", 1, 18);
+    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT (v FROM a")), MR_SQL_ERROR,
+                  "mr_streams_sql", 1, 11);
+    check_mistake(noop(mr_streams_sql(st_session(s), " ; ")), MR_CONFIG, "there is no SQL text", 0,
+                  0);
+    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT v FROM")), MR_SQL_ERROR,
+                  "mr_streams_sql", 1, 14);
+    st_free(s);
+}
