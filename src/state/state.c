@@ -24,6 +24,8 @@
 #include <string.h>
 
 enum { DELTAS_MAX = 4096, DELTA_COST_BYTES = 4096, NAME_BYTES_MAX = 100, PINNED_LOG_FACTOR = 8 };
+/* A store may keep that much of the log from going, or so many times its own bytes. */
+enum { PINNED_LOG_BYTES = 256 << 10, PINNED_SMALL_FACTOR = 64 };
 
 /* Adds a copy to the list of live parts. */
 enum mr_status mr__state_keep_part(struct mr_state *state, const struct mr_state_part *part,
@@ -226,9 +228,15 @@ static bool snapshot_is_due(const struct mr_state *state, const struct mr_store 
         return true;
     if (config->snapshot_every > 0)
         return batch_id % config->snapshot_every == config->snapshot_every - 1;
-    if (store->pinned_from != UINT64_MAX &&
-        (double)mr_batch_log_bytes_from(log, store->pinned_from) > PINNED_LOG_FACTOR * limit)
-        return true;
+    if (store->pinned_from != UINT64_MAX) {
+        double pinned_bytes = (double)mr_batch_log_bytes_from(log, store->pinned_from);
+        double store_bytes = (double)(store->snapshot_bytes + store->delta_bytes);
+
+        /* A small store beside large ones (the manifest) is written anew for little. */
+        if (pinned_bytes > PINNED_LOG_FACTOR * limit ||
+            pinned_bytes > MR_MAX((double)PINNED_LOG_BYTES, PINNED_SMALL_FACTOR * store_bytes))
+            return true;
+    }
     return (double)store->delta_bytes + (double)store->delta_count * DELTA_COST_BYTES > limit ||
            store->delta_count >= DELTAS_MAX;
 }
