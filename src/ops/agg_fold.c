@@ -19,9 +19,9 @@
  * key order. Which it is depends on the plan of the batch alone (core/operator.h), so a batch that
  * runs again emits the same.
  *
- * A shard is searched for expired groups only when the watermark has passed the least event time in
- * it; `least` remembers that time and is forgotten when a batch is run again, since the groups its
- * first run removed are back then.
+ * Which groups have expired is known from an index by event time (agg_times.h), one a shard, made
+ * when it is first needed and forgotten when a batch is run again, since the groups its first run
+ * removed are back then.
  *
  * Called by the driver of a query: open, then once a batch run and, on workers, run_partition;
  * wants_batch between batches.
@@ -34,7 +34,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EMIT_ROWS_MAX = 64 * 1024, EMIT_BYTES_MAX = 16 * 1024 * 1024, EMIT_CHECK_ROWS = 256 };
+enum {
+    EMIT_ROWS_MAX = 64 * 1024,
+    EMIT_BYTES_MAX = 16 * 1024 * 1024,
+    EMIT_CHECK_ROWS = 256,
+    LEARN_AT_ONCE = 64,
+    HINT_AHEAD = 16,
+    /* when more than one group in so many may expire, reading all of a shard in order is faster
+     * than looking each of them up */
+    SCAN_SHARE = 8,
+};
 
 enum mr_status mr_agg_fold_no_memory(struct mr_error *err)
 {
@@ -238,17 +247,18 @@ static enum mr_status touch_global(struct mr_agg_fold *fold, struct mr_agg_lane 
 
 /* ---- expiry ---- */
 
+/* Visits of one shard or of single entries. */
 struct search {
     struct mr_agg_fold *fold;
-    struct mr_agg_lane *lane; /* collects; NULL: only look for the least */
+    struct mr_agg_lane *lane; /* collects expired keys */
     int64_t watermark_us;
-    int64_t least_us; /* of the groups that stay */
     enum mr_status status;
     struct mr_error *err;
 };
 
-static bool search_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
-                         void *arg)
+/* Expired keys into the lane. */
+static bool collect_entry(const char *key, size_t key_bytes, const char *value, size_t value_bytes,
+                          void *arg)
 {
     struct search *search = arg;
     struct mr_agg_lane *lane = search->lane;
@@ -261,16 +271,67 @@ static bool search_entry(const char *key, size_t key_bytes, const char *value, s
         mr_agg_key_time(search->fold, key, key_bytes, &has_time, &time_us, search->err);
     if (search->status != MR_OK)
         return false;
-    if (!has_time)
+    if (!has_time || time_us > search->watermark_us)
         return true;
-    if (lane == NULL || time_us > search->watermark_us) {
-        search->least_us = MR_MIN(search->least_us, time_us);
-        return true;
-    }
     char *copy = mr_arena_copy(&lane->arena, key, key_bytes);
     if (copy == NULL || !mr_agg_keys_add(&lane->expired, copy, key_bytes))
         search->status = mr_agg_fold_no_memory(search->err);
     return search->status == MR_OK;
+}
+
+/* The index of a shard from its groups. */
+static enum mr_status learn_times(struct mr_agg_fold *fold, unsigned shard, struct mr_error *err)
+{
+    struct mr_agg_times *times = &fold->times[shard];
+    struct mr_store_entry entries[LEARN_AT_ONCE];
+    uint32_t cursor = 0;
+    size_t count;
+
+    mr_agg_times_clear(times);
+    while ((count = mr_store_read_shard(fold->store, shard, &cursor, entries, LEARN_AT_ONCE)) > 0) {
+        for (size_t i = 0; i < count; i++) {
+            int64_t time_us = 0;
+            bool has_time = false;
+
+            MR_TRY(mr_agg_key_time(fold, entries[i].key, entries[i].key_bytes, &has_time, &time_us,
+                                   err));
+            if (!has_time)
+                continue;
+            times->least_us = MR_MIN(times->least_us, time_us);
+            if (!mr_agg_times_add(times, time_us, entries[i].fragment))
+                return mr_agg_fold_no_memory(err);
+        }
+    }
+    times->is_known = true;
+    return MR_OK;
+}
+
+static int compare_fragments(const void *a_pointer, const void *b_pointer)
+{
+    const uint32_t *a = a_pointer;
+    const uint32_t *b = b_pointer;
+
+    return (*a > *b) - (*a < *b);
+}
+
+/* By the index: in the order of the table, so that memory is read forwards. */
+static enum mr_status collect_some(struct search *search, const struct mr_agg_times *times,
+                                   uint64_t count)
+{
+    uint32_t *fragments = mr_alloc(NULL, (count + 1) * sizeof(*fragments));
+
+    if (fragments == NULL)
+        return mr_agg_fold_no_memory(search->err);
+    mr_agg_times_read(times, search->watermark_us, fragments);
+    qsort(fragments, count, sizeof(*fragments), compare_fragments);
+    for (uint64_t i = 0; i < count && search->status == MR_OK; i++) {
+        if (i + HINT_AHEAD < count)
+            mr_store_hint(search->fold->store, (uint64_t)fragments[i + HINT_AHEAD] << 32, 0);
+        if (i == 0 || fragments[i] != fragments[i - 1])
+            mr_store_visit_fragment(search->fold->store, fragments[i], collect_entry, search);
+    }
+    mr_free(fragments);
+    return search->status;
 }
 
 /* Fills lane->expired from the shards whose oldest group may have expired. */
@@ -278,14 +339,21 @@ static enum mr_status find_expired(struct mr_agg_fold *fold, struct mr_agg_lane 
                                    int64_t watermark_us, struct mr_error *err)
 {
     for (unsigned shard = lane->first_shard; shard <= lane->last_shard; shard++) {
-        struct mr_agg_least *least = &fold->least[shard];
-        struct search search = {fold, lane, watermark_us, INT64_MAX, MR_OK, err};
+        struct mr_agg_times *times = &fold->times[shard];
+        struct search search = {fold, lane, watermark_us, MR_OK, err};
+        uint64_t count;
 
-        if (least->is_known && least->time_us > watermark_us)
+        if (!times->is_known)
+            MR_TRY(learn_times(fold, shard, err));
+        if (times->least_us > watermark_us)
             continue;
-        (void)mr_store_scan_shard(fold->store, shard, search_entry, &search);
+        count = mr_agg_times_count(times, watermark_us);
+        if (count > mr_store_shard_count(fold->store, shard) / SCAN_SHARE)
+            (void)mr_store_scan_shard(fold->store, shard, collect_entry, &search);
+        else
+            MR_TRY(collect_some(&search, times, count));
         MR_TRY(search.status);
-        *least = (struct mr_agg_least){true, search.least_us};
+        mr_agg_times_drop(times, watermark_us);
     }
     mr_agg_keys_sort(&lane->expired);
     return MR_OK;
@@ -340,10 +408,10 @@ static enum mr_status find_parts(struct mr_agg_fold *fold, const struct mr_fold_
     return MR_OK;
 }
 
-static void forget_least(struct mr_agg_fold *fold)
+static void forget_times(struct mr_agg_fold *fold)
 {
     for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++)
-        fold->least[shard] = (struct mr_agg_least){false, INT64_MAX};
+        mr_agg_times_clear(&fold->times[shard]);
 }
 
 static enum mr_status fold_run(void *op, struct mr_fold_call *call, struct mr_error *err)
@@ -351,10 +419,8 @@ static enum mr_status fold_run(void *op, struct mr_fold_call *call, struct mr_er
     struct mr_agg_fold *fold = op;
 
     /* run again: the state was rolled back */
-    if (fold->any_run && call->info->batch_id <= fold->last_batch_id) {
-        for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++)
-            fold->least[shard].is_known = false;
-    }
+    if (fold->any_run && call->info->batch_id <= fold->last_batch_id)
+        forget_times(fold);
     fold->any_run = true;
     fold->last_batch_id = call->info->batch_id;
     fold->last_watermark_us = call->info->watermark_us;
@@ -418,15 +484,9 @@ static enum mr_status find_least(struct mr_agg_fold *fold, int64_t *ret_least_us
 {
     *ret_least_us = INT64_MAX;
     for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++) {
-        struct search search = {fold, NULL, 0, INT64_MAX, MR_OK, NULL};
-
-        if (!fold->least[shard].is_known) {
-            (void)mr_store_scan_shard(fold->store, shard, search_entry, &search);
-            if (search.status != MR_OK)
-                return search.status;
-            fold->least[shard] = (struct mr_agg_least){true, search.least_us};
-        }
-        *ret_least_us = MR_MIN(*ret_least_us, fold->least[shard].time_us);
+        if (!fold->times[shard].is_known)
+            MR_TRY(learn_times(fold, shard, NULL));
+        *ret_least_us = MR_MIN(*ret_least_us, fold->times[shard].least_us);
     }
     return MR_OK;
 }
@@ -462,7 +522,7 @@ static enum mr_status fold_open(void *op, struct mr_state *state, struct mr_erro
     MR_TRY_GOTO(
         mr_state_store(state, fold->state_name, "aggregate", keys, values, &fold->store, err));
     fold->any_run = false;
-    forget_least(fold);
+    forget_times(fold);
 done:
     mr_text_free(keys);
     mr_text_free(values);
@@ -502,6 +562,8 @@ static void fold_free(void *op)
     mr_free(fold->parts);
     for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
         free_lane(&fold->lanes[i]);
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
+        mr_agg_times_release(&fold->times[i]);
     mr_free(fold);
 }
 

@@ -3,11 +3,12 @@
  * (partials into the store) share.
  *
  * Thread: a lane belongs to the worker that runs its partition; the rest is read-only meanwhile,
- * except the entries of `least` of the lane's own shards.
+ * except the entries of `times` of the lane's own shards.
  */
 #ifndef MR_OPS_AGG_FOLD_H
 #define MR_OPS_AGG_FOLD_H
 
+#include "ops/agg_times.h"
 #include "ops/aggregate.h"
 
 #include "base/alloc.h"
@@ -55,12 +56,6 @@ struct mr_agg_lane {
     uint64_t late_rows;
 };
 
-/* The oldest group of a shard. */
-struct mr_agg_least {
-    bool is_known;
-    int64_t time_us; /* no group is older; INT64_MAX = none with a time */
-};
-
 /* One batch of partials. */
 struct mr_agg_part {
     const struct mr_column *keys;
@@ -79,7 +74,7 @@ struct mr_agg_fold {
     bool any_run; /* since open: the two below hold */
     uint64_t last_batch_id;
     int64_t last_watermark_us;
-    struct mr_agg_least least[MR_STORE_SHARDS];
+    struct mr_agg_times times[MR_STORE_SHARDS]; /* of groups; unused without a time */
 
     /* Of the batch being run. */
     struct mr_agg_part *parts;

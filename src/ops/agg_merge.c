@@ -25,6 +25,8 @@ enum {
     SORTED_FROM = 28, /* bits of a hash below it are not sorted by */
     FIRST_LOOK = 256,
 };
+/* Not an event time: they are at least INT64_MIN + 1. */
+static const int64_t NO_TIME = INT64_MIN;
 
 static struct mr_slice key_of(const struct mr_agg_fold *fold, const struct mr_agg_ref *ref)
 {
@@ -38,16 +40,17 @@ static struct mr_slice value_of(const struct mr_agg_fold *fold, const struct mr_
 
 /* ---- One partial ---- */
 
-/* Counts a late one. */
-static enum mr_status check_time(struct mr_agg_fold *fold, struct mr_agg_lane *lane, unsigned shard,
+/* Counts a late one. *ret_time_us: NO_TIME = it has none. */
+static enum mr_status check_time(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                  struct mr_slice key, struct mr_slice buffers, bool *ret_late,
-                                 struct mr_error *err)
+                                 int64_t *ret_time_us, struct mr_error *err)
 {
     const struct mr_batch_info *info = lane->info;
     int64_t time_us = 0;
     bool has_time = false;
 
     *ret_late = false;
+    *ret_time_us = NO_TIME;
     if (fold->time_key < 0)
         return MR_OK;
     MR_TRY(mr_agg_key_time(fold, key.data, key.size_bytes, &has_time, &time_us, err));
@@ -60,13 +63,27 @@ static enum mr_status check_time(struct mr_agg_fold *fold, struct mr_agg_lane *l
         *ret_late = true;
         return MR_OK;
     }
-    fold->least[shard].time_us = MR_MIN(fold->least[shard].time_us, time_us);
+    *ret_time_us = time_us;
+    return MR_OK;
+}
+
+/* A group that was not there. */
+static enum mr_status note_time(struct mr_agg_fold *fold, uint64_t hash, int64_t time_us,
+                                struct mr_error *err)
+{
+    struct mr_agg_times *times = &fold->times[mr_store_shard(hash)];
+
+    if (time_us == NO_TIME || fold->mode == MR_MODE_COMPLETE)
+        return MR_OK;
+    times->least_us = MR_MIN(times->least_us, time_us);
+    if (times->is_known && !mr_agg_times_add(times, time_us, (uint32_t)(hash >> 32)))
+        return mr_agg_fold_no_memory(err);
     return MR_OK;
 }
 
 /* Merges a partial; *ret_value: the buffers of its group now, until the next change of the lane. */
 static enum mr_status merge_group(struct mr_agg_fold *fold, struct mr_agg_lane *lane, uint64_t hash,
-                                  struct mr_slice key, struct mr_slice buffers,
+                                  int64_t time_us, struct mr_slice key, struct mr_slice buffers,
                                   struct mr_slice *ret_value, struct mr_error *err)
 {
     const struct mr_agg_layout *layout = fold->layout;
@@ -81,7 +98,7 @@ static enum mr_status merge_group(struct mr_agg_fold *fold, struct mr_agg_lane *
         if (!created)
             return mr_agg_merge_fixed(layout, value, buffers.data, err);
         memcpy(value, buffers.data, buffers.size_bytes);
-        return MR_OK;
+        return note_time(fold, hash, time_us, err);
     }
     struct mr_slice have = {NULL, 0};
     *ret_value = buffers;
@@ -89,6 +106,8 @@ static enum mr_status merge_group(struct mr_agg_fold *fold, struct mr_agg_lane *
                             &have.size_bytes)) {
         MR_TRY(mr_agg_merge_into(layout, have, buffers, &lane->merged, err));
         *ret_value = (struct mr_slice){lane->merged.data, lane->merged.size};
+    } else {
+        MR_TRY(note_time(fold, hash, time_us, err));
     }
     return mr_store_put(fold->store, key.data, key.size_bytes, ret_value->data,
                         ret_value->size_bytes, err);
@@ -105,12 +124,13 @@ enum mr_status mr_agg_merge_all(struct mr_agg_fold *fold, struct mr_agg_lane *la
             struct mr_slice buffers = mr_column_text(part->values, row);
             uint64_t hash = mr_store_hash(fold->store, key.data, key.size_bytes);
             struct mr_slice value;
+            int64_t time_us;
             bool late;
 
-            MR_TRY(check_time(fold, lane, mr_store_shard(hash), key, buffers, &late, err));
+            MR_TRY(check_time(fold, lane, key, buffers, &late, &time_us, err));
             if (late)
                 continue;
-            MR_TRY(merge_group(fold, lane, hash, key, buffers, &value, err));
+            MR_TRY(merge_group(fold, lane, hash, time_us, key, buffers, &value, err));
             if (fold->mode == MR_MODE_UPDATE &&
                 !mr_agg_keys_add(&lane->touched, key.data, key.size_bytes))
                 return mr_agg_fold_no_memory(err);
@@ -255,12 +275,13 @@ static enum mr_status merge_run(struct mr_agg_fold *fold, struct mr_agg_lane *la
     for (size_t i = 0; i < count; i++) {
         struct mr_slice key = key_of(fold, &run[i]);
         struct mr_slice buffers = value_of(fold, &run[i]);
+        int64_t time_us;
         bool late;
 
-        MR_TRY(check_time(fold, lane, lane->first_shard, key, buffers, &late, err));
+        MR_TRY(check_time(fold, lane, key, buffers, &late, &time_us, err));
         if (late)
             continue;
-        MR_TRY(merge_group(fold, lane, run[i].hash, key, buffers, &value, err));
+        MR_TRY(merge_group(fold, lane, run[i].hash, time_us, key, buffers, &value, err));
         merged++;
     }
     if (fold->mode != MR_MODE_UPDATE || merged == 0)

@@ -211,6 +211,9 @@ enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_ent
                                const void *value, size_t value_bytes, struct mr_error *err);
 enum mr_status mr_store_delete_at(struct mr_store *store, const struct mr_store_entry *at,
                                   struct mr_error *err);
+/* Visits the entries of keys whose hash has those top 32 bits: mostly one, or none. */
+void mr_store_visit_fragment(const struct mr_store *store, uint32_t fragment,
+                             mr_store_visit_fn visit, void *arg);
 /* The same as visits; false: visit stopped it. */
 bool mr_store_scan_shard(const struct mr_store *store, unsigned shard, mr_store_visit_fn visit,
                          void *arg);

@@ -446,6 +446,24 @@ enum mr_status mr_store_delete_at(struct mr_store *store, const struct mr_store_
     return delete_slot(store->shards[at->fragment >> (32 - MR_SHARD_BITS)], at->slot, err);
 }
 
+void mr_store_visit_fragment(const struct mr_store *store, uint32_t fragment,
+                             mr_store_visit_fn visit, void *arg)
+{
+    const struct mr_shard *shard = store->shards[fragment >> (32 - MR_SHARD_BITS)];
+
+    if (shard == NULL || shard->slots == NULL)
+        return;
+    for (uint32_t i = mr__table_home(shard, fragment);
+         shard->slots[i].ref != 0 && shard->slots[i].fragment <= fragment; i++) {
+        struct mr_entry *entry = mr__entry_at(shard, shard->slots[i].ref);
+
+        if (shard->slots[i].fragment == fragment && (entry->meta & MR_ENTRY_DELETED) == 0 &&
+            !visit(entry->bytes, mr__entry_key_bytes(entry), mr__entry_value(entry),
+                   entry->value_bytes, arg))
+            return;
+    }
+}
+
 bool mr_store_scan_shard(const struct mr_store *store, unsigned index, mr_store_visit_fn visit,
                          void *arg)
 {
