@@ -483,8 +483,8 @@ struct mr_frame *mr_frame_drop_duplicates_at(struct mr_frame *frame, const char 
 }
 
 struct mr_frame *mr_frame_drop_duplicates_within_watermark_at(struct mr_frame *frame,
-                                                              const char *columns,
-                                                              const char *file, int line)
+                                                              const char *columns, const char *file,
+                                                              int line)
 {
     static const char call[] = "mr_frame_drop_duplicates_within_watermark";
     const struct mr__part some[] = {FIXED("SELECT * FROM drop_duplicates_within_watermark(TABLE "),

@@ -4,7 +4,8 @@
  *
  *     SOURCE   CREATE TABLE name (columns) WITH ('connector' = ..., options);
  *     SQL      CREATE VIEW name AS parts;
- *     PROGRAM  a program view of the plan (sql/plan.h): no statement
+ *     PROGRAM  a program view of the plan (sql/plan.h): no statement; a watermark right behind a
+ *              table is the table's own instead, and a view of it
  *     the one that is written:  INSERT INTO output SELECT * FROM name, or its SQL itself when it
  *     has no name, so that ORDER BY and LIMIT stand on the top level
  *
@@ -58,6 +59,9 @@ static enum mr_status collect(struct mr__script *script, struct mr_frame *frame,
                        "SELECT",
                        (int)DEPTH_MAX);
     frame->script_number = script->number;
+    frame->script_readers = 0;
+    frame->script_watermark = NULL;
+    frame->script_folded = false;
     for (uint32_t i = 0; i < frame->input_count; i++)
         MR_TRY(collect(script, frame->inputs[i], depth + 1, err));
     if (script->frame_count % 16 == 0) {
@@ -73,6 +77,46 @@ static enum mr_status collect(struct mr__script *script, struct mr_frame *frame,
     }
     script->frames[script->frame_count++] = frame;
     return MR_OK;
+}
+
+static bool is_time(const struct mr_frame *table, const char *column)
+{
+    struct mr_schema *schema = NULL;
+    int32_t index = -1;
+    bool is = false;
+
+    if (table->columns == NULL ||
+        mr_schema_parse(table->columns, strlen(table->columns), &schema, NULL) != MR_OK)
+        return false;
+    index = mr_schema_find(schema, column, strlen(column));
+    if (index >= 0) {
+        enum mr_type_id type = mr_schema_field(schema, (uint32_t)index)->type.id;
+
+        is = type == MR_TYPE_TIMESTAMP || type == MR_TYPE_TIMESTAMP_NS;
+    }
+    mr_schema_unref(schema);
+    return is;
+}
+
+/* Watermarks right behind a table that they alone read become the table's. */
+static void fold_watermarks(struct mr__script *script)
+{
+    for (size_t i = 0; i < script->frame_count; i++) {
+        for (uint32_t k = 0; k < script->frames[i]->input_count; k++)
+            script->frames[i]->inputs[k]->script_readers++;
+    }
+    for (size_t i = 0; i < script->frame_count; i++) {
+        struct mr_frame *frame = script->frames[i];
+        struct mr_frame *table = frame->input_count == 1 ? frame->inputs[0] : NULL;
+        const char *column;
+        int64_t delay_us;
+
+        if (table == NULL || table->kind != MR__FRAME_SOURCE || table->script_readers != 1 ||
+            !mr__watermark_of(frame, &column, &delay_us) || !is_time(table, column))
+            continue;
+        table->script_watermark = frame;
+        frame->script_folded = true;
+    }
 }
 
 static bool same(const char *a, const char *b)
@@ -191,6 +235,19 @@ static void add_connector(struct mr_buf *out, const char *format, bool is_known_
         add_pair(out, "format", format, is_first);
 }
 
+static void write_watermark(struct mr_buf *out, const struct mr_frame *frame)
+{
+    const char *column = "";
+    int64_t delay_us = 0;
+
+    mr__watermark_of(frame, &column, &delay_us);
+    mr_buf_add_str(out, ", WATERMARK FOR ");
+    add_quoted(out, '"', column);
+    mr_buf_add_str(out, " AS ");
+    add_quoted(out, '"', column);
+    mr_buf_printf(out, " - INTERVAL '%lld microseconds'", (long long)delay_us);
+}
+
 static void write_source(struct mr__script *script, const struct mr_frame *frame)
 {
     struct mr_buf *out = &script->text;
@@ -199,8 +256,12 @@ static void write_source(struct mr__script *script, const struct mr_frame *frame
 
     mr_buf_add_str(out, "CREATE TABLE ");
     add_quoted(out, '"', frame->script_name);
-    if (frame->columns != NULL)
-        mr_buf_printf(out, " (%s)", frame->columns);
+    if (frame->columns != NULL) {
+        mr_buf_printf(out, " (%s", frame->columns);
+        if (frame->script_watermark != NULL)
+            write_watermark(out, frame->script_watermark);
+        mr_buf_add_char(out, ')');
+    }
     mr_buf_add_str(out, " WITH (");
     add_connector(out, frame->format, mr_source_find(frame->format) != NULL, &frame->options,
                   &is_first);
@@ -233,6 +294,10 @@ static void write_view(struct mr__script *script, const struct mr_frame *frame)
     mr_buf_add_str(&script->text, "CREATE VIEW ");
     add_quoted(&script->text, '"', frame->script_name);
     mr_buf_add_str(&script->text, " AS ");
+    if (frame->script_folded) {
+        mr_buf_add_str(&script->text, "SELECT * FROM ");
+        add_quoted(&script->text, '"', frame->inputs[0]->script_name);
+    }
     add_piece(script, from, NULL, &frame->place);
     write_parts(script, frame);
     from = script->text.size;
@@ -288,9 +353,9 @@ static enum mr_status add_binding(struct mr__script *script, const struct mr_sql
 static enum mr_status write_frame(struct mr__script *script, struct mr_frame *frame,
                                   struct mr_error *err)
 {
-    if (frame->kind == MR__FRAME_PROGRAM)
+    if (frame->kind == MR__FRAME_PROGRAM && !frame->script_folded)
         return add_program(script, frame, err);
-    if (frame->kind == MR__FRAME_SQL) {
+    if (frame->kind != MR__FRAME_SOURCE) {
         write_view(script, frame);
         return MR_OK;
     }
@@ -375,6 +440,7 @@ enum mr_status mr__script_make(struct mr_frame *frame, const struct mr_stream_wr
     ret_script->place = *place;
     ret_script->number = ++frame->streams->script_count;
     MR_TRY(collect(ret_script, frame, 0, err));
+    fold_watermarks(ret_script);
     MR_TRY(name_frames(ret_script, err));
     for (size_t i = 0; i < ret_script->frame_count; i++) {
         if (ret_script->frames[i] != frame || !is_inline)

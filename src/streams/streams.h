@@ -87,6 +87,10 @@ struct mr_frame {
     /* While a script is made (script.c). */
     uint64_t script_number;
     const char *script_name;
+    uint32_t script_readers; /* frames that stand on it */
+    /* the watermark frame behind a table that is written as the table's own; NULL: none */
+    struct mr_frame *script_watermark;
+    bool script_folded; /* this is that frame: a view of the table */
 };
 
 /*
@@ -103,6 +107,8 @@ struct mr_frame *mr__frame_blame(struct mr_frame *frame, const struct mr__place 
                                  const struct mr_error *err);
 /* A frame that reads an object of the caller's instead of what its options say (tests). */
 void mr__frame_bind(struct mr_frame *frame, const struct mr_source_connector *source, void *user);
+/* Is it a watermark (watermark.c)? Its column and delay. */
+bool mr__watermark_of(const struct mr_frame *frame, const char **ret_column, int64_t *ret_delay_us);
 struct mr_frame *mr__view_find(struct mr_streams *streams, const char *name); /* NULL: none */
 
 /* Puts "file.c:12: mr_read_load: " in front of an error's text. */

@@ -2,6 +2,9 @@
  * mr_frame_with_watermark: a watermark operator behind any frame (structured.md 7.1). A program
  * view of the plan, so it stands on a source, a SELECT or an operator alike.
  *
+ * On a table with declared columns that nothing else of the query reads, it becomes the table's own
+ * WATERMARK (script.c), so that only the columns that are needed are read.
+ *
  * A second watermark of the same column takes the place of the first for what is above it.
  *
  * Thread: build: the program's; plan: the one that starts the query.
@@ -56,6 +59,17 @@ static enum mr_status plan(void *arg, struct mr_sql_planner *p, const struct mr_
     keep_marks(input, (uint32_t)index, &rel);
     *ret_rel = rel;
     return MR_OK;
+}
+
+bool mr__watermark_of(const struct mr_frame *frame, const char **ret_column, int64_t *ret_delay_us)
+{
+    const struct watermark *watermark = frame->plan_arg;
+
+    if (frame->kind != MR__FRAME_PROGRAM || frame->plan != plan)
+        return false;
+    *ret_column = watermark->column;
+    *ret_delay_us = watermark->delay_us;
+    return true;
 }
 
 static enum mr_status parse(const char *column, const char *delay, int64_t *ret_us,

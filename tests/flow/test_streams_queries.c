@@ -208,8 +208,8 @@ TEST(duplicates_are_dropped_by_columns_by_rows_and_within_a_watermark)
 
     by_v = st_start(memory(s, mr_frame_drop_duplicates(a, "v"), "by_v", "append"));
     by_row = st_start(memory(s, mr_frame_drop_duplicates(a, NULL), "by_row", "append"));
-    within = st_start(memory(s, mr_frame_drop_duplicates_within_watermark(timed, "v"), "within",
-                             "append"));
+    within = st_start(
+        memory(s, mr_frame_drop_duplicates_within_watermark(timed, "v"), "within", "append"));
     st_rows(s, "a", "(1, 1, TIMESTAMP '1970-01-01'), (1, 2, '1970-01-01'), (1, 1, '1970-01-01')");
     st_drain(by_v);
     st_drain(by_row);
@@ -220,6 +220,29 @@ TEST(duplicates_are_dropped_by_columns_by_rows_and_within_a_watermark)
     st_stop(by_v);
     st_stop(by_row);
     st_stop(within);
+    st_free(s);
+}
+
+TEST(a_watermark_of_a_table_reads_only_the_columns_that_are_needed)
+{
+    struct st *s = st_new(t);
+    struct mr_frame *a = st_source(s, "a", "v BIGINT, w VARCHAR, ts TIMESTAMP");
+    struct mr_frame *timed = mr_frame_with_watermark(a, "TS", "10 seconds");
+    struct mr_error err = {0};
+    char *text = NULL;
+
+    mr_frame_create_view(timed, "timed");
+    CHECK_OK(mr_frame_explain(mr_streams_sql(st_session(s), "SELECT window_start, sum(v) AS s FROM "
+                                                            "timed GROUP BY window(ts, '5 s')"),
+                              "append", &text, &err),
+             &err);
+    CHECK_CONTAINS(text, "source a: memory (v BIGINT, ts TIMESTAMP), watermark");
+    mr_text_free(text);
+    /* read with and without its watermark, it is one source all the same */
+    CHECK_OK(mr_frame_explain(mr_frame_union(timed, a), "append", &text, &err), &err);
+    CHECK_CONTAINS(text, "source a: memory (v BIGINT, w VARCHAR, ts TIMESTAMP)\n");
+    CHECK_NULL(strstr(strstr(text, "source a") + 1, "source a"));
+    mr_text_free(text);
     st_free(s);
 }
 
@@ -428,8 +451,8 @@ TEST(a_second_statement_in_a_text_is_refused_at_its_place)
     struct st *s = st_new(t);
 
     st_source(s, "a", "v BIGINT");
-    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT v FROM a; DROP TABLE a")), MR_SQL_ERROR,
-                  "mr_streams_sql", 1, 18);
+    check_mistake(noop(mr_streams_sql(st_session(s), "SELECT v FROM a; DROP TABLE a")),
+                  MR_SQL_ERROR, "mr_streams_sql", 1, 18);
     check_mistake(noop(mr_streams_sql(st_session(s), "SELECT (v FROM a")), MR_SQL_ERROR,
                   "mr_streams_sql", 1, 11);
     check_mistake(noop(mr_streams_sql(st_session(s), " ; ")), MR_CONFIG, "there is no SQL text", 0,
