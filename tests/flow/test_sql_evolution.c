@@ -579,26 +579,43 @@ static void start(struct world *w)
 
 /* ---- FMT-10 in our terms ---- */
 
-EDIT(FMT_10_a_field_added_to_a_key_rebuilds,
-     "INSERT INTO out SELECT {'a': k} AS key, count(*) AS n FROM a GROUP BY {'a': k};",
-     "INSERT INTO out SELECT {'a': k, 'b': v} AS key, count(*) AS n FROM a GROUP BY {'a': k, 'b': "
-     "v};",
-     "out.agg=rebuild", "emptied", "{a: x, b: 10}|1\n")
+TEST(FMT_10_a_field_added_to_a_key_rebuilds)
+{
+    run_edit(t,
+             &(const struct edit){
+                 "INSERT INTO out SELECT {'a': k} AS key, count(*) AS n FROM a GROUP BY {'a': k};",
+                 "INSERT INTO out SELECT {'a': k, 'b': v} AS key, count(*) AS n FROM a GROUP BY "
+                 "{'a': k, 'b': "
+                 "v};",
+                 "out.agg=rebuild", "emptied", "{a: x, b: 10}|1\n"});
+}
 
-EDIT(FMT_10_a_field_taken_from_a_key_rebuilds,
-     "INSERT INTO out SELECT {'a': k, 'b': v} AS key, count(*) AS n FROM a GROUP BY {'a': k, 'b': "
-     "v};",
-     "INSERT INTO out SELECT {'a': k} AS key, count(*) AS n FROM a GROUP BY {'a': k};",
-     "out.agg=rebuild", "emptied", "{a: x}|1\n")
+TEST(FMT_10_a_field_taken_from_a_key_rebuilds)
+{
+    run_edit(t,
+             &(const struct edit){
+                 "INSERT INTO out SELECT {'a': k, 'b': v} AS key, count(*) AS n FROM a GROUP BY "
+                 "{'a': k, 'b': "
+                 "v};",
+                 "INSERT INTO out SELECT {'a': k} AS key, count(*) AS n FROM a GROUP BY {'a': k};",
+                 "out.agg=rebuild", "emptied", "{a: x}|1\n"});
+}
 
-EDIT(FMT_10_another_type_of_a_value_is_another_aggregate,
-     "INSERT INTO out SELECT k, max(v::VARCHAR) AS top FROM a GROUP BY k;",
-     "INSERT INTO out SELECT k, max(v::DOUBLE) AS top FROM a GROUP BY k;", "out.agg=extend",
-     "counting from now on", "x|10.0\n")
+TEST(FMT_10_another_type_of_a_value_is_another_aggregate)
+{
+    run_edit(t, &(const struct edit){
+                    "INSERT INTO out SELECT k, max(v::VARCHAR) AS top FROM a GROUP BY k;",
+                    "INSERT INTO out SELECT k, max(v::DOUBLE) AS top FROM a GROUP BY k;",
+                    "out.agg=extend", "counting from now on", "x|10.0\n"});
+}
 
-EDIT(FMT_10_the_columns_that_deduplication_passes_on_are_no_part_of_its_state,
-     "INSERT INTO out SELECT DISTINCT ON (k) k, v FROM a;",
-     "INSERT INTO out SELECT DISTINCT ON (k) k, v::VARCHAR AS v FROM a;", "", NULL, "")
+TEST(FMT_10_the_columns_that_deduplication_passes_on_are_no_part_of_its_state)
+{
+    run_edit(
+        t, &(const struct edit){"INSERT INTO out SELECT DISTINCT ON (k) k, v FROM a;",
+                                "INSERT INTO out SELECT DISTINCT ON (k) k, v::VARCHAR AS v FROM a;",
+                                "", NULL, ""});
+}
 
 /* Puts one more entry into the manifest, with a batch of its own. */
 static void write_manifest(struct world *w, const struct mr_manifest_entry *entries, size_t count)
