@@ -407,7 +407,8 @@ static bool has_new_data(const struct mr_query *query)
     for (uint32_t i = 0; i < query->graph->node_count; i++) {
         const struct mr_source_run *run = query->graph->nodes[i]->source;
 
-        if (query->graph->nodes[i]->kind == MR_NODE_SOURCE && !mr__same_offset(run->start, run->end))
+        if (query->graph->nodes[i]->kind == MR_NODE_SOURCE &&
+            !mr__same_offset(run->start, run->end))
             return true;
     }
     return false;

@@ -83,8 +83,8 @@ struct mr_query_config {
     int64_t stop_timeout_us;
     /* a batch with less work runs on the driver alone; default 1 MiB */
     uint64_t parallel_min_bytes;
-    /* Called by the driver after each batch (and every idle_progress_us when idle); json is the progress
-     * document. */
+    /* Called by the driver after each batch (and every idle_progress_us when idle); json is the
+     * progress document. */
     void (*on_progress)(void *arg, const struct mr_progress *progress);
     void *on_progress_arg;
     /* Called by the driver when it goes on to something else; name: of the source, or NULL. */

@@ -1,13 +1,13 @@
 /*
  * Inside of the C API of the SQL side (<millrace/sql.h>).
  *
- *   session.c   sessions, settings, the manager     script.c        frames to a script, and back
- *   frame.c     readers and frames                  start.c         from a writer to a running query
+ *   session.c   sessions, settings, the manager     script.c        frames to a script and back
+ *   frame.c     readers and frames                  start.c         from a writer to a query
  *   writer.c    writers                             query.c         the handle
  *   events.c    listeners                           watermark.c     withWatermark as an operator
  *   foreach.c   sinks that call functions           rows.c          SQL over memory sinks
  *   main.c      the last line of a program            functions.c     functions for SQL
- *   groups_frame.c, groups_plan.c                       functions with state (groups.h, transform.h)
+ *   groups_frame.c, groups_plan.c                       functions with state (groups.h)
  *
  * Building (frames, readers, writers) is one thread's at a time and belongs to the session's arena.
  * Locks, in this order: registry (start.c), session->lock, query->lock; none is held while a

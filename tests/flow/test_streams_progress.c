@@ -12,8 +12,8 @@
 enum { MS = 1000, SEEN_MAX = 16, FIRST_US = 1 };
 
 /*
- * An environment whose clock stands still unless somebody sleeps, and a source on it whose plans and
- * reads take time, have rows at given times, and note the status of the query they belong to.
+ * An environment whose clock stands still unless somebody sleeps, and a source on it whose plans
+ * and reads take time, have rows at given times, and note the status of the query they belong to.
  */
 struct timeline {
     struct mr_env env;

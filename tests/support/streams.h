@@ -1,6 +1,6 @@
 /*
- * Programs of the C API (<millrace/sql.h>) in tests: a session, tables in memory as sources, rows as
- * text.
+ * Programs of the C API (<millrace/sql.h>) in tests: a session, tables in memory as sources, rows
+ * as text.
  *
  *     struct st *s = st_new(t);
  *     struct mr_frame *in = st_source(s, "a", "value BIGINT");

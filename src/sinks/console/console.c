@@ -11,9 +11,9 @@
  * A batch is drawn at stage and written at publish, in one write: a batch that fails leaves no half
  * table. Append and update print nothing for a batch without rows; complete prints every batch.
  * With style = 'spark' every batch that runs is a table in a box below "Batch: 3" (structured.md
- * 18.3), 20 rows of 20 characters when nothing else is said, so that what reads Spark's output reads
- * ours. With style = 'json' every row is a line, there is no header and no limit, so that the output can
- * be piped into another program.
+ * 18.3), 20 rows of 20 characters when nothing else is said, so that what reads Spark's output
+ * reads ours. With style = 'json' every row is a line, there is no header and no limit, so that the
+ * output can be piped into another program.
  *
  * At least once: the terminal cannot tell what it has shown, so a batch that runs again after a
  * crash is printed again.
