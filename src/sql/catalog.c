@@ -23,7 +23,10 @@ static const struct mr_option table_options[] = {
     {"on_error", "onError", MR_OPTION_TEXT, 0, "fail", NULL, NULL,
      "What a record that cannot be decoded does: 'fail', 'skip' or 'into TABLE'."},
     {"static", "scan.bounded|scan_bounded", MR_OPTION_BOOL, 0, "false", NULL, NULL,
-     "Whether the table is read once, at the start, to be joined with streams."},
+     "Whether the table is read as a whole, at the start, to be joined with streams."},
+    {"static_reload", "lookup.cache.ttl|staticReload", MR_OPTION_DURATION, 0, NULL, "0 s", NULL,
+     "A static table is read again before a batch when it was read that long ago; unset: only at the "
+     "start."},
     {"output_mode", "outputMode", MR_OPTION_ENUM, 0, NULL, "append|update|complete", NULL,
      "What the table gets of an aggregation; the setting output_mode when unset."},
 };

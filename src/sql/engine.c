@@ -191,8 +191,10 @@ static enum mr_status run(struct map *map, const struct mr_batch_info *info,
     enum mr_status status;
 
     for (size_t i = 0; i < map->input_count; i++) {
-        batches[i] = map->rows[i] != NULL ? map->rows[i]->batches : stream;
-        counts[i] = map->rows[i] != NULL ? map->rows[i]->count : stream_count;
+        batches[i] = stream;
+        counts[i] = stream_count;
+        if (map->rows[i] != NULL)
+            MR_TRY(mr_sql__static_rows(map->rows[i], info, &batches[i], &counts[i], err));
     }
     MR_TRY(statement_of(map, info->worker, &stmt, err));
     status = mr_duck_run(stmt, batches, counts, info->batch_time_us, list_add, &results, err);

@@ -57,11 +57,18 @@ struct mr_sql_map_spec {
 enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map_op *ret_op,
                                struct mr_error *err);
 
-/* static_table.c: a bounded table, read once. */
+/* static_table.c: a bounded table, read at the start and, with static_reload, again. */
+struct mr_sql_reload;
 struct mr_sql_static {
     struct mr_batch **batches;
     size_t count;
+    struct mr_sql_reload *reload; /* NULL: never read again */
 };
+/* The rows for a batch, the same for all that ask in it; they live until the next batch asks. Any
+ * thread. */
+enum mr_status mr_sql__static_rows(struct mr_sql_static *rows, const struct mr_batch_info *info,
+                                   struct mr_batch *const **ret_batches, size_t *ret_count,
+                                   struct mr_error *err);
 struct mr_sql_table;
 enum mr_status mr_sql__static_read(struct mr_env *env, const struct mr_sql_table *table,
                                    struct mr_sql_static **ret_rows, struct mr_error *err);
