@@ -164,3 +164,22 @@ TEST(nexmark_without_an_end_cannot_be_caught_up_with)
                                 &err),
                 &err, MR_CONFIG, "no end to catch up with");
 }
+
+TEST(nexmark_shows_its_first_events_again_with_later_ids_and_times)
+{
+    static const char options[] = "table=auction\nevents=300\nmode=replay\nreplay_events=100";
+    struct plug_source made;
+    struct plug_source shown;
+
+    open_table(&made, "table=auction\nevents=300", NULL);
+    open_table(&shown, options, NULL);
+    CHECK_EQ_STR(read_events(&shown, 0, 100), read_events(&made, 0, 100));
+    plug_source_stop(&made);
+    plug_source_stop(&shown);
+    open_table(&shown, options, "id BIGINT, dateTime TIMESTAMP");
+    CHECK_EQ_STR(read_events(&shown, 100, 150),
+                 "1006|2015-07-15 00:00:00.00001;1007|2015-07-15 00:00:00.00001;1008|2015-07-15 "
+                 "00:00:00.00001");
+    CHECK_EQ_UINT(count_rows(read_events(&shown, 0, 300)), 18);
+    plug_source_stop(&shown);
+}

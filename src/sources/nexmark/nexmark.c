@@ -13,6 +13,7 @@
  * Thread: plan on the driver, readers anywhere.
  */
 #include "sources/nexmark/nexmark.h"
+#include "sources/nexmark/replay.h"
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -43,6 +44,7 @@ struct mr_source {
     struct mr_nex_model model;
     enum mr_nex_table table;
     uint32_t fields[COLUMNS_MAX]; /* of the columns to produce */
+    struct mr_nex_block *block;   /* mode = 'replay', else NULL */
     int64_t events_max;
     int64_t events_per_second;
     int64_t events_per_batch;
@@ -72,6 +74,12 @@ static const struct mr_option nexmark_options[] = {
      "Events a second; 0 makes them as fast as they are read."},
     {"events_per_batch", NULL, MR_OPTION_INT, 0, "1000000", "50", "100000000",
      "Events of a batch when events_per_second is 0."},
+    {"mode", NULL, MR_OPTION_ENUM, 0, "generate", "generate|replay", NULL,
+     "Whether each event is made when it is read, or the first replay_events of them are made at "
+     "the "
+     "start and shown again and again with later ids and times."},
+    {"replay_events", NULL, MR_OPTION_INT, 0, "8000000", "50", "100000000",
+     "Events that mode = 'replay' makes; whole epochs of 50."},
     {"inter_event_ns", NULL, MR_OPTION_INT, 0, "100", "1", "1000000000",
      "Event time between two events, in nanoseconds."},
     {"seed", NULL, MR_OPTION_INT, 0, "88172645463325252", "0", NULL,
@@ -100,6 +108,7 @@ static void nexmark_stop(struct mr_source *source)
     if (source == NULL)
         return;
     mr_schema_unref(source->schema);
+    mr_nex_block_free(source->block);
     mr_free(source);
 }
 
@@ -154,6 +163,12 @@ static enum mr_status nexmark_open(const struct mr_source_args *args, struct mr_
     source->newest_us = source->start_us;
     source->frozen = args->until_caught_up;
     status = find_fields(args, source, err);
+    if (status == MR_OK && mr_options_int(options, "mode") == 1) {
+        int64_t events = mr_options_int(options, "replay_events");
+
+        status = mr_nex_block_new(&source->model, source->table, events - events % MR_NEX_EPOCH,
+                                  source->schema, source->fields, &source->block, err);
+    }
     if (status != MR_OK) {
         nexmark_stop(source);
         return status;
@@ -304,8 +319,11 @@ static enum mr_status nexmark_next(struct mr_reader *reader, struct mr_batch **r
     *ret_batch = NULL;
     if (count <= 0)
         return MR_OK;
-    MR_TRY(mr_nex_append(&source->model, source->table, reader->at, count, source->fields,
-                         mr_schema_field_count(source->schema), reader->builder, err));
+    if (source->block != NULL)
+        MR_TRY(mr_nex_block_append(source->block, reader->at, count, reader->builder, &count, err));
+    else
+        MR_TRY(mr_nex_append(&source->model, source->table, reader->at, count, source->fields,
+                             mr_schema_field_count(source->schema), reader->builder, err));
     reader->at += count;
     return mr_batch_builder_finish(reader->builder, ret_batch, err);
 }
