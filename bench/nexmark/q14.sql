@@ -4,7 +4,7 @@ SET checkpoint = '${CHECKPOINT}';
 CREATE TABLE bid (
   auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, dateTime TIMESTAMP, extra TEXT
 ) WITH (connector = 'nexmark', table = 'bid', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
-  events_per_batch = '${EVENTS_PER_BATCH}');
+  events_per_batch = '${EVENTS_PER_BATCH}', mode = '${MODE}');
 
 CREATE TABLE results (auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), bidTimeType TEXT, dateTime TIMESTAMP, extra TEXT, c_counts BIGINT)
   WITH (connector = 'null');

@@ -4,7 +4,7 @@ SET checkpoint = '${CHECKPOINT}';
 CREATE TABLE bid (
   auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, dateTime TIMESTAMP, extra TEXT
 ) WITH (connector = 'nexmark', table = 'bid', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
-  events_per_batch = '${EVENTS_PER_BATCH}');
+  events_per_batch = '${EVENTS_PER_BATCH}', mode = '${MODE}');
 
 CREATE TABLE results (day TEXT, total_bids BIGINT, rank1_bids BIGINT, rank2_bids BIGINT, rank3_bids BIGINT,
   total_bidders BIGINT, rank1_bidders BIGINT, rank2_bidders BIGINT, rank3_bidders BIGINT,

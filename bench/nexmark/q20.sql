@@ -4,13 +4,13 @@ SET checkpoint = '${CHECKPOINT}';
 CREATE TABLE bid (
   auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, dateTime TIMESTAMP, extra TEXT
 ) WITH (connector = 'nexmark', table = 'bid', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
-  events_per_batch = '${EVENTS_PER_BATCH}');
+  events_per_batch = '${EVENTS_PER_BATCH}', mode = '${MODE}');
 
 CREATE TABLE auction (
   id BIGINT, itemName TEXT, description TEXT, initialBid BIGINT, reserve BIGINT, dateTime TIMESTAMP,
   expires TIMESTAMP, seller BIGINT, category BIGINT, extra TEXT
 ) WITH (connector = 'nexmark', table = 'auction', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
-  events_per_batch = '${EVENTS_PER_BATCH}');
+  events_per_batch = '${EVENTS_PER_BATCH}', mode = '${MODE}');
 
 CREATE TABLE results (auction BIGINT, bidder BIGINT, price BIGINT, dateTime TIMESTAMP, itemName TEXT, initialBid BIGINT, reserve BIGINT,
   expires TIMESTAMP, seller BIGINT, category BIGINT)

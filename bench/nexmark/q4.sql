@@ -6,13 +6,13 @@ CREATE TABLE auction (
   expires TIMESTAMP, seller BIGINT, category BIGINT, extra TEXT,
   WATERMARK FOR dateTime AS dateTime - INTERVAL '0 seconds'
 ) WITH (connector = 'nexmark', table = 'auction', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
-  events_per_batch = '${EVENTS_PER_BATCH}');
+  events_per_batch = '${EVENTS_PER_BATCH}', mode = '${MODE}');
 
 CREATE TABLE bid (
   auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT, dateTime TIMESTAMP, extra TEXT,
   WATERMARK FOR dateTime AS dateTime - INTERVAL '0 seconds'
 ) WITH (connector = 'nexmark', table = 'bid', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
-  events_per_batch = '${EVENTS_PER_BATCH}');
+  events_per_batch = '${EVENTS_PER_BATCH}', mode = '${MODE}');
 
 -- An auction is final when no bid for it can come any more: once, in append mode.
 CREATE MATERIALIZED VIEW winning WITH (output_mode = 'append') AS

@@ -5,14 +5,14 @@ CREATE TABLE person (
   id BIGINT, name TEXT, emailAddress TEXT, creditCard TEXT, city TEXT, state TEXT, dateTime TIMESTAMP, extra TEXT,
   WATERMARK FOR dateTime AS dateTime - INTERVAL '0 seconds'
 ) WITH (connector = 'nexmark', table = 'person', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
-  events_per_batch = '${EVENTS_PER_BATCH}');
+  events_per_batch = '${EVENTS_PER_BATCH}', mode = '${MODE}');
 
 CREATE TABLE auction (
   id BIGINT, itemName TEXT, description TEXT, initialBid BIGINT, reserve BIGINT, dateTime TIMESTAMP,
   expires TIMESTAMP, seller BIGINT, category BIGINT, extra TEXT,
   WATERMARK FOR dateTime AS dateTime - INTERVAL '0 seconds'
 ) WITH (connector = 'nexmark', table = 'auction', events = '${EVENTS}', inter_event_ns = '${GAP_NS}',
-  events_per_batch = '${EVENTS_PER_BATCH}');
+  events_per_batch = '${EVENTS_PER_BATCH}', mode = '${MODE}');
 
 CREATE VIEW newcomers AS
   SELECT id, name, window_start, window_end

@@ -88,6 +88,7 @@ static void set_sizes(const char *batch, const char *checkpoint)
     setenv("GAP_NS", "1000000", 1);
     setenv("EVENTS_PER_BATCH", batch, 1);
     setenv("CHECKPOINT", checkpoint, 1);
+    setenv("MODE", "generate", 1);
 }
 
 static void open_bench(struct test *t, struct bench *bench)
