@@ -72,7 +72,8 @@ MR_API enum mr_status mr_functions_add_table(struct mr_functions *functions,
 /*
  * An aggregate: what it keeps of a group is a run of bytes, which becomes part of the checkpoint.
  * Bytes of different parts of the rows are merged, so the result must not depend on how rows were
- * parted. Rows with a null argument are left out. In GROUP BY over streams only.
+ * parted. Rows with a null argument are left out. Bytes are aligned for any type; those of nothing
+ * may be NULL. In GROUP BY over streams only.
  */
 struct mr_group_bytes; /* what is kept of the group at hand */
 MR_API void *mr_group_bytes_data(struct mr_group_bytes *bytes, size_t *ret_size);

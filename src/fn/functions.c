@@ -232,7 +232,7 @@ struct mr_group_bytes {
 void *mr_group_bytes_data(struct mr_group_bytes *bytes, size_t *ret_size)
 {
     *ret_size = bytes->buf->size - bytes->from;
-    return bytes->buf->data + bytes->from;
+    return bytes->buf->data != NULL ? bytes->buf->data + bytes->from : NULL;
 }
 
 void *mr_group_bytes_resize(struct mr_group_bytes *bytes, size_t size)
@@ -279,16 +279,32 @@ static enum mr_status user_update(const void *arg, const struct mr_batch *rows, 
     return group.failed ? too_large(function, err) : MR_OK;
 }
 
+/* Stored bytes stand anywhere: functions get copies that are aligned for any type. */
 static enum mr_status user_merge(const void *arg, struct mr_slice other, struct mr_buf *bytes,
                                  size_t from, struct mr_error *err)
 {
     const struct function *function = arg;
-    struct mr_group_bytes group = {bytes, from, false};
+    struct mr_buf mine = MR_BUF_INIT, theirs = MR_BUF_INIT;
+    struct mr_group_bytes group = {&mine, 0, false};
+    enum mr_status status = MR_OK;
 
+    mr_buf_add(&mine, bytes->data + from, bytes->size - from);
+    mr_buf_add(&theirs, other.data, other.size_bytes);
+    if (mine.failed || theirs.failed) {
+        status = too_large(function, err);
+        goto done;
+    }
     mr__inside_user_code++;
-    function->aggregate.merge(&group, other.data, other.size_bytes, function->arg);
+    function->aggregate.merge(&group, theirs.data, theirs.size, function->arg);
     mr__inside_user_code--;
-    return group.failed ? too_large(function, err) : MR_OK;
+    bytes->size = from;
+    mr_buf_add(bytes, mine.data, mine.size);
+    if (group.failed || bytes->failed)
+        status = too_large(function, err);
+done:
+    mr_buf_release(&mine);
+    mr_buf_release(&theirs);
+    return status;
 }
 
 static enum mr_status user_finish(const void *arg, struct mr_slice bytes,
@@ -297,13 +313,20 @@ static enum mr_status user_finish(const void *arg, struct mr_slice bytes,
     const struct function *function = arg;
     struct mr_emitter emitter = {0};
     struct mr_batch *batch = NULL;
+    struct mr_buf copy = MR_BUF_INIT;
     enum mr_status status = mr__emitter_init(&emitter, function->result, err);
 
     if (status != MR_OK)
         return status;
+    mr_buf_add(&copy, bytes.data, bytes.size_bytes);
+    if (copy.failed) {
+        mr__emitter_release(&emitter);
+        return too_large(function, err);
+    }
     mr__inside_user_code++;
-    function->aggregate.finish(bytes.data, bytes.size_bytes, &emitter, function->arg);
+    function->aggregate.finish(copy.data, copy.size, &emitter, function->arg);
     mr__inside_user_code--;
+    mr_buf_release(&copy);
     status = mr__emitter_check(&emitter, err);
     if (status == MR_OK && mr__emitter_rows(&emitter) != 1)
         status = mr__emitter_count_is_wrong(&emitter, function->name, "one value", err);
