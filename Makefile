@@ -5,9 +5,11 @@
 PREFIX ?= /usr/local
 EXAMPLE ?= examples/first.sql
 ARGS ?=
+CASES ?= 100
+SEED ?= 1
 export MILLRACE_SOURCE_DIR := $(CURDIR)
 
-.PHONY: help run build test bench fuzz crash lint fmt install clean
+.PHONY: help run build test bench fuzz crash differential lint fmt install clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -38,6 +40,12 @@ crash: ## stop the real program at every system call and look at what it left
 	@tools/setup --quiet
 	@tools/build release
 	@tools/script release tests/crash/run $(ARGS)
+
+differential: ## many random queries against DuckDB, and the vectors under many courses (CASES=100 SEED=1)
+	@tools/setup --quiet
+	@tools/build release
+	@MILLRACE_CASES=$(CASES) MILLRACE_SEED=$(SEED) tools/script release build/release/tests/test_sql_random
+	@MILLRACE_CASES=$(CASES) MILLRACE_SEED=$(SEED) tools/script release build/release/tests/test_sql_metamorphic
 
 lint: ## tidy, clang-format, clang-tidy, cppcheck
 	@tools/setup --dev --quiet
