@@ -197,6 +197,26 @@ static void stop_at_first(struct mr_sim *after, const struct mr_sim_crash *crash
         snprintf(text, 200, "%s", crash->text);
 }
 
+TEST(a_power_loss_keeps_what_was_synced_before_it_and_nothing_else)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_sim *after;
+    uint64_t op_count;
+
+    put(env, "/f", "old", true);
+    CHECK_OK(mr_env_sync_dir(env, "/", &err), &err);
+    put(env, "/g", "unsynced", false);
+    op_count = mr_sim_op_count(sim);
+    put(env, "/f", "new", true); /* what is synced later comes too late */
+    after = mr_sim_power_loss(sim, op_count);
+    CHECK_EQ_STR(text_of(mr_sim_env(after), "/f"), "old");
+    CHECK_EQ_STR(text_of(mr_sim_env(after), "/g"), "(absent)");
+    CHECK_EQ_STR(text_of(env, "/f"), "new");
+    mr_sim_free(after);
+    mr_sim_free(sim);
+}
+
 TEST(states_say_how_they_came_about_and_a_large_number_is_sampled)
 {
     struct mr_sim *sim = mr_sim_new(1);
