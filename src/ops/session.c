@@ -17,12 +17,18 @@
  *     append    sessions with end <= watermark leave and are emitted
  *     complete  everything stays and is emitted
  *
- * Counting is that of sessions: updated = written by a new start or with new rows, removed = a start
- * that is no start any more. `sessions` in the store are counted when it is first needed after open
- * or after a batch that is run again.
+ * `run` takes the partials in and deals them out by the high bits of their hashes. Then, in a small
+ * batch, one partition does the rest for all shards of the store; in others each shard is one, run
+ * by any worker. Which it is depends on the plan of the batch alone (core/operator.h), so a batch
+ * that runs again emits the same: sessions that leave in key order when there are few, else, as with
+ * complete, in the order of the keys' hashes.
  *
- * Called by the driver of a query: open, then run once a batch, wants_batch between batches.
- * Thread: driver.
+ * Counting is that of sessions: updated = written by a new start or with new rows, removed = a start
+ * that is no start any more. What is known of a shard is found out when it is first needed after
+ * open or after a batch that is run again.
+ *
+ * Called by the driver of a query: open, then run once a batch and, on workers, run_partition;
+ * wants_batch between batches.
  */
 #include "ops/aggregate.h"
 #include "ops/stateful.h"
@@ -41,6 +47,7 @@ enum {
     EMIT_BYTES_MAX = 16 * 1024 * 1024,
     EMIT_CHECK_ROWS = 256,
     ENTRIES_MAX = 256,
+    SORTED_MAX = 16 * 1024, /* keys with sessions that leave, in key order up to here */
     HINT_FIRST = 32,
     HINT_SECOND = 16
 };
@@ -59,9 +66,28 @@ struct part {
     struct session session;
 };
 
-struct key_ref {
-    const char *data;
-    size_t size_bytes;
+/* What is known of a shard of the store. */
+struct shard {
+    bool is_known;
+    int64_t least_us; /* no session ends earlier; INT64_MAX = there is none */
+    uint64_t sessions;
+};
+
+/* What a partition needs; memory is kept from batch to batch. */
+struct lane {
+    struct session_fold *fold;
+    struct mr_output *out;
+    struct shard *shard; /* at hand */
+    uint64_t updated;    /* of the batch */
+    uint64_t removed;
+    struct mr_buf list;         /* the new value of a key */
+    struct mr_buf merged;       /* buffers of the session at hand */
+    struct mr_buf key;          /* of a session that is emitted */
+    struct mr_store_entry *due; /* entries with sessions to emit */
+    size_t due_count;
+    size_t due_capacity;
+    struct mr_batch_builder *builder;
+    int64_t builder_rows;
 };
 
 struct session_fold {
@@ -76,27 +102,17 @@ struct session_fold {
     bool any_run; /* since open: the two below hold */
     uint64_t last_batch_id;
     int64_t last_watermark_us;
-    bool least_known; /* the two below are */
-    int64_t least_us; /* no session in the store ends earlier; INT64_MAX = there is none */
-    uint64_t sessions;
+    struct shard shards[MR_STORE_SHARDS];
+    struct lane lanes[MR_STORE_SHARDS];
 
     /* Of the batch being run; memory is kept. */
-    uint64_t updated;
-    uint64_t removed;
     uint64_t late_rows;
     struct part *parts;
-    const struct part **order;
     size_t part_count;
     size_t part_capacity;
-    struct mr_buf list;   /* the new value of a key */
-    struct mr_buf merged; /* buffers of the session at hand */
-    struct mr_buf key;    /* of a session that is emitted */
-    struct mr_arena arena;
-    struct key_ref *due; /* keys with sessions to emit, in the arena */
-    size_t due_count;
-    size_t due_capacity;
-    struct mr_batch_builder *builder;
-    int64_t builder_rows;
+    const struct part **order; /* parts by bucket: the high bits of their hashes */
+    uint32_t *ends;            /* of the buckets in order */
+    unsigned bits;             /* of a hash that make its bucket */
 };
 
 static enum mr_status no_memory(struct mr_error *err)
@@ -249,34 +265,46 @@ static int compare_parts(const void *a_pointer, const void *b_pointer)
     return (a > b) - (a < b);
 }
 
-/* Fills fold->order: by the high bits of the hash in one pass, then each run by comparing. */
-static enum mr_status sort_parts(struct session_fold *fold, struct mr_error *err)
+/* Fills fold->order bucket by bucket; inside of a bucket in order of arrival. */
+static enum mr_status deal_parts(struct session_fold *fold, struct mr_error *err)
 {
     size_t count = fold->part_count;
-    unsigned bits = 1;
-    uint32_t *ends;
+    unsigned bits = 3; /* at least the shard */
+    unsigned shift;
 
     while (bits < 20 && ((size_t)1 << bits) < count / 2)
         bits++;
-    ends = mr_alloc_zero(NULL, (((size_t)1 << bits) + 1) * sizeof(*ends));
+    shift = 64 - bits;
+    mr_free(fold->ends);
     mr_free(fold->order);
+    fold->bits = bits;
+    fold->ends = mr_alloc_zero(NULL, (((size_t)1 << bits) + 1) * sizeof(*fold->ends));
     fold->order = mr_alloc(NULL, (count + 1) * sizeof(*fold->order));
-    if (ends == NULL || fold->order == NULL || count > UINT32_MAX) {
-        mr_free(ends);
+    if (fold->ends == NULL || fold->order == NULL || count > UINT32_MAX)
         return no_memory(err);
-    }
     for (size_t i = 0; i < count; i++)
-        ends[(fold->parts[i].hash >> (64 - bits)) + 1]++;
+        fold->ends[(fold->parts[i].hash >> shift) + 1]++;
     for (size_t i = 0; i < (size_t)1 << bits; i++)
-        ends[i + 1] += ends[i];
+        fold->ends[i + 1] += fold->ends[i];
     for (size_t i = 0; i < count; i++)
-        fold->order[ends[fold->parts[i].hash >> (64 - bits)]++] = &fold->parts[i];
-    for (size_t from = 0, bucket = 0; bucket < (size_t)1 << bits; from = ends[bucket++]) {
-        if (ends[bucket] - from > 1)
-            qsort(fold->order + from, ends[bucket] - from, sizeof(*fold->order), compare_parts);
-    }
-    mr_free(ends);
+        fold->order[fold->ends[fold->parts[i].hash >> shift]++] = &fold->parts[i];
     return MR_OK;
+}
+
+/* The parts of a shard are order[*ret_from, *ret_to); sorts them. */
+static void sort_shard(struct session_fold *fold, unsigned shard, size_t *ret_from, size_t *ret_to)
+{
+    size_t first = (size_t)shard << (fold->bits - 3);
+    size_t last = ((size_t)shard + 1) << (fold->bits - 3);
+    size_t from = first == 0 ? 0 : fold->ends[first - 1];
+
+    *ret_from = from;
+    for (size_t bucket = first; bucket < last; from = fold->ends[bucket++]) {
+        if (fold->ends[bucket] - from > 1)
+            qsort(fold->order + from, fold->ends[bucket] - from, sizeof(*fold->order),
+                  compare_parts);
+    }
+    *ret_to = from;
 }
 
 /* ---- merging ---- */
@@ -291,7 +319,7 @@ struct growing {
     uint64_t old_count;
 };
 
-static enum mr_status grow(struct session_fold *fold, struct growing *growing,
+static enum mr_status grow(struct lane *lane, struct growing *growing,
                            const struct session *session, bool is_new, struct mr_error *err)
 {
     if (growing->open && session->start_us <= growing->end_us) {
@@ -300,60 +328,62 @@ static enum mr_status grow(struct session_fold *fold, struct growing *growing,
         MR_ASSERT(!growing->open);
         *growing = (struct growing){
             .open = true, .start_us = session->start_us, .end_us = session->end_us};
-        mr_buf_clear(&fold->merged);
+        mr_buf_clear(&lane->merged);
     }
     growing->has_new = growing->has_new || is_new;
     growing->old_count += !is_new;
     growing->keeps_start =
         growing->keeps_start || (!is_new && session->start_us == growing->start_us);
-    return mr_agg_merge(fold->layout, &fold->merged, session->buffers.data,
+    return mr_agg_merge(lane->fold->layout, &lane->merged, session->buffers.data,
                         session->buffers.size_bytes, err);
 }
 
-static void close_growing(struct session_fold *fold, struct growing *growing)
+static void close_growing(struct lane *lane, struct growing *growing)
 {
     if (!growing->open)
         return;
-    add_session(&fold->list, growing->start_us, growing->end_us, fold->merged.data,
-                fold->merged.size);
-    fold->least_us = MR_MIN(fold->least_us, growing->end_us);
-    fold->updated += growing->has_new;
-    fold->removed += growing->old_count - growing->keeps_start;
-    fold->sessions += 1 - growing->old_count; /* wraps back: those that were merged are gone */
+    add_session(&lane->list, growing->start_us, growing->end_us, lane->merged.data,
+                lane->merged.size);
+    lane->shard->least_us = MR_MIN(lane->shard->least_us, growing->end_us);
+    lane->updated += growing->has_new;
+    lane->removed += growing->old_count - growing->keeps_start;
+    lane->shard->sessions +=
+        1 - growing->old_count; /* wraps back: those that were merged are gone */
     growing->open = false;
 }
 
-/* The new list of a key from the old one and its parts [from, to) in order, into fold->list. */
-static enum mr_status merge_lists(struct session_fold *fold, struct mr_slice old, size_t from,
-                                  size_t to, struct mr_error *err)
+/* The new list of a key from the old one and its parts [from, to) in order, into lane->list. */
+static enum mr_status merge_lists(struct lane *lane, struct mr_slice old, size_t from, size_t to,
+                                  struct mr_error *err)
 {
+    const struct part *const *order = lane->fold->order;
     struct growing growing = {0};
     struct session stored = {0};
     bool ok = true;
     bool more = next_session(&old, &stored, &ok);
 
-    mr_buf_clear(&fold->list);
+    mr_buf_clear(&lane->list);
     while (ok && (more || from < to)) {
-        bool is_new = !more || (from < to && fold->order[from]->session.start_us < stored.start_us);
-        const struct session *session = is_new ? &fold->order[from]->session : &stored;
+        bool is_new = !more || (from < to && order[from]->session.start_us < stored.start_us);
+        const struct session *session = is_new ? &order[from]->session : &stored;
 
         if (growing.open && session->start_us > growing.end_us)
-            close_growing(fold, &growing);
-        MR_TRY(grow(fold, &growing, session, is_new, err));
+            close_growing(lane, &growing);
+        MR_TRY(grow(lane, &growing, session, is_new, err));
         if (is_new)
             from++;
         else
             more = next_session(&old, &stored, &ok);
     }
     if (!ok)
-        return damaged(fold, err);
-    close_growing(fold, &growing);
-    return fold->list.failed || fold->merged.failed ? no_memory(err) : MR_OK;
+        return damaged(lane->fold, err);
+    close_growing(lane, &growing);
+    return lane->list.failed || lane->merged.failed ? no_memory(err) : MR_OK;
 }
 
-static enum mr_status merge_key(struct session_fold *fold, size_t from, size_t to,
-                                struct mr_error *err)
+static enum mr_status merge_key(struct lane *lane, size_t from, size_t to, struct mr_error *err)
 {
+    struct session_fold *fold = lane->fold;
     const struct part *part = fold->order[from];
     struct mr_slice old = {NULL, 0};
     char *value = NULL;
@@ -361,75 +391,80 @@ static enum mr_status merge_key(struct session_fold *fold, size_t from, size_t t
     bool found = mr_store_get_hashed(fold->store, part->hash, part->key, part->key_bytes, &old.data,
                                      &old.size_bytes);
 
-    MR_TRY(merge_lists(fold, old, from, to, err));
-    if (found && old.size_bytes != fold->list.size)
-        return mr_store_put(fold->store, part->key, part->key_bytes, fold->list.data,
-                            fold->list.size, err);
+    MR_TRY(merge_lists(lane, old, from, to, err));
+    if (found && old.size_bytes != lane->list.size)
+        return mr_store_put(fold->store, part->key, part->key_bytes, lane->list.data,
+                            lane->list.size, err);
     MR_TRY(mr_store_upsert_hashed(fold->store, part->hash, part->key, part->key_bytes,
-                                  fold->list.size, &value, &created, err));
+                                  lane->list.size, &value, &created, err));
     MR_ASSERT(created != found);
-    memcpy(value, fold->list.data, fold->list.size);
+    memcpy(value, lane->list.data, lane->list.size);
     return MR_OK;
 }
 
-static enum mr_status merge_parts(struct session_fold *fold, struct mr_error *err)
+/* Merges the parts of a shard. */
+static enum mr_status merge_shard(struct lane *lane, unsigned shard, struct mr_error *err)
 {
-    MR_TRY(sort_parts(fold, err));
-    for (size_t from = 0, to; from < fold->part_count; from = to) {
-        if (from + HINT_FIRST < fold->part_count)
+    struct session_fold *fold = lane->fold;
+    size_t end;
+    size_t from;
+
+    sort_shard(fold, shard, &from, &end);
+    for (size_t to; from < end; from = to) {
+        if (from + HINT_FIRST < end)
             mr_store_hint(fold->store, fold->order[from + HINT_FIRST]->hash, 0);
-        if (from + HINT_SECOND < fold->part_count)
+        if (from + HINT_SECOND < end)
             mr_store_hint(fold->store, fold->order[from + HINT_SECOND]->hash, 1);
-        for (to = from + 1; to < fold->part_count; to++) {
+        for (to = from + 1; to < end; to++) {
             if (!same_key(fold->order[from], fold->order[to]))
                 break;
         }
-        MR_TRY(merge_key(fold, from, to, err));
+        MR_TRY(merge_key(lane, from, to, err));
     }
     return MR_OK;
 }
 
 /* ---- output ---- */
 
-static enum mr_status flush(struct session_fold *fold, struct mr_output *out, struct mr_error *err)
+static enum mr_status flush(struct lane *lane, struct mr_error *err)
 {
     struct mr_batch *batch = NULL;
     enum mr_status status;
 
-    if (fold->builder_rows == 0)
+    if (lane->builder_rows == 0)
         return MR_OK;
-    fold->builder_rows = 0;
-    MR_TRY(mr_batch_builder_finish(fold->builder, &batch, err));
-    status = mr_output_emit(out, batch, err);
+    lane->builder_rows = 0;
+    MR_TRY(mr_batch_builder_finish(lane->builder, &batch, err));
+    status = mr_output_emit(lane->out, batch, err);
     mr_batch_unref(batch);
     return status;
 }
 
-static enum mr_status emit(struct session_fold *fold, struct mr_slice key,
-                           const struct session *session, struct mr_output *out,
+static enum mr_status emit(struct lane *lane, struct mr_slice key, const struct session *session,
                            struct mr_error *err)
 {
-    mr_buf_clear(&fold->key);
-    mr_buf_add(&fold->key, key.data, key.size_bytes);
-    add_time(&fold->key, session->start_us);
-    add_time(&fold->key, session->end_us);
-    if (fold->key.failed)
+    const struct mr_agg_layout *layout = lane->fold->layout;
+
+    mr_buf_clear(&lane->key);
+    mr_buf_add(&lane->key, key.data, key.size_bytes);
+    add_time(&lane->key, session->start_us);
+    add_time(&lane->key, session->end_us);
+    if (lane->key.failed)
         return no_memory(err);
-    if (fold->builder == NULL)
-        MR_TRY(mr_batch_builder_new(fold->layout->output, &fold->builder, err));
-    MR_TRY(mr_agg_emit(fold->layout, (struct mr_slice){fold->key.data, fold->key.size},
-                       session->buffers, fold->builder, err));
-    fold->builder_rows++;
-    if (fold->builder_rows >= EMIT_ROWS_MAX ||
-        (fold->builder_rows % EMIT_CHECK_ROWS == 0 &&
-         mr_batch_builder_bytes(fold->builder) >= EMIT_BYTES_MAX))
-        return flush(fold, out, err);
+    if (lane->builder == NULL)
+        MR_TRY(mr_batch_builder_new(layout->output, &lane->builder, err));
+    MR_TRY(mr_agg_emit(layout, (struct mr_slice){lane->key.data, lane->key.size}, session->buffers,
+                       lane->builder, err));
+    lane->builder_rows++;
+    if (lane->builder_rows >= EMIT_ROWS_MAX ||
+        (lane->builder_rows % EMIT_CHECK_ROWS == 0 &&
+         mr_batch_builder_bytes(lane->builder) >= EMIT_BYTES_MAX))
+        return flush(lane, err);
     return MR_OK;
 }
 
 struct emit_all {
-    struct session_fold *fold;
-    struct mr_output *out;
+    struct lane *lane;
     enum mr_status status;
     struct mr_error *err;
 };
@@ -440,177 +475,204 @@ static bool emit_entry(const char *key, size_t key_bytes, const char *value, siz
     struct emit_all *all = arg;
     struct mr_slice list = {value, value_bytes};
     struct session session;
-    bool ok;
+    bool ok = true;
 
     while (all->status == MR_OK && next_session(&list, &session, &ok))
-        all->status =
-            emit(all->fold, (struct mr_slice){key, key_bytes}, &session, all->out, all->err);
+        all->status = emit(all->lane, (struct mr_slice){key, key_bytes}, &session, all->err);
     if (all->status == MR_OK && !ok)
-        all->status = damaged(all->fold, all->err);
+        all->status = damaged(all->lane->fold, all->err);
     return all->status == MR_OK;
-}
-
-static enum mr_status emit_store(struct session_fold *fold, struct mr_output *out,
-                                 struct mr_error *err)
-{
-    struct emit_all all = {fold, out, MR_OK, err};
-
-    MR_TRY(mr_store_scan_sorted(fold->store, NULL, 0, emit_entry, &all, err));
-    MR_TRY(all.status);
-    return flush(fold, out, err);
 }
 
 /* ---- expiry ---- */
 
-static enum mr_status add_due(struct session_fold *fold, const struct mr_store_entry *entry,
+static enum mr_status add_due(struct lane *lane, const struct mr_store_entry *entry,
                               struct mr_error *err)
 {
-    const char *key = mr_arena_copy(&fold->arena, entry->key, entry->key_bytes);
-
-    if (fold->due_count == fold->due_capacity) {
-        size_t capacity = fold->due_capacity == 0 ? 64 : fold->due_capacity * 2;
-        struct key_ref *due = mr_realloc(NULL, fold->due, capacity * sizeof(*due));
+    if (lane->due_count == lane->due_capacity) {
+        size_t capacity = lane->due_capacity == 0 ? 64 : lane->due_capacity * 2;
+        struct mr_store_entry *due = mr_realloc(NULL, lane->due, capacity * sizeof(*due));
         if (due == NULL)
             return no_memory(err);
-        fold->due = due;
-        fold->due_capacity = capacity;
+        lane->due = due;
+        lane->due_capacity = capacity;
     }
-    if (key == NULL)
-        return no_memory(err);
-    fold->due[fold->due_count++] = (struct key_ref){key, entry->key_bytes};
+    lane->due[lane->due_count++] = *entry;
     return MR_OK;
 }
 
-/* Looks at all entries: counts sessions, finds the least end that stays, and the keys with sessions
- * that are due. */
-static enum mr_status search(struct session_fold *fold, int64_t watermark_us, struct mr_error *err)
+/* Looks at all entries of a shard: counts sessions, finds the least end that stays, and, with a
+ * lane, the entries with sessions that are due. */
+static enum mr_status search(struct session_fold *fold, unsigned shard, int64_t watermark_us,
+                             struct lane *lane, struct mr_error *err)
 {
     struct mr_store_entry entries[ENTRIES_MAX];
-    int64_t least_us = INT64_MAX;
-    uint64_t sessions = 0;
+    struct shard found = {true, INT64_MAX, 0};
+    uint32_t cursor = 0;
+    size_t count;
 
-    fold->due_count = 0;
-    for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++) {
-        uint32_t cursor = 0;
-        size_t count;
+    while ((count = mr_store_read_shard(fold->store, shard, &cursor, entries, ENTRIES_MAX)) > 0) {
+        for (size_t i = 0; i < count; i++) {
+            struct mr_slice list = {entries[i].value, entries[i].value_bytes};
+            struct session session;
+            bool due = false;
+            bool ok;
 
-        while ((count = mr_store_read_shard(fold->store, shard, &cursor, entries, ENTRIES_MAX)) >
-               0) {
-            for (size_t i = 0; i < count; i++) {
-                struct mr_slice list = {entries[i].value, entries[i].value_bytes};
-                struct session session;
-                bool due = false;
-                bool ok;
-
-                for (; next_session(&list, &session, &ok); sessions++) {
-                    if (session.end_us <= watermark_us)
-                        due = true;
-                    else
-                        least_us = MR_MIN(least_us, session.end_us);
-                }
-                if (!ok)
-                    return damaged(fold, err);
-                if (due)
-                    MR_TRY(add_due(fold, &entries[i], err));
+            for (; next_session(&list, &session, &ok); found.sessions++) {
+                if (session.end_us <= watermark_us)
+                    due = true;
+                else
+                    found.least_us = MR_MIN(found.least_us, session.end_us);
             }
+            if (!ok)
+                return damaged(fold, err);
+            if (due)
+                MR_TRY(add_due(lane, &entries[i], err));
         }
     }
-    fold->least_us = least_us;
-    fold->sessions = sessions;
-    fold->least_known = true;
+    fold->shards[shard] = found;
     return MR_OK;
 }
 
-static int compare_keys(const void *a_pointer, const void *b_pointer)
+static int compare_entries(const void *a_pointer, const void *b_pointer)
 {
-    const struct key_ref *a = a_pointer;
-    const struct key_ref *b = b_pointer;
+    const struct mr_store_entry *a = a_pointer;
+    const struct mr_store_entry *b = b_pointer;
 
-    return compare_bytes(a->data, a->size_bytes, b->data, b->size_bytes);
+    return compare_bytes(a->key, a->key_bytes, b->key, b->key_bytes);
 }
 
 /* Emits the sessions of a key that are due, the first ones of its list; the others stay. */
-static enum mr_status close_key(struct session_fold *fold, const struct key_ref *key,
-                                int64_t watermark_us, struct mr_output *out, struct mr_error *err)
+static enum mr_status close_entry(struct lane *lane, const struct mr_store_entry *entry,
+                                  int64_t watermark_us, struct mr_error *err)
 {
-    struct mr_slice list = {NULL, 0};
-    struct mr_slice rest;
+    struct shard *shard = &lane->fold->shards[entry->fragment >> 29];
+    struct mr_slice list = {entry->value, entry->value_bytes};
+    struct mr_slice rest = list;
     struct session session;
     bool ok = true;
-    bool found =
-        mr_store_get(fold->store, key->data, key->size_bytes, &list.data, &list.size_bytes);
 
-    MR_ASSERT(found);
-    rest = list;
     while (next_session(&list, &session, &ok) && session.end_us <= watermark_us) {
-        MR_TRY(emit(fold, (struct mr_slice){key->data, key->size_bytes}, &session, out, err));
+        MR_TRY(emit(lane, (struct mr_slice){entry->key, entry->key_bytes}, &session, err));
         rest = list;
-        fold->removed++;
-        fold->sessions--;
+        lane->removed++;
+        shard->sessions--;
     }
     MR_ASSERT(ok);
     if (rest.size_bytes == 0)
-        return mr_store_delete(fold->store, key->data, key->size_bytes, err);
-    mr_buf_clear(&fold->list);
-    mr_buf_add(&fold->list, rest.data, rest.size_bytes);
-    if (fold->list.failed)
+        return mr_store_delete_at(lane->fold->store, entry, err);
+    mr_buf_clear(&lane->list);
+    mr_buf_add(&lane->list, rest.data, rest.size_bytes);
+    if (lane->list.failed)
         return no_memory(err);
-    return mr_store_put(fold->store, key->data, key->size_bytes, fold->list.data, fold->list.size,
-                        err);
+    return mr_store_put_at(lane->fold->store, entry, lane->list.data, lane->list.size, err);
 }
 
-static enum mr_status expire(struct session_fold *fold, const struct mr_fold_call *call,
+/* ---- a partition ---- */
+
+struct range {
+    unsigned first; /* shards */
+    unsigned last;
+};
+
+static enum mr_status expire(struct lane *lane, struct range range, int64_t watermark_us,
                              struct mr_error *err)
 {
-    int64_t watermark_us = call->info->watermark_us;
-
-    if (!fold->closes || watermark_us == INT64_MIN || fold->least_us > watermark_us)
+    if (!lane->fold->closes || watermark_us == INT64_MIN)
         return MR_OK;
-    MR_TRY(search(fold, watermark_us, err));
-    if (fold->due_count > 1)
-        qsort(fold->due, fold->due_count, sizeof(*fold->due), compare_keys);
-    for (size_t i = 0; i < fold->due_count; i++)
-        MR_TRY(close_key(fold, &fold->due[i], watermark_us, call->out, err));
-    return flush(fold, call->out, err);
+    lane->due_count = 0;
+    for (unsigned shard = range.first; shard <= range.last; shard++) {
+        if (lane->fold->shards[shard].least_us <= watermark_us)
+            MR_TRY(search(lane->fold, shard, watermark_us, lane, err));
+    }
+    if (lane->due_count > 1 && lane->due_count <= SORTED_MAX)
+        qsort(lane->due, lane->due_count, sizeof(*lane->due), compare_entries);
+    for (size_t i = 0; i < lane->due_count; i++)
+        MR_TRY(close_entry(lane, &lane->due[i], watermark_us, err));
+    return MR_OK;
+}
+
+static enum mr_status emit_whole(struct lane *lane, struct range range, struct mr_error *err)
+{
+    struct emit_all all = {lane, MR_OK, err};
+
+    if (range.last > range.first)
+        MR_TRY(mr_store_scan_sorted(lane->fold->store, NULL, 0, emit_entry, &all, err));
+    else
+        (void)mr_store_scan_shard(lane->fold->store, range.first, emit_entry, &all);
+    return all.status;
+}
+
+static enum mr_status run_shards(struct lane *lane, struct range range,
+                                 const struct mr_fold_call *call, struct mr_error *err)
+{
+    struct session_fold *fold = lane->fold;
+
+    for (unsigned shard = range.first; shard <= range.last; shard++) {
+        if (!fold->shards[shard].is_known)
+            MR_TRY(search(fold, shard, INT64_MIN, NULL, err));
+        lane->shard = &fold->shards[shard];
+        MR_TRY(merge_shard(lane, shard, err));
+    }
+    if (!call->fires)
+        return MR_OK; /* nobody would see what leaves: it stays for a batch that fires */
+    if (fold->mode == MR_MODE_COMPLETE)
+        MR_TRY(emit_whole(lane, range, err));
+    else
+        MR_TRY(expire(lane, range, call->info->watermark_us, err));
+    return flush(lane, err);
+}
+
+static enum mr_status session_run_partition(void *op, uint32_t partition, struct mr_fold_call *call,
+                                            struct mr_error *err)
+{
+    struct session_fold *fold = op;
+    struct lane *lane = &fold->lanes[partition];
+    struct range range = {partition, partition};
+    enum mr_status status;
+
+    if (call->partition_count == 1)
+        range.last = MR_STORE_SHARDS - 1;
+    lane->out = call->out;
+    if (partition == 0 && fold->late_rows > 0)
+        mr_output_late_rows(call->out, fold->late_rows);
+    status = run_shards(lane, range, call, err);
+    if (status != MR_OK) { /* the builder may hold half a row */
+        mr_batch_builder_free(lane->builder);
+        lane->builder = NULL;
+        lane->builder_rows = 0;
+    }
+    return status;
 }
 
 /* ---- the operator ---- */
 
-static enum mr_status fold_batch(struct session_fold *fold, struct mr_fold_call *call,
-                                 struct mr_error *err)
+static void forget_shards(struct session_fold *fold)
 {
-    if (!fold->least_known)
-        MR_TRY(search(fold, INT64_MIN, err));
-    MR_TRY(take_input(fold, call, err));
-    if (fold->late_rows > 0)
-        mr_output_late_rows(call->out, fold->late_rows);
-    MR_TRY(merge_parts(fold, err));
-    if (!call->fires)
-        return MR_OK; /* nobody would see what leaves: it stays for a batch that fires */
-    if (fold->mode == MR_MODE_COMPLETE)
-        return emit_store(fold, call->out, err);
-    return expire(fold, call, err);
+    for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++)
+        fold->shards[shard].is_known = false;
 }
 
 static enum mr_status session_run(void *op, struct mr_fold_call *call, struct mr_error *err)
 {
     struct session_fold *fold = op;
-    enum mr_status status;
 
     if (fold->any_run && call->info->batch_id <= fold->last_batch_id)
-        fold->least_known = false; /* run again: the state was rolled back */
+        forget_shards(fold); /* run again: the state was rolled back */
     fold->any_run = true;
     fold->last_batch_id = call->info->batch_id;
     fold->last_watermark_us = call->info->watermark_us;
-    fold->updated = fold->removed = fold->late_rows = 0;
-    mr_arena_clear(&fold->arena);
-    status = fold_batch(fold, call, err);
-    if (status != MR_OK) { /* the builder may hold half a row */
-        mr_batch_builder_free(fold->builder);
-        fold->builder = NULL;
-        fold->builder_rows = 0;
-    }
-    return status;
+    fold->late_rows = 0;
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
+        fold->lanes[i].updated = fold->lanes[i].removed = 0;
+    MR_TRY(take_input(fold, call, err));
+    return deal_parts(fold, err);
+}
+
+static uint32_t session_partition_count(void *op)
+{
+    (void)op;
+    return MR_STORE_SHARDS;
 }
 
 /* As the aggregate fold: whenever the watermark has moved since the last run; the first time after
@@ -624,9 +686,13 @@ static bool session_wants_batch(void *op, int64_t watermark_us, int64_t batch_ti
         return false;
     if (fold->any_run)
         return watermark_us > fold->last_watermark_us;
-    if (!fold->least_known && search(fold, INT64_MIN, NULL) != MR_OK)
-        return true; /* the batch will report it */
-    return fold->least_us <= watermark_us;
+    for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++) {
+        if (!fold->shards[shard].is_known && search(fold, shard, INT64_MIN, NULL, NULL) != MR_OK)
+            return true; /* the batch will report it */
+        if (fold->shards[shard].least_us <= watermark_us)
+            return true;
+    }
+    return false;
 }
 
 /* The keys without the session, and what their sessions keep, for the manifest. */
@@ -646,8 +712,7 @@ static enum mr_status session_open(void *op, struct mr_state *state, struct mr_e
     MR_TRY(mr_state_store(state, fold->state_name, "session", fold->key_text, fold->value_text,
                           &fold->store, err));
     fold->any_run = false;
-    fold->least_known = false;
-    fold->least_us = INT64_MAX;
+    forget_shards(fold);
     return MR_OK;
 }
 
@@ -720,9 +785,11 @@ static void session_progress(void *op, struct mr_fold_progress *ret_progress)
 {
     const struct session_fold *fold = op;
 
-    ret_progress->rows_total = fold->sessions;
-    ret_progress->rows_updated = fold->updated;
-    ret_progress->rows_removed = fold->removed;
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        ret_progress->rows_total += fold->shards[i].sessions;
+        ret_progress->rows_updated += fold->lanes[i].updated;
+        ret_progress->rows_removed += fold->lanes[i].removed;
+    }
     ret_progress->bytes = mr_store_bytes(fold->store);
     ret_progress->store_count = 1;
 }
@@ -744,12 +811,14 @@ static void session_free(void *op)
     mr_text_free(fold->value_text);
     mr_free(fold->parts);
     mr_free(fold->order);
-    mr_free(fold->due);
-    mr_buf_release(&fold->list);
-    mr_buf_release(&fold->merged);
-    mr_buf_release(&fold->key);
-    mr_arena_release(&fold->arena);
-    mr_batch_builder_free(fold->builder);
+    mr_free(fold->ends);
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        mr_free(fold->lanes[i].due);
+        mr_buf_release(&fold->lanes[i].list);
+        mr_buf_release(&fold->lanes[i].merged);
+        mr_buf_release(&fold->lanes[i].key);
+        mr_batch_builder_free(fold->lanes[i].builder);
+    }
     mr_free(fold);
 }
 
@@ -758,6 +827,9 @@ static const struct mr_fold_ops session_ops = {
     .kind = "session",
     .open = session_open,
     .run = session_run,
+    .run_partition = session_run_partition,
+    .partition_count = session_partition_count,
+    .one_when_small = true,
     .wants_batch = session_wants_batch,
     .progress = session_progress,
     .adapt = session_adapt,
@@ -800,6 +872,8 @@ enum mr_status mr_op_session_fold(const struct mr_aggregate_spec *spec, struct m
     MR_TRY_GOTO(check_spec(spec, err));
     MR_TRY_GOTO(print_schemas(fold, err));
     fold->mode = spec->mode;
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
+        fold->lanes[i].fold = fold;
     fold->closes = spec->event_time_key >= 0;
     fold->state_name = mr_strdup(spec->state_name);
     if (fold->state_name == NULL) {
