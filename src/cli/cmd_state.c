@@ -15,6 +15,7 @@
 #include "cli/state_rows.h"
 #include "ops/views.h"
 #include "plugins/plugins.h"
+#include "streams/views.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -338,6 +339,7 @@ static enum mr_status dispatch(const struct cli_command *command, const struct c
 
     mr_plugins_register();
     mr_ops_register_views();
+    mr_streams_register_views();
     for (size_t i = 0; i < MR_ARRAY_SIZE(verbs); i++) {
         if (strcmp(verbs[i].verb, verb) != 0)
             continue;

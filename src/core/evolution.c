@@ -408,6 +408,17 @@ static void compare_input(struct comparison *c, const struct mr_node *node, stru
     mr_buf_release(&input);
 }
 
+/* Stores that an operator of the checkpoint did not have: a variable that a function got. */
+static void tell_new_stores(struct comparison *c, const struct mr_node *node, struct item *item)
+{
+    struct mr_store_info info;
+
+    for (size_t i = 0; mr_state_info(c->in->state, i, &info); i++) {
+        if (info.owner == node->name && info.is_new)
+            say(item, MR_CHANGE_EXTEND, "new: what it keeps as '%.100s' starts empty", info.name);
+    }
+}
+
 static enum mr_status open_operator(struct comparison *c, struct mr_node *node,
                                     struct mr_error *err)
 {
@@ -425,6 +436,8 @@ static enum mr_status open_operator(struct comparison *c, struct mr_node *node,
     item = opened_item(c);
     if (c->old != NULL)
         compare_input(c, node, item);
+    if (c->had_stores)
+        tell_new_stores(c, node, item);
     if (c->old == NULL && !c->had_stores && c->in->has_commit) {
         item->public.is_new = true;
         say(item, MR_CHANGE_EXTEND, "new: it starts empty, with the next batch");

@@ -460,6 +460,7 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
             .memory_bytes = mr_store_bytes(store),
             .version = store->version,
             .owner = store->owner,
+            .is_new = !store->persisted,
         };
         measure_parts(state, ret_info);
         return true;

@@ -280,6 +280,7 @@ struct mr_store_info {
     uint64_t memory_bytes;
     uint64_t version;
     const char *owner; /* that asked for it in this run; NULL = nobody, or nobody said */
+    bool is_new;       /* the checkpoint does not have it */
     /* on the disk: of the parts that a load needs, and of all that are kept */
     uint64_t stored_bytes;
     uint64_t retained_bytes;

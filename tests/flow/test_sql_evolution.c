@@ -796,6 +796,32 @@ TEST(a_crash_before_the_first_commit_leaves_the_state_of_the_old_query)
     }
 }
 
+/* The plan names a source that is gone, and does not know one that is new. */
+TEST(a_batch_planned_by_the_old_query_is_run_by_the_new_one_with_other_sources)
+{
+    struct mr_error err = {0};
+    struct world w;
+    char *rows;
+
+    begin(&w, t);
+    add_first(&w);
+    CHECK_OK(
+        live(&w, "INSERT INTO out SELECT k, sum(v) AS s FROM b GROUP BY k;", "before", NULL, &err),
+        &err);
+    add_second(&w);
+    CHECK_FAILS(live_until(&w, "INSERT INTO out SELECT k, sum(v) AS s FROM b GROUP BY k;", NULL,
+                           "planned", &err),
+                &err, MR_USER, "ends here");
+    memset(&err, 0, sizeof(err));
+    CHECK_OK(
+        live(&w, "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;", "two", "extend", &err),
+        &err);
+    rows = rows_of(&w, "two", 0);
+    CHECK_EQ_STR(rows, "x|114\ny|2\n");
+    mr_text_free(rows);
+    end(&w);
+}
+
 TEST(a_changed_query_commits_its_new_form_without_new_data)
 {
     struct mr_buf classes = MR_BUF_INIT, reasons = MR_BUF_INIT;
