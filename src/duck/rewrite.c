@@ -21,6 +21,7 @@
 
 #define BATCH_TIMESTAMP "CAST($1 AS TIMESTAMP)"
 #define BATCH_DATE "CAST(CAST($1 AS TIMESTAMP) AS DATE)"
+#define BATCH_SECONDS "(epoch_us(CAST($1 AS TIMESTAMP)) // 1000000)"
 #define BATCH_TIME "CAST(CAST($1 AS TIMESTAMP) AS TIME)"
 
 /* Functions of the clock. bare: also without parentheses. */
@@ -35,6 +36,8 @@ static const struct time_function {
     {"current_localtimestamp", false, BATCH_TIMESTAMP},
     {"get_current_timestamp", false, BATCH_TIMESTAMP},
     {"transaction_timestamp", false, BATCH_TIMESTAMP},
+    {"proctime", false, BATCH_TIMESTAMP},     /* Flink */
+    {"unix_timestamp", false, BATCH_SECONDS}, /* Spark */
     {"current_date", true, BATCH_DATE},
     {"today", false, BATCH_DATE},
     {"current_time", true, BATCH_TIME},
@@ -48,6 +51,9 @@ static const struct refused_function {
     const char *remedy;
 } refused_functions[] = {
     {"random", "use hash() of the row's columns"},
+    {"rand", "use hash() of the row's columns"},
+    {"randn", "use hash() of the row's columns"},
+    {"monotonically_increasing_id", "use a column of the input"},
     {"setseed", "use hash() of the row's columns"},
     {"uuid", "use md5() of the row's columns"},
     {"uuidv4", "use md5() of the row's columns"},

@@ -178,6 +178,20 @@ static enum mr_status walk_name(struct mr_sql_planner *p, struct mr_sql_query *q
     return need_of_table(p, table, alias[0] != '\0' ? alias : name, need);
 }
 
+/* A subquery on the right of a join may name columns of the left (LATERAL). */
+static enum mr_status add_lateral(struct mr_sql_planner *p, const struct mr_json *right,
+                                  struct need *need)
+{
+    struct need inner = {0};
+
+    if (!mr_sql__type_is(right, "SUBQUERY"))
+        return MR_OK;
+    MR_TRY(collect(p, mr_json_get(right, "subquery"), &inner));
+    for (const struct name *name = inner.names; name != NULL; name = name->next)
+        MR_TRY(add_name(p, need, name->text));
+    return MR_OK;
+}
+
 static enum mr_status walk_from(struct mr_sql_planner *p, struct mr_sql_query *query,
                                 struct mr_json *from, const struct mr_sql_scope *scope,
                                 struct need *need)
@@ -203,6 +217,7 @@ static enum mr_status walk_from(struct mr_sql_planner *p, struct mr_sql_query *q
         if (!mr_json_is(mr_json_get(from, "ref_type"), "REGULAR") &&
             !mr_json_is(mr_json_get(from, "ref_type"), "CROSS"))
             need->all = true; /* NATURAL and the rest */
+        MR_TRY(add_lateral(p, mr_json_get(from, "right"), need));
         MR_TRY(walk_from(p, query, mr_json_get(from, "left"), scope, need));
         return walk_from(p, query, mr_json_get(from, "right"), scope, need);
     }

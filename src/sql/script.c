@@ -154,6 +154,22 @@ static enum mr_status take_view_mode(struct mr_sql_parser *parser,
     return MR_OK;
 }
 
+/* The view has the names that the table declares. */
+static enum mr_status name_columns(struct mr_sql_parser *parser, struct mr_sql_statement *view)
+{
+    uint32_t count = view->columns != NULL ? mr_schema_field_count(view->columns) : 0;
+
+    if (count == 0 || view->insert_column_count > 0)
+        return MR_OK;
+    view->insert_columns = mr_arena_alloc(&parser->script->arena, count * sizeof(const char *));
+    if (view->insert_columns == NULL)
+        return mr_sql__parser_no_memory(parser);
+    for (uint32_t i = 0; i < count; i++)
+        view->insert_columns[i] = mr_schema_field(view->columns, i)->name;
+    view->insert_column_count = count;
+    return MR_OK;
+}
+
 /*
  * CREATE ... AS SELECT: the table becomes the view of that query, so that others who read it get its
  * rows as they are made; with a connector a table of the name follows, and an INSERT of all rows.
@@ -186,6 +202,7 @@ static enum mr_status parse_as(struct mr_sql_parser *parser, struct mr_sql_state
     *table = *statement;
     table->kind = MR_SQL_TABLE;
     table->select_size = 0;
+    MR_TRY(name_columns(parser, statement));
     statement->columns = NULL; /* the table's */
     statement->options = NULL;
     statement->option_count = 0;
