@@ -25,7 +25,8 @@ static const struct mr_option table_options[] = {
     {"static", "scan.bounded|scan_bounded", MR_OPTION_BOOL, 0, "false", NULL, NULL,
      "Whether the table is read as a whole, at the start, to be joined with streams."},
     {"static_reload", "lookup.cache.ttl|staticReload", MR_OPTION_DURATION, 0, NULL, "0 s", NULL,
-     "A static table is read again before a batch when it was read that long ago; unset: only at the "
+     "A static table is read again before a batch when it was read that long ago; unset: only at "
+     "the "
      "start."},
     {"output_mode", "outputMode", MR_OPTION_ENUM, 0, NULL, "append|update|complete", NULL,
      "What the table gets of an aggregation; the setting output_mode when unset."},
@@ -390,6 +391,9 @@ static enum mr_status resolve(struct mr_sql_planner *p, struct mr_sql_table *tab
     if (mr_options_bool(table->options, "static"))
         table->is_static = true;
     table->is_stream = mr_options_has(table->options, "static") && !table->is_static;
+    table->static_reload_us = mr_options_has(table->options, "static_reload")
+                                  ? mr_options_int(table->options, "static_reload")
+                                  : -1;
     if (table->statement != NULL && table->statement->computed_count > 0)
         table->needs_all = true;
     MR_TRY(find_columns(p, table));

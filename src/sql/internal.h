@@ -106,6 +106,7 @@ struct mr_sql_table {
     const struct mr_sql_binding *binding; /* NULL: none */
     bool is_static;
     bool is_stream; /* static = 'false' was written */
+    int64_t static_reload_us; /* -1: read once */
     /* As a source. */
     const struct mr_source_connector *source;
     const struct mr_format *format;

@@ -149,7 +149,7 @@ static enum mr_status read_table(struct mr_env *env, const struct mr_sql_table *
 static enum mr_status add_reload(struct mr_env *env, const struct mr_sql_table *table,
                                  struct mr_sql_static *rows, struct mr_error *err)
 {
-    if (!mr_options_has(table->options, "static_reload"))
+    if (table->static_reload_us < 0)
         return MR_OK;
     rows->reload = mr_alloc_zero(NULL, sizeof(*rows->reload));
     if (rows->reload == NULL)
@@ -157,7 +157,7 @@ static enum mr_status add_reload(struct mr_env *env, const struct mr_sql_table *
     mr_mutex_init(&rows->reload->lock);
     rows->reload->env = env;
     rows->reload->table = table;
-    rows->reload->interval_us = mr_options_int(table->options, "static_reload");
+    rows->reload->interval_us = table->static_reload_us;
     return MR_OK;
 }
 
