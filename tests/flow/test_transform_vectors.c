@@ -273,11 +273,12 @@ TEST(TS_05_timers_of_event_time)
 /* ---- TS-07 ---- */
 
 /* One run of a program, then another one over the same checkpoint: the error, or what came out. */
-static enum mr_status change(struct test *t, const struct mr_transform_spec *before,
+static enum mr_status change(struct test *t, const char *settings,
+                             const struct mr_transform_spec *before,
                              const struct mr_transform_spec *after, char *rows, size_t size,
                              struct mr_error *err)
 {
-    struct sql_flow *f = flow_of(t, before, "SET retries = 0;");
+    struct sql_flow *f = flow_of(t, before, settings);
     struct mr_transform_frame frame = {.keys = "v", .spec = *after};
     struct mr_sql_program_view view = {
         .name = "counts", .input = "a", .plan = mr_transform_plan, .arg = &frame};
@@ -302,7 +303,7 @@ TEST(TS_07_another_time_mode_is_refused)
     char rows[80];
 
     after.time_mode = MR_TIME_MODE_PROCESSING;
-    CHECK_FAILS(change(t, &counting_spec, &after, rows, sizeof(rows), &err), &err, MR_CONFIG,
+    CHECK_FAILS(change(t, "", &counting_spec, &after, rows, sizeof(rows), &err), &err, MR_CONFIG,
                 "operator 'counts.groups': rebuild");
 }
 
@@ -315,7 +316,7 @@ TEST(TS_07_a_value_that_becomes_a_list_is_refused)
     char rows[80];
 
     after.variables = list;
-    CHECK_FAILS(change(t, &counting_spec, &after, rows, sizeof(rows), &err), &err, MR_CONFIG,
+    CHECK_FAILS(change(t, "", &counting_spec, &after, rows, sizeof(rows), &err), &err, MR_CONFIG,
                 "operator 'counts.groups'");
 }
 
@@ -328,7 +329,7 @@ TEST(TS_07_another_type_is_refused)
     char rows[80];
 
     after.variables = wide;
-    CHECK_FAILS(change(t, &counting_spec, &after, rows, sizeof(rows), &err), &err, MR_CONFIG,
+    CHECK_FAILS(change(t, "", &counting_spec, &after, rows, sizeof(rows), &err), &err, MR_CONFIG,
                 "operator 'counts.groups': rebuild");
 }
 
@@ -337,16 +338,19 @@ TEST(TS_07_variables_may_be_added_and_left_out)
     static const struct mr_state_variable more[] = {
         {.name = "count", .kind = MR_STATE_VALUE, .columns = "n BIGINT"},
         {.name = "seen", .kind = MR_STATE_MAP, .columns = "n BIGINT", .key_column = "VARCHAR"}};
+    static const char allow[] = "SET on_change = 'allow';";
     struct mr_transform_spec two = counting_spec;
     struct mr_error err;
     char rows[80];
 
     two.variables = more;
     two.variable_count = 2;
-    CHECK_OK(change(t, &counting_spec, &two, rows, sizeof(rows), &err), &err);
+    CHECK_OK(change(t, allow, &counting_spec, &two, rows, sizeof(rows), &err), &err);
     CHECK_EQ_STR(rows, "a|2\n");
-    CHECK_OK(change(t, &two, &counting_spec, rows, sizeof(rows), &err), &err);
+    CHECK_OK(change(t, allow, &two, &counting_spec, rows, sizeof(rows), &err), &err);
     CHECK_EQ_STR(rows, "a|2\n");
+    CHECK_FAILS(change(t, "", &counting_spec, &two, rows, sizeof(rows), &err), &err, MR_CONFIG,
+                "operator 'counts.groups': extend");
 }
 
 TEST(TS_07_another_mode_than_the_query_is_refused)
