@@ -129,7 +129,7 @@ const struct cli_command cli_check = {
     .arguments = "FILE.sql",
     .summary = "Parse, type-check and plan a pipeline; touches nothing",
     .details = "  Prints the plan: sources, operators with the names of their state, sinks, and "
-               "where the checkpoint is; and for each part whether the checkpoint is still its own:\n"
+               "where the checkpoint is; and for each part what becomes of it in the checkpoint:\n"
                "same, extend, rebuild or impossible, and why.\n",
     .flags = flags,
     .flag_count = MR_ARRAY_SIZE(flags),

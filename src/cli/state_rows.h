@@ -24,8 +24,8 @@ enum mr_status cli_rows_add(struct cli_rows *rows, struct mr_slice key, struct m
 enum mr_status cli_rows_finish(struct cli_rows *rows, struct mr_error *err);
 void cli_rows_free(struct cli_rows *rows); /* NULL allowed */
 
-/* Is that the entry's key, its columns written with ',' between: "2026-01-01 00:00:00,Oslo"? Rows of
- * the entry are in between calls of add only. */
+/* Is that the entry's key, its columns written with ',' between: "2026-01-01 00:00:00,Oslo"? Not
+ * while rows that were added wait. */
 enum mr_status cli_rows_matches(struct cli_rows *rows, struct mr_slice key, struct mr_slice value,
                                 const char *wanted, bool *ret_matches, struct mr_error *err);
 /* Prints the rows of one entry as JSON, each line behind `prefix`. */

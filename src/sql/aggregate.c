@@ -78,8 +78,8 @@ static enum mr_status check_mode(struct mr_sql_block *block, const struct mr_agg
     return MR_OK;
 }
 
-/* What update mode has sent, append mode would send again; sessions with another gap are others. The
- * rest of what the state means is in its schemas. */
+/* What update mode has sent, append mode would send again; sessions with another gap are others.
+ * The rest of what the state means is in its schemas. */
 static enum mr_status tell_identity(struct mr_sql_block *block,
                                     const struct mr_aggregate_spec *spec, bool is_session,
                                     struct mr_node *node)

@@ -2,9 +2,9 @@
  * Stores whose operator has changed or gone, and the manifest.
  *
  * Called by mr_state_store (an operator asks for a store that the checkpoint has) and by the kernel
- * when a query is opened.  What a change makes of a store happens in memory, before the first batch:
+ * when a query is opened. What a change makes of a store happens in memory, before the first batch:
  *
- *     old parts in the checkpoint --load--> entries --convert or empty--> the base of the next batch
+ *     old parts in the checkpoint --load--> entries --convert or empty--> base of the next batch
  *
  * The store is then `relaid`: the next commit writes it as one snapshot, with the new texts in its
  * head, and no delta.  Until that commit the checkpoint has the old parts and nothing else, so a

@@ -6,8 +6,8 @@
  *         --rename--> INTO
  *
  * A crash before the rename leaves a directory that no query was told of.  The copy has a new query
- * id, so state is hashed anew and sinks know none of its batches: they cannot take the batches after
- * N for those that the original has published.
+ * id, so state is hashed anew and sinks know none of its batches: they cannot take those after N
+ * for those that the original has published.
  *
  * Called by the command. Thread: the caller's.
  */

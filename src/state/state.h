@@ -120,8 +120,9 @@ struct mr_manifest_entry {
     const char *key;
     const char *text;
 };
-enum mr_status mr_state_manifest_set(struct mr_state *state, const struct mr_manifest_entry *entries,
-                                     size_t count, struct mr_error *err);
+enum mr_status mr_state_manifest_set(struct mr_state *state,
+                                     const struct mr_manifest_entry *entries, size_t count,
+                                     struct mr_error *err);
 
 /*
  * A store consists of shards, each the keys of some neighbouring key groups. Different shards may
@@ -291,13 +292,13 @@ bool mr_state_info(struct mr_state *state, size_t index, struct mr_store_info *r
 /* NULL when there is none */
 struct mr_store *mr_state_find(struct mr_state *state, const char *name);
 
-/* The oldest and the newest committed batch whose state can still be read. MR_NOT_FOUND: nothing was
- * committed yet. */
+/* The oldest and the newest committed batch whose state can still be read. MR_NOT_FOUND: nothing
+ * was committed yet. */
 enum mr_status mr_state_retained(struct mr_env *env, const char *checkpoint_dir,
                                  uint64_t *ret_oldest, uint64_t *ret_newest, struct mr_error *err);
 
 /*
- * Makes a checkpoint in `into`, which must not be there, in which that batch is the newest: offsets,
+ * Makes a checkpoint in `into`, which must not be there, with that batch as the newest: offsets,
  * watermark, settings and state as they were after it. It has a query id of its own, so sinks do
  * not know its batches. Only reads `dir`, also beside a running query. MR_NOT_FOUND: the batch is
  * not retained; MR_CONFIG: a receiver's input cannot be read again. ret_query_id: UUID text.

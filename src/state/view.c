@@ -3,8 +3,8 @@
  *
  * A store of an unknown kind is shown by its schemas:
  *
- *     key    "city VARCHAR, n BIGINT"  -> those columns, when the first entry reads so   else BINARY
- *     value  the same                                                                    else BINARY
+ *     key    "city VARCHAR, n BIGINT"  -> those columns when the first entry reads so, else BINARY
+ *     value  the same
  *
  * Thread: one at a time.
  */
