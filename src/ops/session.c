@@ -9,8 +9,8 @@
  *     partials --late? dropped and counted--> by key, then start --merge with the store's--> store
  *
  * Partials come from mr_op_aggregate_partial with start and end of a row's session as the last two
- * keys. Only entries of keys that are in the batch are read: one look-up, one write a key and batch,
- * however many rows and sessions it has.
+ * keys. Only entries of keys that are in the batch are read: one look-up, one write a key and
+ * batch, however many rows and sessions it has.
  *
  *     [s, e) and the next [s2, e2) with s2 <= e become [s, max(e, e2))
  *
@@ -20,12 +20,12 @@
  * `run` takes the partials in and deals them out by the high bits of their hashes. Then, in a small
  * batch, one partition does the rest for all shards of the store; in others each shard is one, run
  * by any worker. Which it is depends on the plan of the batch alone (core/operator.h), so a batch
- * that runs again emits the same: sessions that leave in key order when there are few, else, as with
- * complete, in the order of the keys' hashes.
+ * that runs again emits the same: in a small batch in key order, in others in the order of the
+ * keys' hashes; sessions that leave, in key order unless they are many.
  *
- * Counting is that of sessions: updated = written by a new start or with new rows, removed = a start
- * that is no start any more. What is known of a shard is found out when it is first needed after
- * open or after a batch that is run again.
+ * Counting is that of sessions: updated = written by a new start or with new rows, removed = a
+ * start that is no start any more. What is known of a shard is found out when it is first needed
+ * after open or after a batch that is run again.
  *
  * Called by the driver of a query: open, then run once a batch and, on workers, run_partition;
  * wants_batch between batches.

@@ -30,7 +30,8 @@ enum mr_status mr_op_session_window(const struct mr_schema *input,
  * fold merges sessions of the other keys that overlap or touch, with all their aggregates. append
  * emits and removes sessions that the watermark has reached; complete emits everything and keeps
  * it; update is MR_CONFIG. Late: end <= late watermark. event_time_key of the spec: the end, or -1
- * without a watermark. Emission order: by key, then start.
+ * without a watermark. Emission order: by key, then start, in small batches; in large ones by the
+ * hashes of the keys where there are many.
  */
 enum mr_status mr_op_session_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,
                                   struct mr_error *err);

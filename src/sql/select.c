@@ -583,9 +583,10 @@ enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql
     if (qualify != NULL && qualify->kind != MR_JSON_NULL)
         return mr_sql__fail(p, query, qualify, "QUALIFY over a stream is not supported");
     if (over != NULL)
-        return mr_sql__fail(
-            p, query, over,
-            "functions OVER (...) are not supported over a stream; use GROUP BY window(...)");
+        return mr_sql__fail(p, query, over,
+                            "functions OVER (...) are not supported over a stream; for the first "
+                            "row of a key write "
+                            "SELECT DISTINCT ON (key), for intervals of time GROUP BY window(...)");
     return MR_OK;
 }
 

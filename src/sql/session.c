@@ -1,7 +1,7 @@
 /*
  * Session windows in a GROUP BY: what differs from other windows.
  *
- *     FROM, WHERE --pre--> keys, arguments, time, gap --session window--> --partial--> --sessions-->
+ *     FROM, WHERE --pre--> keys, arguments, time, gap --session window--> --partial--> --sessions
  *
  * The keys of the fold are those of GROUP BY, then start and end, in this order (ops/stateful.h).
  * A session is closed by its end; its start says nothing to a watermark.

@@ -3,7 +3,7 @@
  *
  *     a UNION ALL b    both sides, cast to one schema, into one node
  *     a UNION b        the same, then GROUP BY all columns: an aggregation without functions
- *     a EXCEPT s       rows of each batch that the static query s has not, then GROUP BY all columns
+ *     a EXCEPT s       rows of each batch that the static query s has not, then GROUP BY all
  *
  * EXCEPT goes batch by batch because (a1 + a2) minus s is (a1 minus s) + (a2 minus s). The others
  * would have to take rows back, or count the rows of the static side anew with every batch, and are

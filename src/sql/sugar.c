@@ -9,7 +9,7 @@
  *     SELECT window_start, k, ... FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), gap)
  *     GROUP BY window_start, window_end, k
  *                                                   SELECT session_start(ts, gap), k, ... FROM t
- *                                                   GROUP BY session_start(...), session_end(...), k
+ *                                                   GROUP BY session_start(..), session_end(..), k
  *
  * The DISTINCT_MODIFIER gets "mr_all" and "mr_within" (modifiers.c).
  *
