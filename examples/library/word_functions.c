@@ -3,7 +3,7 @@
  *
  *     cc -shared -fPIC -I include examples/library/word_functions.c -o libword_functions.so
  *     millrace run --library ./libword_functions.so -e "
- *         SELECT initial(city) AS letter, longest(city) AS longest FROM stdin GROUP BY initial(city)"
+ *         SELECT initial(city) AS i, longest(city) AS longest FROM stdin GROUP BY initial(city)"
  */
 #include <millrace/function.h>
 

@@ -4,8 +4,8 @@
 
 #include <millrace/error.h>
 
-/* Numbers with units, added up; a month has 31 days, a year 12 months. False: not a duration, or too
- * long. */
+/* Numbers with units, added up; a month has 31 days, a year 12 months. False: not a duration, or
+ * too long. */
 bool mr_interval_ms(const char *text, int64_t *ret_ms);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Calls of the functions of transform_with_state, one key after the other.
  *
- *     key --> context --> function --> what was emitted and changed --> variables, timers --> stores
+ *     key --> context --> function --> what it emitted and changed --> variables, timers --> stores
  *
  * What one call wrote, the next call of the same key sees. Called by transform_op.c. Thread: the
  * partition's worker.

@@ -1,9 +1,10 @@
 /*
- * The program of timers.py: transform_with_state with timers of event time, a list and a value, from
- * files to files. Run: crash_timers IN OUT CHECKPOINT; it works off what is there and ends.
+ * The program of timers.py: transform_with_state with timers of event time, a list and a value,
+ * from files to files. Run: crash_timers IN OUT CHECKPOINT; it works off what is there and ends.
  *
- * Rows (name, second of the day). The first row of a name sets timers at its second + 10 and + 20; each timer
- * emits (name, when it was, rows so far, their seconds as text), the last one clears the name.
+ * Rows (name, second of the day). The first row of a name sets timers at its second + 10 and + 20;
+ * each timer emits (name, when it was, rows so far, their seconds as text), the last one clears the
+ * name.
  */
 #include <millrace/groups.h>
 
