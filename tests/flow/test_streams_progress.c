@@ -513,6 +513,31 @@ TEST(the_document_says_who_holds_the_watermark_back_and_what_was_dropped)
     st_free(s);
 }
 
+TEST(a_source_that_knows_the_time_of_its_rows_has_a_lag_in_seconds)
+{
+    struct st *s = st_new(t);
+    struct mr_stream_reader *reader = mr_read_format(mr_read_stream(st_session(s)), "rate");
+    struct mr_arena arena = MR_ARENA_INIT;
+    struct mr_streaming_query *query;
+    char *document = NULL;
+    struct mr_frame *rate;
+    double lag_s;
+
+    mr_streams_set(st_session(s), "max_batches", "1");
+    mr_read_option(reader, "rowsPerSecond", "10");
+    rate = mr_read_load(reader, NULL);
+    query = st_start(mr_write_format(mr_write_stream(rate), "noop"));
+    CHECK_OK(mr_streaming_query_await(query, -1, NULL, NULL), NULL);
+    document = mr_streaming_query_last_progress(query);
+    lag_s = atof(value(parse(&arena, document), "sources.0.metrics.lagSeconds"));
+    CHECK(lag_s >= 0 && lag_s < 60);
+    CHECK_CONTAINS(document, "\"lagSeconds\":");
+    mr_text_free(document);
+    mr_streaming_query_unref(query);
+    mr_arena_release(&arena);
+    st_free(s);
+}
+
 TEST(recent_progress_keeps_one_less_than_it_says)
 {
     struct st *s = st_new(t);

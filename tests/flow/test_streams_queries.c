@@ -461,3 +461,113 @@ TEST(a_second_statement_in_a_text_is_refused_at_its_place)
                   "mr_streams_sql", 1, 14);
     st_free(s);
 }
+
+/* ---- triggers ---- */
+
+TEST(once_takes_everything_in_one_batch)
+{
+    struct st *s = st_new(t);
+    struct mr_stream_reader *reader = st_reader(s, "a", "v BIGINT");
+    struct mr_streaming_query *query;
+    struct mr_error err = {0};
+    char *documents[4];
+
+    mr_read_option(reader, "max_steps_per_trigger", "1");
+    for (int i = 0; i < 3; i++)
+        st_rows(s, "a", "(1), (2)");
+    query = st_start(mr_write_trigger(noop(mr_read_load(reader, NULL)), "once"));
+    CHECK_OK(mr_streaming_query_await(query, -1, NULL, &err), &err);
+    CHECK_EQ_INT(mr_streaming_query_recent_progress(query, documents, 4), 1);
+    CHECK_CONTAINS(documents[0], "\"numInputRows\":6,");
+    mr_text_free(documents[0]);
+    mr_streaming_query_unref(query);
+    st_free(s);
+}
+
+TEST(a_continuous_query_runs_until_it_is_stopped)
+{
+    struct st *s = st_new(t);
+    struct mr_streaming_query *query;
+
+    query = st_start(mr_write_trigger(
+        memory(s, st_source(s, "a", "v BIGINT"), "continuously", "append"), "continuous"));
+    for (int i = 0; i < 3; i++) {
+        st_rows(s, "a", "(7)");
+        st_drain(query);
+    }
+    CHECK_EQ_STR(st_select(s, "SELECT count(*) FROM continuously"), "3\n");
+    st_stop(query);
+    st_free(s);
+}
+
+/* ---- without memory ---- */
+
+static void count_event(void *arg, const struct mr_streaming_event *event)
+{
+    (void)event;
+    atomic_fetch_add((_Atomic int *)arg, 1);
+}
+
+/* Everything a program does, on a table that is there; its status. */
+static enum mr_status whole_program(struct st *s, const char *key, struct mr_error *err)
+{
+    _Atomic int heard = 0;
+    const struct mr_streaming_listener listener = {.struct_size = sizeof(listener),
+                                                   .started = count_event,
+                                                   .progress = count_event,
+                                                   .terminated = count_event,
+                                                   .arg = &heard};
+    struct mr_streams *streams = mr_streams_new();
+    struct mr_stream_reader *reader = mr_read_format(mr_read_stream(streams), "memory");
+    struct mr_streaming_query *query = NULL;
+    struct mr_stream_writer *writer;
+    struct mr_frame *frame;
+    enum mr_status status;
+
+    (void)s;
+    if (streams != NULL)
+        mr_streams_add_listener(streams, &listener);
+    mr_streams_set(streams, "workers", "1");
+    mr_streams_set(streams, "retries", "0");
+    mr_read_option(mr_read_schema(reader, "v BIGINT, ts TIMESTAMP"), "table", key);
+    frame = mr_frame_with_watermark(mr_read_load(reader, NULL), "ts", "10 seconds");
+    frame = mr_frame_create_view(mr_frame_where(frame, "v > 0"), "some_rows");
+    frame = frame != NULL ? mr_streams_sql(streams, "SELECT v, count(*) AS n FROM some_rows "
+                                                    "GROUP BY v")
+                          : NULL;
+    writer = mr_write_output_mode(mr_write_format(mr_write_stream(frame), "noop"), "update");
+    mr_write_trigger(mr_write_query_name(writer, "poor"), "available now");
+    status = mr_write_start(writer, NULL, &query, err);
+    if (status == MR_OK)
+        status = mr_streaming_query_await(query, -1, NULL, err);
+    mr_streaming_query_unref(query);
+    mr_streams_free(streams);
+    return status;
+}
+
+TEST(a_program_without_memory_ends_and_gives_everything_back)
+{
+    struct st *s = st_new(t);
+    struct mr_error err = {0};
+    char key[300];
+    uint64_t last = 0;
+
+    st_source(s, "a", "v BIGINT, ts TIMESTAMP");
+    st_rows(s, "a", "(1, TIMESTAMP '1970-01-01 00:00:01'), (2, '1970-01-01 00:00:02')");
+    snprintf(key, sizeof(key), "%s.a", t->name);
+    for (uint64_t nth = 1; nth < 3000; nth += nth < 20 ? 1 : nth / 4) {
+        enum mr_status status;
+
+        mr_error_clear(&err);
+        mr_alloc_fail_at(nth, false);
+        status = whole_program(s, key, &err);
+        mr_alloc_fail_at(0, false);
+        if (status != MR_OK && status != MR_NOMEM)
+            FAIL("allocation %llu: %s", (unsigned long long)nth, err.text);
+        if (status == MR_NOMEM)
+            last = nth;
+    }
+    CHECK(last > 200); /* the failures reached into the run */
+    CHECK_OK(whole_program(s, key, &err), &err);
+    st_free(s);
+}

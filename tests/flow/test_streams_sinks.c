@@ -502,6 +502,17 @@ TEST(a_memory_sink_that_lost_its_rows_cannot_go_on_from_a_checkpoint)
     st_free(s);
 }
 
+TEST(a_memory_sink_without_rows_has_its_columns)
+{
+    struct st *s = st_new(t);
+    struct mr_streaming_query *query =
+        st_start(memory(s, st_source(s, "a", "v BIGINT"), "no_rows_yet", "append"));
+
+    CHECK_EQ_STR(st_select(s, "SELECT count(*) AS n, max(v) FROM no_rows_yet"), "0|null\n");
+    st_stop(query);
+    st_free(s);
+}
+
 TEST(a_memory_sink_needs_a_name)
 {
     struct st *s = st_new(t);

@@ -65,6 +65,7 @@ static enum mr_status memory_open(const struct mr_sink_args *args, struct mr_sin
         memory_close(sink);
         return MR_FAIL(err, MR_NOMEM, "cannot open memory sink '%s': out of memory", args->name);
     }
+    mr_memory_declare(sink->table, args->schema);
     *ret_sink = sink;
     return MR_OK;
 }

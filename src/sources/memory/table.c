@@ -347,6 +347,14 @@ done:
     return status;
 }
 
+void mr_memory_declare(struct mr_memory *table, const struct mr_schema *schema)
+{
+    lock(&table->lock);
+    if (table->schema == NULL)
+        table->schema = mr_schema_ref(schema);
+    unlock(&table->lock);
+}
+
 int64_t mr_memory_last_published(struct mr_memory *table, const char *query_id)
 {
     int64_t last;

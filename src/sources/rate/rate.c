@@ -318,6 +318,15 @@ static bool rate_exhausted(struct mr_source *source, const char *end)
     return span.seconds >= (source->newest_us - span.start_us) / US_PER_SECOND;
 }
 
+/* The newest row up to end has the time at which its second ends. */
+static void rate_stats(struct mr_source *source, const char *end, struct mr_source_stats *ret_stats)
+{
+    struct span span = {source->start_us, 0};
+
+    if (end != NULL && parse_offset(end, &span, NULL) == MR_OK)
+        ret_stats->newest_us = span.start_us + span.seconds * US_PER_SECOND;
+}
+
 static const struct mr_source_ops rate_ops = {
     .struct_size = sizeof(struct mr_source_ops),
     .plan = rate_plan,
@@ -325,6 +334,7 @@ static const struct mr_source_ops rate_ops = {
     .read = rate_read,
     .next = rate_next,
     .close = rate_close,
+    .stats = rate_stats,
     .exhausted = rate_exhausted,
     .stop = rate_stop,
 };
