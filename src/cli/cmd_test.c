@@ -132,6 +132,7 @@ const struct cli_command cli_test = {
         "  memory; disk and clock are simulated. Steps:\n"
         "    GIVEN statement                          more of the pipeline, for this test\n"
         "    INSERT INTO table VALUES ... | SELECT    rows into a source\n"
+        "    INSERT INTO table RECORDS ('line', ...)  decoded by its format\n"
         "    RUN                                      process all there is (ASSERT does it, too)\n"
         "    ADVANCE TIME BY '10 seconds' | TO 'time'\n"
         "    ADVANCE WATERMARK | EVENT TIME OF table TO 'time'\n"
@@ -142,7 +143,8 @@ const struct cli_command cli_test = {
         "      EMPTY\n"
         "    ASSERT (SELECT ...) = ...; ASSERT ERROR 'text'; ASSERT STATE "
         "'total/updated/dropped/removed';\n"
-        "    ASSERT [LAST] WATERMARK 'time'; ASSERT LATE ROWS n; ASSERT BATCHES n\n"
+        "    ASSERT [LAST] WATERMARK 'time'; ASSERT LATE ROWS n; ASSERT BAD ROWS n;\n"
+        "    ASSERT BATCHES n\n"
         "  Prints TAP version 14. Exits 0 when all passed, 1 when some failed. Guide: "
         "docs/testing.md\n",
     .flags = flags,

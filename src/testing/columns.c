@@ -25,14 +25,12 @@ static const char *option_of(const struct mr_sql_statement *statement, const cha
     return NULL;
 }
 
-/* By its name or another spelling of it; the other keys are the table's or the format's. */
-static bool is_of(const struct mr_source_connector *connector, const char *key)
+bool mr_testing__option_is_of(const struct mr_option *options, size_t count, const char *key)
 {
-    for (size_t i = 0; i < connector->option_count; i++) {
-        const struct mr_option *option = &connector->options[i];
-        const char *at = option->aliases;
+    for (size_t i = 0; i < count; i++) {
+        const char *at = options[i].aliases;
 
-        if (same(option->name, key))
+        if (same(options[i].name, key))
             return true;
         while (at != NULL && *at != '\0') {
             size_t size = strcspn(at, "|");
@@ -61,7 +59,8 @@ static enum mr_status connector_columns(const struct mr_source_connector *connec
     if (pairs == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot read the options of a table: out of memory");
     for (size_t i = 0; i < statement->option_count; i++) {
-        if (is_of(connector, statement->options[i].key))
+        if (mr_testing__option_is_of(connector->options, connector->option_count,
+                                     statement->options[i].key))
             pairs[count++] =
                 (struct mr_option_pair){statement->options[i].key, statement->options[i].value};
     }

@@ -15,6 +15,8 @@
 #include "base/check.h"
 #include "base/text.h"
 
+#include <millrace/ext/bad_records.h>
+
 #include <string.h>
 
 enum { TYPE_BYTES_MAX = 4096 };
@@ -34,12 +36,33 @@ static enum mr_status add_all(struct mr_test_rows *rows, const struct mr_test_ro
     return MR_OK;
 }
 
+/* Rows that were inserted as records: those that can be decoded. */
+static enum mr_status decoded(const struct mr_test_table *table, const char *records,
+                              struct mr_test_rows *rows, struct mr_error *err)
+{
+    struct mr_bad_records *bad = NULL;
+    struct mr_batch *batch = NULL;
+    enum mr_status status;
+
+    MR_TRY(mr_bad_records_new(table->name, MR_ON_ERROR_SKIP, &bad, err));
+    status = mr_testing__decode(table, records, table->schema, MR_ON_ERROR_SKIP, bad, &batch, err);
+    if (status == MR_OK)
+        status = mr_testing__rows_add(rows, batch, err);
+    mr_batch_unref(batch);
+    mr_bad_records_free(bad);
+    return status;
+}
+
 static enum mr_status inserted(const struct mr_test_table *table, struct mr_test_rows *rows,
                                struct mr_error *err)
 {
     for (size_t i = 0; i < table->input_count; i++) {
-        if (table->inputs[i].batch != NULL)
-            MR_TRY(mr_testing__rows_add(rows, table->inputs[i].batch, err));
+        const struct mr_test_input *input = &table->inputs[i];
+
+        if (input->batch != NULL)
+            MR_TRY(mr_testing__rows_add(rows, input->batch, err));
+        if (input->records != NULL)
+            MR_TRY(decoded(table, input->records, rows, err));
     }
     return MR_OK;
 }

@@ -34,6 +34,7 @@ enum mr_test_step_kind {
     MR_STEP_ASSERT_WATERMARK,
     MR_STEP_ASSERT_LATE,
     MR_STEP_ASSERT_BATCHES,
+    MR_STEP_ASSERT_BAD,
 };
 
 /* What of a table an ASSERT is about. */
@@ -53,6 +54,7 @@ struct mr_test_step {
     int64_t value;     /* time, duration (us); INT64_MIN: none; rows, batches */
     /* INSERT, ASSERT: the rows; GIVEN: the statement */
     struct mr_test_text query;
+    const char *records; /* INSERT ... RECORDS: lines instead of rows; NULL: rows */
     const char *columns[MR_TESTING_KEYS_MAX]; /* INSERT INTO t (a, b); ASSERT t KEY (a, b) */
     size_t column_count;
     /* CRASH */
@@ -92,6 +94,7 @@ void mr_testing__rows_release(struct mr_test_rows *rows);
 /* What one INSERT or ADVANCE adds. */
 struct mr_test_input {
     struct mr_batch *batch; /* NULL: no rows */
+    char *records;          /* lines to be decoded; NULL: none */
     int64_t event_us;       /* INT64_MIN: none */
 };
 
@@ -123,12 +126,23 @@ extern const struct mr_source_connector mr_testing__source;
 void mr_testing__table_init(struct mr_test_table *table, const char *name,
                             const struct mr_sql_statement *statement);
 void mr_testing__table_release(struct mr_test_table *table);
-/* A step of input; shares batch. */
-enum mr_status mr_testing__table_add(struct mr_test_table *table, const struct mr_batch *batch,
-                                     int64_t event_us, struct mr_error *err);
+/* A step of input; shares batch, copies records. */
+enum mr_status mr_testing__table_add(struct mr_test_table *table, const struct mr_test_input *input,
+                                     struct mr_error *err);
+
+/* ---- records.c: lines as a table's format reads them ---- */
+
+struct mr_bad_records;
+/* bad: what cannot be decoded goes there, unless on_error says that it fails. Returns new. */
+enum mr_status mr_testing__decode(const struct mr_test_table *table, const char *records,
+                                  const struct mr_schema *schema, enum mr_on_error on_error,
+                                  struct mr_bad_records *bad, struct mr_batch **ret_batch,
+                                  struct mr_error *err);
 
 /* columns.c: makes the columns known. MR_SQL_ERROR when nothing declares them. */
 enum mr_status mr_testing__table_learn(struct mr_test_table *table, struct mr_error *err);
+/* Is the key the name of one of the options, or another spelling of it? */
+bool mr_testing__option_is_of(const struct mr_option *options, size_t count, const char *key);
 
 /* ---- compare.c: two tables and what tells them apart ---- */
 
@@ -178,6 +192,7 @@ void mr_testing__pipeline_advance(struct mr_test_pipeline *pipeline, int64_t dur
 /* What the batches reported; the sums are taken: they begin again at 0. INT64_MIN: no watermark. */
 int64_t mr_testing__pipeline_watermark(const struct mr_test_pipeline *pipeline, bool last_batch);
 uint64_t mr_testing__pipeline_take_late(struct mr_test_pipeline *pipeline);
+uint64_t mr_testing__pipeline_take_bad(struct mr_test_pipeline *pipeline);
 uint64_t mr_testing__pipeline_take_batches(struct mr_test_pipeline *pipeline);
 /* Downstream first; returns their number. */
 size_t mr_testing__pipeline_take_state(struct mr_test_pipeline *pipeline,

@@ -6,6 +6,7 @@
  *
  *     GIVEN statement                                    more of the pipeline, for this test
  *     INSERT INTO table [(column, ...)] VALUES ... | SELECT ...
+ *     INSERT INTO table RECORDS ('line', ...)
  *     RUN
  *     ADVANCE TIME BY '10 seconds' | TO 'time'
  *     ADVANCE WATERMARK OF table TO 'time'
@@ -14,7 +15,8 @@
  *     RESTART
  *     ASSERT [NEW | LAST] [ORDERED] table [KEY (column, ...)] = VALUES ... | SELECT ... | EMPTY
  *     ASSERT [ORDERED] (SELECT ...) = VALUES ... | SELECT ... | EMPTY
- *     ASSERT ERROR 'text' | STATE 'numbers' | [LAST] WATERMARK 'time' | LATE ROWS n | BATCHES n
+ *     ASSERT ERROR 'text' | STATE 'numbers' | [LAST] WATERMARK 'time' | LATE ROWS n
+ *     ASSERT BAD ROWS n | BATCHES n
  *
  * EXPECT is another word for ASSERT, IS for '='. A table whose name is one of these words is
  * written in double quotes.
@@ -230,11 +232,41 @@ static bool at_columns(const struct parser *p)
            !next_is_word(p, "with") && !next_is_word(p, "from");
 }
 
+/* RECORDS ('line', ...): the lines, each with its end. */
+static enum mr_status parse_records(struct parser *p, struct mr_test_step *step)
+{
+    struct mr_buf lines = MR_BUF_INIT;
+    enum mr_status status;
+
+    MR_TRY_GOTO(advance(p));
+    status = at_symbol(p, '(') ? MR_OK : unexpected(p, "'(' and records in quotes");
+    while (status == MR_OK) {
+        const char *line = NULL;
+
+        MR_TRY_GOTO(advance(p));
+        MR_TRY_GOTO(parse_text(p, "a record in quotes", &line));
+        mr_buf_add_str(&lines, line);
+        mr_buf_add_char(&lines, '\n');
+        if (at_symbol(p, ')'))
+            break;
+        status = at_symbol(p, ',') ? MR_OK : unexpected(p, "',' or ')' after a record");
+    }
+    if (status != MR_OK)
+        goto done;
+    step->records = lines.failed ? NULL : mr_arena_copy(&p->script->arena, lines.data, lines.size);
+    status = step->records != NULL ? advance(p) : no_memory(p->err);
+done:
+    mr_buf_release(&lines);
+    return status;
+}
+
 static enum mr_status parse_insert(struct parser *p, struct mr_test_step *step)
 {
     step->kind = MR_STEP_INSERT;
     MR_TRY(expect_word(p, "into", "INTO after INSERT"));
     MR_TRY(parse_name(p, "the name of the table", &step->table));
+    if (at_word(p, "records"))
+        return parse_records(p, step);
     if (at_columns(p))
         MR_TRY(parse_columns(p, step));
     return expect_query(p, &step->query);
@@ -410,8 +442,8 @@ static enum mr_status parse_assert(struct parser *p, struct mr_test_step *step)
     }
     if (at_word(p, "watermark"))
         return parse_assert_watermark(p, step);
-    if (at_word(p, "late") && next_is_word(p, "rows")) {
-        step->kind = MR_STEP_ASSERT_LATE;
+    if ((at_word(p, "late") || at_word(p, "bad")) && next_is_word(p, "rows")) {
+        step->kind = at_word(p, "late") ? MR_STEP_ASSERT_LATE : MR_STEP_ASSERT_BAD;
         MR_TRY(advance(p));
         MR_TRY(advance(p));
         MR_TRY(skip_equals(p, &there));

@@ -43,6 +43,7 @@ struct mr_test_pipeline {
     struct mr_test_counts operators[MR_TESTING_OPERATORS_MAX];
     size_t operator_count;
     uint64_t late_rows;
+    uint64_t bad_rows;
     uint64_t batches;
     int64_t watermark_us;      /* of the next batch */
     int64_t last_watermark_us; /* of the newest batch */
@@ -172,6 +173,7 @@ static void note_progress(void *arg, const struct mr_progress *progress)
         return;
     note_document(pipeline, progress->json);
     pipeline->late_rows += progress->late_rows;
+    pipeline->bad_rows += progress->bad_rows;
     pipeline->batches++;
     pipeline->watermark_us = progress->watermark_us;
 }
@@ -186,6 +188,14 @@ uint64_t mr_testing__pipeline_take_late(struct mr_test_pipeline *pipeline)
     uint64_t rows = pipeline->late_rows;
 
     pipeline->late_rows = 0;
+    return rows;
+}
+
+uint64_t mr_testing__pipeline_take_bad(struct mr_test_pipeline *pipeline)
+{
+    uint64_t rows = pipeline->bad_rows;
+
+    pipeline->bad_rows = 0;
     return rows;
 }
 

@@ -15,7 +15,8 @@
 #include "base/check.h"
 #include "base/number_text.h"
 
-#include <inttypes.h>
+#include <millrace/ext/bad_records.h>
+
 #include <string.h>
 
 static enum mr_status no_memory(const char *name, struct mr_error *err)
@@ -51,12 +52,14 @@ void mr_testing__rows_release(struct mr_test_rows *rows)
 struct mr_source {
     struct mr_test_table *table;
     struct mr_schema *schema;
+    enum mr_on_error on_error;
 };
 
 struct mr_reader {
     struct mr_source *source;
     uint64_t at;
     uint64_t end;
+    struct mr_bad_records *bad;
 };
 
 static enum mr_status range_of(const char *start, const char *end, uint64_t *ret_from,
@@ -86,6 +89,7 @@ static enum mr_status source_open(const struct mr_source_args *args, struct mr_s
         return no_memory(args->name, err);
     source->table = args->user;
     source->schema = mr_schema_ref(args->schema);
+    source->on_error = args->on_error;
     *ret_source = source;
     return MR_OK;
 }
@@ -118,6 +122,14 @@ static enum mr_status source_split(struct mr_source *source, const char *start, 
     return MR_OK;
 }
 
+static void source_close(struct mr_reader *reader)
+{
+    if (reader == NULL)
+        return;
+    mr_bad_records_free(reader->bad);
+    mr_free(reader);
+}
+
 static enum mr_status source_read(struct mr_source *source, const char *start, const char *end,
                                   uint32_t partition, struct mr_reader **ret_reader,
                                   struct mr_error *err)
@@ -132,9 +144,11 @@ static enum mr_status source_read(struct mr_source *source, const char *start, c
     reader->source = source;
     MR_ASSERT(reader->end <= source->table->input_count);
     if (status == MR_OK)
+        status = mr_bad_records_new(source->table->name, source->on_error, &reader->bad, err);
+    if (status == MR_OK)
         *ret_reader = reader;
     else
-        mr_free(reader);
+        source_close(reader);
     return status;
 }
 
@@ -164,18 +178,27 @@ static enum mr_status fit(const struct mr_batch *batch, const struct mr_schema *
 static enum mr_status source_next(struct mr_reader *reader, struct mr_batch **ret_batch,
                                   struct mr_error *err)
 {
-    const struct mr_test_table *table = reader->source->table;
-    const struct mr_batch *batch = NULL;
+    const struct mr_source *source = reader->source;
+    const struct mr_test_input *input = NULL;
 
-    while (batch == NULL && reader->at < reader->end)
-        batch = table->inputs[reader->at++].batch;
     *ret_batch = NULL;
-    return batch != NULL ? fit(batch, reader->source->schema, ret_batch, err) : MR_OK;
+    while (input == NULL && reader->at < reader->end) {
+        input = &source->table->inputs[reader->at++];
+        if (input->batch == NULL && input->records == NULL)
+            input = NULL; /* only a time */
+    }
+    if (input == NULL)
+        return MR_OK;
+    if (input->batch != NULL)
+        return fit(input->batch, source->schema, ret_batch, err);
+    return mr_testing__decode(source->table, input->records, source->schema, source->on_error,
+                              reader->bad, ret_batch, err);
 }
 
-static void source_close(struct mr_reader *reader)
+static enum mr_status source_take_bad(struct mr_reader *reader, struct mr_batch **ret_bad,
+                                      uint64_t *ret_count, struct mr_error *err)
 {
-    mr_free(reader);
+    return mr_bad_records_take(reader->bad, ret_bad, ret_count, err);
 }
 
 static bool source_exhausted(struct mr_source *source, const char *end)
@@ -204,6 +227,7 @@ static const struct mr_source_ops source_ops = {
     .split = source_split,
     .read = source_read,
     .next = source_next,
+    .take_bad = source_take_bad,
     .close = source_close,
     .exhausted = source_exhausted,
     .event_time = source_event_time,
@@ -360,10 +384,16 @@ void mr_testing__table_init(struct mr_test_table *table, const char *name,
         table->schema = mr_schema_ref(statement->columns);
 }
 
+static void input_release(struct mr_test_input *input)
+{
+    mr_batch_unref(input->batch);
+    mr_free(input->records);
+}
+
 void mr_testing__table_release(struct mr_test_table *table)
 {
     for (size_t i = 0; i < table->input_count; i++)
-        mr_batch_unref(table->inputs[i].batch);
+        input_release(&table->inputs[i]);
     for (size_t i = 0; i < table->output_count; i++)
         mr_testing__rows_release(&table->outputs[i].rows);
     mr_free(table->inputs);
@@ -372,16 +402,22 @@ void mr_testing__table_release(struct mr_test_table *table)
     mr_schema_unref(table->written);
 }
 
-enum mr_status mr_testing__table_add(struct mr_test_table *table, const struct mr_batch *batch,
-                                     int64_t event_us, struct mr_error *err)
+enum mr_status mr_testing__table_add(struct mr_test_table *table, const struct mr_test_input *input,
+                                     struct mr_error *err)
 {
     struct mr_test_input *grown =
         mr_realloc(NULL, table->inputs, (table->input_count + 1) * sizeof(*grown));
+    char *records = input->records != NULL ? mr_strdup(input->records) : NULL;
 
-    if (grown == NULL)
+    if (grown != NULL)
+        table->inputs = grown;
+    if (grown == NULL || (input->records != NULL && records == NULL)) {
+        mr_free(records);
         return no_memory(table->name, err);
-    table->inputs = grown;
-    table->inputs[table->input_count++] = (struct mr_test_input){
-        .batch = batch != NULL ? mr_batch_ref(batch) : NULL, .event_us = event_us};
+    }
+    table->inputs[table->input_count++] =
+        (struct mr_test_input){.batch = input->batch != NULL ? mr_batch_ref(input->batch) : NULL,
+                               .records = records,
+                               .event_us = input->event_us};
     return MR_OK;
 }

@@ -119,6 +119,7 @@ ASSERT cities = VALUES ('Oslo', 1), (NULL, 7);"""))
                             ("ASSERT cities;", "expected '=' and the rows that are expected, or IS EMPTY, found ';'"),
                             ("CRASH AFTER LUNCH;", "PLANNED, RAN, STAGED, PUBLISHED or COMMITTED, found 'LUNCH'"),
                             ("ADVANCE TIME TO 'noon';", "'noon' is no time"),
+                            ("INSERT INTO clicks RECORDS (1);", "expected a record in quotes, found '1'"),
                             ("FLY;", "found 'FLY'")):
             path = self.write("q.sql", PIPELINE + block("mistake", steps))
             done = self.expect(64, path)
@@ -149,6 +150,9 @@ ASSERT cities = VALUES ('Oslo', 1), (NULL, 7);"""))
                             ("ASSERT ERROR 'x';", "the pipeline runs, but 'x' is expected to fail it"),
                             ("ASSERT cities KEY (town) IS EMPTY;", "table 'cities' has no column 'town'"),
                             ("ASSERT STATE '1/1';", "the state is"),
+                            ("INSERT INTO cities RECORDS ('x');", "table 'cities' has no format of records"),
+                            ("INSERT INTO clicks RECORDS ('{');\nRUN;", "cannot decode 'clicks' line 1"),
+                            ("ASSERT BAD ROWS 1;", "0 records could not be decoded, not 1"),
                             ("ASSERT WATERMARK '2026-01-01';", "the watermark is none, not 2026-01-01 00:00:00")):
             path = self.write("q.sql", PIPELINE + block("wrong", steps))
             self.assertIn(text.replace("'", "''"), self.expect(1, path).stdout, steps)
