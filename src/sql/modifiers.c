@@ -230,6 +230,35 @@ static enum mr_status add_times(struct distinct *distinct, const struct mr_sql_f
     return MR_OK;
 }
 
+/* For the comparison with a checkpoint: WHERE and what is joined. The keys are in the state's
+ * schema, and the other columns may change. */
+static enum mr_status tell_rows(const struct distinct *distinct, const struct mr_sql_from *from,
+                                struct mr_json *where)
+{
+    struct mr_sql_planner *p = distinct->p;
+    const struct mr_sql_leaf *stream = &from->leaves[from->stream];
+    struct mr_json *select = mr_sql__select(p, mr_json_copy(&p->arena, from->tree));
+    struct mr_json *list = mr_json_new_array(&p->arena);
+    struct mr_json *column = mr_sql__column(p, mr_schema_field(stream->schema, 0)->name, "");
+    const char *sql;
+
+    if (distinct->rows.node == stream->rel->node)
+        return MR_OK;
+    if (!from->joined && (where == NULL || where->kind != MR_JSON_OBJECT)) {
+        mr_node_set_meaning(distinct->rows.node, NULL);
+        return MR_OK;
+    }
+    if (select == NULL || list == NULL || column == NULL)
+        return mr_sql__no_memory(p);
+    mr_json_push(list, column);
+    mr_json_put(&p->arena, select, "select_list", list);
+    mr_json_put(&p->arena, select, "where_clause", mr_json_copy(&p->arena, where));
+    MR_TRY(mr_sql__print(p, select, &sql));
+    sql = strstr(sql, " FROM ") != NULL ? strstr(sql, " FROM ") + 1 : sql;
+    mr_node_set_meaning(distinct->rows.node, sql);
+    return MR_OK;
+}
+
 /* Columns of the keys, and the one that tells the time of a row: a key if there is one. */
 static enum mr_status find_columns(struct distinct *distinct)
 {
@@ -368,6 +397,7 @@ enum mr_status mr_sql__plan_distinct_on(struct mr_sql_planner *p, struct mr_sql_
     MR_TRY(add_times(distinct, from));
     mr_json_put(&p->arena, node, "select_list", distinct->list);
     MR_TRY(mr_sql__plan_stateless(p, query, node, from, &distinct->rows));
+    MR_TRY(tell_rows(distinct, from, mr_json_get(node, "where_clause")));
     MR_TRY(find_columns(distinct));
     for (uint32_t i = 0; i < distinct->column_count; i++)
         time_is_key = time_is_key || (int32_t)distinct->columns[i] == distinct->time_column;
