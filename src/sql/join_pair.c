@@ -46,6 +46,7 @@ struct pair {
     struct mr_join_time expiry[2];
     const char *expiry_names[2];
     int64_t shift_us[2];
+    const char *state_name;
 };
 
 static bool preserves(const struct pair *pair, unsigned side)
@@ -638,6 +639,40 @@ static void settle_time(struct pair *pair, unsigned side)
     }
 }
 
+/* ON LATE INTO: rows that the join would drop go to a table, under their own names. Behind another
+ * join the watermark of a side is not the join's, so only tables and subqueries can do that. */
+static enum mr_status split_late(struct pair *pair, unsigned side)
+{
+    struct mr_sql_joins *joins = pair->joins;
+    struct mr_sql_rel *rel = &pair->sides[side].rel;
+    uint32_t count = mr_schema_field_count(rel->schema);
+    const char **names = mr_arena_alloc(&pair->p->arena, (count + 1) * sizeof(*names));
+    const struct mr_sql_mark *mark =
+        pair->time_names[side] != NULL ? mark_named(rel, pair->time_names[side]) : NULL;
+    uint64_t both = pair->sides[0].leaves | pair->sides[1].leaves;
+
+    if (names == NULL)
+        return mr_sql__no_memory(pair->p);
+    if (mark == NULL || mark->kind == MR_SQL_MARK_WINDOW || __builtin_popcountll(both) > 2)
+        return MR_OK;
+    memset(names, 0, (count + 1) * sizeof(*names));
+    for (uint32_t i = 0; i < joins->count; i++) {
+        const struct mr_sql_join_leaf *leaf = &joins->leaves[i];
+
+        if ((pair->sides[side].leaves >> i & 1) == 0)
+            continue;
+        for (uint32_t c = 0; c < mr_schema_field_count(leaf->schema); c++) {
+            int32_t column = mr_schema_find(rel->schema, leaf->names[c], strlen(leaf->names[c]));
+
+            if (column >= 0)
+                names[column] = mr_schema_field(leaf->schema, c)->name;
+        }
+    }
+    return mr_sql__late_split(pair->p, joins->query, joins->select, pair->state_name, rel,
+                              mark->column, mark->kind == MR_SQL_MARK_START ? mark->size_us : 0,
+                              names, rel);
+}
+
 /* Only what the join needs of a side goes into its state. */
 static enum mr_status narrow(struct pair *pair, unsigned side)
 {
@@ -825,11 +860,42 @@ static void describe(const struct pair *pair, const char *name, bool by_key)
                   pair->rest_count > 0 ? ", conditions by statement" : "");
 }
 
+/*
+ * What the rows kept mean beyond their columns. An inner join does not keep what has matched, which
+ * an outer one needs to know; keys that are expressions, and whether a row may match, are columns
+ * made before they are kept.
+ */
+static enum mr_status tell_identity(struct pair *pair, enum mr_join_type type, struct mr_node *node)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    const char *exprs[2] = {"", ""};
+    enum mr_status status = MR_OK;
+
+    mr_buf_printf(&text, "%s join", name_of_type(type));
+    for (uint32_t i = 0; i < pair->key_count && status == MR_OK; i++) {
+        const struct key *key = &pair->keys[i];
+
+        if (strncmp(key->names[0], "mr_key_", 7) != 0 && strncmp(key->names[1], "mr_key_", 7) != 0)
+            continue;
+        for (unsigned side = 0; side < 2 && status == MR_OK; side++)
+            status = mr_sql__expression_text(pair->p, key->exprs[side], &exprs[side]);
+        mr_buf_printf(&text, ", %s = %s", exprs[0], exprs[1]);
+    }
+    for (unsigned side = 0; side < 2 && status == MR_OK; side++) {
+        if (pair->pass[side] == NULL)
+            continue;
+        status = mr_sql__expression_text(pair->p, pair->pass[side], &exprs[side]);
+        mr_buf_printf(&text, ", if %s", exprs[side]);
+    }
+    if (status == MR_OK)
+        mr_node_set_identity(node, text.failed ? NULL : text.data);
+    mr_buf_release(&text);
+    return status;
+}
+
 static enum mr_status add_node(struct pair *pair, const struct mr_join_spec *spec,
                                struct mr_sql_side *ret_side)
 {
-    static const char *const types[] = {"inner join", "left join", "right join", "full join",
-                                        "semi join"};
     struct mr_sql_planner *p = pair->p;
     struct mr_node *inputs[2] = {pair->sides[0].rel.node, pair->sides[1].rel.node};
     struct mr_sql_rel rel = {.aggregated =
@@ -842,8 +908,7 @@ static enum mr_status add_node(struct pair *pair, const struct mr_join_spec *spe
                            &rel.node, p->err);
     mr_schema_unref(op.schema);
     MR_TRY(status);
-    /* An inner join does not keep what has matched, which an outer one needs to know. */
-    mr_node_set_identity(rel.node, types[spec->type]);
+    MR_TRY(tell_identity(pair, spec->type, rel.node));
     rel.schema = mr_node_schema(rel.node);
     for (unsigned side = 0; side < 2; side++) {
         const struct mr_sql_rel *from = &pair->sides[side].rel;
@@ -872,8 +937,8 @@ static enum mr_status add_join(struct pair *pair, bool by_key, struct mr_sql_sid
     struct mr_join_column *outputs = NULL;
     bool *null_equal = mr_arena_alloc(&p->arena, pair->key_count);
 
-    spec.state_name = mr_sql__node_name(p, pair->joins->query->owner, "join");
-    if (null_equal == NULL || spec.state_name == NULL)
+    spec.state_name = pair->state_name;
+    if (null_equal == NULL)
         return mr_sql__no_memory(p);
     for (uint32_t i = 0; i < pair->key_count; i++)
         null_equal[i] = pair->keys[i].null_equal;
@@ -915,8 +980,12 @@ enum mr_status mr_sql__join_pair(struct mr_sql_joins *joins, const struct mr_jso
     if (!by_key)
         value_case(pair);
     MR_TRY(check_rules(pair, by_key));
+    pair->state_name = mr_sql__node_name(joins->p, joins->query->owner, "join");
+    if (pair->state_name == NULL)
+        return mr_sql__no_memory(joins->p);
     for (unsigned side = 0; side < 2; side++) {
         settle_time(pair, side);
+        MR_TRY(split_late(pair, side));
         MR_TRY(narrow(pair, side));
     }
     return add_join(pair, by_key, ret_side);

@@ -441,3 +441,27 @@ TEST(a_source_joined_with_itself_is_read_once)
     CHECK_EQ_STR(sql_flow_run(flow, "o"), "20|10\n");
     sql_flow_free(flow);
 }
+
+TEST(late_rows_of_both_sides_go_to_their_table)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "l", columns, watermark);
+    sql_flow_source(flow, "r", columns, watermark);
+    sql_flow_sink(flow, "o", "", "append");
+    sql_flow_sink(flow, "late", "id BIGINT, ts TIMESTAMP, mr_operator VARCHAR", NULL);
+    sql_flow_text(flow, "INSERT INTO o SELECT l.id, r.id AS other FROM l JOIN r ON l.k = r.k AND "
+                        "l.ts >= r.ts AND l.ts <= r.ts + INTERVAL '1 minute' ON LATE INTO late;");
+    sql_flow_step(flow, "l", "(1, 1, 'a', 0, TIMESTAMP '2026-01-01 00:10:00')");
+    sql_flow_step(flow, "r", "(2, 1, 'b', 0, TIMESTAMP '2026-01-01 00:10:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "o"), "1|2\n");
+    sql_flow_step(flow, "l",
+                  "(3, 1, 'c', 0, TIMESTAMP '2026-01-01 00:08:00'), "
+                  "(4, 1, 'd', 0, TIMESTAMP '2026-01-01 00:10:30')");
+    sql_flow_step(flow, "r", "(5, 1, 'e', 0, TIMESTAMP '2026-01-01 00:07:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "o"), "4|2\n");
+    CHECK_EQ_INT(sql_flow_late_rows(flow), 2);
+    CHECK_EQ_STR(sql_flow_run(flow, "late"),
+                 "3|2026-01-01 00:08:00|o.join\n5|2026-01-01 00:07:00|o.join\n");
+    sql_flow_free(flow);
+}
