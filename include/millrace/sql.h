@@ -278,14 +278,15 @@ MR_API bool mr_streaming_query_exception(struct mr_streaming_query *query,
                                          struct mr_streaming_exception *ret_exception);
 /*
  * Waits for its end, at most timeout_ms (negative: for ever); its failure is returned.
- * *ret_terminated (may be NULL) false: the time ran out. MR_STATE from its own functions.
+ * *ret_terminated (may be NULL) false: the time ran out. MR_STATE from its own functions and from
+ * listeners.
  */
 MR_API enum mr_status mr_streaming_query_await(struct mr_streaming_query *query, int64_t timeout_ms,
                                                bool *ret_terminated, struct mr_error *err);
 /*
  * Stops it and waits until it has ended. graceful: the running batch is finished and committed
- * first; else it is left, and the next start runs it. From one of its own functions it only asks.
- * Any number of times; a stop is not a failure.
+ * first; else it is left, and the next start runs it. From one of its own functions or a listener it
+ * only asks. Any number of times; a stop is not a failure.
  */
 MR_API void mr_streaming_query_stop(struct mr_streaming_query *query, bool graceful);
 /*

@@ -50,6 +50,11 @@ struct mr__bell {
 
 static _Thread_local bool inside_listener;
 
+bool mr__bell_rings(void)
+{
+    return inside_listener;
+}
+
 enum mr_status mr__bell_new(struct mr__bell **ret_bell, struct mr_error *err)
 {
     struct mr__bell *bell = mr_alloc_zero(NULL, sizeof(*bell));

@@ -351,9 +351,10 @@ enum mr_status mr_streaming_query_await(struct mr_streaming_query *query, int64_
     int64_t deadline_ns = mr_env_monotonic_ns(env) + timeout_ms * 1000000;
     enum mr_status status;
 
-    if (here == query)
+    if (here == query || mr__bell_rings())
         return MR_FAIL(err, MR_STATE,
-                       "cannot wait for the end of a query inside one of its functions");
+                       "cannot wait for the end of a query inside one of its functions or inside a "
+                       "listener");
     mr_mutex_lock(&query->lock);
     while (query->state != MR__QUERY_ENDED) {
         int64_t left_ns = deadline_ns - mr_env_monotonic_ns(env);
@@ -377,7 +378,7 @@ void mr_streaming_query_stop(struct mr_streaming_query *query, bool graceful)
     mr_mutex_lock(&query->lock);
     if (query->query != NULL)
         mr_query_stop(query->query, graceful);
-    while (query != here && query->state == MR__QUERY_ACTIVE)
+    while (query != here && !mr__bell_rings() && query->state == MR__QUERY_ACTIVE)
         mr_cond_wait(&query->changed, &query->lock);
     mr_mutex_unlock(&query->lock);
 }
@@ -388,8 +389,9 @@ enum mr_status mr_streaming_query_process_all_available(struct mr_streaming_quer
     enum mr_status status;
     uint64_t began;
 
-    if (here == query)
-        return MR_FAIL(err, MR_STATE, "cannot wait for a query inside one of its functions");
+    if (here == query || mr__bell_rings())
+        return MR_FAIL(err, MR_STATE,
+                       "cannot wait for a query inside one of its functions or inside a listener");
     mr_mutex_lock(&query->lock);
     began = query->trigger_count;
     while (query->state != MR__QUERY_ENDED && query->idle_trigger <= began)

@@ -88,9 +88,9 @@ void mr_streams_free(struct mr_streams *streams)
 {
     if (streams == NULL)
         return;
-    if (mr__handle_here() != NULL) {
+    if (mr__handle_here() != NULL || mr__bell_rings()) {
         mr_log(MR_LOG_ERROR, "streams", "", -1,
-               "cannot free a session inside one of its functions; it stays");
+               "cannot free a session inside one of its functions or listeners; it stays");
         return;
     }
     stop_all(streams);
@@ -309,8 +309,9 @@ enum mr_status mr_streams_await_any(struct mr_streams *streams, int64_t timeout_
     int64_t deadline_ns = mr_env_monotonic_ns(mr_env_posix()) + timeout_ms * 1000000;
     enum mr_status status;
 
-    if (mr__handle_here() != NULL)
-        return MR_FAIL(err, MR_STATE, "cannot wait for queries inside a function of one");
+    if (mr__handle_here() != NULL || mr__bell_rings())
+        return MR_FAIL(err, MR_STATE,
+                       "cannot wait for queries inside a function of one or inside a listener");
     mr_mutex_lock(&streams->lock);
     while (!streams->any_terminated) {
         int64_t left_ns = deadline_ns - mr_env_monotonic_ns(mr_env_posix());

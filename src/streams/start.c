@@ -219,6 +219,17 @@ static bool writes_memory(const struct mr_stream_writer *writer)
     return writer->kind == MR__WRITE_CONNECTOR && strcmp(writer->format, "memory") == 0;
 }
 
+static bool is_known_sink(struct mr_streams *streams, const char *name)
+{
+    const struct mr__memory_sink *sink;
+
+    mr_mutex_lock(&streams->lock);
+    for (sink = streams->memory_sinks; sink != NULL && strcmp(sink->name, name) != 0;)
+        sink = sink->next;
+    mr_mutex_unlock(&streams->lock);
+    return sink != NULL;
+}
+
 /* The table of a memory sink is the query's name; the session remembers it for mr_streams_rows. */
 static enum mr_status name_memory(struct mr_stream_writer *writer, struct mr_error *err)
 {
@@ -232,6 +243,8 @@ static enum mr_status name_memory(struct mr_stream_writer *writer, struct mr_err
                        "a memory sink needs a name: add mr_write_query_name(writer, \"counts\")");
     if (!mr__options_set(writer->streams, &writer->options, "table", name))
         return MR_FAIL(err, MR_NOMEM, "cannot start: out of memory");
+    if (is_known_sink(writer->streams, name))
+        return MR_OK;
     sink = mr_alloc_zero(NULL, sizeof(*sink));
     if (sink == NULL || (sink->name = mr_strdup(name)) == NULL) {
         mr_free(sink);

@@ -317,6 +317,7 @@ void mr__registry_remove(struct mr_streaming_query *query);
 
 enum mr__event_kind { MR__EVENT_STARTED, MR__EVENT_PROGRESS, MR__EVENT_IDLE, MR__EVENT_TERMINATED };
 
+bool mr__bell_rings(void); /* does this thread call a listener? */
 enum mr_status mr__bell_new(struct mr__bell **ret_bell, struct mr_error *err);
 void mr__bell_free(struct mr__bell *bell); /* delivers what waits; NULL allowed */
 /* STARTED is delivered before it returns; the others wait in the queue. text: the document, or the

@@ -271,3 +271,40 @@ TEST(an_idle_query_tells_its_listeners)
     mr_cond_release(&heard.changed);
     mr_mutex_release(&heard.lock);
 }
+
+static void stop_in_listener(void *arg, const struct mr_streaming_event *event)
+{
+    struct mr_streams *streams = arg;
+    struct mr_streaming_query *query = mr_streams_get(streams, event->id);
+    struct mr_error err = {0};
+
+    if (query == NULL) /* it has ended meanwhile */
+        return;
+    CHECK_FAILS(mr_streaming_query_await(query, -1, NULL, &err), &err, MR_STATE, "a listener");
+    CHECK_FAILS(mr_streams_await_any(streams, -1, NULL, &err), &err, MR_STATE, "a listener");
+    mr_streams_free(streams); /* refused */
+    mr_streaming_query_stop(query, true);
+    mr_streaming_query_unref(query);
+}
+
+TEST(a_listener_may_stop_a_query_at_its_start_and_at_its_progress)
+{
+    struct st *s = st_new(t);
+    struct mr_streaming_listener listener = {
+        .struct_size = sizeof(listener), .started = stop_in_listener, .arg = st_session(s)};
+    struct mr_streaming_query *query;
+    uint32_t number = mr_streams_add_listener(st_session(s), &listener);
+
+    query = st_start(noop(st_source(s, "a", "v BIGINT")));
+    CHECK_OK(mr_streaming_query_await(query, -1, NULL, NULL), NULL);
+    mr_streaming_query_unref(query);
+    mr_streams_remove_listener(st_session(s), number);
+    listener.started = NULL;
+    listener.progress = stop_in_listener;
+    mr_streams_add_listener(st_session(s), &listener);
+    st_rows(s, "a", "(1)");
+    query = st_start(noop(mr_streams_table(st_session(s), "a")));
+    CHECK_OK(mr_streaming_query_await(query, -1, NULL, NULL), NULL);
+    mr_streaming_query_unref(query);
+    st_free(s);
+}
