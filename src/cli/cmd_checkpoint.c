@@ -71,8 +71,8 @@ static bool print_record(const struct mr_log_entry *entry, void *arg)
     else if (entry->kind == MR_RECORD_EPOCH)
         printf("EPOCH %u\n", entry->epoch);
     else if (entry->kind == MR_RECORD_DELTA)
-        printf("    DELTA %llu %s, %zu bytes\n", (unsigned long long)entry->delta_batch,
-               entry->delta_store, entry->delta_bytes);
+        printf("    %s %llu %s, %zu bytes\n", entry->delta_is_snapshot ? "SNAPSHOT" : "DELTA",
+               (unsigned long long)entry->delta_batch, entry->delta_store, entry->delta_bytes);
     return true;
 }
 

@@ -19,7 +19,7 @@
 
 #include <string.h>
 
-enum { ENTRIES_MAX = 4096 };
+enum { ENTRIES_MAX = 8192 }; /* a graph has at most 4096 nodes */
 
 struct copying {
     struct mr_state *from;

@@ -565,6 +565,24 @@ EDIT(another_table_to_read_from, COUNTS,
      "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s FROM b GROUP BY k;", "b=extend a=extend",
      "what it has counted already stays", "x|3|104\ny|2|202\n")
 
+EDIT(another_expression_of_a_deduplication,
+     "INSERT INTO out SELECT DISTINCT ON (upper(k)) k, v FROM a;",
+     "INSERT INTO out SELECT DISTINCT ON (lower(k)) k, v FROM a;", "out.dedup=rebuild", "emptied",
+     "x|10\n")
+
+EDIT(another_expression_of_distinct_rows, "INSERT INTO out SELECT DISTINCT upper(k) AS k FROM a;",
+     "INSERT INTO out SELECT DISTINCT lower(k) AS k FROM a;", "out.agg=rebuild", "emptied", "x\n")
+
+EDIT(another_expression_of_a_join_key,
+     "INSERT INTO out SELECT a.v FROM a JOIN b ON upper(a.k) = upper(b.k);",
+     "INSERT INTO out SELECT a.v FROM a JOIN b ON lower(a.k) = lower(b.k);", "out.join=rebuild",
+     "emptied", "")
+
+EDIT(another_condition_beside_the_keys_of_a_join,
+     "INSERT INTO out SELECT a.k, b.v FROM a JOIN b ON a.k = b.k;",
+     "INSERT INTO out SELECT a.k, b.v FROM a JOIN b ON a.k = b.k AND b.v > 150;", "",
+     "what it has counted already stays", "x|100\ny|200\n")
+
 EDIT(a_limit_is_raised, "INSERT INTO out SELECT v FROM a LIMIT 2;",
      "INSERT INTO out SELECT v FROM a LIMIT 3;", "", NULL, "10\n")
 
