@@ -386,8 +386,9 @@ static void count_batch(struct mr_query *query)
         query->batch_late_rows += node->late_rows;
         if (node->late_rows > 0)
             mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->plan.batch_id,
-                   "operator '%s': %llu rows were older than the watermark and were dropped",
-                   node->name, (unsigned long long)node->late_rows);
+                   "operator '%s': %llu rows were older than the watermark and were %s", node->name,
+                   (unsigned long long)node->late_rows,
+                   node->kind == MR_NODE_MAP && node->map->routes_late ? "routed" : "dropped");
     }
     mr_metric_add(&query->metrics, MR_METRIC_INPUT_ROWS, (int64_t)query->batch_input_rows);
     mr_metric_add(&query->metrics, MR_METRIC_OUTPUT_ROWS, (int64_t)query->batch_output_rows);

@@ -65,6 +65,8 @@ struct mr_map_ops {
     void (*free)(void *op);
     /* begin and finish run for partitions that bring no rows, too (map_partitions, glom). */
     bool every_partition;
+    /* The late rows that it reports are its output: routed, not dropped. */
+    bool routes_late;
 };
 
 struct mr_fold_input {

@@ -143,7 +143,8 @@ static const struct mr_map_ops keep_ops = {
 
 static const struct mr_map_ops route_ops = {
     .struct_size = sizeof(struct mr_map_ops),
-    .kind = MR_OP_LATE_ROUTED,
+    .kind = "late (routed)",
+    .routes_late = true,
     .apply = late_apply,
     .free = late_free,
 };

@@ -8,8 +8,6 @@
 
 #include "ops/ops.h"
 
-#define MR_OP_LATE_ROUTED "late (routed)" /* kind of the node that routes */
-
 struct mr_late_spec {
     uint32_t column;           /* of the input: TIMESTAMP or TIMESTAMP_NS */
     int64_t add_us;            /* added to it before comparing with the late watermark */
