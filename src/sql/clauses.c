@@ -5,8 +5,8 @@
  *     SELECT ... GROUP BY ... ON LATE DROP | INTO table             where late rows go
  *
  * The token pass (text.c) takes them out and leaves something that DuckDB parses and that has its
- * number: an alias "mr_clause:0:a", or OFFSET mr_clause(0). When the tree is there, the numbers move
- * to the nodes (member "mr_clause"), and what was left goes.
+ * number: an alias "mr_clause:0:a", or OFFSET mr_clause(0). When the tree is there, the numbers
+ * move to the nodes (member "mr_clause"), and what was left goes.
  *
  * Late rows are split off in front of the operator that would drop them:
  *

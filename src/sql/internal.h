@@ -338,7 +338,7 @@ enum mr_status mr_sql__clause(struct mr_sql_planner *p, struct mr_sql_query *que
 void mr_sql__place_clauses(struct mr_sql_planner *p, struct mr_sql_query *query);
 /* Those that no operator has taken are mistakes. After all is planned. */
 enum mr_status mr_sql__check_clauses(struct mr_sql_planner *p);
-/* WATERMARK behind a table or subquery: the column it needs (NULL: none), and the stream with it. */
+/* WATERMARK behind a table or subquery: the column it needs (NULL: none); the stream with it. */
 const char *mr_sql__watermark_column(const struct mr_sql_query *query, const struct mr_json *node);
 enum mr_status mr_sql__clause_watermark(struct mr_sql_planner *p, struct mr_sql_query *query,
                                         const struct mr_json *node, struct mr_sql_rel **rel);

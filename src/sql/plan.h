@@ -69,8 +69,8 @@ struct mr_sql_plan {
         description;
     struct mr_options *settings;
     bool prints; /* a sink writes to standard output */
-    /* The script has EXPLAIN: the graph is that of the explained statements, and what the user wants
-     * is the description, not a run. */
+    /* The script has EXPLAIN: the graph is that of the explained statements, and what is wanted is
+     * the description, not a run. */
     bool explains;
 };
 

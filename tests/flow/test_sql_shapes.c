@@ -210,7 +210,7 @@ static const struct row rows[] = {
      "SELECT DISTINCT ON (w) w, n FROM (SELECT window_start AS w, count(*) AS n "
      "FROM a GROUP BY window(ts, '5 seconds'))",
      "is not supported with output_mode = 'complete'"},
-    /* aggregation, then duplicates removed by other columns: refused in complete mode (Spark takes it) */
+    /* aggregation, then duplicates removed by other columns: not in complete mode (Spark: yes) */
     {'U',
      "SELECT DISTINCT ON (n) n FROM (SELECT window_start AS w, count(*) AS n FROM a "
      "GROUP BY window(ts, '5 seconds'))",
@@ -300,7 +300,7 @@ static const struct row rows[] = {
     {'C', "SELECT v, count(*) FROM plain GROUP BY v LIMIT 3 OFFSET 2", "OFFSET over a stream"},
     {'A', "SELECT v, row_number() OVER (ORDER BY ts) FROM plain", "functions OVER (...)"},
     {'A', "SELECT v, sum(v) OVER (PARTITION BY v) FROM plain", "functions OVER (...)"},
-    /* values that differ when a batch runs again: refused, with what to use (Spark takes rand and uuid) */
+    /* values that differ when a batch runs again: refused (Spark takes rand and uuid) */
     {'A', "SELECT random() FROM plain", "use hash()"},
     {'A', "SELECT uuid() FROM plain", "use md5()"},
     {'A', "SELECT gen_random_uuid() FROM plain", "use md5()"},
