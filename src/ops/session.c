@@ -413,8 +413,10 @@ static enum mr_status merge_shard(struct lane *lane, unsigned shard, struct mr_e
     for (size_t to; from < end; from = to) {
         if (from + HINT_FIRST < end)
             mr_store_hint(fold->store, fold->order[from + HINT_FIRST]->hash, 0);
-        if (from + HINT_SECOND < end)
+        if (from + HINT_SECOND < end) {
             mr_store_hint(fold->store, fold->order[from + HINT_SECOND]->hash, 1);
+            __builtin_prefetch(fold->order[from + HINT_SECOND]->session.buffers.data);
+        }
         for (to = from + 1; to < end; to++) {
             if (!same_key(fold->order[from], fold->order[to]))
                 break;
