@@ -14,7 +14,7 @@
 #include "ops/join.h"
 #include "sql/internal.h"
 
-enum { MR_SQL_CONJUNCTS_MAX = 256, MR_SQL_MERGED_MAX = 128 };
+enum { MR_SQL_CONJUNCTS_MAX = 256, MR_SQL_MERGED_MAX = 128, MR_SQL_RANGES_MAX = 32 };
 
 #define MR_SQL_JOINED "mr_joined"
 
@@ -70,7 +70,7 @@ struct mr_sql_side {
     uint64_t leaves;
 };
 
-/* join.c */
+/* join_expr.c */
 /* Leaf and column of a rewritten reference ("mr_joined".name...); false: it is none. */
 bool mr_sql__joined_column(const struct mr_sql_joins *joins, const struct mr_json *reference,
                            uint32_t *ret_leaf, uint32_t *ret_column, size_t *ret_rest);
@@ -120,6 +120,56 @@ struct mr_sql_bound {
 enum mr_status mr_sql__join_bounds(struct mr_sql_joins *joins, const struct mr_sql_side *left,
                                    const struct mr_sql_side *right, const struct mr_json *expr,
                                    struct mr_sql_bound bounds[2], uint32_t *ret_count);
+
+/* One join on its way from conditions to an operator. */
+struct mr_sql_pair_key {
+    struct mr_json *exprs[2];
+    struct mr_json *conjunct; /* for places */
+    bool null_equal;
+    const char *names[2]; /* of the columns */
+};
+
+struct mr_sql_pair {
+    struct mr_sql_joins *joins;
+    struct mr_sql_planner *p;
+    const struct mr_json *place;
+    enum mr_join_type type;
+    struct mr_sql_side sides[2];
+    struct mr_sql_pair_key keys[MR_SQL_KEYS_MAX];
+    uint32_t key_count;
+    struct mr_sql_bound bounds[MR_SQL_RANGES_MAX]; /* exact ones are ranges */
+    uint32_t bound_count;
+    struct mr_json *rest[MR_SQL_CONJUNCTS_MAX]; /* for the statement over pairs */
+    uint32_t rest_count;
+    struct mr_json *pass[2]; /* AND of conditions over a side that is kept */
+    const char *pass_names[2];
+    const char *time_names[2]; /* of the event time that conditions use */
+    struct mr_join_time expiry[2];
+    const char *expiry_names[2];
+    int64_t shift_us[2];
+    const char *state_name;
+};
+
+/* join_times.c */
+/* The watermarked mark of a column, or NULL. */
+const struct mr_sql_mark *mr_sql__mark_named(const struct mr_sql_rel *rel, const char *name);
+/* How a marked column tells when the watermark has passed its row. */
+struct mr_join_time mr_sql__pair_time_of(const struct mr_sql_mark *mark,
+                                         const struct mr_type *type);
+/* A watermarked key: both sides' rows leave by it. */
+bool mr_sql__pair_key_case(struct mr_sql_pair *pair);
+void mr_sql__pair_value_case(struct mr_sql_pair *pair);
+/* The event time of a side: that of the conditions, else its first. */
+void mr_sql__pair_time(struct mr_sql_pair *pair, unsigned side);
+/* Is this join allowed, in this output mode? */
+enum mr_status mr_sql__pair_rules(struct mr_sql_pair *pair, bool by_key);
+const char *mr_sql__pair_name(enum mr_join_type type);
+
+/* join_node.c */
+enum mr_status mr_sql__pair_late(struct mr_sql_pair *pair, unsigned side);
+enum mr_status mr_sql__pair_narrow(struct mr_sql_pair *pair, unsigned side);
+enum mr_status mr_sql__pair_node(struct mr_sql_pair *pair, bool by_key,
+                                 struct mr_sql_side *ret_side);
 
 /* join_filter.c: a statement that gives BOOLEAN for each row of mr_input_0, as a condition over
  * pairs with those columns; ret_filter's columns are the caller's to set. */

@@ -1,14 +1,14 @@
 /*
  * Static tables: the small side of a join. Read when the plan is made for a run, through the same
- * source plug-in a stream would use, from the beginning to the end that is there now; kept in memory
- * and lent to every batch.
+ * source plug-in a stream would use, from the beginning to the end that is there now; kept in
+ * memory and lent to every batch.
  *
  *     static_reload = '1 minute'    the first task of a batch that asks for rows a minute (of batch
- *                                   times) after they were read reads them again; all tasks of the
- *                                   batch, and the batch when it runs again, get the same rows
+ *                                   times) after they were read reads them again; all tasks of it,
+ *                                   and the batch when it runs again, get the same rows
  *
- * A batch that a crash interrupted runs again with what is there at the start. The limit below keeps
- * a mistake from filling the memory.
+ * A batch that a crash interrupted runs again with what is there at the start. The limit below
+ * keeps a mistake from filling the memory.
  *
  * Thread: reading the planner's; later any worker's, under the lock.
  */
