@@ -105,7 +105,7 @@ struct mr_sql_table {
     const char *connector;
     const struct mr_sql_binding *binding; /* NULL: none */
     bool is_static;
-    bool is_stream; /* static = 'false' was written */
+    bool is_stream;           /* static = 'false' was written */
     int64_t static_reload_us; /* -1: read once */
     /* As a source. */
     const struct mr_source_connector *source;
@@ -181,7 +181,7 @@ struct mr_sql_name {
 struct mr_sql_late {
     const char *table;
     const char *owner; /* the stateful operator they were late for */
-    size_t at; /* of the clause */
+    size_t at;         /* of the clause */
     struct mr_sql_rel rel;
     struct mr_sql_late *next;
 };
@@ -213,7 +213,7 @@ struct mr_sql_planner {
     struct mr_sql_late *lates;
     struct mr_sql_own *own;
     unsigned own_count;
-    struct mr_buf text;        /* the description */
+    struct mr_buf text; /* the description */
     struct mr_error *err;
 };
 
@@ -287,7 +287,7 @@ bool mr_sql__is_aggregate(const struct mr_json *node); /* of DuckDB, or of the p
 /* The program's aggregate of that name among those of the planner at work on this thread. */
 const struct mr_agg_user *mr_sql__user_aggregate(const char *name);
 void mr_sql__use_functions(const struct mr_sql_functions *functions); /* NULL: none */
-bool mr_sql__is_over(const struct mr_json *node);      /* f() OVER (...) */
+bool mr_sql__is_over(const struct mr_json *node);                     /* f() OVER (...) */
 bool mr_sql__is_star(const struct mr_json *node);
 bool mr_sql__plain_star(const struct mr_json *node); /* '*' alone */
 

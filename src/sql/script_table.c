@@ -286,8 +286,8 @@ static enum mr_status parse_key_clause(struct mr_sql_parser *parser,
     MR_TRY(mr_sql__advance(parser));
     MR_TRY(mr_sql__expect_word(parser, "key", "KEY after PRIMARY"));
     MR_TRY(mr_sql__expect_symbol(parser, '(', "'(' and the columns of the key"));
-    MR_TRY(mr_sql__parse_names(parser, &statement->insert_columns,
-                               &statement->insert_column_count));
+    MR_TRY(
+        mr_sql__parse_names(parser, &statement->insert_columns, &statement->insert_column_count));
     return skip_not_enforced(parser);
 }
 

@@ -421,3 +421,28 @@ TEST(a_key_of_sixteen_megabytes_is_refused_with_its_limit)
                       &err),
              &err);
 }
+
+/* A key that never pauses: one session that only grows, and the progress shows its state. */
+TEST(a_session_that_never_closes_is_seen_in_the_progress)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k BIGINT, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '5 seconds'");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(flow, "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k, "
+                        "session_window(ts, '10 seconds')");
+    for (int i = 0; i < 10; i++) {
+        char rows[300];
+
+        snprintf(rows, sizeof(rows),
+                 "SELECT 1, make_timestamp((%d + v) * 1000000) FROM range(0, 100, 5) t(v)",
+                 i * 100);
+        sql_flow_step(flow, "a", rows);
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+        CHECK(strncmp(sql_flow_state(flow), "1/", 2) == 0);
+    }
+    sql_flow_step(flow, "a", "(2, TIMESTAMP '1970-01-02 00:00:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "1|200\n");
+    sql_flow_free(flow);
+}
