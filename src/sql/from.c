@@ -174,8 +174,8 @@ static enum mr_status static_leaf(struct walk *walk, struct mr_json *node, const
     return put_leaf(walk, node, leaf);
 }
 
-/* A 'file' table on the right of a JOIN is read as a whole, unless it says static = 'false' or has a
- * watermark, as only streams do. */
+/* A 'file' table on the right of a JOIN is read as a whole, unless it says static = 'false' or has
+ * a watermark, as only streams do. */
 static bool is_static_table(const struct mr_sql_table *table, bool on_right)
 {
     return table->is_static ||
