@@ -226,22 +226,40 @@ static enum mr_status emit_groups(struct mr_agg_fold *fold, struct mr_agg_lane *
     return all.status;
 }
 
-/* Without keys the one group is there from the first batch on: count 0, the others null. */
-static enum mr_status touch_global(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
-                                   struct mr_error *err)
+/* Groups that are there from the first batch on: count 0, the others null. */
+static enum mr_status touch_group(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                  const struct mr_agg_key *key, struct mr_error *err)
 {
-    const char *have = NULL;
-    size_t have_bytes = 0;
+    unsigned shard = mr_store_shard(mr_store_hash(fold->store, key->data, key->size_bytes));
+    struct mr_slice have = {NULL, 0};
 
-    if (!mr_store_get(fold->store, "", 0, &have, &have_bytes)) {
+    if (shard < lane->first_shard || shard > lane->last_shard)
+        return MR_OK; /* another lane's */
+    if (!mr_store_get(fold->store, key->data, key->size_bytes, &have.data, &have.size_bytes)) {
         mr_buf_clear(&lane->merged);
         if (!mr_buf_reserve(&lane->merged, fold->layout->fixed_bytes))
             return mr_agg_fold_no_memory(err);
         memset(lane->merged.data, 0, fold->layout->fixed_bytes);
-        MR_TRY(mr_store_put(fold->store, "", 0, lane->merged.data, fold->layout->fixed_bytes, err));
+        have = (struct mr_slice){lane->merged.data, fold->layout->fixed_bytes};
+        MR_TRY(
+            mr_store_put(fold->store, key->data, key->size_bytes, have.data, have.size_bytes, err));
+    } else if (lane->first_shard == lane->last_shard) {
+        return MR_OK; /* emitted when it changed */
     }
-    if (fold->mode == MR_MODE_UPDATE && !mr_agg_keys_add(&lane->touched, "", 0))
-        return mr_agg_fold_no_memory(err);
+    if (fold->mode != MR_MODE_UPDATE)
+        return MR_OK;
+    if (lane->first_shard == lane->last_shard)
+        return mr_agg_lane_emit(fold, lane, (struct mr_slice){key->data, key->size_bytes}, have,
+                                err);
+    return mr_agg_keys_add(&lane->touched, key->data, key->size_bytes) ? MR_OK
+                                                                       : mr_agg_fold_no_memory(err);
+}
+
+static enum mr_status touch_always(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                   struct mr_error *err)
+{
+    for (size_t i = 0; i < fold->always.count; i++)
+        MR_TRY(touch_group(fold, lane, &fold->always.keys[i], err));
     return MR_OK;
 }
 
@@ -439,8 +457,7 @@ static enum mr_status fold_lane(struct mr_agg_fold *fold, struct mr_agg_lane *la
         MR_TRY(mr_agg_merge_shard(fold, lane, err));
     if (lane->late_rows > 0)
         mr_output_late_rows(call->out, lane->late_rows);
-    if (fold->layout->key_count == 0)
-        MR_TRY(touch_global(fold, lane, err));
+    MR_TRY(touch_always(fold, lane, err));
     if (!call->fires)
         return MR_OK; /* nobody would see what leaves: it stays for a batch that fires */
     if (fold->mode == MR_MODE_COMPLETE)
@@ -560,6 +577,8 @@ static void fold_free(void *op)
     mr_agg_layout_free(fold->layout);
     mr_free(fold->state_name);
     mr_free(fold->parts);
+    mr_free(fold->always.keys);
+    mr_arena_release(&fold->arena);
     for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
         free_lane(&fold->lanes[i]);
     for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
@@ -581,6 +600,21 @@ static const struct mr_fold_ops fold_ops = {
     .adapt = fold_adapt,
 };
 
+static enum mr_status copy_always(struct mr_agg_fold *fold, const struct mr_aggregate_spec *spec,
+                                  struct mr_error *err)
+{
+    if (fold->layout->key_count == 0)
+        return mr_agg_keys_add(&fold->always, "", 0) ? MR_OK : mr_agg_fold_no_memory(err);
+    for (uint32_t i = 0; i < spec->always_count && spec->mode != MR_MODE_APPEND; i++) {
+        const struct mr_slice *key = &spec->always[i];
+        const char *copy = mr_arena_copy(&fold->arena, key->data, key->size_bytes);
+
+        if (copy == NULL || !mr_agg_keys_add(&fold->always, copy, key->size_bytes))
+            return mr_agg_fold_no_memory(err);
+    }
+    return MR_OK;
+}
+
 enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,
                                     struct mr_error *err)
 {
@@ -595,6 +629,7 @@ enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct
     if (fold == NULL)
         return mr_agg_fold_no_memory(err);
     MR_TRY_GOTO(mr_agg_layout_new(spec, &fold->layout, err));
+    MR_TRY_GOTO(copy_always(fold, spec, err));
     fold->mode = spec->mode;
     fold->time_key = spec->event_time_key;
     fold->time_add_us = spec->event_time_add_us;

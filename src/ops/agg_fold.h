@@ -70,6 +70,8 @@ struct mr_agg_fold {
     int32_t time_key; /* index of the event time among the keys, -1 = none */
     bool time_is_nanos;
     int64_t time_add_us;
+    struct mr_agg_keys always; /* groups that are there without rows; in arena */
+    struct mr_arena arena;
 
     bool any_run; /* since open: the two below hold */
     uint64_t last_batch_id;

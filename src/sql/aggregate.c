@@ -196,6 +196,34 @@ static enum mr_status name_keys(struct mr_sql_block *block, const char **identit
     return failed ? mr_sql__no_memory(p) : MR_OK;
 }
 
+/* The key of a grouping set without keys, which has a row even without input: all null but the
+ * number of the set (data/row_codec.h). */
+static enum mr_status add_empty_sets(struct mr_sql_block *block, struct mr_aggregate_spec *spec)
+{
+    struct mr_slice *always =
+        mr_arena_alloc(&block->p->arena, (block->set_count + 1) * sizeof(*always));
+
+    if (always == NULL)
+        return mr_sql__no_memory(block->p);
+    spec->always = always;
+    for (uint32_t set = 0; set < block->set_count; set++) {
+        char key[MR_SQL_KEYS_MAX + 4] = {0};
+        const char *copy;
+
+        if (block->sets[set] != 0)
+            continue;
+        key[block->set_key] = 1;
+        key[block->set_key + 1] = (char)0x80; /* INTEGER, big-endian, sign flipped */
+        key[block->set_key + 3] = (char)(set >> 8);
+        key[block->set_key + 4] = (char)set;
+        copy = mr_arena_copy(&block->p->arena, key, block->key_count + 4);
+        if (copy == NULL)
+            return mr_sql__no_memory(block->p);
+        always[spec->always_count++] = (struct mr_slice){copy, block->key_count + 4};
+    }
+    return MR_OK;
+}
+
 static enum mr_status plan_fold(struct mr_sql_block *block, struct mr_sql_rel *rel)
 {
     struct mr_sql_planner *p = block->p;
@@ -223,6 +251,7 @@ static enum mr_status plan_fold(struct mr_sql_block *block, struct mr_sql_rel *r
     for (uint32_t i = 0; i < block->agg_count; i++)
         MR_TRY(describe_agg(block, &block->aggs[i], &aggs[i]));
     MR_TRY(name_keys(block, identities));
+    MR_TRY(add_empty_sets(block, &spec));
     find_event_time(block, &spec);
     MR_TRY(check_mode(block, &spec));
     spec.state_name = mr_sql__node_name(p, block->query->owner, "agg");

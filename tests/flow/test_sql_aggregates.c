@@ -248,6 +248,28 @@ TEST(grouping_sets_rollup_and_cube_give_what_duckdb_gives)
                 340);
 }
 
+/* The set without keys has a row even when no row passes WHERE. */
+TEST(the_grouping_set_without_keys_is_never_empty)
+{
+    static const char *const modes[] = {"update", "complete"};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(modes); i++) {
+        struct sql_flow *flow = sql_flow_new(t);
+
+        sql_flow_source(flow, "a", "k BIGINT, s VARCHAR, v BIGINT", "");
+        sql_flow_sink(flow, "out", "", modes[i]);
+        sql_flow_text(flow, "INSERT INTO out SELECT k, s, grouping(k, s) AS g, count(*) AS n, "
+                            "list(v) AS l FROM a WHERE v > 0 GROUP BY CUBE (k, s);");
+        sql_flow_step(flow, "a", "(1, 'x', 0)");
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), "null|null|3|0|null\n");
+        sql_flow_step(flow, "a", "(1, 'x', 5)");
+        sql_flow_run(flow, "out");
+        CHECK_EQ_STR(sql_flow_upserted(flow, "out", 3),
+                     "1|null|1|1|[5]\n1|x|0|1|[5]\nnull|null|3|1|[5]\nnull|x|2|1|[5]\n");
+        sql_flow_free(flow);
+    }
+}
+
 /* The list may ask static tables, and HAVING too. */
 TEST(subqueries_over_static_tables_stand_beside_aggregates)
 {
@@ -344,5 +366,29 @@ TEST(nan_is_one_key_and_zero_has_no_sign)
     sql_flow_step(flow, "a", "(9223372036854775807, 'nan'::DOUBLE), (0, -0.0::DOUBLE)");
     sql_flow_step(flow, "a", "(-5, '-nan'::DOUBLE), (1, 0.0::DOUBLE)");
     CHECK_EQ_STR(sql_flow_run(flow, "out"), "0.0|1|1|0.0\nNaN|9223372036854775802|1|NaN\n");
+    sql_flow_free(flow);
+}
+
+/* Aggregates that keep values and sketches, in sessions that grow together. */
+TEST(sessions_merge_all_their_aggregates)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k BIGINT, v BIGINT, ts TIMESTAMP",
+                    ", WATERMARK FOR ts AS ts - INTERVAL '1 minute'");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_text(
+        flow, "INSERT INTO out SELECT k, count(*) AS n, list(v) AS l, count(DISTINCT v) AS d, "
+              "approx_count_distinct(v) AS h, approx_quantile(v, 0.5) AS q, string_agg(v::VARCHAR, "
+              "'-' ORDER BY v DESC) AS s, round(stddev(v), 3) AS e, max_by(v, ts) AS last FROM a "
+              "GROUP BY k, session_window(ts, INTERVAL '10 seconds');");
+    sql_flow_step(
+        flow, "a",
+        "(1, 5, TIMESTAMP '2026-01-01 00:00:00'), (1, 7, TIMESTAMP '2026-01-01 00:00:15')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    sql_flow_step(flow, "a", "(1, 5, TIMESTAMP '2026-01-01 00:00:08')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+    sql_flow_step(flow, "a", "(2, 0, TIMESTAMP '2026-01-01 00:10:00')");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "1|3|[5, 5, 7]|2|2|5.0|7-5-5|1.155|7\n");
     sql_flow_free(flow);
 }
