@@ -303,7 +303,8 @@ static void hint_bytes(const struct mr_agg_fold *fold, const struct mr_agg_ref *
     __builtin_prefetch(value_of(fold, ref).data);
 }
 
-/* What will be needed soon: where the partial lies, its bytes, its place in the table, its entry. */
+/* What will be needed soon: where the partial lies, its bytes, its place in the table, its
+ * entry. */
 static void hint(const struct mr_agg_fold *fold, const struct mr_agg_refs *refs, size_t at)
 {
     const struct mr_agg_ref *ref = &refs->refs[at];
@@ -319,7 +320,8 @@ static void hint(const struct mr_agg_fold *fold, const struct mr_agg_refs *refs,
         mr_store_hint(fold->store, ref[NEAR].hash, 1);
 }
 
-/* After some partials: how many groups of all will be new ones? Hashes are even, so the first tell. */
+/* After some partials: how many groups of all will be new ones? Hashes are even: the first
+ * tell. */
 static void expect_groups(struct mr_agg_fold *fold, const struct mr_agg_lane *lane, size_t done,
                           uint64_t count_before)
 {

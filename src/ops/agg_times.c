@@ -1,7 +1,7 @@
 /*
  * Event times of groups; see agg_times.h.
  *
- *     buckets    | ..., 12 | ..., 13 | ..., 14 | ...      one second each, wider when there are many
+ *     buckets    | ..., 12 | ..., 13 | ..., 14 | ...      a second each, wider when many
  *                `-> fragments of hashes, 4 bytes a group
  *
  * A bucket that the watermark has passed in part stays as it is until it has passed all of it: who

@@ -1,6 +1,6 @@
 /*
- * When the groups of one shard close: an index in memory from event time to keys, so that taking out
- * what has expired costs what it takes out and not a look at every group.
+ * When the groups of one shard close: an index in memory from event time to keys, so that taking
+ * out what has expired costs what it takes out and not a look at every group.
  *
  * Thread: that of the shard.
  */

@@ -5,8 +5,8 @@
  *     column --ordinal.h--> values[1024] --for each row--> buffers[groups[row]]
  *
  * The buffers have the stored form (aggregate.c) from the start, except that byte strings live in
- * the task's arena until the group is written (mr_agg_write_group). Rows are added in their order, so float sums are the
- * same whenever the same rows come in the same batches.
+ * the task's arena until the group is written (mr_agg_write_group). Rows are added in their order,
+ * so float sums are the same whenever the same rows come in the same batches.
  *
  * Called by agg_partial.c.  Threads: the task's.
  */

@@ -1,6 +1,6 @@
 /*
- * In front of an aggregation: its keys, arguments and event time as columns, made by native operators
- * or by one statement, then the window operator.
+ * In front of an aggregation: its keys, arguments and event time as columns, made by native
+ * operators or by one statement, then the window operator.
  *
  * Called by aggregate.c. Thread: the planner's.
  */

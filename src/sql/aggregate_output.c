@@ -1,6 +1,6 @@
 /*
- * Behind an aggregation: the SELECT list, HAVING, ORDER BY and LIMIT over the groups, native when they
- * only name columns and compare them with literals, else one statement.
+ * Behind an aggregation: the SELECT list, HAVING, ORDER BY and LIMIT over the groups, native when
+ * they only name columns and compare them with literals, else one statement.
  *
  * Called by aggregate.c. Thread: the planner's.
  */
