@@ -92,19 +92,13 @@ void mr_streaming_query_unref(struct mr_streaming_query *query)
 
 /* ---- what the kernel tells ---- */
 
-/* Under query->lock. */
-static void set_message(struct mr_streaming_query *query, const char *format, va_list args)
-{
-    vsnprintf(query->status.message, sizeof(query->status.message), format, args);
-}
-
 void mr__handle_set_message(struct mr_streaming_query *query, const char *format, ...)
 {
     va_list args;
 
     mr_mutex_lock(&query->lock);
     va_start(args, format);
-    set_message(query, format, args);
+    vsnprintf(query->status.message, sizeof(query->status.message), format, args);
     va_end(args);
     mr_mutex_unlock(&query->lock);
 }
