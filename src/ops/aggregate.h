@@ -66,9 +66,9 @@ struct mr_agg_slot {
     uint32_t filter;
     uint32_t order_count; /* LIST */
     struct mr_agg_order orders[MR_AGG_ORDERS_MAX];
-    uint32_t offset;      /* in the fixed part */
-    uint32_t bytes_index; /* wide: which of the byte strings behind the fixed part */
-    struct mr_type type;  /* of the input column; fields point into the input schema */
+    uint32_t offset;                /* in the fixed part */
+    uint32_t bytes_index;           /* wide: which of the byte strings behind the fixed part */
+    struct mr_type type;            /* of the input column; fields point into the input schema */
     const struct mr_agg_user *user; /* USER */
 };
 
