@@ -285,8 +285,8 @@ MR_API enum mr_status mr_streaming_query_await(struct mr_streaming_query *query,
                                                bool *ret_terminated, struct mr_error *err);
 /*
  * Stops it and waits until it has ended. graceful: the running batch is finished and committed
- * first; else it is left, and the next start runs it. From one of its own functions or a listener it
- * only asks. Any number of times; a stop is not a failure.
+ * first; else it is left, and the next start runs it. From one of its own functions or a listener
+ * it only asks. Any number of times; a stop is not a failure.
  */
 MR_API void mr_streaming_query_stop(struct mr_streaming_query *query, bool graceful);
 /*
