@@ -28,7 +28,7 @@ struct mr_sql_argument {
     uint32_t column; /* of the aggregation's input */
 };
 
-enum { MR_SQL_NONE = UINT32_MAX };
+#define MR_SQL_NONE UINT32_MAX
 
 /* One aggregate of the fold; arguments are indexes into the block's, or MR_SQL_NONE. */
 struct mr_sql_agg {
