@@ -21,6 +21,8 @@ enum { EXIT_FAILED = 1 };
 
 static const struct cli_flag flags[] = {
     {"--filter", NULL, "TEXT", "Run only the tests whose title holds TEXT."},
+    {"--crash-everywhere", NULL, NULL,
+     "Run each test again for every step of every batch, with a crash there."},
     {"--junit", NULL, "FILE", "Write the result as JUnit XML to FILE, too."},
 };
 
@@ -55,16 +57,18 @@ static enum mr_status write_junit(const char *path, const struct mr_testing_repo
     return status;
 }
 
-static enum mr_status run_files(const struct cli_args *args, const char *filter,
+static enum mr_status run_files(const struct cli_args *args, const struct mr_testing_choice *choice,
                                 struct mr_testing_report *report, struct mr_testing_place *place,
                                 struct mr_error *err)
 {
+    const char *filter = choice->filter;
+
     if (args->argument_count == 0)
         return MR_FAIL(
             err, MR_USAGE,
             "give one or more files of SQL with TEST blocks: see 'millrace test --help'");
     for (size_t i = 0; i < args->argument_count; i++)
-        MR_TRY(mr_testing_run(args->arguments[i], filter, report, place, err));
+        MR_TRY(mr_testing_run(args->arguments[i], choice, report, place, err));
     if (report->count == 0)
         return MR_FAIL(err, MR_USAGE,
                        "no test was found%s%s%s: write TEST 'title' AS BEGIN ... END",
@@ -87,6 +91,7 @@ static int run(const struct cli_command *command, int argc, char **argv)
 {
     struct mr_testing_report report = {0};
     struct mr_testing_place place = {0};
+    struct mr_testing_choice choice;
     struct mr_buf text = MR_BUF_INIT;
     struct cli_args args;
     struct mr_error err = {0};
@@ -102,7 +107,9 @@ static int run(const struct cli_command *command, int argc, char **argv)
         mr_log_configure(MR_LOG_ERROR, MR_LOG_TEXT);
     mr_plugins_register();
     junit = cli_value(command, &args, "--junit");
-    status = run_files(&args, cli_value(command, &args, "--filter"), &report, &place, &err);
+    choice = (struct mr_testing_choice){cli_value(command, &args, "--filter"),
+                                        cli_value(command, &args, "--crash-everywhere") != NULL};
+    status = run_files(&args, &choice, &report, &place, &err);
     if (status == MR_OK) {
         mr_testing_tap(&report, &text);
         printf("%s", text.data != NULL ? text.data : "");

@@ -186,6 +186,11 @@ enum mr_status mr_testing__pipeline_crash(struct mr_test_pipeline *pipeline, con
                                           int64_t batch_id, bool kill, bool *ret_reached,
                                           struct mr_error *err);
 void mr_testing__pipeline_stop(struct mr_test_pipeline *pipeline); /* the next run starts it */
+/* A crash of its own at the nth point that batches come to (from 1 on; 0: none): the run recovers
+ * and goes on. How many points there were, and what the crash was: "after 'ran' of batch 3". */
+void mr_testing__pipeline_inject(struct mr_test_pipeline *pipeline, uint64_t nth);
+uint64_t mr_testing__pipeline_points(const struct mr_test_pipeline *pipeline);
+const char *mr_testing__pipeline_injected(const struct mr_test_pipeline *pipeline);
 int64_t mr_testing__pipeline_now_us(struct mr_test_pipeline *pipeline);
 void mr_testing__pipeline_advance(struct mr_test_pipeline *pipeline, int64_t duration_us);
 
@@ -224,11 +229,22 @@ enum mr_status mr_testing__content(const struct mr_test_table *table, enum mr_te
 
 /* ---- steps.c: one test from its first step to its verdict ---- */
 
-/* script: the statements around the tests, with what is given; block: its steps. *ret_step: the one
- * that failed. MR_OK: passed; *ret_details: more lines about a failure, or NULL. */
-enum mr_status mr_testing__run_block(const struct mr_sql_script *script, struct mr_duck *duck,
-                                     const char *text, const struct mr_test_block *block,
-                                     const struct mr_test_step **ret_step, char **ret_details,
-                                     struct mr_error *err);
+struct mr_test_trial {
+    const struct mr_sql_script *script; /* the statements around the tests, with what is given */
+    const char *text;                   /* of the files */
+    const struct mr_test_block *block;
+    struct mr_duck *duck;
+    uint64_t
+        crash_at; /* a crash of its own at the nth point; counts are not asserted then. 0: none */
+};
+struct mr_test_result {
+    const struct mr_test_step *step; /* the one that failed */
+    char *details;                   /* more lines about it, or NULL; freed with mr_text_free */
+    uint64_t points;                 /* that batches came to */
+    char injected[64];               /* where the crash was */
+};
+/* MR_OK: passed. */
+enum mr_status mr_testing__try(const struct mr_test_trial *trial, struct mr_test_result *ret_result,
+                               struct mr_error *err);
 
 #endif

@@ -20,6 +20,7 @@
 #include "core/query.h"
 #include "env/sim.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct crash {
@@ -39,6 +40,10 @@ struct mr_test_pipeline {
     struct mr_sql_plan *plan;
     struct mr_query *query;
     struct crash crash;
+    uint64_t inject_at; /* number of a point; 0: none */
+    uint64_t points;
+    char injected[64]; /* "" : not yet */
+    bool recovering;   /* from that crash */
     /* What batches reported since it was asked for. */
     struct mr_test_counts operators[MR_TESTING_OPERATORS_MAX];
     size_t operator_count;
@@ -221,18 +226,45 @@ size_t mr_testing__pipeline_take_state(struct mr_test_pipeline *pipeline,
 
 /* ---- Running ---- */
 
+/* The process dies here, or with the machine. */
+static enum mr_status die(struct mr_test_pipeline *pipeline, struct mr_error *err)
+{
+    pipeline->crash.op_count = mr_sim_op_count(pipeline->sim);
+    return MR_FAIL(err, MR_STATE, "the test crashes here");
+}
+
 static enum mr_status at_point(void *arg, const char *point, uint64_t batch_id,
                                struct mr_error *err)
 {
     struct mr_test_pipeline *pipeline = arg;
     struct crash *crash = &pipeline->crash;
 
-    if (crash->point == NULL || crash->reached || strcmp(point, crash->point) != 0 ||
-        (crash->batch_id >= 0 && (uint64_t)crash->batch_id != batch_id))
+    if (crash->point != NULL && !crash->reached && strcmp(point, crash->point) == 0 &&
+        (crash->batch_id < 0 || (uint64_t)crash->batch_id == batch_id)) {
+        crash->reached = true;
+        return die(pipeline, err);
+    }
+    if (++pipeline->points != pipeline->inject_at || pipeline->injected[0] != '\0')
         return MR_OK;
-    crash->reached = true;
-    crash->op_count = mr_sim_op_count(pipeline->sim);
-    return MR_FAIL(err, MR_STATE, "the test crashes here");
+    snprintf(pipeline->injected, sizeof(pipeline->injected), "after '%s' of batch %llu", point,
+             (unsigned long long)batch_id);
+    pipeline->recovering = true;
+    return die(pipeline, err);
+}
+
+void mr_testing__pipeline_inject(struct mr_test_pipeline *pipeline, uint64_t nth)
+{
+    pipeline->inject_at = nth;
+}
+
+uint64_t mr_testing__pipeline_points(const struct mr_test_pipeline *pipeline)
+{
+    return pipeline->points;
+}
+
+const char *mr_testing__pipeline_injected(const struct mr_test_pipeline *pipeline)
+{
+    return pipeline->injected;
 }
 
 static enum mr_status start(struct mr_test_pipeline *pipeline, struct mr_error *err)
@@ -277,7 +309,8 @@ static void replace_machine(struct mr_test_pipeline *pipeline, struct mr_sim *si
     pipeline->sim = sim;
 }
 
-enum mr_status mr_testing__pipeline_run(struct mr_test_pipeline *pipeline, struct mr_error *err)
+/* One life of the process, or more of the one that runs. */
+static enum mr_status live(struct mr_test_pipeline *pipeline, struct mr_error *err)
 {
     enum mr_status status = MR_OK;
 
@@ -288,6 +321,19 @@ enum mr_status mr_testing__pipeline_run(struct mr_test_pipeline *pipeline, struc
     if (status != MR_OK) /* a process that failed is gone; its machine lives */
         mr_testing__pipeline_stop(pipeline);
     return status;
+}
+
+enum mr_status mr_testing__pipeline_run(struct mr_test_pipeline *pipeline, struct mr_error *err)
+{
+    enum mr_status status = live(pipeline, err);
+
+    if (!pipeline->recovering)
+        return status;
+    pipeline->recovering = false;
+    replace_machine(pipeline, mr_sim_power_loss(pipeline->sim, pipeline->crash.op_count));
+    if (err != NULL)
+        mr_error_clear(err);
+    return live(pipeline, err);
 }
 
 enum mr_status mr_testing__pipeline_crash(struct mr_test_pipeline *pipeline, const char *point,

@@ -41,6 +41,7 @@ struct suite {
     size_t count;
     char *blank; /* the combined text without TEST blocks */
     size_t size;
+    const struct mr_testing_choice *choice;
     struct mr_duck *duck;
     struct mr_testing_place *place;
     struct mr_error *err;
@@ -290,20 +291,40 @@ static void verdict_release(struct mr_testing_verdict *verdict)
     mr_text_free(verdict->details);
 }
 
-/* "the new rows of 'x' ...", with the place of an error that is not the step's own line. */
-static char *message_of(struct suite *suite, const struct mr_error *err, uint32_t step_line)
+/* What was wrong, with the place of an error that is not the step's own line, and the crash that
+ * made it so. */
+static char *message_of(struct suite *suite, const struct mr_error *err, uint32_t step_line,
+                        const char *injected)
 {
+    const char *with = injected[0] != '\0' ? "with a crash " : "";
+    const char *colon = injected[0] != '\0' ? ": " : "";
+
     if (err->sql_line == 0 || err->sql_line == step_line || suite->place == NULL)
-        return mr_strdup(err->text);
-    return mr_asprintf("%s:%u:%u: %s", suite->place->file, err->sql_line, err->sql_column,
-                       err->text);
+        return mr_asprintf("%s%s%s%s", with, injected, colon, err->text);
+    return mr_asprintf("%s%s%s%s:%u:%u: %s", with, injected, colon, suite->place->file,
+                       err->sql_line, err->sql_column, err->text);
+}
+
+/* The test, and once more for every point that its batches come to, with a crash there. */
+static enum mr_status try_all(const struct suite *suite, struct mr_test_trial *trial,
+                              struct mr_test_result *ret_result, struct mr_error *ret_found)
+{
+    enum mr_status status = mr_testing__try(trial, ret_result, ret_found);
+    uint64_t points = ret_result->points;
+
+    if (!suite->choice->crash_everywhere)
+        return status;
+    for (trial->crash_at = 1; trial->crash_at <= points && status == MR_OK; trial->crash_at++)
+        status = mr_testing__try(trial, ret_result, ret_found);
+    return status;
 }
 
 static enum mr_status run_one(struct suite *suite, const struct mr_sql_script *whole,
                               const struct mr_test_block *block, struct mr_testing_report *report)
 {
     const struct part *part = &suite->parts[suite->count - 1];
-    const struct mr_test_step *step = NULL;
+    struct mr_test_trial trial = {.text = whole->text, .block = block, .duck = suite->duck};
+    struct mr_test_result result = {0};
     struct mr_testing_verdict verdict = {0};
     struct mr_sql_script *script = NULL;
     struct mr_error found = {0};
@@ -312,18 +333,19 @@ static enum mr_status run_one(struct suite *suite, const struct mr_sql_script *w
     enum mr_status status;
 
     MR_TRY(pipeline_of(suite, whole->text, block, &script));
-    status = mr_testing__run_block(script, suite->duck, whole->text, block, &step, &verdict.details,
-                                   &found);
+    trial.script = script;
+    status = try_all(suite, &trial, &result, &found);
     mr_sql_script_free(script);
-    mr_text_place(whole->text, status != MR_OK && step != NULL ? step->at : block->at, &line,
-                  &column);
+    mr_text_place(whole->text, status != MR_OK && result.step != NULL ? result.step->at : block->at,
+                  &line, &column);
     verdict.line = line - part->line;
     verdict.passed = status == MR_OK;
     verdict.file = mr_strdup(part->path);
     verdict.title = mr_strdup(block->title);
+    verdict.details = result.details;
     if (status != MR_OK) {
         note_place(suite, &found);
-        verdict.message = message_of(suite, &found, verdict.line);
+        verdict.message = message_of(suite, &found, verdict.line, result.injected);
     }
     verdict.duration_us = (mr_env_monotonic_ns(mr_env_posix()) - began_ns) / 1000;
     status = verdict.file != NULL && verdict.title != NULL && (verdict.passed || verdict.message)
@@ -334,9 +356,9 @@ static enum mr_status run_one(struct suite *suite, const struct mr_sql_script *w
     return status;
 }
 
-static enum mr_status run_blocks(struct suite *suite, const char *filter,
-                                 struct mr_testing_report *report)
+static enum mr_status run_blocks(struct suite *suite, struct mr_testing_report *report)
 {
+    const char *filter = suite->choice->filter;
     const char *path = suite->parts[suite->count - 1].path;
     size_t from = suite->parts[suite->count - 1].at;
     struct mr_sql_script *whole = NULL;
@@ -359,16 +381,16 @@ done:
     return status;
 }
 
-static enum mr_status run_file(const char *path, const char *filter, struct mr_duck *duck,
-                               struct mr_testing_report *report, struct mr_testing_place *ret_place,
-                               struct mr_error *err)
+static enum mr_status run_file(const char *path, const struct mr_testing_choice *choice,
+                               struct mr_duck *duck, struct mr_testing_report *report,
+                               struct mr_testing_place *ret_place, struct mr_error *err)
 {
-    struct suite suite = {.duck = duck, .place = ret_place, .err = err};
+    struct suite suite = {.choice = choice, .duck = duck, .place = ret_place, .err = err};
     enum mr_status status;
 
     MR_TRY_GOTO(load(&suite, path));
     MR_TRY_GOTO(combine(&suite));
-    MR_TRY_GOTO(run_blocks(&suite, filter, report));
+    MR_TRY_GOTO(run_blocks(&suite, report));
 done:
     if (status != MR_OK)
         note_place(&suite, err);
@@ -378,7 +400,7 @@ done:
     return status;
 }
 
-enum mr_status mr_testing_run(const char *path, const char *filter,
+enum mr_status mr_testing_run(const char *path, const struct mr_testing_choice *choice,
                               struct mr_testing_report *report, struct mr_testing_place *ret_place,
                               struct mr_error *err)
 {
@@ -389,12 +411,12 @@ enum mr_status mr_testing_run(const char *path, const char *filter,
 
     *ret_place = (struct mr_testing_place){0};
     MR_TRY(mr_duck_open(&duck, err));
-    status = run_file(path, filter, duck, report, ret_place, err);
+    status = run_file(path, choice, duck, report, ret_place, err);
     if (status == MR_OK && size > 4 && strcmp(path + size - 4, ".sql") == 0 &&
         (size_t)snprintf(sibling, sizeof(sibling), "%.*s.test.sql", (int)size - 4, path) <
             sizeof(sibling) &&
         exists(sibling))
-        status = run_file(sibling, filter, duck, report, ret_place, err);
+        status = run_file(sibling, choice, duck, report, ret_place, err);
     mr_duck_close(duck);
     return status;
 }

@@ -36,12 +36,18 @@ struct mr_testing_place {
     char line_text[400]; /* the line itself, cut when long */
 };
 
+struct mr_testing_choice {
+    const char *filter; /* only tests whose title holds it; NULL: all */
+    /* run each test again for every step of every batch, with a crash there */
+    bool crash_everywhere;
+};
+
 /*
- * Runs the tests of `path` and of the file beside it (q.sql: q.test.sql), those whose title holds
- * `filter` (NULL: all), and adds their verdicts to the report. A test that fails is a verdict; an
- * error is a file that cannot be read or understood: MR_USAGE, MR_SQL_ERROR with its place.
+ * Runs the tests of `path` and of the file beside it (q.sql: q.test.sql), and adds their verdicts
+ * to the report. A test that fails is a verdict; an error is a file that cannot be read or understood:
+ * MR_USAGE, MR_SQL_ERROR with its place.
  */
-enum mr_status mr_testing_run(const char *path, const char *filter,
+enum mr_status mr_testing_run(const char *path, const struct mr_testing_choice *choice,
                               struct mr_testing_report *report, struct mr_testing_place *ret_place,
                               struct mr_error *err);
 void mr_testing_report_release(struct mr_testing_report *report);
