@@ -214,12 +214,12 @@ class Evolution(unittest.TestCase):
 
     # ---- golden
 
-    def golden(self):
-        with tarfile.open(os.path.join(SOURCE, "tests", "golden", "checkpoint-1.tar.gz")) as archive:
+    def golden(self, number):
+        with tarfile.open(os.path.join(SOURCE, "tests", "golden", f"checkpoint-{number}.tar.gz")) as archive:
             archive.extractall(self.dir)
 
     def test_the_checkpoint_of_an_earlier_build_opens_and_goes_on(self):
-        self.golden()
+        self.golden(1)
         listed = self.millrace("check", "q.sql").stdout
         self.assertRegex(listed, r"operator +per_city.agg +same")
         self.assertRegex(listed, r"operator +windows.agg +same")
@@ -232,8 +232,18 @@ class Evolution(unittest.TestCase):
         self.millrace("checkpoint", "verify", "checkpoint", text="are good")
         self.assertIn("same", self.millrace("check", "q.sql").stdout)
 
+    def test_a_checkpoint_with_a_manifest_opens_and_goes_on(self):
+        self.golden(2)
+        compared = self.millrace("check", "q.sql").stdout.split("compared with the checkpoint:")[1]
+        self.assertEqual(sorted(line.split()[1:3] for line in compared.splitlines() if line.startswith("  ")), [
+            ["clicks", "same"], ["per_city.agg", "same"], ["totals", "same"], ["windows", "same"], ["windows.agg", "same"]])
+        self.write("in/9.jsonl", '{"city":"Oslo","price":7,"ts":"2026-01-01 00:00:59"}\n')
+        self.millrace("run", "q.sql")
+        row = json.loads(self.millrace("state", "get", "checkpoint", "per_city.agg", "Oslo").stdout)
+        self.assertEqual(row, {"city": "Oslo", "rows": 3, "sum(price)": 20, "avg(price)": 20 / 3})
+
     def test_the_checkpoint_of_an_earlier_build_can_be_edited_too(self):
-        self.golden()
+        self.golden(1)
         with open(self.path("q.sql"), encoding="utf-8") as file:
             text = file.read()
         self.write("q.sql", text.replace("avg(price) AS mean FROM", "avg(price) AS mean, min(price) AS least FROM"))

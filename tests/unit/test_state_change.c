@@ -225,6 +225,31 @@ TEST(entries_are_converted_once_and_stay_so)
     }
 }
 
+TEST(a_change_without_memory_leaves_the_checkpoint_as_it_was)
+{
+    struct mr_sim *sim = make_old(&in_log);
+    bool done = false;
+
+    for (uint64_t nth = 1; !done; nth++) {
+        struct mr_error err = {0};
+        struct parts parts;
+
+        CHECK_OK(try_open(mr_sim_env(sim), &in_log, &parts, &err), &err);
+        parts.verdict = MR_CHANGE_EXTEND;
+        parts.converts = true;
+        mr_state_set_judge(parts.state, judge, &parts);
+        mr_alloc_fail_at(nth, false);
+        done = mr_state_store(parts.state, "sums", "test", new_form.key, new_form.value,
+                              &parts.store, &err) == MR_OK;
+        mr_alloc_fail_at(0, false);
+        if (!done)
+            CHECK_EQ_INT(err.status, MR_NOMEM);
+        close_parts(&parts);
+        CHECK(nth < 1000);
+    }
+    mr_sim_free(sim);
+}
+
 TEST(a_batch_that_fails_rolls_back_to_the_converted_entries)
 {
     struct mr_sim *sim = make_old(&in_log);
