@@ -1,7 +1,7 @@
 /*
  * INSERT INTO t RECORDS (...): records as they come from outside, decoded by the table's format
- * when a batch reads them, so that what cannot be decoded takes the way that on_error says. Called by
- * tables.c (the source), evaluate.c (what was inserted).
+ * when a batch reads them, so that what cannot be decoded takes the way that on_error says. Called
+ * by tables.c (the source), evaluate.c (what was inserted).
  *
  * Thread: the test's.
  */

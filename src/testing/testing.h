@@ -44,8 +44,8 @@ struct mr_testing_choice {
 
 /*
  * Runs the tests of `path` and of the file beside it (q.sql: q.test.sql), and adds their verdicts
- * to the report. A test that fails is a verdict; an error is a file that cannot be read or understood:
- * MR_USAGE, MR_SQL_ERROR with its place.
+ * to the report. A test that fails is a verdict; an error is a file that cannot be read or
+ * understood: MR_USAGE, MR_SQL_ERROR with its place.
  */
 enum mr_status mr_testing_run(const char *path, const struct mr_testing_choice *choice,
                               struct mr_testing_report *report, struct mr_testing_place *ret_place,

@@ -176,7 +176,7 @@ INSERT INTO b VALUES ('2026-01-01 00:01:00');
 ASSERT BATCHES 5;
 ASSERT out = VALUES (2);"""))
         self.expect(0, path)
-        self.assertIn("with a crash after ''committed'' of batch 1: ''out'' is not what was expected",
+        self.assertIn("with a crash after ''committed'' of batch 2: ''out'' is not what was expected",
                       self.expect(1, path, "--crash-everywhere").stdout)
 
     def test_a_simple_test_takes_milliseconds(self):
