@@ -17,6 +17,10 @@ struct signals {
     struct mr_streams *streams;
     sigset_t set;
     atomic_bool over; /* the queries have ended: the next signal is ours */
+    struct mr_mutex lock;
+    struct mr_cond changed;
+    pthread_t handle; /* of the thread, once it is ready; guarded by lock */
+    bool ready;
 };
 
 static void ask_all(struct mr_streams *streams)
@@ -38,18 +42,33 @@ static void wait_for_signals(void *arg)
     struct signals *signals = arg;
     bool asked = false;
 
+    mr_mutex_lock(&signals->lock);
+    signals->handle = pthread_self();
+    signals->ready = true;
+    mr_cond_signal(&signals->changed);
+    mr_mutex_unlock(&signals->lock);
     for (;;) {
         int number = 0;
 
         if (sigwait(&signals->set, &number) != 0 || atomic_load(&signals->over))
             return;
-        if (number == SIGUSR2)
-            continue;
         if (asked)
             _exit(128 + number);
         asked = true;
         ask_all(signals->streams);
     }
+}
+
+/* Ends the thread by a signal to it alone, so that no other thread of the program meets one. */
+static void end_thread(struct signals *signals, struct mr_thread *thread)
+{
+    atomic_store(&signals->over, true);
+    mr_mutex_lock(&signals->lock);
+    while (!signals->ready)
+        mr_cond_wait(&signals->changed, &signals->lock);
+    pthread_kill(signals->handle, SIGTERM);
+    mr_mutex_unlock(&signals->lock);
+    mr_thread_join(thread);
 }
 
 /* Under streams->lock. */
@@ -92,15 +111,16 @@ int mr_streams_main(struct mr_streams *streams, struct mr_stream_writer *writer)
     sigemptyset(&signals.set);
     sigaddset(&signals.set, SIGINT);
     sigaddset(&signals.set, SIGTERM);
-    sigaddset(&signals.set, SIGUSR2);
+    mr_mutex_init(&signals.lock);
+    mr_cond_init(&signals.changed);
     pthread_sigmask(SIG_BLOCK, &signals.set, &before);
     if (mr_thread_start("mr-signals", wait_for_signals, &signals, &thread, &err) == MR_OK) {
         if (writer == NULL || mr_write_start_at(writer, NULL, NULL, &err, NULL, 0) == MR_OK)
             await_all(streams, &err);
-        atomic_store(&signals.over, true);
-        kill(getpid(), SIGUSR2);
-        mr_thread_join(thread);
+        end_thread(&signals, thread);
     }
+    mr_cond_release(&signals.changed);
+    mr_mutex_release(&signals.lock);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (err.status != MR_OK)
         fprintf(stderr, "error: %s\n", err.text);
