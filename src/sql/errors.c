@@ -147,6 +147,28 @@ static bool quoted_name(const char *text, char *name, size_t size)
     return true;
 }
 
+/* "... Function with name X does not exist! Did you mean "Y"?" */
+static bool improve_function(char *text)
+{
+    static const char with_name[] = "Function with name ";
+    const char *at = strstr(text, with_name);
+    size_t size = at != NULL ? strcspn(at + sizeof(with_name) - 1, " ") : 0;
+    char nearest[MR_NAME_BYTES_MAX + 1];
+    char better[MR_ERROR_TEXT_BYTES];
+
+    if (size == 0 || size > MR_NAME_BYTES_MAX || strstr(at, "does not exist") == NULL)
+        return false;
+    at += sizeof(with_name) - 1;
+    if (strstr(at, "Did you mean") != NULL && quoted_name(at, nearest, sizeof(nearest)))
+        snprintf(better, sizeof(better), "there is no function '%.*s'; did you mean '%.100s'?",
+                 (int)MR_MIN(size, (size_t)100), at, nearest);
+    else
+        snprintf(better, sizeof(better), "there is no function '%.*s'",
+                 (int)MR_MIN(size, (size_t)100), at);
+    memcpy(text, better, sizeof(better));
+    return true;
+}
+
 /* Its candidates for columns are those that are left after narrowing: ours are all of them. Its
  * lists of overloads say nothing to people. */
 static void improve_text(const struct mr_sql_planner *p)
@@ -158,12 +180,18 @@ static void improve_text(const struct mr_sql_planner *p)
     char name[MR_NAME_BYTES_MAX + 1];
     char better[MR_ERROR_TEXT_BYTES];
 
+    if (improve_function(text))
+        return;
     if (strncmp(text, "Max expression depth", 20) == 0 ||
         strncmp(text, "memory exhausted", 16) == 0) {
         memcpy(text, too_deep, sizeof(too_deep));
     } else if (strncmp(text, "referenced column ", 18) == 0 &&
                quoted_name(text, name, sizeof(name))) {
         describe_column(p, name, better, sizeof(better));
+        memcpy(text, better, sizeof(better));
+    } else if (strncmp(text, "referenced table ", 17) == 0 &&
+               quoted_name(text, name, sizeof(name))) {
+        snprintf(better, sizeof(better), "there is no table or column '%.100s' in this FROM", name);
         memcpy(text, better, sizeof(better));
     } else if (candidates != NULL) {
         while (candidates > text && strchr(" .\t", candidates[-1]) != NULL)

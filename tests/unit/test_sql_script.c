@@ -430,9 +430,16 @@ static void check_refusals(struct test *t, const char *mode, const struct refusa
 TEST(plain_selects_are_refused_with_their_place)
 {
     static const struct refusal rows[] = {
-        {"SELECT nosuch FROM t", 8, "nosuch"},
-        {"SELECT a + nosuch AS x FROM t", 12, "nosuch"},
-        {"SELECT nosuch(a) FROM t", 8, "nosuch"},
+        {"SELECT nosuch FROM t", 8, "there is no column 'nosuch' here; its tables have a, b, ts"},
+        {"SELECT a + nosuch AS x FROM t", 12, "there is no column 'nosuch' here"},
+        {"SELECT tss + a AS x FROM t", 8, "there is no column 'tss' here"},
+        {"SELECT nosuch(a) FROM t", 8, "there is no function 'nosuch'"},
+        {"SELECT uper(b) FROM t", 8, "there is no function 'uper'; did you mean 'upper'?"},
+        {"SELECT x.a FROM t", 8, "there is no table or column 'x' in this FROM"},
+        {"SELECT a FORM t", 10, "syntax error at or near 'FORM'; did you mean 'FROM'?"},
+        {"SELECT a FROM t GROPU BY a", 17, "did you mean 'GROUP'?"},
+        {"SELECT a FROM t WHERE a = 1 AND b || 'x' = 1 AND a + b > 0", 0, ""},
+        {"SELECT b AS a, a + [1] AS c FROM t", 0, "no function matches"},
         {"SELECT a FROM nosuch", 15, "there is no table 'nosuch'"},
         {"SELECT a FROM fixd", 15, "did you mean 'fixed'?"},
         {"SELECT a b c FROM t", 12, "syntax error at or near \"c\""},
