@@ -422,6 +422,16 @@ class Sessionize(Example):
         visits = sorted(visits + [("ann", "00:00", "00:15", 3)])
         self.assertEqual(self.run_once([("bob", 90)], 4), visits)
 
+    def test_its_state_can_be_read(self):
+        os.makedirs(self.path("in"))
+        self.run_once([("ann", 0), ("bob", 3), ("ann", 8)], 1)
+        millrace = os.path.join(os.environ["MILLRACE_BUILD_DIR"], "millrace")
+        done = subprocess.run([millrace, "state", "export", self.path("checkpoint"), "visits.groups"],
+                              capture_output=True, text=True, check=True)
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([(row["user"], row["clicks"], row["timeout"][11:16]) for row in sorted(rows, key=lambda r: r["user"])],
+                         [("ann", 2, "00:18"), ("bob", 1, "00:13")])
+
 
 class Lines(unittest.TestCase):
     """The guide's programs in C have at most 1.2 times the lines that they have in Scala."""
