@@ -24,7 +24,7 @@
 
 #include <string.h>
 
-enum { MR_JOIN_PARTS = MR_STORE_SHARDS, MR_JOIN_CHUNK_PAIRS = 8192 };
+enum { MR_JOIN_PARTS = MR_STORE_SHARDS, MR_JOIN_CHUNK_PAIRS = 8192, MR_JOIN_STORE_ROWS = 32 };
 #define MR_JOIN_NO_ROW UINT32_MAX
 #define MR_JOIN_NO_TIME INT64_MAX /* never expires, never late */
 
@@ -224,9 +224,10 @@ enum mr_status mr_join__tidy(struct mr_join *join, struct mr_error *err);
 enum mr_status mr_join__open_stores(struct mr_join *join, struct mr_state *state,
                                     struct mr_error *err);
 enum mr_status mr_join__load(struct mr_join *join, struct mr_error *err);
-/* Adds a row to table and store. */
-enum mr_status mr_join__store_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
-                                  const struct mr_join_in *in, struct mr_error *err);
+/* Adds rows, at most MR_JOIN_STORE_ROWS, to table and store. */
+enum mr_status mr_join__store_rows(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                   const struct mr_join_in *const *ins, size_t count,
+                                   struct mr_error *err);
 /* The same in two steps: into the table, and later, when it has not left, into the store. */
 enum mr_status mr_join__keep_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
                                  const struct mr_join_in *in, uint32_t *ret_row,

@@ -299,6 +299,23 @@ static bool is_stored(const struct search *s, const struct mr_join_in *in)
     return mr_join__preserves(s->join, 1) && !in->matched;
 }
 
+static enum mr_status store_side(struct search *s)
+{
+    const struct mr_join_ins *ins = &s->part->in[s->side];
+    const struct mr_join_in *rows[MR_JOIN_STORE_ROWS];
+    size_t count = 0;
+
+    for (size_t i = 0; i < ins->count; i++) {
+        if (is_stored(s, &ins->rows[i]))
+            rows[count++] = &ins->rows[i];
+        if (count < MR_JOIN_STORE_ROWS)
+            continue;
+        MR_TRY(mr_join__store_rows(s->join, s->part, s->side, rows, count, s->err));
+        count = 0;
+    }
+    return mr_join__store_rows(s->join, s->part, s->side, rows, count, s->err);
+}
+
 /* Left rows of a semi join wait for the right rows of their own batch before they are stored. */
 static enum mr_status keep_left(struct search *s)
 {
@@ -353,11 +370,7 @@ static enum mr_status run_side(struct search *s)
         return keep_left(s);
     if (s->join->type == MR_JOIN_SEMI)
         MR_TRY(settle_left(s));
-    for (size_t i = 0; i < ins->count; i++) {
-        if (is_stored(s, &ins->rows[i]))
-            MR_TRY(mr_join__store_row(s->join, part, s->side, &ins->rows[i], s->err));
-    }
-    return MR_OK;
+    return store_side(s);
 }
 
 static enum mr_status evict(struct search *s)

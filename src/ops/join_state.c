@@ -82,17 +82,39 @@ static enum mr_status put_value(struct mr_join *join, struct mr_join_part *part,
     return MR_OK;
 }
 
-enum mr_status mr_join__store_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
-                                  const struct mr_join_in *in, struct mr_error *err)
+/* One row under a number it was given. */
+static enum mr_status store_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                const struct mr_join_in *in, uint64_t number, uint64_t hash,
+                                struct mr_error *err)
 {
     struct mr_join_ref ref = {in->held, in->at};
     char key[KEY_BYTES];
-    uint64_t hash;
-    uint64_t number = next_number(join, part, side, key, &hash);
     uint32_t row;
 
+    encode_number(number, key);
     MR_TRY(put_value(join, part, side, &ref, in->matched, hash, key, err));
     return mr_join__add_row(join, part, side, in, number, &row, err);
+}
+
+/* Numbers are given ahead, so that memory can be asked for what their entries will touch. */
+enum mr_status mr_join__store_rows(struct mr_join *join, struct mr_join_part *part, unsigned side,
+                                   const struct mr_join_in *const *ins, size_t count,
+                                   struct mr_error *err)
+{
+    uint64_t numbers[MR_JOIN_STORE_ROWS];
+    uint64_t hashes[MR_JOIN_STORE_ROWS];
+    char key[KEY_BYTES];
+
+    MR_ASSERT(count <= MR_JOIN_STORE_ROWS);
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = next_number(join, part, side, key, &hashes[i]);
+        mr_store_hint(join->store[side], hashes[i], 0);
+    }
+    for (size_t i = 0; i < count; i++)
+        mr_store_hint(join->store[side], hashes[i], 1);
+    for (size_t i = 0; i < count; i++)
+        MR_TRY(store_row(join, part, side, ins[i], numbers[i], hashes[i], err));
+    return MR_OK;
 }
 
 enum mr_status mr_join__keep_row(struct mr_join *join, struct mr_join_part *part, unsigned side,
