@@ -172,7 +172,8 @@ static enum mr_status name_columns(struct mr_sql_parser *parser, struct mr_sql_s
 
 /*
  * CREATE ... AS SELECT: the table becomes the view of that query, so that others who read it get
- * its rows as they are made; with a connector a table of the name follows, and an INSERT of all rows.
+ * its rows as they are made; with a connector a table of the name follows, and an INSERT of all
+ * rows.
  */
 static enum mr_status parse_as(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
 {

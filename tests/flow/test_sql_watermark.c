@@ -213,8 +213,7 @@ TEST(WM_16_a_watermark_above_another_is_refused)
 {
     static const char *const selects[] = {
         "SELECT count(*) FROM a WATERMARK other DELAY OF INTERVAL 2 MINUTES",
-        "SELECT count(*) FROM (SELECT ts AS t, other FROM a) WATERMARK other DELAY OF INTERVAL 2 "
-        "MINUTES",
+        "SELECT count(*) FROM (SELECT ts AS t, other FROM a) WATERMARK other DELAY OF '2 minutes'",
         "SELECT count(*) FROM (SELECT * FROM a) WATERMARK ts DELAY OF INTERVAL 1 MINUTE",
     };
 
