@@ -223,14 +223,28 @@ static uint32_t add_column(struct texts *texts, const char *type, const char *en
     return texts->column_count++;
 }
 
+static bool has_name(const struct texts *texts, const char *name)
+{
+    for (uint32_t i = 0; i < texts->agg_count; i++) {
+        if (texts->aggs[i].name != NULL && strcmp(texts->aggs[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* sum(price), and sum(price) #2 when there is one already: columns have names of their own. */
 static char *print_name(struct texts *texts, const char *label, const char *identity)
 {
-    char name[MR_NAME_BYTES_MAX + 1];
-    int size = snprintf(name, sizeof(name), "%s(%s)", label, identity);
+    enum { SUFFIX_BYTES = 8 };
+    char name[MR_NAME_BYTES_MAX + 1 + SUFFIX_BYTES];
+    int size = snprintf(name, MR_NAME_BYTES_MAX + 1 - SUFFIX_BYTES, "%s(%s)", label, identity);
 
     if (size < 0)
         return NULL;
-    return mr_arena_copy(&texts->arena, name, MR_MIN((size_t)size, sizeof(name) - 1));
+    size = (int)strlen(name);
+    for (unsigned number = 2; has_name(texts, name); number++)
+        snprintf(name + size, SUFFIX_BYTES, " #%u", number);
+    return mr_arena_copy(&texts->arena, name, strlen(name));
 }
 
 /* sum(price DOUBLE) -> an aggregate over a column of that type; *at stands behind it. */

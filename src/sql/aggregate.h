@@ -82,6 +82,9 @@ struct mr_sql_block {
 
 /* aggregate_groups.c */
 bool mr_sql__block_resolves(const struct mr_sql_block *block, const struct mr_json *reference);
+/* Equal, or two references to one column: city and t.city. */
+bool mr_sql__same_expr(const struct mr_sql_block *block, const struct mr_json *a,
+                       const struct mr_json *b);
 /* Name of a reference without a qualifier, or NULL. */
 const char *mr_sql__single_name(const struct mr_json *node);
 /* The select item of that alias, or NULL. */

@@ -350,7 +350,7 @@ static enum mr_status add_argument(struct mr_sql_block *block, const struct mr_j
     struct mr_sql_argument *argument = &block->arguments[block->argument_count];
 
     for (uint32_t i = 0; i < block->argument_count; i++) {
-        if (mr_sql__equal(block->arguments[i].expr, expr)) {
+        if (mr_sql__same_expr(block, block->arguments[i].expr, expr)) {
             *ret_index = i;
             return MR_OK;
         }

@@ -18,6 +18,20 @@ bool mr_sql__block_resolves(const struct mr_sql_block *block, const struct mr_js
     return mr_sql__resolve(block->from, reference, &leaf, &column, &rest);
 }
 
+bool mr_sql__same_expr(const struct mr_sql_block *block, const struct mr_json *a,
+                       const struct mr_json *b)
+{
+    uint32_t leaves[2], columns[2];
+    size_t rests[2];
+
+    if (mr_sql__equal(a, b))
+        return true;
+    return mr_sql__class_is(a, "COLUMN_REF") && mr_sql__class_is(b, "COLUMN_REF") &&
+           mr_sql__resolve(block->from, a, &leaves[0], &columns[0], &rests[0]) &&
+           mr_sql__resolve(block->from, b, &leaves[1], &columns[1], &rests[1]) &&
+           leaves[0] == leaves[1] && columns[0] == columns[1] && rests[0] == 0 && rests[1] == 0;
+}
+
 const char *mr_sql__single_name(const struct mr_json *node)
 {
     const struct mr_json *names = mr_json_get(node, "column_names");
@@ -124,7 +138,7 @@ static enum mr_status add_group(struct mr_sql_block *block, struct mr_json *expr
             return add_struct_key(block, expr);
     }
     for (uint32_t i = 0; i < block->key_count; i++) {
-        if (block->keys[i].expr != NULL && mr_sql__equal(block->keys[i].expr, expr)) {
+        if (block->keys[i].expr != NULL && mr_sql__same_expr(block, block->keys[i].expr, expr)) {
             block->last_keys |= UINT64_C(1) << i;
             return MR_OK;
         }
@@ -217,7 +231,8 @@ enum mr_status mr_sql__put_grouping(struct mr_sql_block *block, struct mr_json *
             uint32_t key = 0;
 
             while (key < block->set_key &&
-                   (block->keys[key].expr == NULL || !mr_sql__equal(block->keys[key].expr, child)))
+                   (block->keys[key].expr == NULL ||
+                    !mr_sql__same_expr(block, block->keys[key].expr, child)))
                 key++;
             if (key == block->set_key) {
                 mr_buf_release(&sql);

@@ -197,7 +197,7 @@ static enum mr_status rewrite_outer(struct mr_sql_block *block, struct mr_json *
         for (uint32_t i = 0; i < block->key_count; i++) {
             struct mr_json *column, *name;
 
-            if (block->keys[i].expr == NULL || !mr_sql__equal(block->keys[i].expr, node))
+            if (block->keys[i].expr == NULL || !mr_sql__same_expr(block, block->keys[i].expr, node))
                 continue;
             column = mr_sql__column(p, block->from->leaves[block->from->stream].input, "");
             name = mr_json_new_string(&p->arena, block->keys[i].name);
@@ -236,7 +236,7 @@ enum mr_status mr_sql__rewrite(struct mr_sql_block *block, struct mr_json *node,
                                   block->keys[block->struct_keys[i] + 1].name);
         }
         for (uint32_t i = 0; i < block->key_count; i++) {
-            if (block->keys[i].expr != NULL && mr_sql__equal(block->keys[i].expr, node))
+            if (block->keys[i].expr != NULL && mr_sql__same_expr(block, block->keys[i].expr, node))
                 return put_column(block, node, block->keys[i].name);
         }
         part = extracted_part(node);

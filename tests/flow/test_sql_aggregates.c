@@ -248,6 +248,19 @@ TEST(grouping_sets_rollup_and_cube_give_what_duckdb_gives)
                 340);
 }
 
+TEST(a_column_is_the_same_with_and_without_the_name_of_its_table)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k BIGINT, v BIGINT", "");
+    sql_flow_sink(flow, "out", "", "update");
+    sql_flow_text(flow, "INSERT INTO out SELECT k, sum(v) AS s, sum(a.v) + avg(v) AS t FROM a "
+                        "GROUP BY a.k HAVING max(a.v) > 0;");
+    sql_flow_step(flow, "a", "(1, 5), (1, 7)");
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "1|12|18.0\n");
+    sql_flow_free(flow);
+}
+
 /* The set without keys has a row even when no row passes WHERE. */
 TEST(the_grouping_set_without_keys_is_never_empty)
 {

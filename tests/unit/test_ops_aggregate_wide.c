@@ -458,6 +458,8 @@ TEST(edits_of_an_aggregation_are_told_apart)
                  "key 1 of the state is 'k', the query groups by 'city'");
     check_change("mr_k0 VARCHAR", "rows, sum(mr_a0 INTEGER)", "\"upper(k)\" VARCHAR",
                  "rows, sum(\"a + 1\" INTEGER)", MR_CHANGE_SAME, "");
+    check_change("k VARCHAR", "rows, sum(a INTEGER), sum(a INTEGER)", "k VARCHAR",
+                 "rows, sum(a INTEGER)", MR_CHANGE_EXTEND, "no longer kept, for good: sum of 'a'");
     check_change("k VARCHAR", "some other form", "k VARCHAR", "rows", MR_CHANGE_REBUILD,
                  "its state was written in a form that is not known: 'some other form'");
 }
