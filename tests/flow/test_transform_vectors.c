@@ -600,8 +600,7 @@ static void make_mistake(struct mr_transform *at, const struct mr_row *key, stru
 TEST(mistakes_fail_the_call_with_the_key_and_the_variable)
 {
     static const struct mr_processor processor = {.rows = make_mistake};
-    static const char *const texts[] = {"nothing but nulls; clear or remove it instead (variable "
-                                        "'last')",
+    static const char *const texts[] = {"nothing but nulls; clear or remove it instead",
                                         "at least one row",
                                         "another type than its keys",
                                         "uses variable 'seen' as a list; it is a map",
