@@ -175,9 +175,19 @@ bool mr_join__equal(const struct mr_join *join, unsigned side_a, const struct mr
 {
     for (uint32_t k = 0; k < join->key_count; k++) {
         const struct mr_join_key_column *key = &join->keys[k];
+        const struct mr_column *one = a->columns[key->column[side_a]];
+        const struct mr_column *two = b->columns[key->column[side_b]];
 
-        if (!equal_value(a->columns[key->column[side_a]], row_a, b->columns[key->column[side_b]],
-                         row_b))
+        if (key->width == 8 && one->validity == NULL && two->validity == NULL) {
+            uint64_t values[2];
+
+            memcpy(&values[0], bytes_at(one, row_a, 8), 8);
+            memcpy(&values[1], bytes_at(two, row_b, 8), 8);
+            if (values[0] != values[1])
+                return false;
+            continue;
+        }
+        if (!equal_value(one, row_a, two, row_b))
             return false;
     }
     return true;

@@ -242,7 +242,8 @@ static enum mr_status search_row(struct search *s, uint32_t index)
         if (others[row].next != MR_JOIN_NO_ROW)
             __builtin_prefetch(&others[others[row].next]);
         refs[!s->side] = ref_of_row(&others[row]);
-        if (others[row].leaving || !mr_join__in_range(join, &refs[0], &refs[1]))
+        if (others[row].leaving ||
+            (join->range_count > 0 && !mr_join__in_range(join, &refs[0], &refs[1])))
             continue;
         part->pairs[s->pair_count++] = (struct mr_join_pair){index, row};
         if (s->pair_count == MR_JOIN_CHUNK_PAIRS)
