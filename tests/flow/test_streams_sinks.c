@@ -318,6 +318,46 @@ TEST(a_parallel_foreach_sees_every_row_once)
     st_free(s);
 }
 
+static unsigned count_of(const char *text, const char *part)
+{
+    unsigned count = 0;
+
+    for (const char *at = strstr(text, part); at != NULL; at = strstr(at + 1, part))
+        count++;
+    return count;
+}
+
+TEST(SK_02_a_parallel_foreach_that_fails_closes_everything_that_was_opened)
+{
+    struct st *s = st_new(t);
+    struct mr_foreach_writer functions = {.struct_size = sizeof(functions),
+                                          .open = on_open,
+                                          .process = on_process,
+                                          .close = on_close,
+                                          .parallel = true};
+    struct mr_streaming_query *query;
+    struct mr_error err = {0};
+    struct calls calls;
+
+    calls_init(&calls);
+    calls.fail_on = 3;
+    functions.arg = &calls;
+    mr_streams_set(st_session(s), "retries", "0");
+    two_partitions(s);
+    st_rows(s, "a", "(1), (2)");
+    st_rows(s, "a", "(3), (4)");
+    CHECK_FAILS(
+        run(mr_write_foreach(mr_write_stream(mr_streams_table(st_session(s), "a")), &functions),
+            &query, &err),
+        &err, MR_USER, "the database is full");
+    CHECK_EQ_INT(count_of(text_of(&calls), "open("), count_of(text_of(&calls), "close("));
+    CHECK_CONTAINS(text_of(&calls), "close(process of foreach: the database is full)");
+    CHECK_EQ_INT(count_of(text_of(&calls), "close(null)"), 0); /* the others: left, it runs again */
+    mr_streaming_query_unref(query);
+    calls_release(&calls);
+    st_free(s);
+}
+
 /* ---- foreachBatch ---- */
 
 static enum mr_status two_outputs(struct mr_rdd *rows, uint64_t batch_id, void *arg,
