@@ -218,9 +218,11 @@ static int64_t groups_output_watermark(void *pointer, int64_t watermark_us)
 static void groups_progress(void *pointer, struct mr_fold_progress *ret_progress)
 {
     const struct groups_op *op = pointer;
+    const char *mark = NULL;
+    size_t mark_bytes = 0;
 
     ret_progress->rows_total =
-        mr_store_count(op->store) - (op->keyed.initial != NULL && mr__state_has_begun(op->store));
+        mr_store_count(op->store) - mr_store_get(op->store, "", 0, &mark, &mark_bytes);
     ret_progress->bytes = mr_store_bytes(op->store);
     ret_progress->store_count = 1;
     for (uint32_t i = 0; i < op->keyed.partition_count; i++) {
