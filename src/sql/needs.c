@@ -266,6 +266,17 @@ static enum mr_status walk_expressions(struct mr_sql_planner *p, struct mr_sql_q
     return MR_OK;
 }
 
+/* Those in the conditions of joins, too. */
+static enum mr_status walk_conditions(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                      const struct mr_json *from, const struct mr_sql_scope *scope)
+{
+    if (from == NULL || !mr_sql__type_is(from, "JOIN"))
+        return MR_OK;
+    MR_TRY(walk_expressions(p, query, mr_json_get(from, "condition"), scope));
+    MR_TRY(walk_conditions(p, query, mr_json_get(from, "left"), scope));
+    return walk_conditions(p, query, mr_json_get(from, "right"), scope);
+}
+
 static bool is_alias(const struct mr_json *list, const char *text)
 {
     for (const struct mr_json *item = list != NULL ? list->first : NULL; item != NULL;
@@ -317,6 +328,7 @@ static enum mr_status walk_select(struct mr_sql_planner *p, struct mr_sql_query 
         name->alias = is_alias(list, name->text);
     MR_TRY(need_of_late(p, late, &need));
     MR_TRY(collect_from(p, mr_json_get(node, "from_table"), &need));
+    MR_TRY(walk_conditions(p, query, mr_json_get(node, "from_table"), scope));
     return walk_from(p, query, mr_json_get(node, "from_table"), scope, &need);
 }
 

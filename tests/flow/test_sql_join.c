@@ -302,6 +302,10 @@ TEST(a_join_of_static_tables_with_a_stream_reads_views_and_with)
         {"WITH p AS (WITH q AS (SELECT * FROM places) SELECT name, max(code) AS code FROM q GROUP "
          "BY name) SELECT a.id, p.code FROM p RIGHT JOIN @l a ON p.name = a.name WHERE a.id >= 0",
          NULL},
+        {"SELECT a.id, b.id AS other FROM @l a JOIN @r b ON a.id = b.id AND a.x < (SELECT "
+         "max(code) "
+         "- 60 FROM places)",
+         NULL},
         {"SELECT a.id FROM @l a ANTI JOIN places ON places.name = a.name WHERE a.id >= 0", NULL},
         {"SELECT a.id FROM @l a SEMI JOIN places ON places.name = a.name", NULL},
     };
