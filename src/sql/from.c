@@ -637,8 +637,7 @@ enum mr_status mr_sql__from_leaf_kind(struct mr_sql_planner *p, struct mr_sql_qu
         return MR_OK; /* an unknown one is told when it is planned */
     MR_TRY(mr_sql__resolve_source(p, table));
     *ret_stream = !is_static_table(table, on_right);
-    if (!*ret_stream)
-        *ret_table = table;
+    *ret_table = table;
     MR_UNUSED(query);
     return MR_OK;
 }

@@ -394,7 +394,8 @@ bool mr_sql__resolve(const struct mr_sql_from *from, const struct mr_json *refer
                      uint32_t *ret_leaf, uint32_t *ret_column, size_t *ret_rest);
 const struct mr_sql_mark *mr_sql__mark_of(const struct mr_sql_rel *rel, uint32_t column);
 
-/* What a table, view or subquery of a FROM is, before it is planned; *ret_table: a static table. */
+/* What a table, view or subquery of a FROM is, before it is planned; *ret_table: NULL when it is no
+ * table. */
 enum mr_status mr_sql__from_leaf_kind(struct mr_sql_planner *p, struct mr_sql_query *query,
                                       struct mr_json *node, const struct mr_sql_scope *scope,
                                       bool on_right, bool *ret_stream,

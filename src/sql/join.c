@@ -53,6 +53,7 @@ static enum mr_status add_leaf(struct mr_sql_joins *joins, struct mr_json *node,
     MR_TRY(mr_sql__from_leaf_kind(joins->p, joins->query, node, joins->scope, on_right, &stream,
                                   &table));
     leaf->is_static = !stream;
+    leaf->all = table != NULL ? table->full : NULL;
     if (table != NULL && !stream) {
         MR_TRY(mr_sql__source_prepare(joins->p, table));
         leaf->schema = table->narrow;
@@ -100,11 +101,15 @@ static enum mr_status plan_leaf(struct mr_sql_joins *joins, struct mr_sql_join_l
     return MR_OK;
 }
 
+/* By all columns that others have, read or not: a name must not change when a query reads one more,
+ * because it is part of what the state is compared by. */
 static bool others_have(const struct mr_sql_joins *joins, uint32_t self, const char *name)
 {
     for (uint32_t i = 0; i < joins->count; i++) {
-        if (i != self && joins->leaves[i].schema != NULL &&
-            mr_schema_find(joins->leaves[i].schema, name, strlen(name)) >= 0)
+        const struct mr_sql_join_leaf *leaf = &joins->leaves[i];
+        const struct mr_schema *schema = leaf->all != NULL ? leaf->all : leaf->schema;
+
+        if (i != self && schema != NULL && mr_schema_find(schema, name, strlen(name)) >= 0)
             return true;
     }
     return false;

@@ -26,6 +26,7 @@ struct mr_sql_join_leaf {
     bool in_unit;   /* a static one that a stream is joined with before streams are joined */
     bool hidden;    /* right side of a SEMI or ANTI join: only its ON sees it */
     const struct mr_schema *schema; /* NULL: a static subquery */
+    const struct mr_schema *all;    /* of a table also the columns nobody reads; or NULL */
     struct mr_sql_rel rel;          /* a stream's */
     const char **names;             /* of its columns in the joined rows */
     bool *merged;                   /* by USING */
