@@ -645,6 +645,14 @@ static bool file_exhausted(struct mr_source *source, const char *end)
     return source->frozen && source->listed && source->pending_at >= source->pending.count;
 }
 
+/* The age of what was read last is that of the newest file of all batches so far. */
+static void file_stats(struct mr_source *source, const char *end, struct mr_source_stats *ret_stats)
+{
+    MR_UNUSED(end);
+    if (source->newest_ns > 0)
+        ret_stats->newest_us = source->newest_ns / 1000;
+}
+
 static const struct mr_source_ops file_ops = {
     .struct_size = sizeof(struct mr_source_ops),
     .plan = file_plan,
@@ -655,6 +663,7 @@ static const struct mr_source_ops file_ops = {
     .close = mr_fsrc_reader_close,
     .remember = file_remember,
     .committed = file_committed,
+    .stats = file_stats,
     .exhausted = file_exhausted,
     .stop = file_stop,
 };

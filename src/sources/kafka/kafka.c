@@ -676,8 +676,12 @@ static void kafka_stats(struct mr_source *source, const char *end,
 {
     struct mr_ksrc_offsets at = {0};
 
+    int64_t newest_ms = atomic_load(&source->reading.newest_ms);
+
     ret_stats->latest_offset = NULL;
     ret_stats->rows_behind = -1;
+    if (newest_ms > 0)
+        ret_stats->newest_us = newest_ms * 1000;
     if (source->latest.count == 0 || mr_ksrc_offsets_parse(end, &at, NULL) != MR_OK)
         return;
     ret_stats->rows_behind = behind(source, &at);

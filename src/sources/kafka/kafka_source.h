@@ -284,6 +284,7 @@ struct mr_ksrc_reading {
     enum mr_on_error on_error;
     bool fail_on_data_loss;
     int64_t stall_timeout_us;
+    _Atomic int64_t newest_ms; /* time of the newest record that was read; 0 = none */
     atomic_flag lock;
     struct mr_ksrc_stream *streams; /* guarded by lock */
 };

@@ -569,6 +569,18 @@ static enum mr_status take_nothing(struct mr_reader *reader, struct mr_error *er
     return MR_OK;
 }
 
+/* The last record of a range tells how old the newest is that was read (lag in seconds). */
+static void note_time(struct mr_ksrc_reading *reading, const rd_kafka_message_t *message)
+{
+    rd_kafka_timestamp_type_t type;
+    int64_t time_ms = rd_kafka_message_timestamp(message, &type);
+    int64_t newest_ms = atomic_load(&reading->newest_ms);
+
+    while (time_ms > newest_ms &&
+           !atomic_compare_exchange_weak(&reading->newest_ms, &newest_ms, time_ms))
+        ;
+}
+
 /* Handles one message; true when it belongs to the next range and was kept. */
 static bool keep_for_later(struct mr_reader *reader, rd_kafka_message_t *message)
 {
@@ -605,6 +617,8 @@ static enum mr_status step(struct mr_reader *reader, struct mr_error *err)
     } else {
         status = take_message(reader, message, err);
         stream->position = message->offset + 1;
+        if (stream->position == reader->until)
+            note_time(reader->reading, message);
         reader->short_end_ns = 0;
         reader->finished = stream->position >= reader->until;
     }
