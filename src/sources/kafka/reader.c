@@ -250,6 +250,12 @@ static rd_kafka_message_t *stream_next(struct mr_ksrc_stream *stream)
 
 /* ---- a reader's life ---- */
 
+/* A range without records has no stream. */
+static struct mr_ksrc_client *client_of(const struct mr_reader *reader)
+{
+    return reader->stream != NULL ? reader->stream->client : &reader->reading->client;
+}
+
 void mr_ksrc_reader_close(struct mr_reader *reader)
 {
     if (reader == NULL)
@@ -554,7 +560,7 @@ static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_messag
 /* Nothing came for a moment: are we still waiting for something that can come? */
 static enum mr_status take_nothing(struct mr_reader *reader, struct mr_error *err)
 {
-    struct mr_ksrc_client *client = reader->stream->client;
+    struct mr_ksrc_client *client = client_of(reader);
     int64_t now_ns = mr_env_monotonic_ns(client->env);
 
     MR_TRY(mr_ksrc_client_check(client, err));
@@ -690,7 +696,7 @@ enum mr_status mr_ksrc_reader_next(struct mr_reader *reader, struct mr_batch **r
     if (!reader->reading->columns.plain)
         MR_TRY(flush_run(reader, err));
     if (reader->finished)
-        mr_ksrc_client_succeeded(reader->stream->client);
+        mr_ksrc_client_succeeded(client_of(reader));
     if (built_rows(reader) == 0)
         return MR_OK; /* the end: a batch that is full has rows */
     if (reader->reading->columns.mixed)
