@@ -32,14 +32,20 @@ static void check_defaults(const char *owner, const struct mr_option *options, s
     struct mr_option_table table = {owner, options, count};
     const struct mr_option_table *tables[] = {&table};
     struct mr_option_pair pairs[32];
+    char values[32][40]; /* the first choice of an ENUM */
     struct mr_options *parsed = NULL;
     struct mr_error err = {0};
     size_t pair_count = 0;
 
-    for (size_t i = 0; i < count; i++)
-        if ((options[i].flags & MR_OPTION_REQUIRED) != 0)
-            pairs[pair_count++] = (struct mr_option_pair){
-                options[i].name, options[i].minimum != NULL ? options[i].minimum : "x"};
+    for (size_t i = 0; i < count; i++) {
+        const char *value = options[i].minimum != NULL ? options[i].minimum : "x";
+
+        if ((options[i].flags & MR_OPTION_REQUIRED) == 0)
+            continue;
+        snprintf(values[pair_count], sizeof(values[0]), "%.*s", (int)strcspn(value, "|"), value);
+        pairs[pair_count] = (struct mr_option_pair){options[i].name, values[pair_count]};
+        pair_count++;
+    }
     CHECK_OK(mr_options_parse(tables, 1, pairs, pair_count, 0, &parsed, &err), &err);
     mr_options_free(parsed);
 }
