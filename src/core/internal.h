@@ -238,7 +238,7 @@ struct mr_report {
     uint64_t batch_id;
     int64_t timestamp_us;
     int64_t reported_us; /* when the numbers were taken */
-    int64_t since_us; /* from the trigger before to this one; 0 = there was none */
+    int64_t since_us;    /* from the trigger before to this one; 0 = there was none */
     int64_t duration_us;
     int64_t plan_us;
     int64_t log_us;
@@ -251,7 +251,7 @@ struct mr_report {
     int64_t event_avg_us;
     int64_t event_min_us;
     int64_t event_max_us;
-    struct mr_report_node *nodes; /* per node id; NULL: nothing to report yet, or no memory for it */
+    struct mr_report_node *nodes; /* per node id; NULL: none to report yet, or no memory for it */
 };
 
 enum mr_stop { MR_STOP_NONE, MR_STOP_GRACEFUL, MR_STOP_NOW };
@@ -355,10 +355,10 @@ void mr__query_close_parts(struct mr_query *query);
 struct mr__comparing {
     struct mr_env *env;
     struct mr_graph *graph;
-    struct mr_state *state;       /* loaded; its stores are not claimed yet */
-    const struct mr_plan *plan;   /* the newest one of the checkpoint */
-    bool has_commit;              /* else nothing was kept yet */
-    enum mr_on_change on_change;  /* judges only when it is not KEEP */
+    struct mr_state *state;      /* loaded; its stores are not claimed yet */
+    const struct mr_plan *plan;  /* the newest one of the checkpoint */
+    bool has_commit;             /* else nothing was kept yet */
+    enum mr_on_change on_change; /* judges only when it is not KEEP */
     const char *accept;
     const char *checkpoint_dir; /* for errors */
 };

@@ -18,8 +18,8 @@
 #include <string.h>
 
 enum {
-    POLL_US = 10 * 1000,             /* idle: how often sources without wake-ups are asked */
-    POLL_CONTINUOUS_US = 1000,       /* the same for MR_TRIGGER_CONTINUOUS */
+    POLL_US = 10 * 1000,       /* idle: how often sources without wake-ups are asked */
+    POLL_CONTINUOUS_US = 1000, /* the same for MR_TRIGGER_CONTINUOUS */
     IDLE_SHARE = 20, /* of its time, an idle query asks its sources for one part in so many */
     IDLE_POLL_MAX_US = 1000000,
     BACKLOG_TOLD = 10, /* so many batches that wait are worth a line */
@@ -330,8 +330,7 @@ static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, s
 static enum mr_status plan_with_retries(struct mr_query *query, int64_t batch_time_us,
                                         bool *ret_planned, struct mr_error *err)
 {
-    bool always =
-        (query->config.trigger == MR_TRIGGER_TICK && !query->draining) || query->settles;
+    bool always = (query->config.trigger == MR_TRIGGER_TICK && !query->draining) || query->settles;
     struct mr_error local;
 
     for (uint32_t tries = 0;; tries++) {

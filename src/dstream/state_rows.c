@@ -113,7 +113,8 @@ enum mr_status mr__state_rows_take(struct mr__state_rows *rows, const struct mr_
 }
 
 enum mr_status mr__state_rows_take_keys(struct mr__state_rows *rows, const struct mr_store *store,
-                                        struct mr__shards shards, const struct mr__key_columns *keys,
+                                        struct mr__shards shards,
+                                        const struct mr__key_columns *keys,
                                         struct mr_batch *const *batches, size_t batch_count,
                                         struct mr_error *err)
 {

@@ -67,7 +67,8 @@ struct mr__key_columns {
     uint32_t count;
 };
 enum mr_status mr__state_rows_take_keys(struct mr__state_rows *rows, const struct mr_store *store,
-                                        struct mr__shards shards, const struct mr__key_columns *keys,
+                                        struct mr__shards shards,
+                                        const struct mr__key_columns *keys,
                                         struct mr_batch *const *batches, size_t batch_count,
                                         struct mr_error *err);
 /* Brings the rows of each key together. */

@@ -179,8 +179,8 @@ struct mr_aggregate_spec {
     const struct mr_agg *aggs;
     uint32_t agg_count;
     enum mr_output_mode mode;
-    /* Keys (row_codec bytes) of groups that are there without rows, in update and complete mode: the
-     * grouping set (). The one group of no keys always is. */
+    /* Keys (row_codec bytes) of groups that are there without rows, in update and complete mode:
+     * the grouping set (). The one group of no keys always is. */
     const struct mr_slice *always;
     uint32_t always_count;
     const char *state_name; /* store */

@@ -128,8 +128,8 @@ enum mr_status mr_batch_log_open(struct mr_env *env, const char *dir,
 enum mr_status mr_batch_log_peek(struct mr_env *env, const char *dir, uint32_t retain_batches,
                                  struct mr_recovered *ret_recovered, struct mr_error *err);
 /*
- * The same as the log stood right after COMMIT of that batch. MR_NOT_FOUND: the log does not go back
- * that far, or not on; err says from where to where it goes.
+ * The same as the log stood right after COMMIT of that batch. MR_NOT_FOUND: the log does not go
+ * back that far, or not on; err says from where to where it goes.
  */
 enum mr_status mr_batch_log_peek_at(struct mr_env *env, const char *dir, uint64_t batch_id,
                                     struct mr_recovered *ret_recovered, struct mr_error *err);

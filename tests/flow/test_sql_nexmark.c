@@ -1,6 +1,7 @@
 /*
- * The queries of bench/nexmark over 20,000 events (20 s of event time) in batches of several sizes,
- * against DuckDB over all events at once: each .sql with its results in memory beside its _duck.sql.
+ * The queries of bench/nexmark over 20,000 events (20 s of event time) in batches of several
+ * sizes, against DuckDB over all events at once: each .sql with its results in memory beside its
+ * _duck.sql.
  *
  * Results of update mode are folded by key first: the newest row of a key counts.
  */

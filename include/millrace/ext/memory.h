@@ -59,8 +59,8 @@ MR_API enum mr_status mr_memory_publish(struct mr_memory *table, const char *que
                                         int64_t batch_id, bool replace,
                                         struct mr_batch *const *batches, size_t batch_count,
                                         struct mr_error *err);
-/* The columns that rows will have, so that a table without rows yet can be read; nothing when it has
- * some. Any thread. */
+/* The columns that rows will have, so that a table without rows yet can be read; nothing when it
+ * has some. Any thread. */
 MR_API void mr_memory_declare(struct mr_memory *table, const struct mr_schema *schema);
 /* Highest batch id published by that query, or -1. */
 MR_API int64_t mr_memory_last_published(struct mr_memory *table, const char *query_id);

@@ -66,8 +66,8 @@ struct mr_plan_limits {
 struct mr_source_stats {
     char *latest_offset; /* text, or NULL; freed with mr_text_free by the kernel */
     int64_t rows_behind; /* -1 = unknown */
-    /* Time of the newest record up to end, microseconds since the epoch; the kernel sets INT64_MIN =
-     * unknown before it asks. */
+    /* Time of the newest record up to end, microseconds since the epoch; the kernel sets INT64_MIN
+     * = unknown before it asks. */
     int64_t newest_us;
 };
 

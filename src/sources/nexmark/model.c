@@ -54,8 +54,8 @@ static int64_t below(uint64_t random, int64_t limit)
     return (int64_t)((wide)random * (uint64_t)limit >> 64);
 }
 
-/* 10^(6 u) * 100, u uniform: prices from 1 to a million dollars, in cents. 64 values for each factor
- * of 10: 10^(i / 64). */
+/* 10^(6 u) * 100, u uniform: prices from 1 to a million dollars, in cents. 64 values for each
+ * factor of 10: 10^(i / 64). */
 static int64_t price_of(uint64_t random)
 {
     static const double steps[64] = {
