@@ -13,6 +13,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 struct outputs {
     const char *dir;
@@ -22,13 +23,22 @@ struct outputs {
 static void read_total(const char *path, int64_t *ret_batch, int64_t *ret_sum)
 {
     FILE *file = fopen(path, "r");
+    char line[64];
 
     *ret_batch = -1;
     *ret_sum = 0;
     if (file == NULL)
         return;
-    if (fscanf(file, "%" SCNd64 " %" SCNd64, ret_batch, ret_sum) != 2)
-        *ret_batch = -1;
+    if (fgets(line, sizeof(line), file) != NULL) {
+        char *batch_end, *sum_end;
+        int64_t batch = strtoll(line, &batch_end, 10);
+        int64_t sum = strtoll(batch_end, &sum_end, 10);
+
+        if (batch_end != line && sum_end != batch_end) {
+            *ret_batch = batch;
+            *ret_sum = sum;
+        }
+    }
     fclose(file);
 }
 
