@@ -252,11 +252,13 @@ static bool take_piece(struct texts *texts, const char **at)
 {
     const char *open = strchr(*at, '(');
     const struct shown *shown = open != NULL ? find_shown(*at, (size_t)(open - *at)) : NULL;
-    struct mr_agg *agg = &texts->aggs[texts->agg_count];
-    struct mr_agg_order *orders = texts->orders[texts->agg_count];
+    struct mr_agg_order *orders;
+    struct mr_agg *agg;
 
     if (shown == NULL || texts->agg_count == AGGS_MAX)
         return false;
+    agg = &texts->aggs[texts->agg_count];
+    orders = texts->orders[texts->agg_count];
     *at = open + 1;
     *agg = (struct mr_agg){.kind = shown->kind, .fraction = 0.5, .orders = orders};
     agg->identity = read_identity(texts, at);
