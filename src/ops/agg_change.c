@@ -114,15 +114,14 @@ static bool same_types(const struct mr_agg_layout *from, const struct mr_agg_slo
 /* Names of the planner's own, from before identities were kept. */
 static bool is_planner_name(const char *name)
 {
-    unsigned number;
-    int used = 0;
+    size_t digits;
 
     if (strcmp(name, "mr_start") == 0 || strcmp(name, "mr_end") == 0)
         return true;
-    if (sscanf(name, "mr_k%u%n", &number, &used) != 1 &&
-        sscanf(name, "mr_a%u%n", &number, &used) != 1)
+    if (strncmp(name, "mr_k", 4) != 0 && strncmp(name, "mr_a", 4) != 0)
         return false;
-    return name[used] == '\0';
+    digits = strspn(name + 4, "0123456789");
+    return digits > 0 && name[4 + digits] == '\0';
 }
 
 static int32_t find_slot(const struct mr_agg_layout *from, const struct mr_agg_slot *wanted)

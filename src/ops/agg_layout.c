@@ -443,7 +443,7 @@ void mr_agg_layout_free(struct mr_agg_layout *layout)
 {
     if (layout == NULL)
         return;
-    for (uint32_t i = 0; i < layout->slot_count; i++)
+    for (uint32_t i = 0; layout->slots != NULL && i < layout->slot_count; i++)
         mr_free(layout->slots[i].identity);
     for (uint32_t i = 0; layout->key_identities != NULL && i < layout->key_count; i++)
         mr_free(layout->key_identities[i]);

@@ -116,10 +116,10 @@ static enum mr_status merge_keys(const struct mr__state_rows *rows,
     return MR_OK;
 }
 
-static enum mr_status run_rows(struct mr_groups_run *run, struct mr__shards shards,
+static enum mr_status run_rows(struct mr_groups_run run, struct mr__shards shards,
                                struct mr_error *err)
 {
-    struct groups_op *op = run->op;
+    struct groups_op *op = run.op;
     struct mr__state_rows rows = {0}, initial = {0};
     struct mr_group_item *items = NULL;
     size_t count = 0;
@@ -131,8 +131,8 @@ static enum mr_status run_rows(struct mr_groups_run *run, struct mr__shards shar
     }
     MR_TRY_GOTO(mr_keyed_rows(&op->keyed, op->store, shards, &rows, err));
     MR_TRY_GOTO(merge_keys(&rows, &initial, &items, &count, err));
-    run->rows = &rows;
-    status = mr_groups_calls(run, items, count, err);
+    run.rows = &rows;
+    status = mr_groups_calls(&run, items, count, err);
 done:
     mr_free(items);
     mr__state_rows_release(&rows);
@@ -140,10 +140,10 @@ done:
     return status;
 }
 
-static enum mr_status run_timeouts(struct mr_groups_run *run, struct mr__shards shards,
+static enum mr_status run_timeouts(struct mr_groups_run run, struct mr__shards shards,
                                    int64_t before, struct mr_error *err)
 {
-    struct groups_op *op = run->op;
+    struct groups_op *op = run.op;
     struct mr__state_rows none = {0};
     struct mr_due_list list = {0};
     struct mr_group_item *items = NULL;
@@ -162,9 +162,9 @@ static enum mr_status run_timeouts(struct mr_groups_run *run, struct mr__shards 
     for (size_t i = 0; i < list.count; i++)
         items[i] =
             (struct mr_group_item){list.entries[i].key, list.entries[i].key_bytes, UINT32_MAX};
-    run->rows = &none;
-    run->timing_out = true;
-    MR_TRY_GOTO(mr_groups_calls(run, items, list.count, err));
+    run.rows = &none;
+    run.timing_out = true;
+    MR_TRY_GOTO(mr_groups_calls(&run, items, list.count, err));
     status = mr_due_settle(&op->due, op->store, &list, err);
 done:
     mr_free(items);
@@ -180,8 +180,8 @@ static enum mr_status groups_partition(void *pointer, uint32_t partition, struct
     struct mr_groups_run run = {.op = op, .partition = partition, .out = call->out};
     int64_t before = due_before(op, call->info->watermark_us, call->info->batch_time_us);
 
-    MR_TRY(run_rows(&run, shards, err));
-    return before == INT64_MIN ? MR_OK : run_timeouts(&run, shards, before, err);
+    MR_TRY(run_rows(run, shards, err));
+    return before == INT64_MIN ? MR_OK : run_timeouts(run, shards, before, err);
 }
 
 static uint32_t groups_partitions(void *pointer)

@@ -130,20 +130,20 @@ static void set_key(struct mr_transform *at, const char *key, size_t key_bytes)
     at->shard = mr_store_shard(mr_store_hash(at->op->marks, key, key_bytes));
 }
 
-/* Rows of key columns, from their bytes. */
+/* Rows of key columns, from their bytes: those of the groups of rows, or, without rows, of list. */
 static enum mr_status decode_keys(const struct mr_keyed *keyed, const struct mr__state_rows *rows,
                                   const struct mr_due_list *list, struct mr_batch **ret_keys,
                                   struct mr_error *err)
 {
     struct mr_batch_builder *builder = NULL;
-    size_t count = list != NULL ? list->count : rows->group_count;
+    size_t count = rows != NULL ? rows->group_count : list->count;
     enum mr_status status;
 
     MR_TRY_GOTO(mr_batch_builder_new(keyed->key, &builder, err));
     for (size_t i = 0; i < count; i++) {
-        size_t key_bytes = list != NULL ? list->entries[i].key_bytes : 0;
+        size_t key_bytes = rows != NULL ? 0 : list->entries[i].key_bytes;
         const char *key =
-            list != NULL ? list->entries[i].key : mr_keyed_group_key(rows, (uint32_t)i, &key_bytes);
+            rows != NULL ? mr_keyed_group_key(rows, (uint32_t)i, &key_bytes) : list->entries[i].key;
 
         MR_TRY_GOTO(mr_keyed_key_get(keyed, key, key_bytes, builder, err));
     }
