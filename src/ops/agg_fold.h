@@ -24,11 +24,14 @@ struct mr_agg_keys {
     size_t capacity;
 };
 
-/* A partial of the batch: by its hash and where it is. */
+/* A partial of the batch: its hash, and its bytes in the input's memory. (Not a row number: the
+ * offsets of a random row are two more places to wait for.) */
 struct mr_agg_ref {
     uint64_t hash;
-    uint32_t batch;
-    uint32_t row;
+    const char *key;
+    const char *value;
+    uint32_t key_bytes;
+    uint32_t value_bytes;
 };
 
 struct mr_agg_refs {

@@ -28,14 +28,14 @@ enum {
 /* Not an event time: they are at least INT64_MIN + 1. */
 static const int64_t NO_TIME = INT64_MIN;
 
-static struct mr_slice key_of(const struct mr_agg_fold *fold, const struct mr_agg_ref *ref)
+static struct mr_slice key_of(const struct mr_agg_ref *ref)
 {
-    return mr_column_text(fold->parts[ref->batch].keys, ref->row);
+    return (struct mr_slice){ref->key, ref->key_bytes};
 }
 
-static struct mr_slice value_of(const struct mr_agg_fold *fold, const struct mr_agg_ref *ref)
+static struct mr_slice value_of(const struct mr_agg_ref *ref)
 {
-    return mr_column_text(fold->parts[ref->batch].values, ref->row);
+    return (struct mr_slice){ref->value, ref->value_bytes};
 }
 
 /* ---- One partial ---- */
@@ -202,8 +202,12 @@ enum mr_status mr_agg_deal(struct mr_agg_fold *fold, struct mr_error *err)
     for (size_t p = 0; p < fold->part_count && status == MR_OK; p++) {
         for (int64_t row = 0; row < fold->parts[p].keys->length; row++, at++) {
             struct mr_agg_refs *refs = &fold->lanes[mr_store_shard(hashes[at])].refs;
+            struct mr_slice key = mr_column_text(fold->parts[p].keys, row);
+            struct mr_slice value = mr_column_text(fold->parts[p].values, row);
 
-            refs->refs[refs->count++] = (struct mr_agg_ref){hashes[at], (uint32_t)p, (uint32_t)row};
+            refs->refs[refs->count++] =
+                (struct mr_agg_ref){hashes[at], key.data, value.data, (uint32_t)key.size_bytes,
+                                    (uint32_t)value.size_bytes};
         }
     }
     mr_free(hashes);
@@ -235,12 +239,12 @@ static void sort_refs(struct mr_agg_refs *refs)
 /* ---- A shard ---- */
 
 /* Has an earlier partial of the run the same key? */
-static bool is_repeated(const struct mr_agg_fold *fold, const struct mr_agg_ref *run, size_t index)
+static bool is_repeated(const struct mr_agg_ref *run, size_t index)
 {
-    struct mr_slice key = key_of(fold, &run[index]);
+    struct mr_slice key = key_of(&run[index]);
 
     for (size_t i = 0; i < index; i++) {
-        struct mr_slice other = key_of(fold, &run[i]);
+        struct mr_slice other = key_of(&run[i]);
 
         if (run[i].hash == run[index].hash && other.size_bytes == key.size_bytes &&
             memcmp(other.data, key.data, key.size_bytes) == 0)
@@ -254,10 +258,10 @@ static enum mr_status emit_run(struct mr_agg_fold *fold, struct mr_agg_lane *lan
                                const struct mr_agg_ref *run, size_t count, struct mr_error *err)
 {
     for (size_t i = 0; i < count; i++) {
-        struct mr_slice key = key_of(fold, &run[i]);
+        struct mr_slice key = key_of(&run[i]);
         struct mr_slice value = {NULL, 0};
 
-        if (is_repeated(fold, run, i) ||
+        if (is_repeated(run, i) ||
             !mr_store_get_hashed(fold->store, run[i].hash, key.data, key.size_bytes, &value.data,
                                  &value.size_bytes))
             continue;
@@ -273,8 +277,8 @@ static enum mr_status merge_run(struct mr_agg_fold *fold, struct mr_agg_lane *la
     size_t merged = 0;
 
     for (size_t i = 0; i < count; i++) {
-        struct mr_slice key = key_of(fold, &run[i]);
-        struct mr_slice buffers = value_of(fold, &run[i]);
+        struct mr_slice key = key_of(&run[i]);
+        struct mr_slice buffers = value_of(&run[i]);
         int64_t time_us;
         bool late;
 
@@ -287,33 +291,19 @@ static enum mr_status merge_run(struct mr_agg_fold *fold, struct mr_agg_lane *la
     if (fold->mode != MR_MODE_UPDATE || merged == 0)
         return MR_OK;
     if (count == 1)
-        return mr_agg_lane_emit(fold, lane, key_of(fold, run), value, err);
+        return mr_agg_lane_emit(fold, lane, key_of(run), value, err);
     return emit_run(fold, lane, run, count, err);
 }
 
-static void hint_offsets(const struct mr_agg_fold *fold, const struct mr_agg_ref *ref)
-{
-    __builtin_prefetch(&fold->parts[ref->batch].keys->offsets[ref->row]);
-    __builtin_prefetch(&fold->parts[ref->batch].values->offsets[ref->row]);
-}
-
-static void hint_bytes(const struct mr_agg_fold *fold, const struct mr_agg_ref *ref)
-{
-    __builtin_prefetch(key_of(fold, ref).data);
-    __builtin_prefetch(value_of(fold, ref).data);
-}
-
-/* What will be needed soon: where the partial lies, its bytes, its place in the table, its
- * entry. */
+/* What will be needed soon: the bytes of the partial, its place in the table, its entry. */
 static void hint(const struct mr_agg_fold *fold, const struct mr_agg_refs *refs, size_t at)
 {
     const struct mr_agg_ref *ref = &refs->refs[at];
     size_t left = refs->count - at;
 
-    if (left > 2 * FAR)
-        hint_offsets(fold, &ref[2 * FAR]);
     if (left > FAR) {
-        hint_bytes(fold, &ref[FAR]);
+        __builtin_prefetch(ref[FAR].key);
+        __builtin_prefetch(ref[FAR].value);
         mr_store_hint(fold->store, ref[FAR].hash, 0);
     }
     if (left > NEAR)
