@@ -163,6 +163,7 @@ TEST(nexmark_without_an_end_cannot_be_caught_up_with)
                                                            .until_caught_up = true},
                                 &err),
                 &err, MR_CONFIG, "no end to catch up with");
+    plug_source_stop(&src);
 }
 
 TEST(nexmark_shows_its_first_events_again_with_later_ids_and_times)
