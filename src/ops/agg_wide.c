@@ -65,7 +65,7 @@ char *mr_wide_room(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes, s
             (void)no_memory(err);
             return NULL;
         }
-        if (bytes->size_bytes > 0)
+        if (bytes->data != NULL)
             memcpy(data, bytes->data, bytes->size_bytes);
         bytes->data = data;
         bytes->capacity_bytes = (uint32_t)capacity;
@@ -210,7 +210,8 @@ static enum mr_status seal_set(const struct mr_agg_slot *slot, struct mr_agg_byt
         goto done;
     }
     MR_ASSERT(sorted.size <= bytes->size_bytes);
-    memcpy(bytes->data, sorted.data, sorted.size);
+    if (sorted.size > 0)
+        memcpy(bytes->data, sorted.data, sorted.size);
     bytes->size_bytes = (uint32_t)sorted.size;
     bytes->sealed_bytes = bytes->size_bytes;
 done:

@@ -521,14 +521,14 @@ static enum mr_status search(struct session_fold *fold, unsigned shard, int64_t 
             bool ok;
 
             for (; next_session(&list, &session, &ok); found.sessions++) {
-                if (session.end_us <= watermark_us)
+                if (lane != NULL && session.end_us <= watermark_us)
                     due = true;
                 else
                     found.least_us = MR_MIN(found.least_us, session.end_us);
             }
             if (!ok)
                 return damaged(fold, err);
-            if (due)
+            if (lane != NULL && due)
                 MR_TRY(add_due(lane, &entries[i], err));
         }
     }

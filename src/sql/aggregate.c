@@ -227,7 +227,7 @@ static enum mr_status add_empty_sets(struct mr_sql_block *block, struct mr_aggre
 static enum mr_status plan_fold(struct mr_sql_block *block, struct mr_sql_rel *rel)
 {
     struct mr_sql_planner *p = block->p;
-    uint32_t columns[MR_SQL_KEYS_MAX];
+    uint32_t columns[MR_SQL_KEYS_MAX] = {0};
     const char *names[MR_SQL_KEYS_MAX];
     const char *identities[MR_SQL_KEYS_MAX];
     struct mr_agg *aggs = mr_arena_alloc(&p->arena, (block->agg_count + 1) * sizeof(*aggs));

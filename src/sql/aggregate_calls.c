@@ -417,8 +417,7 @@ static enum mr_status make_identity(struct mr_sql_block *block, const struct cal
 static bool same_agg(const struct mr_sql_agg *a, const struct mr_sql_agg *b)
 {
     if (a->kind != b->kind || a->user != b->user || a->argument != b->argument ||
-        a->other != b->other || a->filter != b->filter ||
-        memcmp(&a->fraction, &b->fraction, sizeof(a->fraction)) != 0 ||
+        a->other != b->other || a->filter != b->filter || a->fraction != b->fraction ||
         a->order_count != b->order_count)
         return false;
     for (uint32_t i = 0; i < a->order_count; i++) {
@@ -504,7 +503,7 @@ static enum mr_status put_bag(struct mr_sql_block *block, const struct call *cal
                               const struct mr_json *constants)
 {
     struct mr_buf sql = MR_BUF_INIT;
-    struct mr_json *with;
+    struct mr_json *with = NULL;
 
     mr_buf_printf(&sql, "list_aggregate(%s, '%s'", result, function);
     for (const struct mr_json *one = constants; one != NULL; one = one->next) {
@@ -542,7 +541,7 @@ static enum mr_status put_set(struct mr_sql_block *block, const struct call *cal
                               const struct mr_json *constants)
 {
     struct mr_buf list = MR_BUF_INIT;
-    struct mr_json *with;
+    struct mr_json *with = NULL;
     bool descending;
     const char *name;
     enum mr_status status;
@@ -612,7 +611,7 @@ static enum mr_status put_quantiles(struct mr_sql_block *block, const struct cal
     bool many = (function != NULL && mr_sql__same_name(function, "list_value")) ||
                 mr_sql__type_is(fractions, "ARRAY_CONSTRUCTOR");
     struct mr_buf sql = MR_BUF_INIT;
-    struct mr_json *with;
+    struct mr_json *with = NULL;
     const char *name;
     double fraction;
 
@@ -649,6 +648,7 @@ static enum mr_status put_bag_call(struct mr_sql_block *block, const struct call
     const char *function = call->function->bag;
     const char *name;
 
+    MR_ASSERT(function != NULL); /* FORM_BAG has one */
     if (strcmp(function, "string_agg") != 0 && call->orders->count > 0) {
         without_order.orders = mr_json_new_array(&block->p->arena);
         if (without_order.orders == NULL)
@@ -714,7 +714,7 @@ static enum mr_status user_argument(struct mr_sql_block *block, const struct cal
 
 static enum mr_status put_user(struct mr_sql_block *block, const struct call *call)
 {
-    struct mr_json *argument;
+    struct mr_json *argument = NULL;
     const char *name;
 
     MR_TRY(user_argument(block, call, &argument));
@@ -724,12 +724,13 @@ static enum mr_status put_user(struct mr_sql_block *block, const struct call *ca
 
 enum mr_status mr_sql__put_aggregate(struct mr_sql_block *block, struct mr_json *node)
 {
-    struct call call;
+    struct call call = {0};
     struct mr_json *argument;
     const char *name;
     bool has_set;
 
     MR_TRY(read_call(block, node, &call));
+    MR_ASSERT(call.function != NULL);
     MR_TRY(check_call(block, &call));
     argument = call.children->first;
     has_set = call.function->bag != NULL || call.function->kind == MR_AGG_COUNT ||

@@ -217,7 +217,7 @@ enum mr_status mr_sql__put_grouping(struct mr_sql_block *block, struct mr_json *
     struct mr_sql_planner *p = block->p;
     struct mr_json *children = mr_json_get(node, "children");
     struct mr_buf sql = MR_BUF_INIT;
-    struct mr_json *with;
+    struct mr_json *with = NULL;
     enum mr_status status;
 
     if (block->set_count == 0)

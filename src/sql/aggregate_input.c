@@ -87,7 +87,7 @@ static enum mr_status expand_sets(struct mr_sql_block *block, struct mr_json *se
 {
     struct mr_sql_planner *p = block->p;
     struct mr_buf sql = MR_BUF_INIT;
-    struct mr_json *join;
+    struct mr_json *join = NULL;
     enum mr_status status;
 
     if (block->set_count == 0)

@@ -74,7 +74,7 @@ static enum mr_status late_clause(struct mr_sql_planner *p, struct mr_sql_query 
                                   struct mr_lexer ahead, size_t at, size_t *ret_end,
                                   const char **ret_text)
 {
-    struct mr_sql_clause *clause;
+    struct mr_sql_clause *clause = NULL;
     struct mr_buf text = MR_BUF_INIT;
     struct mr_token token;
     bool into;
@@ -90,6 +90,7 @@ static enum mr_status late_clause(struct mr_sql_planner *p, struct mr_sql_query 
         return mr_sql__fail_at(p, query->at + token.at, "expected DROP or INTO after ON LATE");
     }
     MR_TRY(new_clause(p, query, into ? MR_SQL_ON_LATE_INTO : MR_SQL_ON_LATE_DROP, at, &clause));
+    MR_ASSERT(clause != NULL);
     if (into) {
         MR_TRY(mr_lexer_next(&ahead, &token, p->err));
         if (!is_name(&token))
@@ -170,7 +171,7 @@ static enum mr_status watermark_clause(struct mr_sql_planner *p, struct mr_sql_q
                                        struct mr_lexer ahead, size_t at, size_t *ret_end,
                                        const char **ret_text)
 {
-    struct mr_sql_clause *clause;
+    struct mr_sql_clause *clause = NULL;
     struct mr_buf text = MR_BUF_INIT;
     struct mr_token column;
     struct mr_token token;
@@ -186,6 +187,7 @@ static enum mr_status watermark_clause(struct mr_sql_planner *p, struct mr_sql_q
     if (!mr_token_is(&ahead, &token, "of"))
         return mr_sql__fail_at(p, query->at + token.at, "expected OF after DELAY");
     MR_TRY(new_clause(p, query, MR_SQL_WATERMARK, column.at, &clause));
+    MR_ASSERT(clause != NULL);
     clause->name = name_of(p, &ahead, &column);
     if (clause->name == NULL)
         return mr_sql__no_memory(p);
