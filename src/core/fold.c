@@ -158,11 +158,11 @@ static bool is_wanted(const struct mr_node *node)
     return wanted && node->kind == MR_NODE_FOLD;
 }
 
-static uint32_t partitions_of(const struct mr_node *node, uint64_t input_bytes)
+static uint32_t partitions_of(const struct mr_node *node, bool is_small)
 {
     const struct mr_fold_ops *ops = node->fold;
 
-    if (ops->partition_count == NULL || (ops->one_when_small && input_bytes < MR_FOLD_SMALL_BYTES))
+    if (ops->partition_count == NULL || (ops->one_when_small && is_small))
         return 1;
     return ops->partition_count(node->op);
 }
@@ -180,7 +180,7 @@ size_t mr__folds_split(struct mr_query *query, uint64_t input_bytes)
         node->task_count = 0;
         if (!is_wanted(node))
             continue;
-        node->task_count = partitions_of(node, input_bytes);
+        node->task_count = partitions_of(node, input_bytes < query->config.small_batch_bytes);
         MR_ASSERT(node->task_count > 0);
         total += node->task_count;
     }

@@ -40,6 +40,7 @@ void mr_query_config_init(struct mr_query_config *config)
         .restart_delay_us = 2000 * 1000,
         .receiver_queue_bytes = 256u << 20,
         .received_memory_bytes = 64u << 20,
+        .small_batch_bytes = MR_FOLD_SMALL_BYTES,
         .parallel_min_bytes = 1u << 20,
         .idle_progress_us = 10 * INT64_C(1000000), /* structured.md 22.2 */
     };

@@ -81,6 +81,9 @@ struct mr_query_config {
     int64_t receiver_rate_max; /* records a second and receiver; 0 = no limit */
     /* a graceful stop: what is not done by then is left to the next start; 0 = no limit */
     int64_t stop_timeout_us;
+    /* a batch with less planned input has one partition behind an aggregation, say; default
+     * MR_FOLD_SMALL_BYTES. Only tests have another: batches that run again must be cut the same. */
+    uint64_t small_batch_bytes;
     /* a batch with less work runs on the driver alone; default 1 MiB */
     uint64_t parallel_min_bytes;
     /* Called by the driver after each batch (and every idle_progress_us when idle); json is the

@@ -41,13 +41,14 @@ struct course {
     bool dies;
     int steps; /* of a batch; -1: another number each time */
     int workers;
+    bool large; /* batches run as large ones do */
 };
 
 static const struct course courses[] = {
-    {"all at once", false, false, 0, 1},
-    {"a step a batch", false, false, 1, 2},
-    {"restarts", true, false, -1, 1},
-    {"restarts and deaths", true, true, -1, 2},
+    {"all at once", false, false, 0, 1, false},
+    {"a step a batch", false, false, 1, 2, true},
+    {"restarts", true, false, -1, 1, false},
+    {"restarts and deaths", true, true, -1, 2, true},
 };
 
 static void add_source(struct sql_flow *flow, const char *name, int delay)
@@ -123,6 +124,8 @@ static void run_course(struct test *t, const struct vector *vector, const struct
     sql_flow_text(flow, vector->select);
     sql_flow_text(flow, ";");
     sql_flow_steps_per_batch(flow, course->steps);
+    if (course->large)
+        sql_flow_large_batches(flow);
     for (int round = 0; round < ROUNDS; round++) {
         for (uint32_t step = random_below(&input, 3) + 1; step > 0; step--) {
             add_step(flow, "a", vector->delay_a, &input, &a);

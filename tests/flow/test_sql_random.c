@@ -109,6 +109,8 @@ static void run_case(struct test *t, uint64_t seed)
                     ", WATERMARK FOR ts AS ts - INTERVAL '30 seconds'");
     sql_flow_static(flow, "names", "k VARCHAR, title VARCHAR");
     sql_flow_sink(flow, "out", "", query.mode);
+    if (seed / RANDOM_SHAPES % 2 == 0)
+        sql_flow_large_batches(flow);
     sql_flow_text(flow, "INSERT INTO out ");
     sql_flow_text(flow, query.stream.data);
     sql_flow_text(flow, ";");

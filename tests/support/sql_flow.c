@@ -44,6 +44,7 @@ struct sql_flow {
     struct mr_buf out;
     char *description;
     int steps;
+    bool large_batches;
     uint64_t late_rows;
     int64_t watermarks_ms[WATERMARKS_MAX]; /* of the batches of the last run */
     size_t watermark_count;
@@ -161,6 +162,11 @@ void sql_flow_retext(struct sql_flow *flow, const char *sql)
 {
     mr_buf_clear(&flow->text);
     sql_flow_text(flow, sql);
+}
+
+void sql_flow_large_batches(struct sql_flow *flow)
+{
+    flow->large_batches = true;
 }
 
 void sql_flow_steps_per_batch(struct sql_flow *flow, int steps)
@@ -395,6 +401,8 @@ static enum mr_status live(struct sql_flow *flow, const char *point, struct mr_e
     flow->watermark_count = 0;
     made->config.on_progress = note_progress;
     made->config.on_progress_arg = flow;
+    if (flow->large_batches)
+        made->config.small_batch_bytes = 0;
     if (point != NULL) {
         made->config.retries = 0; /* a death is none of a batch that is tried again */
         made->config.failpoint = stop_at;

@@ -40,6 +40,8 @@ void sql_flow_text(struct sql_flow *flow, const char *sql);
 void sql_flow_retext(struct sql_flow *flow, const char *sql);
 /* Batches of that many steps; 0 = all there are. */
 void sql_flow_steps_per_batch(struct sql_flow *flow, int steps);
+/* Every batch runs as large ones do: shard by shard. */
+void sql_flow_large_batches(struct sql_flow *flow);
 
 /* A view that is an operator of a program, behind a table or view (sql/plan.h). */
 struct mr_sql_program_view;
