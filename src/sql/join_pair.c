@@ -44,7 +44,7 @@ static enum mr_status side_statement(struct mr_sql_joins *joins, struct mr_sql_s
 {
     struct mr_sql_from from = {.count = 1};
     struct mr_sql_rel input = side->rel;
-    struct mr_sql_rel output;
+    struct mr_sql_rel output = {0};
     struct mr_buf sql = MR_BUF_INIT;
     enum mr_status status;
 

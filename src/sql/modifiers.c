@@ -189,7 +189,7 @@ static enum mr_status add_keys(struct distinct *distinct, const struct mr_sql_fr
     if (has_flag(distinct->modifier, "mr_all"))
         return MR_OK;
     for (struct mr_json *target = targets->first; target != NULL; target = target->next) {
-        struct mr_json *expression;
+        struct mr_json *expression = NULL;
 
         if (distinct->key_count == MR_SQL_KEYS_MAX)
             return mr_sql__fail(p, distinct->query, target, "more than %d keys in DISTINCT ON",

@@ -132,24 +132,21 @@ static bool same_word(const char *a, const char *b)
     return mr_text_equal_nocase(a, strlen(a), b, strlen(b));
 }
 
-/* MATERIALIZED VIEW ... WITH (output_mode = '...'): a view all the same, in a mode of its own. */
-static enum mr_status take_view_mode(struct mr_sql_parser *parser,
+/* MATERIALIZED VIEW ... WITH (output_mode = 'append'): a view all the same, in a mode of its own. */
+static enum mr_status take_append(struct mr_sql_parser *parser,
                                      struct mr_sql_statement *statement)
 {
-    static const char *const modes[] = {"append", "update", "complete"};
     const struct mr_sql_option *option = statement->options;
 
     if (!statement->materialized || statement->option_count != 1 ||
         (!same_word(option->key, "output_mode") && !same_word(option->key, "outputMode")))
         return MR_OK;
-    for (size_t i = 0; i < MR_ARRAY_SIZE(modes); i++) {
-        if (same_word(option->value, modes[i]))
-            statement->view_mode = modes[i];
-    }
-    if (statement->view_mode == NULL)
+    if (!same_word(option->value, "append"))
         return mr_sql__parser_fail(parser, option->at,
-                                   "output_mode = '%s' is not append, update or complete",
+                                   "a view gives each row once: its output_mode can be 'append' "
+                                   "and not '%s'; give the table that is written a mode instead",
                                    option->value);
+    statement->appends = true;
     statement->option_count = 0;
     return MR_OK;
 }
@@ -177,13 +174,13 @@ static enum mr_status name_columns(struct mr_sql_parser *parser, struct mr_sql_s
  */
 static enum mr_status parse_as(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
 {
-    struct mr_sql_statement *table;
-    struct mr_sql_statement *insert;
+    struct mr_sql_statement *table = NULL;
+    struct mr_sql_statement *insert = NULL;
 
     MR_TRY(mr_sql__advance(parser));
     statement->kind = MR_SQL_VIEW;
     MR_TRY(parse_query(parser, statement));
-    MR_TRY(take_view_mode(parser, statement));
+    MR_TRY(take_append(parser, statement));
     if (statement->watermark != NULL || statement->computed_count > 0)
         return mr_sql__parser_fail(
             parser, statement->name_at,
@@ -200,6 +197,7 @@ static enum mr_status parse_as(struct mr_sql_parser *parser, struct mr_sql_state
         return MR_OK;
     }
     MR_TRY(add_statement(parser, &table));
+    MR_ASSERT(table != NULL);
     *table = *statement;
     table->kind = MR_SQL_TABLE;
     table->select_size = 0;
@@ -208,6 +206,7 @@ static enum mr_status parse_as(struct mr_sql_parser *parser, struct mr_sql_state
     statement->options = NULL;
     statement->option_count = 0;
     MR_TRY(add_statement(parser, &insert));
+    MR_ASSERT(insert != NULL);
     insert->kind = MR_SQL_INSERT;
     insert->at = statement->at;
     insert->name = statement->name;
@@ -401,9 +400,10 @@ static enum mr_status refuse(struct mr_sql_parser *parser)
 
 static enum mr_status parse_statement(struct mr_sql_parser *parser)
 {
-    struct mr_sql_statement *statement;
+    struct mr_sql_statement *statement = NULL;
 
     MR_TRY(add_statement(parser, &statement));
+    MR_ASSERT(statement != NULL);
     MR_TRY(mr_sql__skip_word(parser, "explain", &statement->explain));
     if (statement->explain && mr_sql__at_word(parser, "plan"))
         MR_TRY(mr_sql__advance(parser));

@@ -360,9 +360,10 @@ enum mr_status mr_sql__parse_options(struct mr_sql_parser *parser,
 {
     MR_TRY(mr_sql__expect_symbol(parser, '(', expected));
     for (;;) {
-        struct mr_sql_option *option;
+        struct mr_sql_option *option = NULL;
 
         MR_TRY(mr_sql__new_option(parser, statement, &option));
+        MR_ASSERT(option != NULL);
         MR_TRY(mr_sql__parse_key(parser, option));
         /* Spark: OPTIONS (path 'x') */
         if (parser->token.kind != MR_TOKEN_STRING)
@@ -401,7 +402,7 @@ static bool fields_us(const char *at, int from, int to, int64_t *ret_us)
     for (int part = from; part <= to; part++) {
         size_t digits = strspn(at, "0123456789");
         char text[64];
-        int64_t us;
+        int64_t us = 0;
 
         if (part == PART_SECOND && at[digits] == '.')
             digits += 1 + strspn(at + digits + 1, "0123456789");

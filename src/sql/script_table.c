@@ -199,7 +199,7 @@ static enum mr_status parse_column(struct mr_sql_parser *parser, const char *nam
 {
     const char *text = parser->lexer.text;
     struct mr_buf one = MR_BUF_INIT;
-    struct mr_schema *schema;
+    struct mr_schema *schema = NULL;
     size_t type_at = parser->token.at;
     size_t end = type_at;
     unsigned depth = 0;

@@ -293,16 +293,15 @@ enum mr_status mr_sql__choose_mode(struct mr_sql_planner *p, struct mr_sql_outpu
     if (!output->mode_known) {
         bool closes = traits.grouped_by_time && traits.watermarked &&
                       (output->table != NULL || traits.session) && !traits.sorted;
-        bool whole = traits.aggregated && !closes && (traits.sorted || traits.session) &&
-                     (modes & (1u << MR_MODE_COMPLETE)) != 0;
+        bool open = traits.aggregated && !closes;
+        bool may_update = open && (modes & (1u << MR_MODE_UPDATE)) != 0;
+        bool may_complete = open && (modes & (1u << MR_MODE_COMPLETE)) != 0;
 
         output->mode = MR_MODE_APPEND;
-        if (whole)
+        if (may_complete && (traits.sorted || traits.session || !may_update))
             output->mode = MR_MODE_COMPLETE;
-        else if (traits.aggregated && !closes && (modes & (1u << MR_MODE_UPDATE)) != 0)
+        else if (may_update)
             output->mode = MR_MODE_UPDATE;
-        else if (traits.aggregated && !closes && (modes & (1u << MR_MODE_COMPLETE)) != 0)
-            output->mode = MR_MODE_COMPLETE;
         output->mode_known = true;
     }
     if (output->mode == MR_MODE_COMPLETE && !traits.aggregated)

@@ -80,11 +80,12 @@ static enum mr_status replace_drop(struct mr_sql_planner *p, struct mr_sql_query
     const struct mr_json *names = mr_json_get(table, "column_names");
     struct mr_buf sql = MR_BUF_INIT;
     const char *text;
-    struct mr_json *select;
+    struct mr_json *select = NULL;
     struct mr_json *modifier;
     enum mr_status status = MR_OK;
 
-    if (names == NULL || children->count != (keys != NULL ? 2u : 1u) || keys == table)
+    if (children == NULL || names == NULL || children->count != (keys != NULL ? 2u : 1u) ||
+        keys == table)
         return mr_sql__fail(p, query, function,
                             "write drop_duplicates(TABLE t, DESCRIPTOR(k, ...)), or "
                             "drop_duplicates(TABLE t) to compare all columns");
@@ -207,7 +208,7 @@ static enum mr_status check_partition(const struct session_table *table, struct 
 
         sessions += known;
         others += !known;
-        for (const struct mr_json *column = columns->first;
+        for (const struct mr_json *column = columns != NULL ? columns->first : NULL;
              column != NULL && !known && name != NULL; column = column->next)
             known = mr_sql__same_name(mr_json_get(column, "column_names")->last->text, name);
         if (!known)

@@ -66,7 +66,7 @@ static void end_thread(struct signals *signals, struct mr_thread *thread)
     mr_mutex_lock(&signals->lock);
     while (!signals->ready)
         mr_cond_wait(&signals->changed, &signals->lock);
-    pthread_kill(signals->handle, SIGTERM);
+    pthread_kill(signals->handle, SIGINT);
     mr_mutex_unlock(&signals->lock);
     mr_thread_join(thread);
 }
