@@ -24,6 +24,12 @@ struct times {
     uint64_t count;
 };
 
+/* Infinity is no time that passes: as the greatest one it would close everything for ever. */
+static inline bool is_finite(int64_t value)
+{
+    return value != INT64_MAX && value > -INT64_MAX;
+}
+
 static inline void times_add(struct times *times, int64_t ms)
 {
     times->min_ms = ms < times->min_ms ? ms : times->min_ms;
@@ -39,7 +45,7 @@ static void times_of_us(const struct mr_column *column, struct times *times)
     bool nulls = mr_column_has_nulls(column);
 
     for (int64_t row = 0; row < column->length; row++)
-        if (!nulls || !mr_column_is_null(column, row))
+        if (is_finite(values[row]) && (!nulls || !mr_column_is_null(column, row)))
             times_add(times, mr_floor_div(values[row], 1000));
 }
 
@@ -49,7 +55,7 @@ static void times_of_ns(const struct mr_column *column, struct times *times)
     bool nulls = mr_column_has_nulls(column);
 
     for (int64_t row = 0; row < column->length; row++)
-        if (!nulls || !mr_column_is_null(column, row))
+        if (is_finite(values[row]) && (!nulls || !mr_column_is_null(column, row)))
             times_add(times, mr_floor_div(values[row], 1000000));
 }
 

@@ -375,13 +375,7 @@ static enum mr_status plan_view(struct mr_sql_planner *p, struct mr_sql_view *vi
 static enum mr_output_mode mode_of_view(const struct mr_sql_planner *p,
                                         const struct mr_sql_view *view)
 {
-    const char *own = view->statement != NULL ? view->statement->view_mode : NULL;
-
-    if (own == NULL)
-        return p->mode;
-    if (strcmp(own, "append") == 0)
-        return MR_MODE_APPEND;
-    return strcmp(own, "update") == 0 ? MR_MODE_UPDATE : MR_MODE_COMPLETE;
+    return view->statement != NULL && view->statement->appends ? MR_MODE_APPEND : p->mode;
 }
 
 static enum mr_status plan_view_alone(struct mr_sql_planner *p, struct mr_sql_view *view,
@@ -397,8 +391,7 @@ static enum mr_status plan_view_alone(struct mr_sql_planner *p, struct mr_sql_vi
     p->mode = outer;
     /* Rows of a view in append mode come once and for all, like those of a table: others may
      * aggregate them in any mode. */
-    if (status == MR_OK && view->statement != NULL && view->statement->view_mode != NULL &&
-        view->mode == MR_MODE_APPEND)
+    if (status == MR_OK && view->statement != NULL && view->statement->appends)
         view->rel->aggregated = false;
     return status;
 }

@@ -44,7 +44,7 @@ struct mr_sql_statement {
     size_t name_at;
     bool explain;          /* INSERT, SELECT: EXPLAIN before it; its plan is shown instead of run */
     bool materialized;     /* VIEW: CREATE MATERIALIZED VIEW */
-    const char *view_mode; /* VIEW: its WITH (output_mode = '...') and nothing else, or NULL */
+    bool appends;      /* VIEW: WITH (output_mode = 'append') and nothing else */
     struct mr_schema *columns; /* TABLE: NULL when none are declared; without computed ones */
     struct mr_sql_computed *computed; /* TABLE: in the order written */
     size_t computed_count;
