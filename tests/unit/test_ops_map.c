@@ -168,7 +168,7 @@ TEST(watermark_reports_event_times_floored_to_milliseconds)
 TEST(WM_20_averages_of_event_times_do_not_overflow)
 {
     struct mr_batch *batch =
-        ops_batch("ts TIMESTAMP_NS", "9223372036854775807;9223372036854775807;null");
+        ops_batch("ts TIMESTAMP_NS", "9223372036854775806;9223372036854775806;null");
     struct mr_batch_info info = {0};
     struct mr_output out = {0};
     struct mr_map_op op = {0};
@@ -179,6 +179,26 @@ TEST(WM_20_averages_of_event_times_do_not_overflow)
     CHECK_EQ_INT(out.event_max_us, INT64_C(9223372036854000));
     CHECK_EQ_UINT(out.event_count, 2);
     CHECK_NEAR(out.event_sum_us / 2, 9223372036854000.0, 4);
+    ops_output_release(&out);
+    op.ops->free(op.op);
+    mr_schema_unref(op.schema);
+    mr_batch_unref(batch);
+}
+
+TEST(infinity_is_no_event_time)
+{
+    struct mr_batch *batch =
+        ops_batch("ts TIMESTAMP", "5000;9223372036854775807;-9223372036854775807");
+    struct mr_batch_info info = {0};
+    struct mr_output out = {0};
+    struct mr_map_op op = {0};
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_op_watermark(mr_batch_schema(batch), 0, &op, &err), &err);
+    CHECK_OK(op.ops->apply(op.op, NULL, &info, batch, &out, &err), &err);
+    CHECK_EQ_UINT(out.event_count, 1);
+    CHECK_EQ_INT(out.event_max_us, 5000);
+    CHECK_EQ_INT(out.rows, 3);
     ops_output_release(&out);
     op.ops->free(op.op);
     mr_schema_unref(op.schema);
