@@ -236,8 +236,13 @@ static enum mr_status collect_from(struct mr_sql_planner *p, const struct mr_jso
 {
     if (from == NULL || from->kind != MR_JSON_OBJECT)
         return MR_OK;
-    if (mr_sql__type_is(from, "TABLE_FUNCTION"))
-        return collect(p, mr_json_get(from, "function"), need);
+    if (mr_sql__type_is(from, "TABLE_FUNCTION")) {
+        const struct mr_json *function = mr_json_get(from, "function");
+
+        /* the table that a window is made over stands there like a column of its name, which would
+         * mean all of it; walk_from sees to it */
+        return mr_sql__is_window_table(function) ? MR_OK : collect(p, function, need);
+    }
     if (!mr_sql__type_is(from, "JOIN"))
         return MR_OK;
     MR_TRY(collect(p, mr_json_get(from, "condition"), need));
