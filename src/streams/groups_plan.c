@@ -94,7 +94,7 @@ static enum mr_status begin(struct mr_sql_planner *p, const struct mr_sql_rel *i
                        "to the table, or mr_frame_with_watermark");
     if (by_event_time)
         spec.time_column = column;
-    spec.partition_count = MR_MIN(p->workers, (unsigned)MR_STORE_SHARDS);
+    spec.partition_count = MR_STORE_SHARDS; /* whatever the workers: same plan, same bytes */
     spec.name = mr_sql__node_name(p, name != NULL ? name : mr_node_name(input->node), "groups");
     if (spec.name == NULL)
         return mr_sql__no_memory(p);

@@ -12,8 +12,10 @@
  *             5. cells whose life has ended leave the stores
  *
  * Steps 2 to 5 run per partition, a range of shards; a key is in the same shard of all stores. What
- * is due is found by indexes in memory (due.h). A variable that the program has no longer is
- * dropped when the query opens.
+ * is due is found by indexes in memory (due.h). The store of a variable that the program has no
+ * longer is one that nobody asks for: core/evolution.c tells of it, and drops it when that is
+ * accepted. It is not for this file to guess by names: operators are named after their inputs, so
+ * another operator's stores may begin with this one's name and a '.'.
  *
  * Thread: driver opens, begins, asks, ends; workers run partitions.
  */
@@ -78,39 +80,6 @@ static enum mr_status open_variable(struct transform_op *op, struct transform_va
     return status;
 }
 
-/* Is it a store of this operator that it has no use for any more? */
-static bool is_left_over(const struct transform_op *op, const struct mr_store_info *info)
-{
-    size_t prefix = strlen(op->keyed.name);
-    const char *rest = info->name + prefix;
-
-    if (strncmp(info->kind, "transform ", 10) != 0 ||
-        strncmp(info->name, op->keyed.name, prefix) != 0)
-        return false;
-    if (strcmp(rest, "-timers") == 0)
-        return op->timers == NULL;
-    if (*rest != '.')
-        return false;
-    for (uint32_t i = 0; i < op->variable_count; i++) {
-        if (strcmp(op->variables[i].store_name, info->name) == 0)
-            return false;
-    }
-    return true;
-}
-
-/* Variables of an earlier program. */
-static enum mr_status drop_variables(const struct transform_op *op, struct mr_state *state,
-                                     struct mr_error *err)
-{
-    struct mr_store_info info;
-
-    for (size_t i = 0; mr_state_info(state, i, &info); i++) {
-        if (is_left_over(op, &info))
-            MR_TRY(mr_state_drop(state, info.name, err));
-    }
-    return MR_OK;
-}
-
 static enum mr_status open_stores(struct transform_op *op, struct mr_state *state,
                                   struct mr_error *err)
 {
@@ -132,7 +101,7 @@ static enum mr_status open_stores(struct transform_op *op, struct mr_state *stat
                                    &op->timers, err));
     for (uint32_t i = 0; i < op->variable_count; i++)
         MR_TRY_GOTO(open_variable(op, &op->variables[i], state, key, err));
-    status = drop_variables(op, state, err);
+    status = MR_OK;
 done:
     mr_text_free(key);
     mr_free(meaning);

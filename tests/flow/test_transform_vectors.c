@@ -351,6 +351,8 @@ TEST(TS_07_variables_may_be_added_and_left_out)
     CHECK_EQ_STR(rows, "a|2\n");
     CHECK_FAILS(change(t, "", &counting_spec, &two, rows, sizeof(rows), &err), &err, MR_CONFIG,
                 "operator 'counts.groups': extend");
+    CHECK_FAILS(change(t, "", &two, &counting_spec, rows, sizeof(rows), &err), &err, MR_CONFIG,
+                "operator 'counts.groups': extend");
 }
 
 TEST(TS_07_another_mode_than_the_query_is_refused)
@@ -630,4 +632,52 @@ TEST(a_lifetime_needs_processing_time)
     f = words_flow(t, &spec);
     CHECK_FAILS(sql_flow_check(f, &err), &err, MR_CONFIG, "lifetime of variable 'words'");
     sql_flow_free(f);
+}
+
+/* ---- Chains ---- */
+
+static void count_all(struct mr_transform *at, const struct mr_row *key, struct mr_rows *rows,
+                      struct mr_emitter *out, void *arg)
+{
+    int64_t count = add_rows(at, rows);
+
+    (void)arg;
+    mr_value_state_update_int(at, COUNT, count);
+    emit(out, key, count);
+}
+
+/* Without a name of its own the second is 'counts.groups.groups', so its stores look like variables
+ * of the first one, 'counts.groups'. Every run is a restart. */
+static void chain_keeps_counting(struct test *t, enum mr_time_mode time_mode)
+{
+    static const struct mr_processor processor = {.rows = count_all};
+    struct mr_transform_spec spec = counting_spec;
+    struct mr_transform_frame second = {.keys = "k"};
+    struct mr_sql_program_view view = {
+        .name = "second", .input = "counts", .plan = mr_transform_plan, .arg = &second};
+    struct sql_flow *f = sql_flow_new(t);
+
+    spec.processor = &processor;
+    spec.mode = MR_MODE_APPEND;
+    spec.time_mode = time_mode;
+    sql_flow_source(f, "a", "v VARCHAR", "");
+    sql_flow_sink(f, "out", "", "append");
+    transform_view(f, "counts", "a", "v", &spec);
+    second.spec = spec;
+    sql_flow_view(f, &view);
+    sql_flow_text(f, "INSERT INTO out SELECT k, n FROM second;");
+    for (int n = 1; n <= 3; n++) {
+        char expected[20];
+
+        snprintf(expected, sizeof(expected), "a|%d\n", n);
+        sql_flow_step(f, "a", "('a')");
+        CHECK_EQ_STR(sql_flow_run(f, "out"), expected);
+    }
+    sql_flow_free(f);
+}
+
+TEST(both_functions_of_a_chain_keep_their_state_over_restarts)
+{
+    chain_keeps_counting(t, MR_TIME_MODE_NONE);
+    chain_keeps_counting(t, MR_TIME_MODE_PROCESSING);
 }
