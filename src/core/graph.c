@@ -394,6 +394,18 @@ bool mr_node_keeps_state(const struct mr_node *node)
     return node->kind == MR_NODE_FOLD && node->fold->open != NULL;
 }
 
+bool mr_node_moves_watermark(const struct mr_node *node)
+{
+    if (node->kind == MR_NODE_FOLD && node->fold->output_watermark != NULL &&
+        node->fold->output_watermark(node->op, 0) != 0)
+        return true;
+    for (size_t i = 0; i < node->input_count; i++) {
+        if (mr_node_moves_watermark(node->inputs[i]))
+            return true;
+    }
+    return false;
+}
+
 const struct mr_schema *mr_node_schema(const struct mr_node *node)
 {
     return node->schema;

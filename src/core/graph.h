@@ -94,6 +94,9 @@ size_t mr_node_input_count(const struct mr_node *node);
 const struct mr_node *mr_node_input(const struct mr_node *node, size_t index);
 unsigned mr_node_traits(const struct mr_node *node);
 bool mr_node_keeps_state(const struct mr_node *node);
+/* Do its rows come with an older watermark than the sources', or none (mr_fold_ops.output_watermark
+ * of it or of something before it)? */
+bool mr_node_moves_watermark(const struct mr_node *node);
 const struct mr_schema *mr_node_schema(const struct mr_node *node);
 const char *mr_node_name(const struct mr_node *node);
 

@@ -24,6 +24,7 @@ enum { NANOS_PER_US = 1000 };
 struct late {
     struct mr_schema *schema; /* of the output */
     uint32_t column;
+    int32_t field; /* of a window: its end; -1: the column is the time */
     bool nanos;
     int64_t add_us;
     char *operator_name; /* NULL: keep */
@@ -41,6 +42,11 @@ static bool is_late(const struct late *late, const struct mr_column *column, int
 
     if (mr_column_is_null(column, row))
         return false;
+    if (late->field >= 0) {
+        column = &column->children[late->field];
+        if (mr_column_is_null(column, row))
+            return false;
+    }
     time_us = mr_column_int(column, row);
     if (late->nanos)
         time_us = floor_us(time_us);
@@ -167,18 +173,32 @@ static enum mr_status routed_schema(const struct mr_schema *input, struct mr_sch
     return status;
 }
 
+/* The field that tells the time of a window; -1: it is none. */
+static int32_t window_end(const struct mr_type *type)
+{
+    for (uint32_t i = 0; type->id == MR_TYPE_STRUCT && i < type->field_count; i++) {
+        if (strcmp(type->fields[i].name, "end") == 0)
+            return (int32_t)i;
+    }
+    return -1;
+}
+
 enum mr_status mr_op_late(const struct mr_schema *input, const struct mr_late_spec *spec,
                           struct mr_map_op *ret_op, struct mr_error *err)
 {
     struct late *late;
     const struct mr_field *field;
+    const struct mr_type *type;
+    int32_t end;
     enum mr_status status = MR_OK;
 
     if (spec->column >= mr_schema_field_count(input))
         return MR_FAIL(err, MR_CONFIG, "cannot find late rows by column %u: the input has %u",
                        spec->column, mr_schema_field_count(input));
     field = mr_schema_field(input, spec->column);
-    if (field->type.id != MR_TYPE_TIMESTAMP && field->type.id != MR_TYPE_TIMESTAMP_NS)
+    end = window_end(&field->type);
+    type = end >= 0 ? &field->type.fields[end].type : &field->type;
+    if (type->id != MR_TYPE_TIMESTAMP && type->id != MR_TYPE_TIMESTAMP_NS)
         return MR_FAIL(err, MR_CONFIG,
                        "cannot find late rows by '%s': it must be a TIMESTAMP; cast it first",
                        field->name);
@@ -186,7 +206,8 @@ enum mr_status mr_op_late(const struct mr_schema *input, const struct mr_late_sp
     if (late == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot route late rows: out of memory");
     late->column = spec->column;
-    late->nanos = field->type.id == MR_TYPE_TIMESTAMP_NS;
+    late->field = end;
+    late->nanos = type->id == MR_TYPE_TIMESTAMP_NS;
     late->add_us = spec->add_us;
     if (spec->operator_name != NULL) {
         late->operator_name = mr_strdup(spec->operator_name);

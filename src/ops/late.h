@@ -9,8 +9,8 @@
 #include "ops/ops.h"
 
 struct mr_late_spec {
-    uint32_t column;           /* of the input: TIMESTAMP or TIMESTAMP_NS */
-    int64_t add_us;            /* added to it before comparing with the late watermark */
+    uint32_t column; /* of the input: TIMESTAMP or TIMESTAMP_NS, or a window: its field 'end' */
+    int64_t add_us;  /* added to it before comparing with the late watermark */
     const char *operator_name; /* of the stateful operator; NULL: keep what is not late */
 };
 

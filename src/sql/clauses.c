@@ -394,6 +394,26 @@ struct mr_sql_table *mr_sql__late_table(struct mr_sql_planner *p, const struct m
                                                                  : NULL;
 }
 
+bool mr_sql__late_wants(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                        const struct mr_json *node, const char *name)
+{
+    const struct mr_sql_table *late = mr_sql__late_table(p, query, node);
+    const struct mr_schema *columns =
+        late != NULL && late->statement != NULL ? late->statement->columns : NULL;
+
+    return late != NULL && (columns == NULL || mr_schema_find(columns, name, strlen(name)) >= 0);
+}
+
+enum mr_status mr_sql__late_refuse(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                   const struct mr_json *node, const char *why)
+{
+    const struct mr_sql_clause *clause = clause_of(query, node);
+
+    if (clause == NULL || clause->kind != MR_SQL_ON_LATE_INTO)
+        return MR_OK;
+    return mr_sql__fail_at(p, clause->at, "%s", why);
+}
+
 const char *const *mr_sql__late_names(struct mr_sql_planner *p, const struct mr_schema *schema)
 {
     uint32_t count = mr_schema_field_count(schema);

@@ -56,8 +56,8 @@ static bool is_wanted(const struct mr_sql_pair *pair, unsigned side, const char 
     return false;
 }
 
-/* ON LATE INTO: rows that the join would drop go to a table, under their own names. Behind another
- * join the watermark of a side is not the join's, so only tables and subqueries can do that. */
+/* ON LATE INTO: rows that the join would drop go to a table, under their own names; what they alone
+ * need ends here. Behind another join the watermark of a side is not the join's. */
 enum mr_status mr_sql__pair_late(struct mr_sql_pair *pair, unsigned side)
 {
     struct mr_sql_joins *joins = pair->joins;
@@ -70,8 +70,16 @@ enum mr_status mr_sql__pair_late(struct mr_sql_pair *pair, unsigned side)
 
     if (names == NULL)
         return mr_sql__no_memory(pair->p);
-    if (mark == NULL || mark->kind == MR_SQL_MARK_WINDOW || __builtin_popcountll(both) > 2)
+    if (mark == NULL)
         return MR_OK;
+    if (__builtin_popcountll(both) > 2 || mr_node_moves_watermark(pair->sides[0].rel.node) ||
+        mr_node_moves_watermark(pair->sides[1].rel.node))
+        return mr_sql__late_refuse(
+            pair->p, joins->query, joins->select,
+            "ON LATE INTO is for a join of two tables: here a side is made by another join or a "
+            "function with state, which pass the watermark on later than it came; join two tables "
+            "in a subquery and put the clause at the end of that, or leave it out to drop late "
+            "rows");
     memset(names, 0, (count + 1) * sizeof(*names));
     for (uint32_t i = 0; i < joins->count; i++) {
         const struct mr_sql_join_leaf *leaf = &joins->leaves[i];

@@ -242,7 +242,9 @@ static enum mr_status leaf_side(struct mr_sql_joins *joins, uint32_t index,
     if (columns == NULL || names == NULL)
         return mr_sql__no_memory(p);
     for (uint32_t i = 0; i < count; i++) {
-        if (leaf->uses[i] == 0 && mr_sql__mark_of(&leaf->rel, i) == NULL)
+        if (leaf->uses[i] == 0 && mr_sql__mark_of(&leaf->rel, i) == NULL &&
+            !mr_sql__late_wants(p, joins->query, joins->select,
+                                mr_schema_field(leaf->schema, i)->name))
             continue;
         columns[used] = i;
         names[used++] = leaf->names[i];

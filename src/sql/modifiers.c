@@ -4,7 +4,9 @@
  *     LIMIT n               the first n rows of the query's whole life: a local limit in tasks, a
  *                           fold that counts
  *     DISTINCT ON (k, ...)  the first row of each key: the list and the keys (mr_d0, ...) and event
- *                           times (mr_m0, ...) next to it, the dedup fold, the list alone
+ *                           times (mr_m0, ...) next to it, and for ON LATE INTO the columns
+ *                           that late rows have in their table (mr_l0, ...); the split, which ends
+ *                           the last ones; the dedup fold; the list alone
  *     DISTINCT              an aggregation without functions: GROUP BY ALL
  *     ORDER BY              only of a result that comes whole with every batch
  *
@@ -88,6 +90,7 @@ enum mr_status mr_sql__add_limit(struct mr_sql_planner *p, const struct mr_sql_q
                                  uint64_t rows_max, struct mr_sql_rel *rel)
 {
     const char *name = mr_sql__node_name(p, query->owner, "limit");
+    char rows_text[24];
     struct mr_sql_rel local = *rel;
     struct mr_map_op map;
     struct mr_fold_op fold;
@@ -104,6 +107,8 @@ enum mr_status mr_sql__add_limit(struct mr_sql_planner *p, const struct mr_sql_q
                            &rel->node, p->err);
     mr_schema_unref(fold.schema);
     MR_TRY(status);
+    (void)snprintf(rows_text, sizeof(rows_text), "%llu", (unsigned long long)rows_max);
+    mr_node_set_detail(rel->node, rows_text);
     rel->schema = mr_node_schema(rel->node);
     return MR_OK;
 }
@@ -116,12 +121,15 @@ struct distinct {
     struct mr_sql_query *query;
     const struct mr_json *node;
     const struct mr_json *modifier;
-    struct mr_json *list;   /* of the user, then keys and times */
-    struct mr_sql_rel rows; /* of that list */
-    uint32_t visible_count; /* columns of the user's list */
-    uint32_t key_count;     /* hidden ones */
+    struct mr_json *list;    /* of the user, then keys and times */
+    struct mr_sql_rel rows;  /* of that list */
+    struct mr_sql_rel split; /* those that are not late */
+    uint32_t visible_count;  /* columns of the user's list */
+    uint32_t key_count;      /* hidden ones */
     uint32_t time_count;
     const char *hidden[MR_SQL_KEYS_MAX + MR_SQL_MARKS_MAX]; /* names that late rows have, or NULL */
+    uint32_t late_count;     /* hidden ones behind those, gone after the split */
+    const char **late_names; /* of them, in the stream */
     uint32_t columns[MR_SQL_KEYS_MAX];
     const char *identities[MR_SQL_KEYS_MAX];
     uint32_t column_count;
@@ -230,6 +238,36 @@ static enum mr_status add_times(struct distinct *distinct, const struct mr_sql_f
     return MR_OK;
 }
 
+/* ON LATE INTO: the stream's columns that the table of late rows declares, read or not. */
+static enum mr_status add_late(struct distinct *distinct, const struct mr_sql_from *from)
+{
+    struct mr_sql_planner *p = distinct->p;
+    const struct mr_sql_leaf *stream = &from->leaves[from->stream];
+    uint32_t count = mr_schema_field_count(stream->schema);
+
+    if (mr_sql__late_table(p, distinct->query, distinct->node) == NULL)
+        return MR_OK;
+    distinct->late_names = mr_arena_alloc(&p->arena, (count + 1) * sizeof(*distinct->late_names));
+    if (distinct->late_names == NULL)
+        return mr_sql__no_memory(p);
+    for (uint32_t i = 0; i < count; i++) {
+        const char *name = mr_schema_field(stream->schema, i)->name;
+        struct mr_json *column;
+        struct mr_json *part;
+
+        if (!mr_sql__late_wants(p, distinct->query, distinct->node, name))
+            continue;
+        column = mr_sql__column(p, stream->alias, "");
+        part = mr_json_new_string(&p->arena, name);
+        if (column == NULL || part == NULL)
+            return mr_sql__no_memory(p);
+        mr_json_push(mr_json_get(column, "column_names"), part);
+        distinct->late_names[distinct->late_count] = name;
+        MR_TRY(push_hidden(distinct, column, "mr_l", distinct->late_count++));
+    }
+    return MR_OK;
+}
+
 /* For the comparison with a checkpoint: WHERE and what is joined. The keys are in the state's
  * schema, and the other columns may change. */
 static enum mr_status tell_rows(const struct distinct *distinct, const struct mr_sql_from *from,
@@ -264,7 +302,7 @@ static enum mr_status find_columns(struct distinct *distinct)
 {
     const struct mr_sql_rel *rows = &distinct->rows;
     uint32_t count = mr_schema_field_count(rows->schema);
-    uint32_t hidden = distinct->key_count + distinct->time_count;
+    uint32_t hidden = distinct->key_count + distinct->time_count + distinct->late_count;
     bool all = distinct->key_count == 0;
 
     MR_ASSERT(count > hidden);
@@ -319,22 +357,56 @@ static enum mr_status check_mode(const struct distinct *distinct, bool time_is_k
     return MR_OK;
 }
 
-/* What late rows are made of: the list, then keys and times that are columns. Each name once. */
+/* What late rows are made of: columns of the stream, then the list, keys and times that are
+ * columns. Each name once. */
 static const char *const *late_names(const struct distinct *distinct)
 {
     const struct mr_schema *schema = distinct->rows.schema;
     uint32_t count = mr_schema_field_count(schema);
+    uint32_t others = count - distinct->late_count;
     const char **names = mr_arena_alloc(&distinct->p->arena, count * sizeof(*names));
 
-    for (uint32_t i = 0; names != NULL && i < count; i++) {
+    for (uint32_t i = 0; names != NULL && i < others; i++) {
         names[i] = i < distinct->visible_count ? mr_schema_field(schema, i)->name
                                                : distinct->hidden[i - distinct->visible_count];
-        for (uint32_t k = 0; k < i && names[i] != NULL; k++) {
-            if (names[k] != NULL && mr_sql__same_name(names[k], names[i]))
+        for (uint32_t k = 0; k < distinct->late_count && names[i] != NULL; k++) {
+            if (mr_sql__same_name(distinct->late_names[k], names[i]))
                 names[i] = NULL;
         }
     }
+    for (uint32_t i = others; names != NULL && i < count; i++)
+        names[i] = distinct->late_names[i - others];
     return names;
+}
+
+/* Late rows leave; what only they need, too. */
+static enum mr_status split_late(struct distinct *distinct, const char *state_name)
+{
+    struct mr_sql_planner *p = distinct->p;
+    const struct mr_sql_mark *time = distinct->time;
+    int64_t add_us = time != NULL && time->kind == MR_SQL_MARK_START ? time->size_us : 0;
+    uint32_t count = mr_schema_field_count(distinct->rows.schema) - distinct->late_count;
+    struct mr_sql_rel rows = distinct->rows;
+    uint32_t *columns;
+    const char **names;
+
+    if (distinct->time_column >= 0)
+        MR_TRY(mr_sql__late_split(p, distinct->query, distinct->node, state_name, &distinct->rows,
+                                  (uint32_t)distinct->time_column, add_us, late_names(distinct),
+                                  &rows));
+    distinct->split = rows;
+    if (distinct->late_count == 0)
+        return MR_OK;
+    columns = mr_arena_alloc(&p->arena, count * sizeof(*columns));
+    names = mr_arena_alloc(&p->arena, count * sizeof(*names));
+    if (columns == NULL || names == NULL)
+        return mr_sql__no_memory(p);
+    for (uint32_t i = 0; i < count; i++) {
+        columns[i] = i;
+        names[i] = mr_schema_field(rows.schema, i)->name;
+    }
+    return mr_sql__add_project(p, distinct->query->owner, &rows, columns, names, count,
+                               &distinct->split);
 }
 
 static enum mr_status add_fold(struct distinct *distinct, struct mr_sql_rel *rel)
@@ -343,7 +415,6 @@ static enum mr_status add_fold(struct distinct *distinct, struct mr_sql_rel *rel
     bool within = has_flag(distinct->modifier, "mr_within");
     const struct mr_sql_mark *time = distinct->time;
     struct mr_dedup_spec spec = {
-        .input = distinct->rows.schema,
         .keys = distinct->columns,
         .key_identities = distinct->identities,
         .key_count = distinct->column_count,
@@ -357,14 +428,13 @@ static enum mr_status add_fold(struct distinct *distinct, struct mr_sql_rel *rel
 
     if (spec.state_name == NULL)
         return mr_sql__no_memory(p);
-    if (distinct->time_column >= 0)
-        MR_TRY(mr_sql__late_split(p, distinct->query, distinct->node, spec.state_name,
-                                  &distinct->rows, (uint32_t)distinct->time_column,
-                                  spec.time_add_us, late_names(distinct), &distinct->rows));
+    MR_TRY(split_late(distinct, spec.state_name));
+    *rel = distinct->split;
+    spec.input = rel->schema;
     MR_TRY(mr_sql__as_sql_error(p, distinct->query, mr_op_dedup(&spec, &fold, p->err)));
     mr_buf_printf(&p->text, "operator %s: first row of %u keys%s, state '%s'\n", spec.state_name,
                   spec.key_count, within ? " within the watermark" : "", spec.state_name);
-    status = mr_graph_fold(p->graph, spec.state_name, &distinct->rows.node, 1, fold.schema,
+    status = mr_graph_fold(p->graph, spec.state_name, &distinct->split.node, 1, fold.schema,
                            fold.ops, fold.op, &rel->node, p->err);
     mr_schema_unref(fold.schema);
     MR_TRY(status);
@@ -395,6 +465,7 @@ enum mr_status mr_sql__plan_distinct_on(struct mr_sql_planner *p, struct mr_sql_
         return mr_sql__no_memory(p);
     MR_TRY(add_keys(distinct, from, list));
     MR_TRY(add_times(distinct, from));
+    MR_TRY(add_late(distinct, from));
     mr_json_put(&p->arena, node, "select_list", distinct->list);
     MR_TRY(mr_sql__plan_stateless(p, query, node, from, &distinct->rows));
     MR_TRY(tell_rows(distinct, from, mr_json_get(node, "where_clause")));
@@ -402,7 +473,6 @@ enum mr_status mr_sql__plan_distinct_on(struct mr_sql_planner *p, struct mr_sql_
     for (uint32_t i = 0; i < distinct->column_count; i++)
         time_is_key = time_is_key || (int32_t)distinct->columns[i] == distinct->time_column;
     MR_TRY(check_mode(distinct, time_is_key));
-    first = distinct->rows;
     MR_TRY(add_fold(distinct, &first));
     columns = mr_arena_alloc(&p->arena, distinct->visible_count * sizeof(*columns));
     names = mr_arena_alloc(&p->arena, distinct->visible_count * sizeof(*names));

@@ -244,3 +244,130 @@ TEST(computed_columns_are_made_behind_the_source)
     CHECK_EQ_STR(sql_flow_run(flow, "out"), "10|14\n");
     sql_flow_free(flow);
 }
+
+/* ---- Columns that only the table of late rows reads ---- */
+
+/* Tables a (k, v, ts) and b (k, w, bts) with watermarks of no delay; `late` has their columns. */
+static struct sql_flow *sides_of(struct test *t)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k BIGINT, v BIGINT, ts TIMESTAMP", ", WATERMARK FOR ts AS ts");
+    sql_flow_source(flow, "b", "k BIGINT, w BIGINT, bts TIMESTAMP", ", WATERMARK FOR bts AS bts");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_sink(flow, "late", "k BIGINT, v BIGINT, w BIGINT, mr_operator VARCHAR", NULL);
+    return flow;
+}
+
+static const char on_time[] = "(1, 1, make_timestamp(100000000))";
+
+#define WITHIN "b.bts BETWEEN a.ts AND a.ts + INTERVAL '1 second'"
+
+TEST(late_rows_of_a_join_have_columns_that_the_query_does_not_read)
+{
+    static const char *const queries[] = {
+        "SELECT a.k AS x FROM a JOIN b ON a.k = b.k AND " WITHIN,
+        "SELECT a.k AS x FROM (SELECT * FROM a) a JOIN (SELECT k, w, bts FROM b) b "
+        "ON a.k = b.k AND " WITHIN,
+        "SELECT a.k AS x FROM a JOIN b ON a.k + 0 = b.k + 0 AND " WITHIN
+        " WHERE a.v > 0 AND b.k % 1 = 0",
+        "SELECT a.k AS x FROM a LEFT JOIN b ON a.k = b.k AND " WITHIN,
+        "SELECT a.k AS x FROM a SEMI JOIN b ON a.k = b.k AND " WITHIN,
+        "SELECT l.k AS x FROM (SELECT k, v, window(ts, '10 seconds') AS g FROM a) l JOIN "
+        "(SELECT k, w, window(bts, '10 seconds') AS g FROM b) r ON l.k = r.k AND l.g = r.g",
+    };
+
+    for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
+        struct sql_flow *flow = sides_of(t);
+
+        sql_flow_text(flow, "INSERT INTO out");
+        sql_flow_text(flow, queries[i]);
+        sql_flow_text(flow, "ON LATE INTO late;");
+        sql_flow_step(flow, "a", on_time);
+        sql_flow_step(flow, "b", on_time);
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), "1\n");
+        sql_flow_step(flow, "a", "(2, 77, make_timestamp(1000000))");
+        sql_flow_step(flow, "b", "(3, 78, make_timestamp(1000000))");
+        CHECK_EQ_STR(sql_flow_run(flow, "late"), "2|77|null|out.join\n3|null|78|out.join\n");
+        CHECK_EQ_INT(sql_flow_late_rows(flow), 2);
+        sql_flow_free(flow);
+    }
+}
+
+TEST(late_rows_of_distinct_on_have_columns_that_the_query_does_not_read)
+{
+    static const char *const queries[] = {
+        "INSERT INTO out SELECT DISTINCT ON (k, ts) k FROM a ON LATE INTO late;",
+        "INSERT INTO out SELECT DISTINCT ON (x.k) x.k FROM a x WHERE x.k > 0 ON LATE INTO late;",
+        "INSERT INTO out SELECT DISTINCT ON (k, ts) v + 1 - v AS v FROM a ON LATE INTO late;",
+    };
+
+    for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
+        struct sql_flow *flow = sides_of(t);
+
+        sql_flow_text(flow, queries[i]);
+        sql_flow_step(flow, "a", on_time);
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), "1\n");
+        sql_flow_step(flow, "a",
+                      "(2, 77, make_timestamp(1000000)), (1, 5, make_timestamp(100000000))");
+        CHECK_EQ_STR(sql_flow_run(flow, "out"), "");
+        CHECK_CONTAINS(sql_flow_run(flow, "late"), "2|77|null|out.dedup\n");
+        sql_flow_free(flow);
+    }
+}
+
+TEST(late_rows_of_distinct_on_bring_all_columns_to_a_table_without_any)
+{
+    struct sql_flow *flow = sql_flow_new(t);
+
+    sql_flow_source(flow, "a", "k BIGINT, v BIGINT, ts TIMESTAMP", ", WATERMARK FOR ts AS ts");
+    sql_flow_sink(flow, "out", "", "append");
+    sql_flow_sink(flow, "late", "", NULL);
+    sql_flow_text(flow, "INSERT INTO out SELECT DISTINCT ON (k, ts) k FROM a ON LATE INTO late;");
+    sql_flow_step(flow, "a", on_time);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "1\n");
+    sql_flow_step(flow, "a", "(2, 77, make_timestamp(1000000))");
+    CHECK_EQ_STR(sql_flow_run(flow, "late"),
+                 "2|77|1970-01-01 00:00:01|1970-01-01 00:01:40|out.dedup\n");
+    sql_flow_free(flow);
+}
+
+TEST(late_rows_of_a_join_behind_another_are_refused_with_a_remedy)
+{
+    static const char *const queries[] = {
+        "INSERT INTO out SELECT a.k AS x FROM a JOIN b ON a.k = b.k AND " WITHIN
+        " JOIN b z ON a.k = z.k AND z.bts BETWEEN a.ts AND a.ts + INTERVAL '1 second' "
+        "ON LATE INTO late;",
+        "INSERT INTO out SELECT y.k AS x FROM (SELECT a.k, a.ts FROM a JOIN b ON a.k = b.k "
+        "AND " WITHIN
+        ") y JOIN b z ON y.k = z.k AND z.bts BETWEEN y.ts AND y.ts + INTERVAL '1 second' "
+        "ON LATE INTO late;",
+    };
+
+    for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
+        struct sql_flow *flow = sides_of(t);
+        struct mr_error err;
+
+        sql_flow_text(flow, queries[i]);
+        CHECK_FAILS(sql_flow_check(flow, &err), &err, MR_SQL_ERROR,
+                    "put the clause at the end of that");
+        CHECK_EQ_INT(err.sql_column, strstr(queries[i], "ON LATE") - queries[i] + 1);
+        sql_flow_free(flow);
+    }
+}
+
+TEST(the_inner_one_of_two_joins_can_route_its_late_rows)
+{
+    struct sql_flow *flow = sides_of(t);
+
+    sql_flow_text(flow,
+                  "INSERT INTO out SELECT y.k AS x FROM (SELECT a.k, a.ts FROM a JOIN b ON a.k = "
+                  "b.k AND " WITHIN " ON LATE INTO late) y JOIN b z ON y.k = z.k AND z.bts BETWEEN "
+                  "y.ts AND y.ts + INTERVAL '1 second';");
+    sql_flow_step(flow, "a", on_time);
+    sql_flow_step(flow, "b", on_time);
+    CHECK_EQ_STR(sql_flow_run(flow, "out"), "1\n");
+    sql_flow_step(flow, "a", "(2, 77, make_timestamp(1000000))");
+    CHECK_EQ_STR(sql_flow_run(flow, "late"), "2|77|null|out.join\n");
+    sql_flow_free(flow);
+}
