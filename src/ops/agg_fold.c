@@ -12,7 +12,7 @@
  *
  * A group is late when its event time is at or below the late watermark of the batch, expired when
  * it is at or below the watermark in force. Without keys there is one group, which update and
- * complete emit in every batch.
+ * complete emit in every batch, and so they do with the group of an empty grouping set.
  *
  * A small batch is one partition's, and emits in key order. In others each shard of the store is
  * one, run by any worker, and emits changed groups in the order of their hashes, expired ones in
@@ -226,7 +226,20 @@ static enum mr_status emit_groups(struct mr_agg_fold *fold, struct mr_agg_lane *
     return all.status;
 }
 
-/* Groups that are there from the first batch on: count 0, the others null. */
+bool mr_agg_is_always(const struct mr_agg_fold *fold, struct mr_slice key)
+{
+    for (size_t i = 0; i < fold->always.count; i++) {
+        const struct mr_agg_key *one = &fold->always.keys[i];
+
+        if (one->size_bytes == key.size_bytes &&
+            (key.size_bytes == 0 || memcmp(one->data, key.data, key.size_bytes) == 0))
+            return true;
+    }
+    return false;
+}
+
+/* A group that is there from the first batch on: count 0, the others null. Update mode emits it in
+ * every batch: a lane of one shard here, the lane of all with the changed groups. */
 static enum mr_status touch_group(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                   const struct mr_agg_key *key, struct mr_error *err)
 {
@@ -243,8 +256,6 @@ static enum mr_status touch_group(struct mr_agg_fold *fold, struct mr_agg_lane *
         have = (struct mr_slice){lane->merged.data, fold->layout->fixed_bytes};
         MR_TRY(
             mr_store_put(fold->store, key->data, key->size_bytes, have.data, have.size_bytes, err));
-    } else if (lane->first_shard == lane->last_shard) {
-        return MR_OK; /* emitted when it changed */
     }
     if (fold->mode != MR_MODE_UPDATE)
         return MR_OK;

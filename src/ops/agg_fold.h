@@ -101,6 +101,8 @@ enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *la
 /* agg_merge.c */
 /* Deals the partials of the batch out to the lanes, by shard. Driver. */
 enum mr_status mr_agg_deal(struct mr_agg_fold *fold, struct mr_error *err);
+/* Is it a group that every batch emits? */
+bool mr_agg_is_always(const struct mr_agg_fold *fold, struct mr_slice key);
 /* Everything, in order of arrival; update mode: their keys into lane->touched. */
 enum mr_status mr_agg_merge_all(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                 struct mr_error *err);

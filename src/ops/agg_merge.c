@@ -253,7 +253,8 @@ static bool is_repeated(const struct mr_agg_ref *run, size_t index)
     return false;
 }
 
-/* The groups of a run of partials whose hashes are equal as far as they were sorted. */
+/* The groups of a run of partials whose hashes are equal as far as they were sorted; those that
+ * every batch emits follow at its end. */
 static enum mr_status emit_run(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                const struct mr_agg_ref *run, size_t count, struct mr_error *err)
 {
@@ -261,7 +262,7 @@ static enum mr_status emit_run(struct mr_agg_fold *fold, struct mr_agg_lane *lan
         struct mr_slice key = key_of(&run[i]);
         struct mr_slice value = {NULL, 0};
 
-        if (is_repeated(run, i) ||
+        if (is_repeated(run, i) || mr_agg_is_always(fold, key) ||
             !mr_store_get_hashed(fold->store, run[i].hash, key.data, key.size_bytes, &value.data,
                                  &value.size_bytes))
             continue;
@@ -290,7 +291,7 @@ static enum mr_status merge_run(struct mr_agg_fold *fold, struct mr_agg_lane *la
     }
     if (fold->mode != MR_MODE_UPDATE || merged == 0)
         return MR_OK;
-    if (count == 1)
+    if (count == 1 && !mr_agg_is_always(fold, key_of(run)))
         return mr_agg_lane_emit(fold, lane, key_of(run), value, err);
     return emit_run(fold, lane, run, count, err);
 }

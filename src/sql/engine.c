@@ -1,12 +1,12 @@
 /*
- * Statements as map operators, and the instances of DuckDB they run on: one a worker, opened when
+ * Statements as operators, and the instances of DuckDB they run on: one a worker, opened when
  * the worker first needs it.
  *
  *     each batch     apply: run over it, collect the result, hand it on      projections, filters
  *     joins          the same over GATHER_ROWS at a time: the static side is hashed anew at every
  *                    run
- *     whole          apply: keep a reference; finish: run over all, hand it on ORDER BY and LIMIT
- *                    of a complete result
+ *     whole          a fold without state, of one partition: run once over     ORDER BY and LIMIT
+ *                    what all tasks and partitions before it brought           of a complete result
  *
  * Results are collected before they are handed on, because the next operator may use the same
  * instance, which can have one open result only. Each worker has its own prepared statement, made
@@ -49,7 +49,6 @@ struct map {
     struct mr_sql_static **rows; /* per input; NULL: the stream */
     int64_t rows_hints[MR_SQL_INPUTS_MAX];
     size_t input_count;
-    bool whole;
     struct mr_duck_stmt *stmts[WORKERS_MAX];
 };
 
@@ -247,12 +246,11 @@ static enum mr_status gather_apply(void *op, void *task, const struct mr_batch_i
                                    const struct mr_batch *batch, struct mr_output *out,
                                    struct mr_error *err)
 {
-    const struct map *map = op;
     struct gathered *gathered = task;
 
     MR_TRY(list_add(&gathered->list, batch, err));
     gathered->rows += mr_batch_row_count(batch);
-    if (map->whole || gathered->rows < GATHER_ROWS)
+    if (gathered->rows < GATHER_ROWS)
         return MR_OK;
     return gather_finish(op, task, info, out, err);
 }
@@ -266,6 +264,17 @@ static void gather_end(void *op, void *task)
     mr_free(gathered);
 }
 
+/* What the partitions of a fold and its neighbours brought is one result only together. */
+static enum mr_status whole_run(void *op, struct mr_fold_call *call, struct mr_error *err)
+{
+    const struct mr_fold_input *input = &call->inputs[0];
+
+    MR_ASSERT(call->input_count == 1);
+    if (!call->fires || !input->present || input->batch_count == 0)
+        return MR_OK;
+    return run(op, call->info, input->batches, input->batch_count, call->out, err);
+}
+
 static enum mr_status copy_spec(struct map *map, const struct mr_sql_map_spec *spec,
                                 struct mr_error *err)
 {
@@ -273,7 +282,6 @@ static enum mr_status copy_spec(struct map *map, const struct mr_sql_map_spec *s
     map->inputs = mr_alloc_zero(NULL, spec->input_count * sizeof(*map->inputs));
     map->rows = mr_alloc_zero(NULL, spec->input_count * sizeof(struct mr_sql_static *));
     map->input_count = spec->input_count;
-    map->whole = spec->whole;
     if (map->sql == NULL || map->inputs == NULL || map->rows == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot plan a statement: out of memory");
     for (size_t i = 0; i < spec->input_count; i++) {
@@ -288,18 +296,10 @@ static enum mr_status copy_spec(struct map *map, const struct mr_sql_map_spec *s
     return MR_OK;
 }
 
-enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map_op *ret_op,
-                               struct mr_error *err)
+/* The operator and the schema of its rows, borrowed from its statement. */
+static enum mr_status map_new(const struct mr_sql_map_spec *spec, struct map **ret_map,
+                              const struct mr_schema **ret_schema, struct mr_error *err)
 {
-    static const struct mr_map_ops each_ops = {
-        .struct_size = sizeof(each_ops), .kind = "sql", .apply = each_apply, .free = map_free};
-    static const struct mr_map_ops gather_ops = {.struct_size = sizeof(gather_ops),
-                                                 .kind = "sql over many batches",
-                                                 .begin = gather_begin,
-                                                 .apply = gather_apply,
-                                                 .finish = gather_finish,
-                                                 .end = gather_end,
-                                                 .free = map_free};
     struct map *map = mr_alloc_zero(NULL, sizeof(*map));
     struct mr_duck_stmt *stmt;
     enum mr_status status;
@@ -315,8 +315,46 @@ enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map
         map_free(map);
         return status;
     }
-    ret_op->ops = spec->whole || spec->input_count > 1 ? &gather_ops : &each_ops;
+    *ret_map = map;
+    *ret_schema = mr_duck_stmt_schema(stmt);
+    return MR_OK;
+}
+
+enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map_op *ret_op,
+                               struct mr_error *err)
+{
+    static const struct mr_map_ops each_ops = {
+        .struct_size = sizeof(each_ops), .kind = "sql", .apply = each_apply, .free = map_free};
+    static const struct mr_map_ops gather_ops = {.struct_size = sizeof(gather_ops),
+                                                 .kind = "sql over many batches",
+                                                 .begin = gather_begin,
+                                                 .apply = gather_apply,
+                                                 .finish = gather_finish,
+                                                 .end = gather_end,
+                                                 .free = map_free};
+    const struct mr_schema *schema = NULL;
+    struct map *map = NULL;
+
+    MR_TRY(map_new(spec, &map, &schema, err));
+    ret_op->ops = spec->input_count > 1 ? &gather_ops : &each_ops;
     ret_op->op = map;
-    ret_op->schema = mr_schema_ref(mr_duck_stmt_schema(stmt));
+    ret_op->schema = mr_schema_ref(schema);
+    return MR_OK;
+}
+
+enum mr_status mr_sql__whole_new(const struct mr_sql_map_spec *spec, struct mr_fold_op *ret_op,
+                                 struct mr_error *err)
+{
+    static const struct mr_fold_ops whole_ops = {.struct_size = sizeof(whole_ops),
+                                                 .kind = "sql over the whole result",
+                                                 .run = whole_run,
+                                                 .free = map_free};
+    const struct mr_schema *schema = NULL;
+    struct map *map = NULL;
+
+    MR_TRY(map_new(spec, &map, &schema, err));
+    ret_op->ops = &whole_ops;
+    ret_op->op = map;
+    ret_op->schema = mr_schema_ref(schema);
     return MR_OK;
 }

@@ -39,8 +39,8 @@ void mr_sql__engine_unref(struct mr_sql_engine *engine); /* NULL allowed */
 enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker,
                                    struct mr_duck **ret_duck, struct mr_error *err);
 
-/* A map operator that runs a statement over each batch, or over all batches of a partition at once
- * (whole). */
+/* An operator that runs a statement: a map over each batch, or a fold without state over all rows
+ * that a batch of the query brings, from all partitions (whole). */
 struct mr_sql_static;
 struct mr_sql_input {
     const char *name;
@@ -52,10 +52,11 @@ struct mr_sql_map_spec {
     const char *sql;
     const struct mr_sql_input *inputs; /* exactly one is the stream */
     size_t input_count;
-    bool whole;
 };
 enum mr_status mr_sql__map_new(const struct mr_sql_map_spec *spec, struct mr_map_op *ret_op,
                                struct mr_error *err);
+enum mr_status mr_sql__whole_new(const struct mr_sql_map_spec *spec, struct mr_fold_op *ret_op,
+                                 struct mr_error *err);
 
 /* static_table.c: a bounded table, read at the start and, with static_reload, again. */
 struct mr_sql_reload;

@@ -91,32 +91,57 @@ enum mr_status mr_sql__add_map(struct mr_sql_planner *p, const char *owner, cons
     return MR_OK;
 }
 
+static enum mr_status add_whole(struct mr_sql_planner *p, const char *owner, struct mr_fold_op *op,
+                                struct mr_node *input, struct mr_sql_rel *ret_rel)
+{
+    const char *name = mr_sql__node_name(p, owner, "whole");
+    struct mr_node *node = NULL;
+    enum mr_status status;
+
+    if (name == NULL) {
+        op->ops->free(op->op);
+        status = mr_sql__no_memory(p);
+    } else {
+        mr_buf_printf(&p->text, "operator %s: %s\n", name, op->ops->kind);
+        status =
+            mr_graph_fold(p->graph, name, &input, 1, op->schema, op->ops, op->op, &node, p->err);
+    }
+    mr_schema_unref(op->schema);
+    MR_TRY(status);
+    MR_ASSERT(node != NULL);
+    ret_rel->node = node;
+    ret_rel->schema = mr_node_schema(node);
+    return MR_OK;
+}
+
 enum mr_status mr_sql__add_statement(struct mr_sql_planner *p, struct mr_sql_query *query,
                                      const struct mr_sql_from *from, const char *sql, bool whole,
                                      struct mr_sql_rel *ret_rel)
 {
     struct mr_sql_input inputs[MR_SQL_INPUTS_MAX];
-    struct mr_sql_map_spec spec = {.engine = p->engine,
-                                   .sql = sql,
-                                   .inputs = inputs,
-                                   .input_count = from->count,
-                                   .whole = whole};
+    struct mr_sql_map_spec spec = {
+        .engine = p->engine, .sql = sql, .inputs = inputs, .input_count = from->count};
     const struct mr_sql_rel *stream = from->leaves[from->stream].rel;
+    bool aggregated = stream->aggregated;
     struct mr_node *node = stream->node;
+    struct mr_fold_op fold;
     struct mr_map_op op;
     enum mr_status status;
 
     for (uint32_t i = 0; i < from->count; i++)
         inputs[i] = (struct mr_sql_input){from->leaves[i].input, from->leaves[i].schema,
                                           from->leaves[i].rows};
-    status = mr_sql__map_new(&spec, &op, p->err);
+    status = whole ? mr_sql__whole_new(&spec, &fold, p->err) : mr_sql__map_new(&spec, &op, p->err);
     if (status != MR_OK) {
         mr_sql__place_printed(p, query, sql);
         return status;
     }
     memset(ret_rel, 0, sizeof(*ret_rel));
-    ret_rel->aggregated = stream->aggregated;
-    MR_TRY(mr_sql__add_map(p, query->owner, "sql", &op, &node, 1, ret_rel));
+    ret_rel->aggregated = aggregated;
+    if (whole)
+        MR_TRY(add_whole(p, query->owner, &fold, node, ret_rel));
+    else
+        MR_TRY(mr_sql__add_map(p, query->owner, "sql", &op, &node, 1, ret_rel));
     mr_node_set_meaning(ret_rel->node, sql);
     return MR_OK;
 }

@@ -4,6 +4,7 @@
  *     a UNION ALL b    both sides, cast to one schema, into one node
  *     a UNION b        the same, then GROUP BY all columns: an aggregation without functions
  *     a EXCEPT s       rows of each batch that the static query s has not, then GROUP BY all
+ *     ORDER BY, LIMIT  over both sides at once when they come whole (complete mode)
  *
  * EXCEPT goes batch by batch because (a1 + a2) minus s is (a1 minus s) + (a2 minus s). The others
  * would have to take rows back, or count the rows of the static side anew with every batch, and are
@@ -36,6 +37,23 @@ static enum mr_status union_schema(struct mr_sql_planner *p, struct mr_sql_query
     *ret_schema = mr_schema_ref(mr_duck_stmt_schema(stmt));
     mr_duck_stmt_free(stmt);
     return MR_OK;
+}
+
+/* In complete mode the result of a batch replaces the one before, which only an aggregation brings
+ * whole. */
+static enum mr_status check_whole(struct mr_sql_planner *p, const struct mr_sql_query *query,
+                                  const struct mr_json *node, const struct mr_sql_rel *left,
+                                  const struct mr_sql_rel *right)
+{
+    const struct mr_json *all = mr_json_get(node, "setop_all");
+
+    if (p->mode != MR_MODE_COMPLETE || left->aggregated == right->aggregated || all == NULL ||
+        !all->boolean)
+        return MR_OK;
+    return mr_sql__fail(p, query, mr_json_get(node, left->aggregated ? "right" : "left"),
+                        "with output_mode = 'complete' both sides of UNION ALL must be "
+                        "aggregations: the earlier rows of this side would be gone from the "
+                        "result; aggregate it, or write it to another table with 'append'");
 }
 
 static enum mr_status join_rels(struct mr_sql_planner *p, struct mr_sql_query *query,
@@ -88,6 +106,7 @@ static enum mr_status plan_union(struct mr_sql_planner *p, struct mr_sql_query *
     MR_TRY(mr_sql__plan_query(p, query, left_node, scope, &left));
     MR_TRY(mr_sql__plan_query(p, query, right_node, scope, &right));
     MR_ASSERT(left != NULL && right != NULL);
+    MR_TRY(check_whole(p, query, node, left, right));
     MR_TRY(union_schema(p, query, left, right, &schema));
     status = mr_sql__cast(p, query, left, schema, &sides[0]);
     if (status == MR_OK)
@@ -132,6 +151,7 @@ static enum mr_status plan_except(struct mr_sql_planner *p, struct mr_sql_query 
     }
     mr_json_put(&p->arena, select, "select_list", list);
     mr_json_put(&p->arena, copy, "left", select);
+    mr_json_put(&p->arena, copy, "modifiers", mr_json_new_array(&p->arena)); /* behind the groups */
     MR_TRY(mr_sql__adopt_static(p, query, mr_json_get(copy, "right"), scope, from));
     MR_TRY(mr_sql__print(p, copy, &sql));
     MR_TRY(mr_sql__add_statement(p, query, from, sql, false, rel));
@@ -139,11 +159,11 @@ static enum mr_status plan_except(struct mr_sql_planner *p, struct mr_sql_query 
     return MR_OK;
 }
 
-/* ---- Without duplicates ---- */
+/* ---- Behind the set operation ---- */
 
-/* SELECT all columns FROM rel GROUP BY ALL. */
-static enum mr_status plan_distinct(struct mr_sql_planner *p, struct mr_sql_query *query,
-                                    struct mr_sql_rel *rel, struct mr_sql_rel **ret_rel)
+/* SELECT all columns FROM rel. */
+static enum mr_status select_all(struct mr_sql_planner *p, struct mr_sql_rel *rel,
+                                 struct mr_sql_from **ret_from, struct mr_json **ret_select)
 {
     struct mr_json *select = mr_sql__select(p, mr_sql__table_ref(p, "mr_input_0", NULL));
     struct mr_json *list = mr_json_new_array(&p->arena);
@@ -164,9 +184,46 @@ static enum mr_status plan_distinct(struct mr_sql_planner *p, struct mr_sql_quer
         mr_json_push(list, column);
     }
     mr_json_put(&p->arena, select, "select_list", list);
+    *ret_from = from;
+    *ret_select = select;
+    return MR_OK;
+}
+
+/* SELECT all columns FROM rel GROUP BY ALL. */
+static enum mr_status plan_distinct(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                    struct mr_sql_rel *rel, struct mr_sql_rel **ret_rel)
+{
+    struct mr_sql_from *from = NULL;
+    struct mr_json *select = NULL;
+
+    MR_TRY(select_all(p, rel, &from, &select));
     mr_json_put(&p->arena, select, "aggregate_handling",
                 mr_json_new_string(&p->arena, "FORCE_AGGREGATES"));
     return mr_sql__plan_aggregate(p, query, select, from, ret_rel);
+}
+
+/* SELECT all columns FROM rel ORDER BY ... LIMIT ...: rel comes whole with every batch. */
+static enum mr_status plan_order(struct mr_sql_planner *p, struct mr_sql_query *query,
+                                 struct mr_json *modifiers, struct mr_sql_rel *rel,
+                                 struct mr_sql_rel **ret_rel)
+{
+    struct mr_sql_rel *ordered = mr_arena_alloc(&p->arena, sizeof(*ordered));
+    struct mr_sql_from *from = NULL;
+    struct mr_json *select = NULL;
+    const char *sql;
+
+    *ret_rel = rel;
+    if (modifiers == NULL || modifiers->count == 0)
+        return MR_OK;
+    if (ordered == NULL)
+        return mr_sql__no_memory(p);
+    MR_TRY(select_all(p, rel, &from, &select));
+    mr_json_put(&p->arena, select, "modifiers", modifiers);
+    MR_TRY(mr_sql__print(p, select, &sql));
+    MR_TRY(mr_sql__add_statement(p, query, from, sql, true, ordered));
+    mr_sql__inherit_marks(from, mr_json_get(select, "select_list"), ordered);
+    *ret_rel = ordered;
+    return MR_OK;
 }
 
 enum mr_status mr_sql__plan_setop(struct mr_sql_planner *p, struct mr_sql_query *query,
@@ -178,11 +235,11 @@ enum mr_status mr_sql__plan_setop(struct mr_sql_planner *p, struct mr_sql_query 
     bool keeps_all = all != NULL && all->boolean;
     struct mr_sql_rel *rel = mr_arena_alloc(&p->arena, sizeof(*rel));
     struct mr_sql_modifiers modifiers;
+    bool whole;
 
     if (rel == NULL)
         return mr_sql__no_memory(p);
     memset(rel, 0, sizeof(*rel));
-    MR_TRY(mr_sql__take_modifiers(p, query, node, false, &modifiers));
     if (mr_json_is(type, "UNION"))
         MR_TRY(plan_union(p, query, node, scope, rel));
     else if (mr_json_is(type, "EXCEPT") && !keeps_all)
@@ -193,6 +250,10 @@ enum mr_status mr_sql__plan_setop(struct mr_sql_planner *p, struct mr_sql_query 
                             "ALL, UNION, EXCEPT of a static table)");
     if (!keeps_all)
         MR_TRY(plan_distinct(p, query, rel, &rel));
+    whole = p->mode == MR_MODE_COMPLETE && rel->aggregated;
+    MR_TRY(mr_sql__take_modifiers(p, query, node, whole, &modifiers));
+    if (whole)
+        MR_TRY(plan_order(p, query, mr_json_get(node, "modifiers"), rel, &rel));
     if (modifiers.limits)
         MR_TRY(mr_sql__add_limit(p, query, modifiers.rows_max, rel));
     *ret_rel = rel;
