@@ -130,25 +130,45 @@ static void set_key(struct mr_transform *at, const char *key, size_t key_bytes)
     at->shard = mr_store_shard(mr_store_hash(at->op->marks, key, key_bytes));
 }
 
-/* Rows of key columns, from their bytes: those of the groups of rows, or, without rows, of list. */
-static enum mr_status decode_keys(const struct mr_keyed *keyed, const struct mr__state_rows *rows,
-                                  const struct mr_due_list *list, struct mr_batch **ret_keys,
-                                  struct mr_error *err)
+static enum mr_status finish_keys(struct mr_batch_builder *builder, size_t count,
+                                  struct mr_batch **ret_keys, struct mr_error *err)
+{
+    MR_TRY(mr_batch_builder_rows_added(builder, (int64_t)count, err));
+    return mr_batch_builder_finish(builder, ret_keys, err);
+}
+
+/* Rows of key columns, from their bytes: one for each group. */
+static enum mr_status group_keys(const struct mr_keyed *keyed, const struct mr__state_rows *rows,
+                                 struct mr_batch **ret_keys, struct mr_error *err)
 {
     struct mr_batch_builder *builder = NULL;
-    size_t count = rows != NULL ? rows->group_count : list->count;
     enum mr_status status;
 
     MR_TRY_GOTO(mr_batch_builder_new(keyed->key, &builder, err));
-    for (size_t i = 0; i < count; i++) {
-        size_t key_bytes = rows != NULL ? 0 : list->entries[i].key_bytes;
-        const char *key =
-            rows != NULL ? mr_keyed_group_key(rows, (uint32_t)i, &key_bytes) : list->entries[i].key;
+    for (uint32_t group = 0; group < rows->group_count; group++) {
+        size_t key_bytes;
+        const char *key = mr_keyed_group_key(rows, group, &key_bytes);
 
         MR_TRY_GOTO(mr_keyed_key_get(keyed, key, key_bytes, builder, err));
     }
-    MR_TRY_GOTO(mr_batch_builder_rows_added(builder, (int64_t)count, err));
-    status = mr_batch_builder_finish(builder, ret_keys, err);
+    status = finish_keys(builder, rows->group_count, ret_keys, err);
+done:
+    mr_batch_builder_free(builder);
+    return status;
+}
+
+/* The same of timers. */
+static enum mr_status timer_keys(const struct mr_keyed *keyed, const struct mr_due_list *timers,
+                                 struct mr_batch **ret_keys, struct mr_error *err)
+{
+    struct mr_batch_builder *builder = NULL;
+    enum mr_status status;
+
+    MR_TRY_GOTO(mr_batch_builder_new(keyed->key, &builder, err));
+    for (size_t i = 0; i < timers->count; i++)
+        MR_TRY_GOTO(mr_keyed_key_get(keyed, timers->entries[i].key, timers->entries[i].key_bytes,
+                                     builder, err));
+    status = finish_keys(builder, timers->count, ret_keys, err);
 done:
     mr_batch_builder_free(builder);
     return status;
@@ -177,7 +197,7 @@ static enum mr_status call_groups(struct mr_transform_run *run, const struct mr_
     struct mr_batch *keys = NULL;
     enum mr_status status;
 
-    MR_TRY(decode_keys(&run->op->keyed, rows, NULL, &keys, err));
+    MR_TRY(group_keys(&run->op->keyed, rows, &keys, err));
     status = MR_OK;
     for (uint32_t group = 0; group < rows->group_count && status == MR_OK; group++) {
         struct mr_row key = {keys, group};
@@ -229,7 +249,7 @@ enum mr_status mr_transform_call_timers(struct mr_transform_run *run,
     struct mr_batch *keys = NULL;
     enum mr_status status;
 
-    MR_TRY(decode_keys(&run->op->keyed, NULL, timers, &keys, err));
+    MR_TRY(timer_keys(&run->op->keyed, timers, &keys, err));
     status = MR_OK;
     for (size_t i = 0; i < timers->count && status == MR_OK; i++) {
         struct mr_row key = {keys, (int64_t)i};
