@@ -343,11 +343,11 @@ enum mr_status mr_sql__check_clauses(struct mr_sql_planner *p);
 const char *mr_sql__watermark_column(const struct mr_sql_query *query, const struct mr_json *node);
 enum mr_status mr_sql__clause_watermark(struct mr_sql_planner *p, struct mr_sql_query *query,
                                         const struct mr_json *node, struct mr_sql_rel **rel);
-/* ON LATE INTO at the end of a block: does its table declare (or, without columns, take) a column of
- * that name? Then it counts as used up to the split. false: no clause. */
+/* ON LATE INTO at the end of a block: does its table declare (or, without columns, take) a column
+ * of that name? Then it counts as used up to the split. false: no clause. */
 bool mr_sql__late_wants(struct mr_sql_planner *p, const struct mr_sql_query *query,
                         const struct mr_json *node, const char *name);
-/* Refuses such a clause for an operator whose late rows cannot be split off; MR_OK: there is none. */
+/* Refuses such a clause for an operator whose late rows cannot be split off; MR_OK: none. */
 enum mr_status mr_sql__late_refuse(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                    const struct mr_json *node, const char *why);
 /* The table of ON LATE INTO at the end of a block, or NULL. */

@@ -132,9 +132,8 @@ static bool same_word(const char *a, const char *b)
     return mr_text_equal_nocase(a, strlen(a), b, strlen(b));
 }
 
-/* MATERIALIZED VIEW ... WITH (output_mode = 'append'): a view all the same, in a mode of its own. */
-static enum mr_status take_append(struct mr_sql_parser *parser,
-                                     struct mr_sql_statement *statement)
+/* MATERIALIZED VIEW ... WITH (output_mode = 'append'): a view all the same, of its own mode. */
+static enum mr_status take_append(struct mr_sql_parser *parser, struct mr_sql_statement *statement)
 {
     const struct mr_sql_option *option = statement->options;
 

@@ -42,8 +42,8 @@ struct mr_sql_statement {
     size_t at;        /* of its first word */
     const char *name; /* table, view, sink or test; NULL for SET and a bare SELECT */
     size_t name_at;
-    bool explain;          /* INSERT, SELECT: EXPLAIN before it; its plan is shown instead of run */
-    bool materialized;     /* VIEW: CREATE MATERIALIZED VIEW */
+    bool explain;      /* INSERT, SELECT: EXPLAIN before it; its plan is shown instead of run */
+    bool materialized; /* VIEW: CREATE MATERIALIZED VIEW */
     bool appends;      /* VIEW: WITH (output_mode = 'append') and nothing else */
     struct mr_schema *columns; /* TABLE: NULL when none are declared; without computed ones */
     struct mr_sql_computed *computed; /* TABLE: in the order written */
