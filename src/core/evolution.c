@@ -375,8 +375,137 @@ static enum mr_status judge(void *arg, const struct mr_store_change *change,
     return MR_OK;
 }
 
+/* Names of a list of texts: "'a', 'b'". */
+static void list_names(const struct mr_json *list, struct mr_buf *out)
+{
+    for (const struct mr_json *one = list->first; one != NULL; one = one->next)
+        mr_buf_printf(out, "%s'%.60s'", one == list->first ? "" : ", ", one->text);
+}
+
+static bool has_origin(const struct mr_json *list, const char *name)
+{
+    for (const struct mr_json *one = list->first; one != NULL; one = one->next) {
+        if (mr_json_is(one, name))
+            return true;
+    }
+    return false;
+}
+
+/* "out.agg" of "out.agg2": statements over one table get their numbers in the order of the text. */
+static size_t stem_bytes(const char *name)
+{
+    size_t size = strlen(name);
+
+    while (size > 0 && name[size - 1] >= '0' && name[size - 1] <= '9')
+        size--;
+    return size;
+}
+
+static bool same_stem(const char *a, const char *b)
+{
+    size_t size = stem_bytes(a);
+
+    return size == stem_bytes(b) && strncmp(a, b, size) == 0;
+}
+
+static const char KEEP_ORDER[] = "putting the statements back in their old order keeps the state";
+
+/* One input of an operator: rows of what it had, or of something else? A union that has got one
+ * more goes on, told where the newcomer is, unless the checkpoint knows that one: nothing else
+ * would ask then. */
+static void compare_origins_of(struct comparison *c, const struct mr_json *old,
+                               const struct mr_json *now, struct item *item)
+{
+    struct mr_buf before = MR_BUF_INIT, after = MR_BUF_INIT;
+    bool lost = false;
+
+    for (const struct mr_json *one = old->first; one != NULL; one = one->next)
+        lost = lost || !has_origin(now, one->text);
+    list_names(old, &before);
+    list_names(now, &after);
+    if (lost)
+        say(item, MR_CHANGE_REBUILD,
+            "it kept what came from %.200s and would get what comes from %.200s; if only the order "
+            "of statements changed, %s",
+            before.data, after.data, KEEP_ORDER);
+    for (const struct mr_json *one = now->first; one != NULL && !lost; one = one->next) {
+        if (!has_origin(old, one->text) &&
+            (mr__manifest_entry(&c->manifest, MR_MANIFEST_SOURCE, one->text) != NULL ||
+             mr__manifest_entry(&c->manifest, MR_MANIFEST_OPERATOR, one->text) != NULL))
+            say(item, MR_CHANGE_EXTEND, "what comes from '%.60s' is counted too, from now on",
+                one->text);
+    }
+    mr_buf_release(&before);
+    mr_buf_release(&after);
+}
+
+/* Where its rows come from; checkpoints of before do not tell. */
+static enum mr_status compare_origins(struct comparison *c, const struct mr_node *node,
+                                      struct item *item, struct mr_error *err)
+{
+    const struct mr_json *old = mr_json_get(c->old, "origins");
+    struct mr_json *now = NULL;
+
+    if (old == NULL)
+        return MR_OK;
+    MR_TRY(parse_now(c, node, &now, err));
+    old = old->first;
+    now = mr_json_get(now, "origins")->first;
+    for (; old != NULL && now != NULL; old = old->next, now = now->next) {
+        if (old->first != NULL && now->first != NULL)
+            compare_origins_of(c, old, now, item);
+    }
+    if (old != NULL || now != NULL)
+        say(item, MR_CHANGE_REBUILD, "it has another number of inputs");
+    return MR_OK;
+}
+
+static bool input_is(const struct mr_node *node, const char *text)
+{
+    struct mr_buf input = MR_BUF_INIT;
+    bool same;
+
+    mr__manifest_input(node, &input);
+    same = same_text(input.data, text);
+    mr_buf_release(&input);
+    return same;
+}
+
+static const char *old_input(const struct comparison *c, const char *name)
+{
+    return mr_json_text(mr__manifest_entry(&c->manifest, MR_MANIFEST_OPERATOR, name), "input");
+}
+
+/*
+ * Two statements over one source differ by what is in front of their state (a WHERE), and have
+ * names by their order. When what came before this operator comes now before another one of these
+ * names, or the other way round, it is the statements that moved and not a condition that changed.
+ */
+static void compare_places(struct comparison *c, const struct mr_node *node, struct item *item)
+{
+    const char *before = mr_json_text(c->old, "input");
+
+    if (before == NULL || input_is(node, before))
+        return;
+    for (uint32_t i = 0; i < c->in->graph->node_count; i++) {
+        const struct mr_node *other = c->in->graph->nodes[i];
+        const char *other_before = old_input(c, other->name);
+
+        if (other == node || other->kind != MR_NODE_FOLD || other->fold->open == NULL ||
+            !same_stem(other->name, node->name) ||
+            (other_before != NULL && input_is(other, other_before)))
+            continue;
+        if (!input_is(other, before) && (other_before == NULL || !input_is(node, other_before)))
+            continue;
+        say(item, MR_CHANGE_REBUILD, "it has changed places with '%.60s': %s", other->name,
+            KEEP_ORDER);
+        return;
+    }
+}
+
 /* What the manifest says of the operator beyond its stores. */
-static void compare_meaning(struct comparison *c, const struct mr_node *node, struct item *item)
+static enum mr_status compare_meaning(struct comparison *c, const struct mr_node *node,
+                                      struct item *item, struct mr_error *err)
 {
     const char *kind = mr_json_text(c->old, "kind");
     const char *before = mr_json_text(c->old, "meaning");
@@ -390,8 +519,12 @@ static void compare_meaning(struct comparison *c, const struct mr_node *node, st
              !same_text(before, meaning.data != NULL ? meaning.data : ""))
         say(item, MR_CHANGE_REBUILD, "it was '%.200s' and is '%.200s'", before,
             meaning.data != NULL ? meaning.data : "");
-    c->forced = item->public.change == MR_CHANGE_REBUILD;
     mr_buf_release(&meaning);
+    MR_TRY(compare_origins(c, node, item, err));
+    if (item->public.change != MR_CHANGE_REBUILD)
+        compare_places(c, node, item);
+    c->forced = item->public.change == MR_CHANGE_REBUILD;
+    return MR_OK;
 }
 
 static void compare_input(struct comparison *c, const struct mr_node *node, struct item *item)
@@ -402,9 +535,13 @@ static void compare_input(struct comparison *c, const struct mr_node *node, stru
     mr__manifest_input(node, &input);
     if (!same_text(before, input.data) && item->public.change != MR_CHANGE_REBUILD)
         say(item, MR_CHANGE_SAME,
-            "what comes before it changed, from '%.160s' to '%.160s': what it has counted already "
-            "stays",
-            before != NULL ? before : "", input.data != NULL ? input.data : "");
+            "what its rows go through changed, from '%.160s' to '%.160s': what it has counted "
+            "already "
+            "stays%s",
+            before != NULL ? before : "", input.data != NULL ? input.data : "",
+            node->input_count > 1
+                ? ", and so do pairs that it has sent; rows that have left it are gone"
+                : "");
     mr_buf_release(&input);
 }
 
@@ -430,7 +567,7 @@ static enum mr_status open_operator(struct comparison *c, struct mr_node *node,
     c->old = mr__manifest_entry(&c->manifest, MR_MANIFEST_OPERATOR, node->name);
     c->forced = c->had_stores = false;
     if (c->old != NULL)
-        compare_meaning(c, node, item);
+        MR_TRY(compare_meaning(c, node, item, err));
     mr_state_set_owner(c->in->state, node->name);
     MR_TRY(node->fold->open(node->op, c->in->state, err));
     item = opened_item(c);

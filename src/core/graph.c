@@ -58,6 +58,7 @@ static void node_free(struct mr_node *node)
     mr_free(node->origins);
     mr_free(node->meaning);
     mr_free(node->identity);
+    mr_free(node->detail);
     mr_free(node->name);
     mr_free(node);
 }
@@ -347,6 +348,11 @@ void mr_node_set_identity(struct mr_node *node, const char *text)
     set_text(&node->identity, text);
 }
 
+void mr_node_set_detail(struct mr_node *node, const char *text)
+{
+    set_text(&node->detail, text);
+}
+
 /* Where the task contexts of a node are in a batch: those of sources first, then those of folds. */
 static void context_range(const struct mr_node *node, uint64_t *first, uint64_t *last)
 {
@@ -432,6 +438,9 @@ uint64_t mr_graph_fingerprint(const struct mr_graph *graph)
                       schema != NULL ? schema : "");
         for (size_t k = 0; k < node->input_count; k++)
             mr_buf_printf(&text, " <%s", node->inputs[k]->name);
+        mr_buf_printf(&text, " | %s | %s | %s", node->meaning != NULL ? node->meaning : "",
+                      node->identity != NULL ? node->identity : "",
+                      node->detail != NULL ? node->detail : "");
         mr_buf_add_char(&text, '\n');
         mr_text_free(schema);
     }

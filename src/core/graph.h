@@ -88,6 +88,9 @@ bool mr_nodes_in_order(struct mr_node *const *nodes, size_t node_count);
  */
 void mr_node_set_meaning(struct mr_node *node, const char *text);
 void mr_node_set_identity(struct mr_node *node, const char *text);
+/* What else a node does that an edit may change without a trace in the state ("columns 1, 0"): told
+ * to nobody, only part of the fingerprint. */
+void mr_node_set_detail(struct mr_node *node, const char *text);
 /* The way up, for rules about chains of operators: inputs, enum mr_fold_traits (0 for others), and
  * whether it keeps state. */
 size_t mr_node_input_count(const struct mr_node *node);
@@ -100,8 +103,8 @@ bool mr_node_moves_watermark(const struct mr_node *node);
 const struct mr_schema *mr_node_schema(const struct mr_node *node);
 const char *mr_node_name(const struct mr_node *node);
 
-/* Text that changes whenever the meaning of the graph does (names, kinds, schemas); fingerprint is
- * its hash. */
+/* Hash of a text that changes whenever the meaning of the graph does: names, kinds, schemas,
+ * meanings, identities, details. */
 uint64_t mr_graph_fingerprint(const struct mr_graph *graph);
 
 #endif

@@ -84,6 +84,7 @@ struct mr_node {
     char *name;
     char *meaning;  /* mr_node_set_meaning; may be NULL */
     char *identity; /* mr_node_set_identity; may be NULL */
+    char *detail;   /* mr_node_set_detail; may be NULL */
     struct mr_schema *schema;
     struct mr_node **inputs;
     size_t input_count;

@@ -4,11 +4,12 @@
  *
  *     format          1
  *     source NAME     {"connector", "receiver", "columns", "options": {given, without secrets}}
- *     operator NAME   {"kind", "meaning", "input", "stores": [names]}       folds with state only
+ *     operator NAME   {"kind", "meaning", "input", "origins", "stores": [names]}   folds with state
  *     sink NAME       {"connector", "format", "mode", "columns", "options"}
  *
  * input is what the rows go through on their way from sources and other folds: the meanings of the
- * map operators. Schemas of keys and values are with the stores themselves (state/part_write.c).
+ * map operators, and of the fold itself. origins are those sources and folds alone, a list for each input: rows of others are
+ * not what the state was made of. Schemas of keys and values are with the stores themselves (state/part_write.c).
  *
  * Called by open.c and evolution.c. Thread: driver.
  */
@@ -93,6 +94,59 @@ void mr__manifest_input(const struct mr_node *node, struct mr_buf *out)
             mr_buf_add_str(out, ", ");
         describe_path(out, node->inputs[k]);
     }
+    if (node->meaning != NULL)
+        mr_buf_printf(out, " | %s", node->meaning);
+}
+
+static bool has_text(const char *const *texts, size_t count, const char *text)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(texts[i], text) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Sources and folds that the rows of a node come from, each once; false: no more room. */
+static bool collect_origins(const struct mr_node *node, const char **names, size_t *count)
+{
+    if (node->kind == MR_NODE_SOURCE || node->kind == MR_NODE_BAD || node->kind == MR_NODE_FOLD) {
+        if (has_text(names, *count, node->name))
+            return true;
+        if (*count == MR_MANIFEST_ORIGINS_MAX)
+            return false;
+        names[(*count)++] = node->name;
+        return true;
+    }
+    for (size_t k = 0; k < node->input_count; k++) {
+        if (!collect_origins(node->inputs[k], names, count))
+            return false;
+    }
+    return true;
+}
+
+bool mr__manifest_origins(const struct mr_node *node, size_t input, const char **names,
+                          size_t *ret_count)
+{
+    *ret_count = 0;
+    return collect_origins(node->inputs[input], names, ret_count);
+}
+
+static void describe_origins(struct mr_json_out *out, const struct mr_node *node)
+{
+    const char *names[MR_MANIFEST_ORIGINS_MAX];
+    size_t count = 0;
+
+    mr_json_begin_array(out, "origins");
+    for (size_t k = 0; k < node->input_count; k++) {
+        mr_json_begin_array(out, NULL);
+        if (!mr__manifest_origins(node, k, names, &count))
+            count = 0; /* too many to tell: an empty list is not compared */
+        for (size_t i = 0; i < count; i++)
+            mr_json_add_string(out, NULL, names[i]);
+        mr_json_end_array(out);
+    }
+    mr_json_end_array(out);
 }
 
 /* Identities of the maps between a fold and the sources and folds before it. */
@@ -123,6 +177,7 @@ static void describe_operator(struct mr_json_out *out, const struct mr_node *nod
     mr_json_add_string(out, "kind", node->fold->kind);
     mr_json_add_string(out, "meaning", identity.data != NULL ? identity.data : "");
     mr_json_add_string(out, "input", input.data);
+    describe_origins(out, node);
     mr_json_begin_array(out, "stores");
     for (size_t i = 0; mr_state_info(state, i, &info); i++) {
         if (info.owner == node->name)

@@ -32,6 +32,11 @@ bool mr__node_is_told(const struct mr_node *node);
 char *mr__manifest_text(const struct mr_node *node, struct mr_state *state);
 /* What the state of a fold means beyond its stores; empty = nothing to say. */
 void mr__manifest_identity(const struct mr_node *node, struct mr_buf *out);
+/* The sources and folds that rows of one input of a fold come from, without repetition: borrowed
+ * names. False: there are more than that. */
+enum { MR_MANIFEST_ORIGINS_MAX = 64 };
+bool mr__manifest_origins(const struct mr_node *node, size_t input, const char **names,
+                          size_t *ret_count);
 /* What the rows of a fold went through, from sources and other folds on. */
 void mr__manifest_input(const struct mr_node *node, struct mr_buf *out);
 

@@ -441,6 +441,84 @@ void mr__choose_source_ops(struct mr_graph *graph)
     }
 }
 
+/* ---- A batch that another version of the query planned ---- */
+
+enum { TAKEN_OVER_BYTES_MAX = 100 };
+static const char taken_over_name[] = "taken-over";
+
+/* "17 00c0ffee...": the batch and the fingerprint of the query that took it over. Other batches'
+ * are of no interest. */
+static enum mr_status read_taken_over(struct mr_query *query, uint64_t *fingerprint,
+                                      struct mr_error *err)
+{
+    char *path = mr_asprintf("%s/%s", query->checkpoint.dir, taken_over_name);
+    char *text = NULL, *rest = NULL;
+    struct mr_error own = {0};
+    size_t size;
+    enum mr_status status;
+
+    if (path == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot open the checkpoint: out of memory");
+    status = mr_durable_get(query->env, path, TAKEN_OVER_BYTES_MAX, &text, &size, &own);
+    mr_free(path);
+    if (status == MR_NOT_FOUND)
+        return MR_OK;
+    if (status != MR_OK) {
+        if (err != NULL)
+            *err = own;
+        return status;
+    }
+    if (strtoull(text, &rest, 10) == query->plan.batch_id)
+        *fingerprint = strtoull(rest, NULL, 16);
+    mr_text_free(text);
+    return MR_OK;
+}
+
+static enum mr_status write_taken_over(struct mr_query *query, struct mr_error *err)
+{
+    char *text = mr_asprintf("%llu %016llx\n", (unsigned long long)query->plan.batch_id,
+                             (unsigned long long)query->fingerprint);
+    enum mr_status status;
+
+    if (text == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot open the checkpoint: out of memory");
+    status = mr_durable_put(query->env, query->checkpoint.dir, taken_over_name, text, strlen(text),
+                            false, err);
+    mr_free(text);
+    return status;
+}
+
+/*
+ * A batch that a sink has published is what the query of then made of it, and so must the state be:
+ * that query has to finish it. One that nobody has published is made by this query; that is written
+ * down before it is published, as the PLAN still has the fingerprint of the other one.
+ *
+ * DStream programs keep their rule: their functions cannot be compared.
+ */
+static enum mr_status check_pending(struct mr_query *query, struct mr_error *err)
+{
+    uint64_t fingerprint = query->plan.graph_fingerprint;
+
+    if (!query->has_plan || query->config.on_change == MR_ON_CHANGE_KEEP)
+        return MR_OK;
+    MR_TRY(read_taken_over(query, &fingerprint, err));
+    if (fingerprint == query->fingerprint)
+        return MR_OK;
+    for (uint32_t i = 0; i < query->graph->node_count; i++) {
+        const struct mr_node *node = query->graph->nodes[i];
+
+        if (node->kind == MR_NODE_SINK &&
+            node->sink->last_published >= (int64_t)query->plan.batch_id)
+            return MR_FAIL(err, MR_CONFIG,
+                           "cannot go on from checkpoint '%.200s': sink '%.60s' has batch %llu as "
+                           "the query made it before it was edited, and the state does not yet; "
+                           "run the old query once more (millrace run --once), then the new one",
+                           query->checkpoint.dir, node->name,
+                           (unsigned long long)query->plan.batch_id);
+    }
+    return write_taken_over(query, err);
+}
+
 static enum mr_status open_all(struct mr_query *query, struct mr_recovered *recovered,
                                struct mr_error *err)
 {
@@ -467,6 +545,7 @@ static enum mr_status open_all(struct mr_query *query, struct mr_recovered *reco
         if (graph->nodes[i]->kind == MR_NODE_SINK)
             MR_TRY(open_sink(query, graph->nodes[i], err));
     }
+    MR_TRY(check_pending(query, err));
     for (uint32_t i = 0; i < graph->node_count; i++) {
         if (graph->nodes[i]->kind == MR_NODE_SOURCE)
             MR_TRY(open_source(query, graph->nodes[i], err));

@@ -101,6 +101,25 @@ static enum mr_status tell_identity(struct mr_sql_block *block,
     return MR_OK;
 }
 
+/* Which results stand where: the state finds its buffers in any order. */
+static enum mr_status tell_results(struct mr_sql_block *block, const struct mr_aggregate_spec *spec,
+                                   struct mr_node *node)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    bool failed;
+
+    for (uint32_t i = 0; i < spec->agg_count; i++) {
+        const struct mr_agg *agg = &spec->aggs[i];
+
+        mr_buf_printf(&text, "%s%d of %u %s", i > 0 ? ", " : "", (int)agg->kind, agg->column,
+                      agg->identity != NULL ? agg->identity : "");
+    }
+    mr_node_set_detail(node, text.data);
+    failed = text.failed;
+    mr_buf_release(&text);
+    return failed ? mr_sql__no_memory(block->p) : MR_OK;
+}
+
 static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggregate_spec *spec,
                                struct mr_sql_rel *rel)
 {
@@ -127,6 +146,7 @@ static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggre
     mr_schema_unref(fold.schema);
     MR_TRY(status);
     MR_TRY(tell_identity(block, spec, is_session, rel->node));
+    MR_TRY(tell_results(block, spec, rel->node));
     rel->schema = mr_node_schema(rel->node);
     rel->aggregated = true;
     return MR_OK;

@@ -287,16 +287,39 @@ static void describe(const struct mr_sql_pair *pair, const char *name, bool by_k
                   pair->rest_count > 0 ? ", conditions by statement" : "");
 }
 
+/* The ranges and other conditions, behind the keys: ", a.ts >= b.ts + -5000000, a.v < b.v". */
+static enum mr_status add_conditions(struct mr_sql_pair *pair, struct mr_buf *text)
+{
+    static const char *const words[] = {"=", "<>", "<", "<=", ">", ">="};
+    const char *rest = "";
+    enum mr_status status = MR_OK;
+
+    for (uint32_t i = 0; i < pair->bound_count; i++) {
+        const struct mr_sql_bound *bound = &pair->bounds[i];
+
+        mr_buf_printf(text, ", %s %s %s + %lld%s", bound->left, words[bound->compare], bound->right,
+                      (long long)bound->add, bound->is_time ? " us" : "");
+    }
+    for (uint32_t i = 0; i < pair->rest_count && status == MR_OK; i++) {
+        status = mr_sql__expression_text(pair->p, pair->rest[i], &rest);
+        mr_buf_printf(text, ", %s", rest);
+    }
+    return status;
+}
+
 /*
  * What the rows kept mean beyond their columns. An inner join does not keep what has matched, which
  * an outer one needs to know; keys that are expressions, and whether a row may match, are columns
- * made before they are kept.
+ * made before they are kept. Whether a row of an outer join has matched was found out with its
+ * other conditions; an inner or semi join only goes on with new ones, which is told.
  */
 static enum mr_status tell_identity(struct mr_sql_pair *pair, enum mr_join_type type,
                                     struct mr_node *node)
 {
     struct mr_buf text = MR_BUF_INIT;
+    struct mr_buf conditions = MR_BUF_INIT;
     const char *exprs[2] = {"", ""};
+    bool is_outer = type != MR_JOIN_INNER && type != MR_JOIN_SEMI;
     enum mr_status status = MR_OK;
 
     mr_buf_printf(&text, "%s join", mr_sql__pair_name(type));
@@ -316,8 +339,16 @@ static enum mr_status tell_identity(struct mr_sql_pair *pair, enum mr_join_type 
         mr_buf_printf(&text, ", if %s", exprs[side]);
     }
     if (status == MR_OK)
-        mr_node_set_identity(node, text.failed ? NULL : text.data);
+        status = add_conditions(pair, is_outer ? &text : &conditions);
+    if (text.failed || conditions.failed)
+        status = mr_sql__no_memory(pair->p);
+    if (status == MR_OK) {
+        mr_node_set_identity(node, text.data);
+        if (!is_outer)
+            mr_node_set_meaning(node, conditions.size > 2 ? conditions.data + 2 : NULL);
+    }
     mr_buf_release(&text);
+    mr_buf_release(&conditions);
     return status;
 }
 

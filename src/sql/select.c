@@ -188,6 +188,21 @@ enum mr_status mr_sql__add_filter(struct mr_sql_planner *p, const char *owner,
     return MR_OK;
 }
 
+/* "2,0,1": the names are in the schema, but not what they are names of. */
+static enum mr_status tell_columns(struct mr_sql_planner *p, const uint32_t *columns,
+                                   uint32_t count, struct mr_node *node)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    bool failed;
+
+    for (uint32_t i = 0; i < count; i++)
+        mr_buf_printf(&text, "%s%u", i > 0 ? "," : "", columns[i]);
+    mr_node_set_detail(node, text.data);
+    failed = text.failed;
+    mr_buf_release(&text);
+    return failed ? mr_sql__no_memory(p) : MR_OK;
+}
+
 enum mr_status mr_sql__add_project(struct mr_sql_planner *p, const char *owner,
                                    const struct mr_sql_rel *input, const uint32_t *columns,
                                    const char *const *names, uint32_t count,
@@ -206,6 +221,7 @@ enum mr_status mr_sql__add_project(struct mr_sql_planner *p, const char *owner,
     }
     MR_TRY(mr_op_project(input->schema, columns, names, count, &op, p->err));
     MR_TRY(mr_sql__add_map(p, owner, "project", &op, &node, 1, &rel));
+    MR_TRY(tell_columns(p, columns, count, rel.node));
     for (uint32_t i = 0; i < count; i++) {
         const struct mr_sql_mark *mark = mr_sql__mark_of(input, columns[i]);
 

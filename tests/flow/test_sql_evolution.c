@@ -562,8 +562,78 @@ EDIT(another_delay_of_the_watermark,
      "", "watermark with a delay of 9000 ms", "")
 
 EDIT(another_table_to_read_from, COUNTS,
-     "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s FROM b GROUP BY k;", "b=extend a=extend",
-     "what it has counted already stays", "x|3|104\ny|2|202\n")
+     "INSERT INTO out SELECT k, count(*) AS n, sum(v) AS s FROM b GROUP BY k;",
+     "b=extend a=extend out.agg=rebuild", "kept what came from 'a' and would get",
+     "x|1|100\ny|1|200\n")
+
+/* The names of their operators, out.agg and out.agg2, go by the order of the text. */
+#define COUNTS_OF_A "INSERT INTO out SELECT 'a' AS src, k, count(*) AS n FROM a GROUP BY k; "
+#define COUNTS_OF_B "INSERT INTO out SELECT 'b' AS src, k, count(*) AS n FROM b GROUP BY k; "
+
+EDIT(two_inserts_into_one_table_change_places, COUNTS_OF_A COUNTS_OF_B, COUNTS_OF_B COUNTS_OF_A,
+     "out.agg=rebuild out.agg2=rebuild", "back in their old order keeps the state",
+     "a|x|1\nb|y|1\n")
+
+EDIT(an_insert_in_front_of_another_one_into_its_table, COUNTS_OF_A, COUNTS_OF_B COUNTS_OF_A,
+     "b=extend out.agg=rebuild out.agg2=extend", "back in their old order keeps the state",
+     "a|x|1\nb|x|1\nb|y|1\n")
+
+#define COUNTS_WHERE(condition)                                                                    \
+    "INSERT INTO out SELECT '" condition "' AS src, k, count(*) AS n FROM a WHERE " condition      \
+    " GROUP BY k; "
+
+EDIT(two_inserts_from_one_table_change_places, COUNTS_WHERE("v < 3") COUNTS_WHERE("v > 0"),
+     COUNTS_WHERE("v > 0") COUNTS_WHERE("v < 3"), "out.agg=rebuild out.agg2=rebuild",
+     "changed places with 'out.agg2'", "v > 0|x|1\n")
+
+EDIT(an_insert_in_front_of_another_one_from_its_table, COUNTS_WHERE("v > 0"),
+     COUNTS_WHERE("v < 3") COUNTS_WHERE("v > 0"), "out.agg=rebuild out.agg2=extend",
+     "changed places with 'out.agg2'", "v > 0|x|1\n")
+
+EDIT(the_condition_of_one_of_two_inserts_changes, COUNTS_WHERE("v < 3") COUNTS_WHERE("v > 0"),
+     COUNTS_WHERE("v < 30") COUNTS_WHERE("v > 0"), "", "what it has counted already stays",
+     "v < 30|x|2\nv > 0|x|3\n")
+
+EDIT(a_source_that_is_read_already_is_united_with_the_first,
+     COUNTS " INSERT INTO other SELECT k FROM b;",
+     "CREATE VIEW u AS SELECT k, v FROM a UNION ALL SELECT k, v FROM b; INSERT INTO out SELECT k, "
+     "count(*) AS n, sum(v) AS s FROM u GROUP BY k; INSERT INTO other SELECT k FROM b;",
+     "out.agg=extend", "what comes from 'b' is counted too", "x|3|14\ny|2|202\n")
+
+EDIT(a_source_leaves_a_union,
+     "CREATE VIEW u AS SELECT k, v FROM a UNION ALL SELECT k, v FROM b; INSERT INTO out SELECT k, "
+     "count(*) AS n, sum(v) AS s FROM u GROUP BY k;",
+     COUNTS, "b=extend out.agg=rebuild", "kept what came from 'a', 'b'", "x|1|10\n")
+
+EDIT(the_sides_of_a_join_change_places, "INSERT INTO out SELECT a.k FROM a JOIN b ON a.k = b.k;",
+     "INSERT INTO out SELECT a.k FROM b JOIN a ON a.k = b.k;", "out.join=rebuild", "emptied", "")
+
+/* A second table over the rows of a, with a watermark of its own. */
+#define TABLE_C                                                                                    \
+    "CREATE TABLE c (v BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 "     \
+    "second') WITH (connector = 'memory', table = '@.a'); "
+#define JOIN_WITHIN(type, seconds)                                                                 \
+    TABLE_C "INSERT INTO out SELECT a.v AS v, c.v AS w FROM a " type " c ON a.k = c.k AND c.ts "   \
+            "BETWEEN a.ts AND a.ts + INTERVAL '" seconds " seconds';"
+
+EDIT(other_bounds_of_a_join, JOIN_WITHIN("JOIN", "5"), JOIN_WITHIN("JOIN", "2"), "",
+     "what it has counted already stays", "10|10\n3|10\n")
+
+EDIT(other_bounds_of_an_outer_join, JOIN_WITHIN("LEFT JOIN", "5"), JOIN_WITHIN("LEFT JOIN", "2"),
+     "out.join=rebuild", "emptied", "10|10\n")
+
+EDIT(another_condition_of_a_join_over_both_sides,
+     "INSERT INTO out SELECT a.v AS v, b.v AS w FROM a JOIN b ON a.k = b.k AND a.v + b.v > 0;",
+     "INSERT INTO out SELECT a.v AS v, b.v AS w FROM a JOIN b ON a.k = b.k AND a.v + b.v > 105;",
+     "", "rows that have left it are gone", "10|100\n2|200\n")
+
+#define LEFT_JOIN_OVER(least)                                                                      \
+    TABLE_C                                                                                        \
+    "INSERT INTO out SELECT a.v AS v, c.v AS w FROM a LEFT JOIN c ON a.k = c.k AND a.ts = "        \
+    "c.ts AND a.v + c.v > " least ";"
+
+EDIT(another_condition_of_an_outer_join_over_both_sides, LEFT_JOIN_OVER("0"), LEFT_JOIN_OVER("3"),
+     "out.join=rebuild", "emptied", "10|10\n")
 
 EDIT(another_expression_of_a_deduplication,
      "INSERT INTO out SELECT DISTINCT ON (upper(k)) k, v FROM a;",
@@ -831,12 +901,123 @@ TEST(a_batch_planned_by_the_old_query_is_run_by_the_new_one_with_other_sources)
                            "planned", &err),
                 &err, MR_USER, "ends here");
     memset(&err, 0, sizeof(err));
-    CHECK_OK(
-        live(&w, "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;", "two", "extend", &err),
-        &err);
+    CHECK_OK(live(&w, "INSERT INTO out SELECT k, sum(v) AS s FROM a GROUP BY k;", "two",
+                  "extend,rebuild", &err),
+             &err);
     rows = rows_of(&w, "two", 0);
-    CHECK_EQ_STR(rows, "x|114\ny|2\n");
+    CHECK_EQ_STR(rows, "x|14\ny|2\n");
     mr_text_free(rows);
+    end(&w);
+}
+
+#define FIRST_OF_EACH "INSERT INTO out SELECT DISTINCT ON (k) k, v FROM a;"
+#define FIRST_BIG_ONES "INSERT INTO out SELECT DISTINCT ON (k) k, v FROM a WHERE v >= 10;"
+
+/* Ends a run of `text` at that point of its first batch, with more data for the next run. */
+static void interrupt(struct world *w, const char *text, const char *point)
+{
+    struct mr_error err = {0};
+
+    CHECK_FAILS(live_until(w, text, NULL, point, &err), &err, MR_USER, "ends here");
+}
+
+TEST(a_batch_published_by_the_old_query_is_finished_by_the_old_query)
+{
+    struct mr_error err = {0};
+    struct world w;
+    char *rows;
+
+    begin(&w, t);
+    add_first(&w);
+    interrupt(&w, FIRST_OF_EACH, "published");
+    add_second(&w);
+    CHECK_FAILS(live(&w, FIRST_BIG_ONES, "after", NULL, &err), &err, MR_CONFIG,
+                "run the old query once more");
+    memset(&err, 0, sizeof(err));
+    CHECK_FAILS(live(&w, "SET on_change = 'allow'; " FIRST_BIG_ONES, "after", NULL, &err), &err,
+                MR_CONFIG, "sink 'out' has batch 0");
+    memset(&err, 0, sizeof(err));
+    CHECK_OK(live(&w, "/* as it was */ " FIRST_OF_EACH, "after", NULL, &err), &err);
+    CHECK_OK(live(&w, FIRST_BIG_ONES, "after", NULL, &err), &err);
+    rows = rows_of(&w, "after", 0);
+    CHECK_EQ_STR(rows, "x|1\ny|2\n");
+    mr_text_free(rows);
+    end(&w);
+}
+
+TEST(a_batch_that_nobody_published_is_run_by_the_new_query)
+{
+    struct mr_error err = {0};
+    struct world w;
+    char *rows;
+
+    begin(&w, t);
+    add_first(&w);
+    interrupt(&w, FIRST_OF_EACH, "staged");
+    add_second(&w);
+    CHECK_OK(live(&w, FIRST_BIG_ONES, "after", NULL, &err), &err);
+    rows = rows_of(&w, "after", 0);
+    CHECK_EQ_STR(rows, "x|10\n");
+    mr_text_free(rows);
+    end(&w);
+}
+
+/* Its PLAN is still that of the old query. */
+TEST(a_batch_that_the_new_query_took_over_and_published_is_its_own)
+{
+    struct mr_error err = {0};
+    struct world w;
+    char *rows;
+
+    begin(&w, t);
+    add_first(&w);
+    interrupt(&w, FIRST_OF_EACH, "planned");
+    interrupt(&w, FIRST_BIG_ONES, "published");
+    CHECK_FAILS(live(&w, FIRST_OF_EACH, "after", NULL, &err), &err, MR_CONFIG,
+                "sink 'out' has batch 0");
+    memset(&err, 0, sizeof(err));
+    add_second(&w);
+    CHECK_OK(live(&w, FIRST_BIG_ONES, "after", NULL, &err), &err);
+    rows = rows_of(&w, "after", 0);
+    CHECK_EQ_STR(rows, "x|10\n");
+    mr_text_free(rows);
+    end(&w);
+}
+
+/* Edits that leave no trace in names, schemas and state. */
+TEST(the_fingerprint_of_a_query_tells_what_its_rows_are_made_of)
+{
+    static const char *const pairs[][2] = {
+        {"INSERT INTO out SELECT v AS x, v + 1 AS y FROM a;",
+         "INSERT INTO out SELECT v AS x, v + 2 AS y FROM a;"},
+        {"INSERT INTO out SELECT a.v AS x, c.v AS y FROM a JOIN a AS c ON a.k = c.k;",
+         "INSERT INTO out SELECT c.v AS x, a.v AS y FROM a JOIN a AS c ON a.k = c.k;"},
+        {"INSERT INTO out SELECT k, max(v) AS x, min(v) AS y FROM a GROUP BY k;",
+         "INSERT INTO out SELECT k, min(v) AS x, max(v) AS y FROM a GROUP BY k;"},
+        {"INSERT INTO out SELECT k, v FROM a WHERE v > 1;",
+         "INSERT INTO out SELECT k, v FROM a WHERE v > 2;"},
+        {"INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k HAVING count(*) > 1;",
+         "INSERT INTO out SELECT k, count(*) AS n FROM a GROUP BY k HAVING count(*) > 2;"},
+        {"INSERT INTO out SELECT v FROM a LIMIT 2;", "INSERT INTO out SELECT v FROM a LIMIT 3;"},
+    };
+    struct world w;
+
+    begin(&w, t);
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        uint64_t sums[3];
+
+        for (size_t k = 0; k < 3; k++) {
+            struct mr_sql_script *script = NULL;
+            struct mr_sql_plan *plan = make_plan(&w, pairs[i][k % 2], "after", &script);
+
+            sums[k] = mr_graph_fingerprint(plan->graph);
+            mr_sql_plan_free(plan);
+            mr_sql_script_free(script);
+        }
+        CHECK(sums[0] == sums[2]);
+        if (sums[0] == sums[1])
+            FAIL("nothing tells '%s' from '%s'", pairs[i][0], pairs[i][1]);
+    }
     end(&w);
 }
 
