@@ -8,8 +8,9 @@
  *     sink NAME       {"connector", "format", "mode", "columns", "options"}
  *
  * input is what the rows go through on their way from sources and other folds: the meanings of the
- * map operators, and of the fold itself. origins are those sources and folds alone, a list for each input: rows of others are
- * not what the state was made of. Schemas of keys and values are with the stores themselves (state/part_write.c).
+ * map operators, and of the fold itself. origins are those sources and folds alone, a list for each
+ * input: rows of others are not what the state was made of. Schemas of keys and values are with the
+ * stores themselves (state/part_write.c).
  *
  * Called by open.c and evolution.c. Thread: driver.
  */

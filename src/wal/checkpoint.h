@@ -4,8 +4,8 @@
  *     <checkpoint>/query       QUERY record: query id (16 bytes), format version, created at,
  *                              seed; atomic, never rewritten
  *     <checkpoint>/lock        OS lock of the running process; text: pid and host
- *     <checkpoint>/taken-over  batch and fingerprint of an edited query that runs a batch planned by
- *                              another version of it (core/open.c); absent until there was one
+ *     <checkpoint>/taken-over  batch and fingerprint of an edited query that runs a batch which
+ *                              another version of it planned (core/open.c); often absent
  *     <checkpoint>/log/        batch log           <checkpoint>/state/      state stores
  *     <checkpoint>/received/   received blocks
  *
