@@ -6,9 +6,13 @@
 #include "support/sql_flow.h"
 #include "support/test.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 
 #include <millrace/groups.h>
+
+#include <dirent.h>
+#include <stdlib.h>
 
 enum { COUNT = 0 };
 
@@ -680,4 +684,53 @@ TEST(both_functions_of_a_chain_keep_their_state_over_restarts)
 {
     chain_keeps_counting(t, MR_TIME_MODE_NONE);
     chain_keeps_counting(t, MR_TIME_MODE_PROCESSING);
+}
+
+/* ---- Workers ---- */
+
+/* Files that one batch of so many keys leaves that each partition has some: a file is a partition.
+ */
+static int count_files(struct test *t, unsigned workers)
+{
+    static const struct mr_processor processor = {.rows = count_all};
+    struct mr_transform_spec spec = counting_spec;
+    struct sql_flow *f = sql_flow_new(t);
+    struct mr_buf rows = MR_BUF_INIT;
+    struct dirent **entries = NULL;
+    char name[20], sql[1000];
+    int count, files = 0;
+
+    spec.processor = &processor;
+    spec.mode = MR_MODE_APPEND;
+    snprintf(name, sizeof(name), "files%u", workers);
+    sql_flow_source(f, "a", "v VARCHAR", "");
+    sql_flow_sink(f, "out", "", "append");
+    transform_view(f, "counts", "a", "v", &spec);
+    sql_flow_large_batches(f);
+    snprintf(sql, sizeof(sql),
+             "SET workers = %u; CREATE TABLE files WITH (connector = 'file', path = '%s', format = "
+             "'csv'); INSERT INTO files SELECT k, n FROM counts; INSERT INTO out SELECT k, n FROM "
+             "counts WHERE k = 'k7';",
+             workers, test_path(t, name));
+    sql_flow_text(f, sql);
+    for (int i = 0; i < 300; i++)
+        mr_buf_printf(&rows, "%s('k%d')", i > 0 ? ", " : "", i);
+    CHECK(!rows.failed);
+    sql_flow_step(f, "a", rows.data);
+    CHECK_EQ_STR(sql_flow_run(f, "out"), "k7|1\n");
+    count = scandir(test_path(t, name), &entries, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        files += entries[i]->d_name[0] != '.';
+        free(entries[i]);
+    }
+    free(entries);
+    mr_buf_release(&rows);
+    sql_flow_free(f);
+    return files;
+}
+
+TEST(partitions_of_what_comes_out_do_not_depend_on_the_workers)
+{
+    CHECK_EQ_INT(count_files(t, 1), 8);
+    CHECK_EQ_INT(count_files(t, 3), 8);
 }
