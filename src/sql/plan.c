@@ -195,6 +195,23 @@ static enum mr_status route_bad(struct plan *plan, struct mr_sql_table *table)
     return MR_OK;
 }
 
+static bool is_nested(const struct mr_type *type)
+{
+    return type->id == MR_TYPE_STRUCT || type->id == MR_TYPE_LIST;
+}
+
+/* A window or list is no number or time: the cast would only fail with the first row. */
+static enum mr_status check_cast(struct plan *plan, const struct mr_sql_late *late,
+                                 const struct mr_field *from, const struct mr_field *to)
+{
+    if (!is_nested(&from->type) || is_nested(&to->type) || to->type.id == MR_TYPE_TEXT)
+        return MR_OK;
+    return mr_sql__fail_at(&plan->planner, late->at,
+                           "column '%s' of the late rows is a struct or list, and another type in "
+                           "table '%s'; give one of them another name",
+                           from->name, late->table);
+}
+
 /* The columns that the table declares and late rows have; the table's others become null. */
 static enum mr_status shared_columns(struct plan *plan, const struct mr_sql_late *late,
                                      const struct mr_schema *declared, struct mr_sql_rel *ret_rel)
@@ -210,9 +227,12 @@ static enum mr_status shared_columns(struct plan *plan, const struct mr_sql_late
         return mr_sql__no_memory(p);
     for (uint32_t i = 0; i < count; i++) {
         const char *name = mr_schema_field(have, i)->name;
+        int32_t target = mr_schema_find(declared, name, strlen(name));
 
-        if (mr_schema_find(declared, name, strlen(name)) < 0)
+        if (target < 0)
             continue;
+        MR_TRY(check_cast(plan, late, mr_schema_field(have, i),
+                          mr_schema_field(declared, (uint32_t)target)));
         columns[used] = i;
         names[used++] = name;
     }

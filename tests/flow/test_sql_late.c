@@ -356,6 +356,19 @@ TEST(late_rows_of_a_join_behind_another_are_refused_with_a_remedy)
     }
 }
 
+TEST(a_late_column_that_cannot_be_cast_is_refused_at_the_clause)
+{
+    struct sql_flow *flow = sides_of(t);
+    struct mr_error err;
+
+    sql_flow_text(flow, "INSERT INTO out SELECT l.k AS x FROM (SELECT k, ts, window(ts, '10 "
+                        "seconds') AS w FROM a) l JOIN b ON l.k = b.k AND b.bts >= l.ts\n"
+                        "  ON LATE INTO late;");
+    CHECK_FAILS(sql_flow_check(flow, &err), &err, MR_SQL_ERROR, "give one of them another name");
+    CHECK_EQ_INT(err.sql_column, 3);
+    sql_flow_free(flow);
+}
+
 TEST(the_inner_one_of_two_joins_can_route_its_late_rows)
 {
     struct sql_flow *flow = sides_of(t);
