@@ -448,7 +448,7 @@ enum mr_status mr_sql__plan_distinct_on(struct mr_sql_planner *p, struct mr_sql_
 {
     struct distinct *distinct = mr_arena_alloc(&p->arena, sizeof(*distinct));
     struct mr_json *list = mr_json_get(node, "select_list");
-    struct mr_sql_rel first;
+    struct mr_sql_rel first = {0};
     uint32_t *columns;
     const char **names;
     bool time_is_key = false;
