@@ -427,7 +427,8 @@ static void compare_origins_of(struct comparison *c, const struct mr_json *old,
         say(item, MR_CHANGE_REBUILD,
             "it kept what came from %.200s and would get what comes from %.200s; if only the order "
             "of statements changed, %s",
-            before.data, after.data, KEEP_ORDER);
+            before.data != NULL ? before.data : "", after.data != NULL ? after.data : "",
+            KEEP_ORDER);
     for (const struct mr_json *one = now->first; one != NULL && !lost; one = one->next) {
         if (!has_origin(old, one->text) &&
             (mr__manifest_entry(&c->manifest, MR_MANIFEST_SOURCE, one->text) != NULL ||
