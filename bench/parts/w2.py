@@ -100,7 +100,7 @@ def replayed(args, name, events):
 
 
 def bench(args, work):
-    events = 1_000_000 if args.quick else 40_000_000
+    events = args.events
     folder = os.path.join(work, "nexmark")
     os.mkdir(folder)
     found = {"events": events, "cores": args.threads}
