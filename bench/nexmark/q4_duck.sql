@@ -4,6 +4,6 @@ SELECT category, avg(final) AS average FROM (
   FROM auction AS a JOIN bid AS b ON a.id = b.auction AND b.dateTime BETWEEN a.dateTime AND a.expires
     AND b.dateTime <= a.dateTime + INTERVAL '1 second'
   GROUP BY a.id, a.category, a.dateTime
-  HAVING a.dateTime <= (SELECT least(max(bid.dateTime), (SELECT max(dateTime) FROM auction)) FROM bid)
+  HAVING a.dateTime <= (SELECT date_trunc('milliseconds', least(max(bid.dateTime), (SELECT max(dateTime) FROM auction))) FROM bid)
     - INTERVAL '1 second' - INTERVAL '1 millisecond')
 GROUP BY category
