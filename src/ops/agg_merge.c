@@ -163,7 +163,7 @@ static bool refs_reserve(struct mr_agg_refs *refs, size_t count)
     return true;
 }
 
-/* Room for the worst: all partials in one shard would be no hash at all, but it is allowed. */
+/* The hash of each partial, and room for as many as each shard gets. */
 static enum mr_status count_shards(struct mr_agg_fold *fold, uint64_t *hashes, struct mr_error *err)
 {
     size_t counts[MR_STORE_SHARDS] = {0};
