@@ -10,6 +10,9 @@ set(CMAKE_C_VISIBILITY_PRESET hidden)
 
 add_library(mr_flags INTERFACE)
 target_compile_definitions(mr_flags INTERFACE _GNU_SOURCE)
+if(MR_MUTANTS)
+    target_compile_definitions(mr_flags INTERFACE MILLRACE_MUTANTS) # src/base/mutant.h
+endif()
 
 # mr_probe(<list variable> <flag>...): appends the flags the compiler accepts.
 function(mr_probe out)
