@@ -4,6 +4,7 @@
  */
 #include "support/evidence.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ void evidence_text(const char *suite, const char *figure, const char *text)
     }
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (fd < 0 || write(fd, line, (size_t)size) != size)
-        fprintf(stderr, "evidence: '%s' cannot be written: %m\n", path);
+        fprintf(stderr, "evidence: '%s' cannot be written: errno %d\n", path, errno);
     if (fd >= 0)
         close(fd);
 }
