@@ -23,6 +23,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -79,7 +80,8 @@ static enum mr_status make_one(struct mr_env *env, const char *dir, struct mr_er
         return no_memory(dir, err);
     existed = mr_env_path_info(env, dir, true, &info, NULL) == MR_OK;
     MR_TRY_GOTO(mr_env_mkdir(env, dir, err));
-    status = mr_env_sync_dir(env, parent, err);
+    if (!MR_MUTANT("durable.make-one.sync-parent"))
+        status = mr_env_sync_dir(env, parent, err);
     if (existed && status == MR_PERMISSION)
         status = MR_OK;
 done:
@@ -120,10 +122,11 @@ static enum mr_status write_and_sync(struct mr_env *env, const char *path, const
 
     MR_TRY(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_EXCLUSIVE, &file, err));
     MR_TRY_GOTO(mr_env_pwrite(env, file, data, size_bytes, 0, err));
-    MR_TRY_GOTO(mr_env_sync(env, file, err));
+    if (!MR_MUTANT("durable.write-and-sync.sync"))
+        MR_TRY_GOTO(mr_env_sync(env, file, err));
 done:
     mr_env_close(env, file);
-    if (status != MR_OK)
+    if (status != MR_OK && !MR_MUTANT("durable.write-and-sync.undo"))
         (void)mr_env_unlink(env, path, NULL);
     return status;
 }
@@ -132,13 +135,15 @@ done:
 static enum mr_status rename_durably(struct mr_env *env, const char *dir, const char *temporary,
                                      const char *path, bool no_replace, struct mr_error *err)
 {
-    enum mr_status status = mr_env_rename(env, temporary, path, no_replace, err);
+    bool keeps = no_replace && !MR_MUTANT("durable.rename-durably.no-replace");
+    enum mr_status status = mr_env_rename(env, temporary, path, keeps, err);
 
     if (status != MR_OK) {
-        (void)mr_env_unlink(env, temporary, NULL);
+        if (!MR_MUTANT("durable.rename-durably.undo"))
+            (void)mr_env_unlink(env, temporary, NULL);
         return status;
     }
-    return mr_env_sync_dir(env, dir, err);
+    return MR_MUTANT("durable.rename-durably.sync-dir") ? MR_OK : mr_env_sync_dir(env, dir, err);
 }
 
 enum mr_status mr_durable_put(struct mr_env *env, const char *dir, const char *name,
@@ -170,7 +175,7 @@ enum mr_status mr_durable_get(struct mr_env *env, const char *path, size_t size_
 
     MR_TRY(mr_env_open(env, path, MR_FILE_READ, &file, err));
     MR_TRY_GOTO(mr_env_file_info(env, file, &info, err));
-    if (info.size_bytes > size_max)
+    if (info.size_bytes > size_max && !MR_MUTANT("durable.get.size-max"))
         MR_TRY_GOTO(MR_FAIL(err, MR_LIMIT,
                             "cannot read '%s': it has %" PRIu64
                             " bytes, %zu are allowed; check that it is the right file",
@@ -251,7 +256,8 @@ enum mr_status mr_durable_sweep(struct mr_env *env, const char *dir, uint64_t *r
     if (names.no_memory)
         MR_TRY_GOTO(MR_FAIL(err, MR_NOMEM, "cannot sweep '%s': out of memory", dir));
     for (const struct name *name = names.first; name != NULL; name = name->next)
-        MR_TRY_GOTO(remove_in(env, dir, name->text, &removed, err));
+        if (!MR_MUTANT("durable.sweep.remove"))
+            MR_TRY_GOTO(remove_in(env, dir, name->text, &removed, err));
     *ret_removed = removed;
 done:
     while (names.first != NULL) {
@@ -334,17 +340,20 @@ enum mr_status mr_appender_create_with(struct mr_env *env, const char *dir, cons
     if (head_bytes > 0)
         MR_TRY_GOTO(mr_env_pwrite(env, appender->file, head, head_bytes, 0, err));
     MR_TRY_GOTO(write_zeros(env, appender->file, head_bytes, size_bytes, err));
-    MR_TRY_GOTO(mr_env_sync(env, appender->file, err));
-    MR_TRY_GOTO(mr_env_rename(env, temporary, appender->path, true, err));
+    if (!MR_MUTANT("durable.create-with.sync"))
+        MR_TRY_GOTO(mr_env_sync(env, appender->file, err));
+    MR_TRY_GOTO(mr_env_rename(env, temporary, appender->path,
+                              !MR_MUTANT("durable.create-with.no-replace"), err));
     made = false;
-    MR_TRY_GOTO(mr_env_sync_dir(env, dir, err));
+    if (!MR_MUTANT("durable.create-with.sync-dir"))
+        MR_TRY_GOTO(mr_env_sync_dir(env, dir, err));
     appender->tail = head_bytes;
     appender->size_bytes = MR_MAX(size_bytes, (uint64_t)head_bytes);
     *ret_appender = appender;
     appender = NULL;
 done:
     mr_appender_close(appender);
-    if (made)
+    if (made && !MR_MUTANT("durable.create-with.undo"))
         (void)mr_env_unlink(env, temporary, NULL);
     mr_free(temporary);
     return status;
@@ -365,9 +374,12 @@ enum mr_status mr_appender_create_from(struct mr_env *env, const char *dir, cons
     MR_TRY_GOTO(mr_env_open(env, old_path, MR_FILE_WRITE, &appender->file, err));
     MR_TRY_GOTO(mr_env_file_info(env, appender->file, &info, err));
     MR_TRY_GOTO(mr_env_pwrite(env, appender->file, head, head_bytes, 0, err));
-    MR_TRY_GOTO(mr_env_sync(env, appender->file, err));
-    MR_TRY_GOTO(mr_env_rename(env, old_path, appender->path, true, err));
-    MR_TRY_GOTO(mr_env_sync_dir(env, dir, err));
+    if (!MR_MUTANT("durable.create-from.sync"))
+        MR_TRY_GOTO(mr_env_sync(env, appender->file, err));
+    MR_TRY_GOTO(mr_env_rename(env, old_path, appender->path,
+                              !MR_MUTANT("durable.create-from.no-replace"), err));
+    if (!MR_MUTANT("durable.create-from.sync-dir"))
+        MR_TRY_GOTO(mr_env_sync_dir(env, dir, err));
     appender->tail = head_bytes;
     appender->size_bytes = MR_MAX(info.size_bytes, (uint64_t)head_bytes);
     *ret_appender = appender;
@@ -426,16 +438,19 @@ enum mr_status mr_appender_open(struct mr_env *env, const char *dir, const char 
     MR_TRY(new_appender(env, dir, name, &appender, err));
     MR_TRY_GOTO(mr_env_open(env, appender->path, MR_FILE_WRITE, &appender->file, err));
     MR_TRY_GOTO(mr_env_file_info(env, appender->file, &info, err));
-    if (tail > info.size_bytes)
+    if (tail > info.size_bytes && !MR_MUTANT("durable.appender-open.size"))
         MR_TRY_GOTO(MR_FAIL(err, MR_CORRUPT,
                             "cannot go on in '%s' at byte %" PRIu64 ": it has only %" PRIu64
                             " bytes; restore it from a copy",
                             appender->path, tail, info.size_bytes));
     appender->tail = tail;
     appender->size_bytes = info.size_bytes;
-    MR_TRY_GOTO(zero_behind(appender, err));
-    MR_TRY_GOTO(mr_env_sync(env, appender->file, err));
-    MR_TRY_GOTO(mr_env_sync_dir(env, dir, err));
+    if (!MR_MUTANT("durable.appender-open.zero-behind"))
+        MR_TRY_GOTO(zero_behind(appender, err));
+    if (!MR_MUTANT("durable.appender-open.sync"))
+        MR_TRY_GOTO(mr_env_sync(env, appender->file, err));
+    if (!MR_MUTANT("durable.appender-open.sync-dir"))
+        MR_TRY_GOTO(mr_env_sync_dir(env, dir, err));
     *ret_appender = appender;
     appender = NULL;
 done:
@@ -464,7 +479,7 @@ enum mr_status mr_appender_write(struct mr_appender *appender, const void *data,
 {
     enum mr_status status;
 
-    if (appender->failed)
+    if (appender->failed && !MR_MUTANT("durable.appender-write.failed"))
         return refuse_failed(appender, err);
     status = mr_env_pwrite(appender->env, appender->file, data, size_bytes, appender->tail, err);
     if (status != MR_OK) {
@@ -485,7 +500,7 @@ enum mr_status mr_appender_is_taken(struct mr_appender *appender, bool *ret_take
 
     MR_TRY(mr_env_pread(appender->env, appender->file, behind, sizeof(behind), appender->tail,
                         &size, err));
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < size && !MR_MUTANT("durable.is-taken.look"); i++)
         taken |= behind[i] != 0;
     *ret_taken = taken;
     return MR_OK;
@@ -495,8 +510,10 @@ enum mr_status mr_appender_sync(struct mr_appender *appender, struct mr_error *e
 {
     enum mr_status status;
 
-    if (appender->failed)
+    if (appender->failed && !MR_MUTANT("durable.appender-sync.failed"))
         return refuse_failed(appender, err);
+    if (MR_MUTANT("durable.appender-sync.sync"))
+        return MR_OK;
     status = mr_env_sync(appender->env, appender->file, err);
     appender->failed = status != MR_OK;
     return status;
@@ -527,6 +544,8 @@ static enum mr_status open_temporary(struct mr_staged *staged, struct mr_error *
         return status;
     /* An earlier attempt left it. A new file, so that a writer that still has the old one open
      * cannot reach ours. */
+    if (MR_MUTANT("durable.open-temporary.new-file"))
+        return mr_env_open(env, staged->temporary, MR_FILE_WRITE, &staged->file, err);
     MR_TRY(mr_env_unlink(env, staged->temporary, err));
     return mr_env_open(env, staged->temporary, flags, &staged->file, err);
 }
@@ -585,7 +604,8 @@ static enum mr_status sync_replaced(struct mr_staged *staged, struct mr_file_inf
     enum mr_status status;
 
     MR_TRY(mr_env_open(staged->env, staged->temporary, MR_FILE_WRITE, &file, err));
-    MR_TRY_GOTO(mr_env_sync(staged->env, file, err));
+    if (!MR_MUTANT("durable.sync-replaced.sync"))
+        MR_TRY_GOTO(mr_env_sync(staged->env, file, err));
     MR_TRY_GOTO(mr_env_file_info(staged->env, file, ret_info, err));
 done:
     mr_env_close(staged->env, file);
@@ -599,10 +619,12 @@ enum mr_status mr_staged_seal(struct mr_staged *staged, struct mr_error *err)
     struct mr_file_info named;
 
     MR_ASSERT(staged->state == STAGED_OPEN);
-    MR_TRY(mr_env_sync(env, staged->file, err));
+    if (!MR_MUTANT("durable.staged-seal.sync"))
+        MR_TRY(mr_env_sync(env, staged->file, err));
     MR_TRY(mr_env_file_info(env, staged->file, &ours, err));
     MR_TRY(mr_env_path_info(env, staged->temporary, false, &named, err));
-    if (named.inode != ours.inode || named.device != ours.device)
+    if ((named.inode != ours.inode || named.device != ours.device) &&
+        !MR_MUTANT("durable.staged-seal.replaced"))
         MR_TRY(sync_replaced(staged, &ours, err));
     mr_env_close(env, staged->file);
     staged->file = NULL;
@@ -624,7 +646,7 @@ void mr_staged_free(struct mr_staged *staged)
     if (staged == NULL)
         return;
     mr_env_close(staged->env, staged->file);
-    if (staged->state != STAGED_PUBLISHED)
+    if (staged->state != STAGED_PUBLISHED && !MR_MUTANT("durable.staged-free.undo"))
         (void)mr_env_unlink(staged->env, staged->temporary, NULL);
     mr_free(staged->temporary);
     mr_free(staged->path);

@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,14 +36,14 @@ static int open_again(const char *path, int flags)
     int fd;
 
     do
-        fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+        fd = open(path, flags | O_CLOEXEC | (MR_MUTANT("posix.open.no-follow") ? 0 : O_NOFOLLOW) | O_NONBLOCK | O_NOCTTY, 0600);
     while (fd < 0 && errno == EINTR);
     return fd;
 }
 
 static int open_new(const char *path, int flags)
 {
-    int fd = open_again(path, flags | O_CREAT | O_EXCL);
+    int fd = open_again(path, flags | O_CREAT | (MR_MUTANT("posix.open.exclusive") ? 0 : O_EXCL));
     int kept;
 
     if (fd >= 0 && fchmod(fd, 0600) != 0 && errno != EPERM && errno != ENOTSUP) {
@@ -77,7 +78,7 @@ static enum mr_status check_regular(int fd, const char *path, struct mr_error *e
     if (fstat(fd, &info) != 0)
         return mr__posix_fail(err, "look at", path, errno);
     errno = 0;
-    if (!S_ISREG(info.st_mode))
+    if (!S_ISREG(info.st_mode) && !MR_MUTANT("posix.open.regular"))
         return MR_FAIL(err, MR_IO, "cannot open '%s': it is not a regular file", path);
     return MR_OK;
 }
@@ -192,13 +193,13 @@ enum mr_status mr__posix_sync(struct mr_env *env, struct mr_file *file, struct m
 
     MR_UNUSED(env);
     errno = 0;
-    if (file->poisoned)
+    if (file->poisoned && !MR_MUTANT("posix.sync.poisoned"))
         return MR_FAIL(err, MR_IO,
                        "cannot flush '%s': an earlier flush failed, so its bytes may be lost; "
                        "start again",
                        file->path);
     do
-        result = fdatasync(file->fd);
+        result = MR_MUTANT("posix.sync.fdatasync") ? 0 : fdatasync(file->fd);
     while (result != 0 && errno == EINTR);
     if (result == 0)
         return MR_OK;

@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/text.h"
 
 #include <dirent.h>
@@ -57,7 +58,7 @@ enum mr_status mr__posix_rename(struct mr_env *env, const char *from, const char
     int result;
 
     MR_UNUSED(env);
-    if (!no_replace) {
+    if (!no_replace || MR_MUTANT("posix.rename.no-replace")) {
         result = rename(from, to);
     } else {
         result = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
@@ -160,7 +161,7 @@ enum mr_status mr__posix_sync_dir(struct mr_env *env, const char *path, struct m
     if (fd < 0)
         return mr__posix_fail(err, "open the directory", path, errno);
     do
-        result = fsync(fd);
+        result = MR_MUTANT("posix.sync-dir.fsync") ? 0 : fsync(fd);
     while (result != 0 && errno == EINTR);
     kept = errno;
     close(fd);
@@ -238,9 +239,9 @@ static enum mr_status try_lock(const char *path, int *ret_fd, struct mr_error *e
 
     if (fd < 0)
         return mr__posix_fail(err, "open the lock", path, errno);
-    refused = take_lock(fd);
+    refused = MR_MUTANT("posix.lock.take") ? 0 : take_lock(fd);
     errno = 0;
-    if (fstat(fd, &info) == 0 && !S_ISREG(info.st_mode))
+    if (fstat(fd, &info) == 0 && !S_ISREG(info.st_mode) && !MR_MUTANT("posix.lock.regular"))
         status = MR_FAIL(err, MR_IO, "cannot lock '%s': it is not a regular file", path);
     else if (refused == EWOULDBLOCK)
         status = refuse(fd, path, err);
@@ -267,7 +268,7 @@ enum mr_status mr__posix_lock(struct mr_env *env, const char *path, struct mr_lo
     MR_UNUSED(env);
     for (int i = 0; i < LOCK_ATTEMPTS_MAX; i++) {
         MR_TRY(try_lock(path, &fd, err));
-        if (still_there(fd, path))
+        if (still_there(fd, path) || MR_MUTANT("posix.lock.still-there"))
             break;
         close(fd);
         fd = -1;

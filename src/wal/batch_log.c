@@ -36,6 +36,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -106,7 +107,8 @@ static enum mr_status check_still_there(const struct mr_batch_log *log, struct m
     enum mr_status status = mr_env_path_info(log->env, log->path, false, &info, err);
 
     if (status == MR_NOT_FOUND ||
-        (status == MR_OK && (info.inode != log->inode || info.device != log->device)))
+        (status == MR_OK && (info.inode != log->inode || info.device != log->device) &&
+         !MR_MUTANT("batch-log.check.still-there")))
         return MR_FAIL(
             err, MR_IO,
             "cannot write to '%s': the file was removed or replaced while the query runs",
@@ -121,7 +123,7 @@ static enum mr_status check_not_taken(const struct mr_batch_log *log, struct mr_
     bool taken = false;
 
     MR_TRY(mr_appender_is_taken(log->appender, &taken, err));
-    if (taken)
+    if (taken && !MR_MUTANT("batch-log.check.not-taken"))
         return MR_FAIL(err, MR_BUSY,
                        "cannot go on with the log '%s': another process has taken it over",
                        log->dir);
@@ -213,9 +215,10 @@ static enum mr_status write_group(struct mr_batch_log *log, const struct mr_buf 
     mr__group_encode(&log->sectors, log->key, log->ordinal, records->data, records->size);
     if (log->sectors.failed)
         return no_memory(log, err);
-    log->failed = true; /* until it is known to be there */
+    log->failed = !MR_MUTANT("batch-log.write-group.failed"); /* until it is known to be there */
     MR_TRY(mr_appender_write(log->appender, log->sectors.data, log->sectors.size, err));
-    MR_TRY(mr_appender_sync(log->appender, err));
+    if (!MR_MUTANT("batch-log.write-group.sync"))
+        MR_TRY(mr_appender_sync(log->appender, err));
     log->failed = false;
     log->ordinal++;
     log->uses[log->use_count - 1].size_bytes = mr_appender_tail(log->appender);
@@ -258,7 +261,8 @@ static enum mr_status rotate(struct mr_batch_log *log, uint64_t group_bytes, str
         return no_memory(log, err);
     log->failed = true;
     MR_TRY_GOTO(create_segment(log, number, group_bytes, &appender, &head_sum, err));
-    MR_TRY_GOTO(write_next(log, number, head_sum, err));
+    if (!MR_MUTANT("batch-log.rotate.next"))
+        MR_TRY_GOTO(write_next(log, number, head_sum, err));
     log->failed = true;
     MR_TRY_GOTO(note_segment(log, number, err));
     status = adopt_segment(log, number, 1, appender, path, err);
@@ -307,7 +311,7 @@ static enum mr_status remove_unused(struct mr_batch_log *log, uint64_t number, s
     if (path == NULL)
         return no_memory(log, err);
     status = mr_env_unlink(log->env, path, err);
-    if (status == MR_OK)
+    if (status == MR_OK && !MR_MUTANT("batch-log.remove-unused.sync-dir"))
         status = mr_env_sync_dir(log->env, log->dir, err);
     mr_free(path);
     return status;
@@ -337,9 +341,9 @@ static enum mr_status open_existing(struct mr_batch_log *log, struct mr_replay *
     MR_TRY_GOTO(
         mr__replay_recovered(replay, log->dir, log->config.retain_batches, &recovered, err));
     MR_TRY_GOTO(copy_parts(log, &recovered, err));
-    if (replay->unused_segment != 0)
+    if (replay->unused_segment != 0 && !MR_MUTANT("batch-log.open.remove-unused"))
         MR_TRY_GOTO(remove_unused(log, replay->unused_segment, err));
-    if (replay->ordinal == 1 && replay->use_count > 1)
+    if (replay->ordinal == 1 && replay->use_count > 1 && !MR_MUTANT("batch-log.open.sync-before"))
         MR_TRY_GOTO(mr__segment_sync(log->env, log->dir, replay->uses[replay->use_count - 2].number,
                                      MR_BATCH_LOG_SUFFIX, err));
     path = segment_path(log, replay->segment);
@@ -361,7 +365,8 @@ static enum mr_status open_existing(struct mr_batch_log *log, struct mr_replay *
     log->segments_created = replay->segment;
     log->position = log->synced = replay->position;
     log->chain = log->synced_chain = replay->chain;
-    MR_TRY_GOTO(append_epoch(log, err));
+    if (!MR_MUTANT("batch-log.open.epoch"))
+        MR_TRY_GOTO(append_epoch(log, err));
     recovered.epoch = log->position.epoch;
 done:
     mr_free(path);
@@ -429,7 +434,7 @@ static enum mr_status append(struct mr_batch_log *log, enum mr_record_kind kind,
 
     if (payload->failed)
         return no_memory(log, err);
-    if (payload->size > MR_RECORD_BYTES_MAX)
+    if (payload->size > MR_RECORD_BYTES_MAX && !MR_MUTANT("batch-log.append.size"))
         return MR_FAIL(err, MR_LIMIT,
                        "cannot write a record of %zu bytes to the log '%s': the limit is %d",
                        payload->size, log->dir, MR_RECORD_BYTES_MAX);
@@ -560,11 +565,12 @@ enum mr_status mr_batch_log_sync(struct mr_batch_log *log, struct mr_error *err)
     uint64_t group_bytes;
 
     MR_ASSERT(!log->has_deltas);
-    if (log->failed)
+    if (log->failed && !MR_MUTANT("batch-log.sync.failed"))
         return refuse_failed(log, err);
     if (log->pending.size == 0)
         return MR_OK;
-    MR_TRY(mr_batch_log_check(log, err));
+    if (!MR_MUTANT("batch-log.sync.check"))
+        MR_TRY(mr_batch_log_check(log, err));
     group_bytes = mr__group_disk_bytes(log->pending.size);
     if (group_bytes + MR_SECTOR_BYTES > mr_appender_room(log->appender))
         MR_TRY(rotate(log, group_bytes, err));
@@ -611,8 +617,12 @@ enum mr_status mr_batch_log_purge(struct mr_batch_log *log, uint64_t needed_from
     if (!log->synced.has_commit)
         return MR_OK;
     keep_from = log->synced.commit_batch -
-                MR_MIN(log->synced.commit_batch, (uint64_t)log->config.retain_batches);
-    keep_from = MR_MIN(keep_from, needed_from);
+                MR_MIN(log->synced.commit_batch,
+                       MR_MUTANT("batch-log.purge.retain")
+                           ? 0
+                           : (uint64_t)log->config.retain_batches);
+    if (!MR_MUTANT("batch-log.purge.needed"))
+        keep_from = MR_MIN(keep_from, needed_from);
     while (log->use_count > 1 && (!log->uses[0].has_batch || log->uses[0].last_batch < keep_from)) {
         /*
          * Oldest first and each removal durable: a crash leaves a log without its beginning, never
@@ -642,6 +652,7 @@ void mr_batch_log_close(struct mr_batch_log *log)
 {
     if (log == NULL)
         return;
-    append_close(log);
+    if (!MR_MUTANT("batch-log.close.record"))
+        append_close(log);
     free_log(log);
 }

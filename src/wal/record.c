@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/mutant.h"
 
 #include <string.h>
 
@@ -113,19 +114,19 @@ enum mr_record_result mr_record_read(const void *data, size_t size_bytes, uint64
     unsigned magic;
 
     if (all_zero(at, MR_MIN(size_bytes, (size_t)MR_RECORD_HEADER_BYTES)) &&
-        all_zero(at, size_bytes))
+        (all_zero(at, size_bytes) || MR_MUTANT("record.read.zeros-behind")))
         return MR_RECORD_END;
-    if (size_bytes < MR_RECORD_HEADER_BYTES)
+    if (size_bytes < MR_RECORD_HEADER_BYTES && !MR_MUTANT("record.read.header"))
         return MR_RECORD_TRUNCATED;
     magic = (unsigned)(at[4] | at[5] << 8);
-    if (magic == MAGIC_SWAPPED)
+    if (magic == MAGIC_SWAPPED && !MR_MUTANT("record.read.byte-order"))
         return MR_RECORD_WRONG_ENDIAN;
-    if (magic != MAGIC)
+    if (magic != MAGIC && !MR_MUTANT("record.read.magic"))
         return MR_RECORD_BAD_MAGIC;
     length = (size_t)at[0] | (size_t)at[1] << 8 | (size_t)at[2] << 16 | (size_t)at[3] << 24;
-    if (length == 0 || length > MR_RECORD_BYTES_MAX)
+    if ((length == 0 || length > MR_RECORD_BYTES_MAX) && !MR_MUTANT("record.read.length"))
         return MR_RECORD_BAD_LENGTH;
-    if (length > size_bytes - MR_RECORD_HEADER_BYTES)
+    if (length > size_bytes - MR_RECORD_HEADER_BYTES && !MR_MUTANT("record.read.room"))
         return MR_RECORD_TRUNCATED;
     record.kind = (enum mr_record_kind)at[6];
     record.version = at[7];
@@ -133,9 +134,9 @@ enum mr_record_result mr_record_read(const void *data, size_t size_bytes, uint64
     record.sum = get_u64(at + 16);
     record.payload.data = at + MR_RECORD_HEADER_BYTES;
     record.payload.size_bytes = length;
-    if (sum_of(at, record.payload.data, length) != record.sum)
+    if (sum_of(at, record.payload.data, length) != record.sum && !MR_MUTANT("record.read.sum"))
         return MR_RECORD_BAD_SUM;
-    if (record.chain != chain)
+    if (record.chain != chain && !MR_MUTANT("record.read.chain"))
         return MR_RECORD_BAD_CHAIN;
     *ret_record = record;
     *ret_size = MR_RECORD_HEADER_BYTES + length;

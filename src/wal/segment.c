@@ -55,6 +55,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -115,7 +116,7 @@ static bool is_later(const uint8_t *sector, uint64_t key, uint32_t ordinal)
         (uint32_t)tag[0] | (uint32_t)tag[1] << 8 | (uint32_t)tag[2] << 16 | (uint32_t)tag[3] << 24;
     place =
         (uint32_t)tag[4] | (uint32_t)tag[5] << 8 | (uint32_t)tag[6] << 16 | (uint32_t)tag[7] << 24;
-    if (found <= ordinal)
+    if (found <= ordinal && !MR_MUTANT("segment.is-later.ordinal"))
         return false;
     make_tag(key, found, place >> 1, (place & 1) != 0, expected);
     return memcmp(tag, expected, sizeof(expected)) == 0;
@@ -178,10 +179,10 @@ static enum mr_group_result judge_missing(const uint8_t *file, size_t file_bytes
 
         if (sector[0] == 0 && memcmp(sector, sector + 1, MR_SECTOR_BYTES - 1) == 0)
             continue;
-        if (is_reused && !is_own(sector, key))
+        if (is_reused && !is_own(sector, key) && !MR_MUTANT("segment.judge-missing.own"))
             continue;
         any = true;
-        if (is_later(sector, key, ordinal)) {
+        if (is_later(sector, key, ordinal) && !MR_MUTANT("segment.judge-missing.later")) {
             group->reason = "a part is missing, though a later flush shows that it was synced";
             return MR_GROUP_DAMAGED;
         }
@@ -213,7 +214,8 @@ enum mr_group_result mr__group_read(const uint8_t *file, size_t file_bytes, uint
         make_tag(key, ordinal, index, true, last);
         middle_bits = bits_apart(tag, middle);
         last_bits = bits_apart(tag, last);
-        if (middle_bits > TAG_SLACK_BITS && last_bits > TAG_SLACK_BITS) {
+        if (middle_bits > TAG_SLACK_BITS && last_bits > TAG_SLACK_BITS &&
+            !MR_MUTANT("segment.group-read.tag")) {
             ret_group->bad = at;
             return judge_missing(file, file_bytes, key, ordinal, is_reused, ret_group);
         }
@@ -225,7 +227,7 @@ enum mr_group_result mr__group_read(const uint8_t *file, size_t file_bytes, uint
         mr_buf_add(out, file + at, MR_SECTOR_DATA_BYTES);
     }
     ret_group->end = at;
-    if (!exact) {
+    if (!exact && !MR_MUTANT("segment.group-read.exact")) {
         ret_group->reason = "bits of a sector tag were flipped";
         return MR_GROUP_DAMAGED;
     }
@@ -261,7 +263,7 @@ enum mr_status mr__segment_sync(struct mr_env *env, const char *dir, uint64_t nu
         return MR_FAIL(err, MR_NOMEM, "cannot flush a log segment in '%s': out of memory", dir);
     status = mr_env_open(env, path, MR_FILE_WRITE, &file, err);
     if (status == MR_OK)
-        status = mr_env_sync(env, file, err);
+        status = MR_MUTANT("segment.sync.sync") ? MR_OK : mr_env_sync(env, file, err);
     mr_env_close(env, file);
     mr_free(path);
     return status;
@@ -286,7 +288,7 @@ static bool is_canonical(const char *name, const char *suffix, uint64_t *ret_num
         number = number * 10 + digit;
     }
     *ret_number = number;
-    return number > 0 && strcmp(name + NAME_DIGITS, suffix) == 0;
+    return number > 0 && (strcmp(name + NAME_DIGITS, suffix) == 0 || MR_MUTANT("segment.list.suffix"));
 }
 
 static bool visit_segment(const char *name, enum mr_file_kind kind, void *arg)
@@ -296,7 +298,7 @@ static bool visit_segment(const char *name, enum mr_file_kind kind, void *arg)
 
     if (!is_canonical(name, lister->suffix, &number))
         return true;
-    if (kind != MR_KIND_FILE) {
+    if (kind != MR_KIND_FILE && !MR_MUTANT("segment.list.regular")) {
         mr__segment_name(number, lister->suffix, lister->odd);
         return false;
     }
@@ -412,7 +414,7 @@ static enum mr_status read_whole(struct mr_env *env, struct mr_segment *segment,
 
     MR_TRY(mr_env_open(env, segment->path, MR_FILE_READ, &file, err));
     MR_TRY_GOTO(mr_env_file_info(env, file, &info, err));
-    if (info.size_bytes > SEGMENT_BYTES_LIMIT) {
+    if (info.size_bytes > SEGMENT_BYTES_LIMIT && !MR_MUTANT("segment.load.size-limit")) {
         status = MR_FAIL(err, MR_CORRUPT,
                          "cannot read '%s': %" PRIu64 " bytes are more than any segment has",
                          segment->path, info.size_bytes);
@@ -448,13 +450,15 @@ static enum mr_status check_head(struct mr_segment *segment, enum mr_segment_kin
     uint64_t number, size_bytes;
 
     segment->key = mr__segment_key(kind, segment->number);
-    if (segment->size_bytes >= 8 && segment->data[4] == 'M' && segment->data[5] == 'R')
+    if (segment->size_bytes >= 8 && segment->data[4] == 'M' && segment->data[5] == 'R' &&
+        !MR_MUTANT("segment.check-head.byte-order"))
         return MR_FAIL(err, MR_VERSION, "cannot read '%s': it was written with another byte order",
                        segment->path);
-    if (segment->size_bytes < MR_SECTOR_BYTES)
+    if (segment->size_bytes < MR_SECTOR_BYTES && !MR_MUTANT("segment.check-head.sector"))
         return bad_head(segment, "the file is cut short", err);
     if (mr__group_read(segment->data, segment->size_bytes, 0, segment->key, 0, false,
-                       &segment->head, &group) != MR_GROUP_WHOLE)
+                       &segment->head, &group) != MR_GROUP_WHOLE &&
+        !MR_MUTANT("segment.check-head.group"))
         return bad_head(segment, "the head of the segment is damaged", err);
     if (segment->head.failed)
         return MR_FAIL(err, MR_NOMEM, "cannot read '%s': out of memory", segment->path);
@@ -462,24 +466,26 @@ static enum mr_status check_head(struct mr_segment *segment, enum mr_segment_kin
         mr_bytes_of(segment->head.data + 8, 8); /* whatever chain it has: its reader knows better */
     result = mr_record_read(segment->head.data, segment->head.size, mr_bytes_u64(&fields),
                             &segment->record, &size);
-    if (result != MR_RECORD_OK)
+    if (result != MR_RECORD_OK && !MR_MUTANT("segment.check-head.record"))
         return bad_head(segment, mr_record_result_text(result), err);
     if (mr_record_read(segment->head.data + size, segment->head.size - size, 0, &segment->record,
-                       &size) != MR_RECORD_END)
+                       &size) != MR_RECORD_END &&
+        !MR_MUTANT("segment.check-head.behind"))
         return bad_head(segment, "the head of the segment is followed by foreign bytes", err);
-    if (segment->record.kind != MR_RECORD_SEGMENT ||
-        segment->record.payload.size_bytes < MR_SEGMENT_HEAD_BYTES)
+    if ((segment->record.kind != MR_RECORD_SEGMENT ||
+        segment->record.payload.size_bytes < MR_SEGMENT_HEAD_BYTES) &&
+        !MR_MUTANT("segment.check-head.kind"))
         return bad_head(segment, "it is not the head of a log segment", err);
-    if (segment->record.version != MR_SEGMENT_FORMAT)
+    if (segment->record.version != MR_SEGMENT_FORMAT && !MR_MUTANT("segment.check-head.version"))
         return MR_FAIL(err, MR_VERSION,
                        "cannot read '%s': format %u is newer than %d; run a newer millrace",
                        segment->path, segment->record.version, MR_SEGMENT_FORMAT);
     fields = mr_bytes_of(segment->record.payload.data, MR_SEGMENT_HEAD_BYTES);
     number = mr_bytes_u64(&fields);
     size_bytes = mr_bytes_u64(&fields);
-    if (number != segment->number)
+    if (number != segment->number && !MR_MUTANT("segment.check-head.number"))
         return bad_head(segment, "it is a copy of another segment", err);
-    if (size_bytes != segment->size_bytes)
+    if (size_bytes != segment->size_bytes && !MR_MUTANT("segment.check-head.size"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot read '%s': it has %zu bytes and was made with %" PRIu64
                        "; restore the checkpoint from a copy",
