@@ -28,6 +28,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <string.h>
 
@@ -92,7 +93,7 @@ static char *get_text(struct mr_bytes *bytes, bool *no_memory)
     const char *text = mr_bytes_block(bytes, &size);
     char *copy;
 
-    if (text == NULL || memchr(text, '\0', size) != NULL) {
+    if (text == NULL || (memchr(text, '\0', size) != NULL && !MR_MUTANT("log-codec.text.nul"))) {
         bytes->failed = true;
         return NULL;
     }
@@ -106,7 +107,7 @@ static char *get_optional(struct mr_bytes *bytes, bool *no_memory)
 {
     uint8_t present = mr_bytes_u8(bytes);
 
-    if (present > 1)
+    if (present > 1 && !MR_MUTANT("log-codec.optional.flag"))
         bytes->failed = true;
     return present == 1 && !bytes->failed ? get_text(bytes, no_memory) : NULL;
 }
@@ -116,14 +117,15 @@ static uint32_t get_count(struct mr_bytes *bytes)
 {
     uint64_t count = mr_bytes_varint(bytes);
 
-    if (count > mr_bytes_left(bytes) || count > UINT32_MAX / 2)
+    if ((count > mr_bytes_left(bytes) || count > UINT32_MAX / 2) && !MR_MUTANT("log-codec.count.room"))
         bytes->failed = true;
     return bytes->failed ? 0 : (uint32_t)count;
 }
 
 static bool all_read(const struct mr_bytes *bytes, bool no_memory)
 {
-    return !bytes->failed && !no_memory && mr_bytes_left(bytes) == 0;
+    return !bytes->failed && !no_memory &&
+           (mr_bytes_left(bytes) == 0 || MR_MUTANT("log-codec.all-read.left"));
 }
 
 /* ---------------------------------------------------------------- PLAN */
@@ -211,9 +213,11 @@ static void get_part(struct mr_bytes *bytes, struct mr_state_part *part, bool *n
     part->sum = mr_bytes_u64(bytes);
     part->key_count = mr_bytes_varint(bytes);
     /* A file's name is joined to a directory: it must not lead out of it. */
-    if (flags > (PART_SNAPSHOT | PART_IN_LOG) ||
-        (!*no_memory && part->in_log != (part->file == NULL)) ||
-        (part->file != NULL && (strchr(part->file, '/') != NULL || part->file[0] == '.')))
+    if ((flags > (PART_SNAPSHOT | PART_IN_LOG) && !MR_MUTANT("log-codec.part.flags")) ||
+        (!*no_memory && part->in_log != (part->file == NULL) &&
+         !MR_MUTANT("log-codec.part.place")) ||
+        (part->file != NULL && (strchr(part->file, '/') != NULL || part->file[0] == '.') &&
+         !MR_MUTANT("log-codec.part.path")))
         bytes->failed = true;
 }
 
@@ -302,7 +306,7 @@ bool mr__delta_decode(struct mr_bytes bytes, struct mr_delta *ret_delta)
     is_snapshot = mr_bytes_u8(&bytes);
     delta.is_snapshot = is_snapshot == 1;
     delta.store = mr_bytes_block(&bytes, &delta.store_bytes);
-    if (bytes.failed || is_snapshot > 1)
+    if (bytes.failed || (is_snapshot > 1 && !MR_MUTANT("log-codec.delta.flag")))
         return false;
     delta.size_bytes = mr_bytes_left(&bytes);
     delta.data = (const char *)bytes.at;
@@ -341,7 +345,8 @@ bool mr__head_decode(struct mr_bytes bytes, struct mr_log_position *ret_position
     parts.parts = get_parts(&bytes, &parts.count, &no_memory);
     parts.capacity = parts.count;
     *ret_no_memory = no_memory;
-    if (!all_read(&bytes, no_memory) || flags > (HEAD_HAS_PLAN | HEAD_HAS_COMMIT)) {
+    if (!all_read(&bytes, no_memory) ||
+        (flags > (HEAD_HAS_PLAN | HEAD_HAS_COMMIT) && !MR_MUTANT("log-codec.head.flags"))) {
         mr_part_list_release(&parts);
         return false;
     }

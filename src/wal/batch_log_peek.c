@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -59,7 +60,7 @@ static enum mr_status settle_parts(struct mr_part_list *list, const char *dir, s
         if (!part->in_log || part->data != NULL || part->store == NULL)
             continue;
         snapshot = newest_snapshot(list, part->store);
-        if (snapshot == list->count || i >= snapshot)
+        if ((snapshot == list->count || i >= snapshot) && !MR_MUTANT("log-peek.settle.needed"))
             return MR_FAIL(err, MR_CORRUPT,
                            "cannot recover from the log '%s': state '%s' needs what batch %" PRIu64
                            " wrote there, and that is missing; restore the checkpoint from a copy",
@@ -94,9 +95,9 @@ enum mr_status mr__replay_recovered(struct mr_replay *replay, const char *dir,
     if (position->has_commit)
         mr_part_list_prune(&replay->parts, position->commit_batch, retain_batches, NULL, NULL);
     MR_TRY(settle_parts(&replay->parts, dir, err));
-    if ((position->has_plan && !replay->has_last_plan) ||
+    if (((position->has_plan && !replay->has_last_plan) ||
         (position->has_commit && (replay->last_commit.batch_id != position->commit_batch ||
-                                  (!plan_is_committed && !replay->has_committed_plan))))
+                                  (!plan_is_committed && !replay->has_committed_plan)))) && !MR_MUTANT("log-peek.recovered.missing"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot recover from the log '%s': the segments with the plan or commit of "
                        "batch %" PRIu64 " are missing; restore the checkpoint from a copy",

@@ -27,6 +27,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -117,7 +118,7 @@ static enum mr_status apply_epoch(struct reader *reader, const struct mr_record 
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
     uint32_t epoch = mr_bytes_u32(&bytes);
 
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 || epoch <= reader->replay->position.epoch)
+    if ((bytes.failed || mr_bytes_left(&bytes) != 0 || epoch <= reader->replay->position.epoch) && !MR_MUTANT("log-recover.epoch.grows"))
         return damaged(reader, byte, "an epoch does not grow", err);
     reader->replay->position.epoch = epoch;
     entry->epoch = epoch;
@@ -136,13 +137,13 @@ static enum mr_status apply_plan(struct reader *reader, const struct mr_record *
                          &out_of_memory))
         return out_of_memory ? no_memory(reader, err)
                              : damaged(reader, byte, "a plan does not decode", err);
-    if (position->has_plan &&
-        (!position->has_commit || position->commit_batch != position->plan_batch)) {
+    if ((position->has_plan &&
+        (!position->has_commit || position->commit_batch != position->plan_batch)) && !MR_MUTANT("log-recover.plan.committed-before")) {
         mr_plan_release(&plan);
         return damaged(reader, byte, "a batch is planned before the one before it was committed",
                        err);
     }
-    if (position->has_plan && plan.batch_id != position->plan_batch + 1) {
+    if (position->has_plan && plan.batch_id != position->plan_batch + 1 && !MR_MUTANT("log-recover.plan.gap")) {
         uint64_t found = plan.batch_id;
 
         mr_plan_release(&plan);
@@ -174,8 +175,8 @@ static enum mr_status apply_delta(struct reader *reader, const struct mr_record 
 
     if (!mr__delta_decode(mr_bytes_of(record->payload.data, record->payload.size_bytes), &delta))
         return damaged(reader, byte, "a delta does not decode", err);
-    if (!position->has_plan || delta.batch_id != position->plan_batch ||
-        (position->has_commit && position->commit_batch == delta.batch_id))
+    if ((!position->has_plan || delta.batch_id != position->plan_batch ||
+        (position->has_commit && position->commit_batch == delta.batch_id)) && !MR_MUTANT("log-recover.delta.batch"))
         return damaged(reader, byte, "a delta belongs to no batch that was running", err);
     if (reader->delta_count == reader->delta_capacity) {
         size_t capacity = MR_MAX(reader->delta_capacity * 2, (size_t)8);
@@ -229,10 +230,10 @@ static bool match_deltas(struct reader *reader, struct mr_state_part *parts, uin
             pending->data = NULL;
             used++;
         }
-        if (part->in_log && !found)
+        if (part->in_log && !found && !MR_MUTANT("log-recover.commit.delta-missing"))
             return false;
     }
-    return used == reader->delta_count;
+    return used == reader->delta_count || MR_MUTANT("log-recover.commit.delta-left");
 }
 
 static enum mr_status add_parts(struct reader *reader, struct mr_commit *commit,
@@ -268,13 +269,13 @@ static enum mr_status apply_commit(struct reader *reader, const struct mr_record
                            &out_of_memory))
         return out_of_memory ? no_memory(reader, err)
                              : damaged(reader, byte, "a commit does not decode", err);
-    if (!position->has_plan || commit.batch_id != position->plan_batch)
+    if ((!position->has_plan || commit.batch_id != position->plan_batch) && !MR_MUTANT("log-recover.commit.batch"))
         reason = "a commit belongs to no plan";
-    else if (position->has_commit && position->commit_batch >= commit.batch_id)
+    else if (position->has_commit && position->commit_batch >= commit.batch_id && !MR_MUTANT("log-recover.commit.twice"))
         reason = "a batch is committed twice";
-    else if (commit.plan_sum != position->plan_sum)
+    else if (commit.plan_sum != position->plan_sum && !MR_MUTANT("log-recover.commit.plan-sum"))
         reason = "a commit belongs to another plan of its batch";
-    else if (commit.previous_commit_sum != (position->has_commit ? position->commit_sum : 0))
+    else if (commit.previous_commit_sum != (position->has_commit ? position->commit_sum : 0) && !MR_MUTANT("log-recover.commit.commit-sum"))
         reason = "a commit does not follow the commit before it";
     else if (!match_deltas(reader, commit.parts, commit.part_count))
         reason = "a commit and the deltas before it do not fit";
@@ -303,8 +304,8 @@ static enum mr_status apply_next(struct reader *reader, const struct mr_record *
 
     reader->next_segment = mr_bytes_u64(&bytes);
     reader->next_sum = mr_bytes_u64(&bytes);
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 ||
-        reader->next_segment != reader->segment.number + 1)
+    if ((bytes.failed || mr_bytes_left(&bytes) != 0 ||
+        reader->next_segment != reader->segment.number + 1) && !MR_MUTANT("log-recover.next.number"))
         return damaged(reader, byte, "it names a next segment that cannot be", err);
     return MR_OK;
 }
@@ -316,7 +317,7 @@ static enum mr_status apply_record(struct reader *reader, const struct mr_record
     struct mr_log_entry entry = {
         .kind = record->kind, .file = reader->segment.path, .offset = byte};
 
-    if (record->version != 1)
+    if (record->version != 1 && !MR_MUTANT("log-recover.record.version"))
         return MR_FAIL(err, MR_VERSION,
                        "cannot read '%s' at byte %" PRIu64
                        ": it has records of version %u; run a newer millrace",
@@ -363,13 +364,13 @@ static enum mr_status apply_group(struct reader *reader, struct mr_error *err)
 
         if (result == MR_RECORD_END)
             break;
-        if (result == MR_RECORD_WRONG_ENDIAN)
+        if (result == MR_RECORD_WRONG_ENDIAN && !MR_MUTANT("log-recover.group.byte-order"))
             return MR_FAIL(err, MR_VERSION,
                            "cannot read '%s': it was written with another byte order",
                            reader->segment.path);
-        if (result != MR_RECORD_OK)
+        if (result != MR_RECORD_OK && !MR_MUTANT("log-recover.group.record"))
             return damaged(reader, disk_byte(reader, offset), mr_record_result_text(result), err);
-        if (reader->next_segment != 0)
+        if (reader->next_segment != 0 && !MR_MUTANT("log-recover.group.behind-next"))
             return damaged(reader, disk_byte(reader, offset),
                            "a record follows the last one of its segment", err);
         MR_TRY(apply_record(reader, &record, offset, err));
@@ -377,9 +378,9 @@ static enum mr_status apply_group(struct reader *reader, struct mr_error *err)
             reader->replay->chain = record.sum;
         offset += size;
     }
-    if (offset == 0)
+    if (offset == 0 && !MR_MUTANT("log-recover.group.empty"))
         return damaged(reader, reader->group_start, "a flush without any record", err);
-    if (reader->delta_count != 0 && !reader->stopped)
+    if (reader->delta_count != 0 && !reader->stopped && !MR_MUTANT("log-recover.group.deltas-alone"))
         return damaged(reader, reader->group_start, "deltas without their commit", err);
     return MR_OK;
 }
@@ -461,20 +462,20 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
 
         MR_TRY(read_group(reader, at, ordinal, &result, &group, err));
         reader->group_start = at;
-        if (result == MR_GROUP_DAMAGED)
+        if (result == MR_GROUP_DAMAGED && !MR_MUTANT("log-recover.groups.damaged"))
             return damaged(reader, group.bad, group.reason, err);
         if (result != MR_GROUP_WHOLE) {
             replay->torn_bytes = result == MR_GROUP_TORN ? count_torn(&reader->segment, at) : 0;
             break;
         }
-        if (reader->next_segment != 0)
+        if (reader->next_segment != 0 && !MR_MUTANT("log-recover.groups.flush-behind-next"))
             return damaged(reader, at, "a flush follows the last one of its segment", err);
         MR_TRY(apply_group(reader, err));
         at = group.end;
         if (reader->stopped)
             return MR_OK;
     }
-    if (reader->next_segment != 0 && replay->torn_bytes != 0)
+    if (reader->next_segment != 0 && replay->torn_bytes != 0 && !MR_MUTANT("log-recover.groups.behind-next"))
         return damaged(reader, at, "foreign bytes follow the last record of the segment", err);
     replay->tail = at;
     replay->ordinal = ordinal;
@@ -524,8 +525,10 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
         return out_of_memory ? no_memory(reader, err)
                              : damaged(reader, 0, "the head does not decode", err);
     if ((reader->options->query_id != NULL &&
-         memcmp(query_id, reader->options->query_id, 16) != 0) ||
-        (reader->started && memcmp(query_id, replay->query_id, 16) != 0)) {
+         memcmp(query_id, reader->options->query_id, 16) != 0 &&
+         !MR_MUTANT("log-recover.head.query")) ||
+        (reader->started && memcmp(query_id, replay->query_id, 16) != 0 &&
+         !MR_MUTANT("log-recover.head.same-query"))) {
         mr_part_list_release(&parts);
         return damaged(reader, 0, "it belongs to another query", err);
     }
@@ -538,7 +541,7 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
         return MR_OK;
     }
     mr_part_list_release(&parts);
-    if (segment->record.chain != replay->chain || !same_position(&position, &replay->position))
+    if ((segment->record.chain != replay->chain || !same_position(&position, &replay->position)) && !MR_MUTANT("log-recover.head.position"))
         return damaged(reader, 0,
                        "it was made when the log stood elsewhere: records before it are missing",
                        err);
@@ -558,7 +561,7 @@ static enum mr_status read_segment(struct reader *reader, uint64_t number, struc
     reader->next_segment = 0;
     MR_TRY(note_segment(reader, err));
     MR_TRY(check_head(reader, err));
-    if (is_next && reader->segment.record.sum != wanted_sum)
+    if (is_next && reader->segment.record.sum != wanted_sum && !MR_MUTANT("log-recover.segment.sum"))
         return damaged(reader, 0, "it is not the segment that the one before it names", err);
     reader->replay->segment = number;
     reader->replay->segment_bytes = reader->segment.size_bytes;
@@ -583,7 +586,7 @@ static enum mr_status check_rest(struct reader *reader, const struct mr_segment_
 
     if (found <= replay->segment || reader->options->beside_writer)
         return MR_OK;
-    if (found != replay->segment + 1)
+    if (found != replay->segment + 1 && !MR_MUTANT("log-recover.rest.gap"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot read the log '%s': it has segments %" PRIu64 " and %" PRIu64
                        " and nothing between them; restore the checkpoint from a copy",
@@ -596,7 +599,7 @@ static enum mr_status check_rest(struct reader *reader, const struct mr_segment_
     result = mr__group_read(rest.data, rest.size_bytes, rest.first_group, rest.key, 1, false,
                             &reader->group, &group);
     status = reader->group.failed ? no_memory(reader, err) : MR_OK;
-    if (status == MR_OK && result != MR_GROUP_NONE)
+    if (status == MR_OK && result != MR_GROUP_NONE && !MR_MUTANT("log-recover.rest.used"))
         status = damaged(
             reader, rest.first_group,
             "it was written to, but the segment before it does not say that it follows", err);

@@ -21,6 +21,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -38,7 +39,8 @@ enum mr_status mr__block_copy_check(const struct mr_block_files *files,
     enum mr_status status = mr_env_path_info(files->env, copy->path, false, &info, err);
 
     if (status == MR_NOT_FOUND ||
-        (status == MR_OK && (info.inode != copy->inode || info.device != copy->device)))
+        (status == MR_OK && (info.inode != copy->inode || info.device != copy->device) &&
+         !MR_MUTANT("block-copies.check.still-there")))
         return MR_FAIL(err, MR_IO,
                        "cannot write to '%s': the file was removed or replaced while the query "
                        "runs",
@@ -141,7 +143,9 @@ static enum mr_status remove_others(struct mr_block_files *files, const char *di
         mr_free(path);
     }
     mr__segment_list_release(&found);
-    return status == MR_OK ? mr_env_sync_dir(files->env, dir, err) : status;
+    if (status == MR_OK && !MR_MUTANT("block-copies.remove-others.sync-dir"))
+        status = mr_env_sync_dir(files->env, dir, err);
+    return status;
 }
 
 /* Under dir_lock. The good copy stands between two groups. */
@@ -154,7 +158,8 @@ static enum mr_status copy_all(struct mr_block_files *files, const struct mr_blo
     char name[MR_SEGMENT_NAME_BYTES];
     enum mr_status status;
 
-    MR_TRY(mr__block_replay_run(files->env, good->dir, &replay, err)); /* it really is good */
+    if (!MR_MUTANT("block-copies.repair.verify"))
+        MR_TRY(mr__block_replay_run(files->env, good->dir, &replay, err)); /* it really is good */
     MR_TRY_GOTO(mr_durable_mkdirs(files->env, bad->dir, err));
     MR_TRY_GOTO(mr__segment_list(files->env, good->dir, MR_BLOCK_LOG_SUFFIX, &list, err));
     MR_TRY_GOTO(remove_others(files, bad->dir, &list, err));
@@ -274,17 +279,18 @@ static enum mr_status choose_of_two(struct mr_block_files *files, struct mr_bloc
     else
         best = statuses[0] == MR_OK ? 0 : 1;
     other = 1 - best;
-    if (statuses[other] != MR_OK && replays[best].segment_count == 0) {
+    if (statuses[other] != MR_OK && replays[best].segment_count == 0 && !MR_MUTANT("block-copies.choose.empty")) {
         if (err != NULL) /* an empty copy is no reason to forget a damaged one */
             *err = errors[other];
         return statuses[other];
     }
-    if (statuses[other] == MR_OK && !same_history(&replays[0], &replays[1]))
+    if (statuses[other] == MR_OK && !same_history(&replays[0], &replays[1]) && !MR_MUTANT("block-copies.choose.history"))
         return MR_FAIL(err, MR_CONFIG,
                        "cannot use '%s' and '%s' as two copies of the same blocks: they hold "
                        "different ones; remove the one that does not belong to this checkpoint",
                        files->copies[0].dir, files->copies[1].dir);
-    if (statuses[other] == MR_OK && !is_like(&replays[0], &replays[1]))
+    if (statuses[other] == MR_OK && !is_like(&replays[0], &replays[1]) &&
+        !MR_MUTANT("block-copies.choose.like"))
         MR_FAIL(&errors[other], MR_DATA_LOSS, "it ends at block %" PRIu64 ", the other at %" PRIu64,
                 replays[other].next_block - 1, replays[best].next_block - 1);
     else if (statuses[other] == MR_OK)

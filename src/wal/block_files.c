@@ -22,6 +22,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -76,7 +77,8 @@ static enum mr_status find_spares(struct mr_block_files *files, struct mr_block_
         files->next_spare = MR_MAX(files->next_spare, list.numbers[i] + 1);
         status = path != NULL ? mr_env_path_info(files->env, path, false, &info, NULL) : MR_NOMEM;
         mr_free(path);
-        if (status == MR_OK && info.size_bytes == files->segment_bytes &&
+        if (status == MR_OK &&
+            (info.size_bytes == files->segment_bytes || MR_MUTANT("block-files.spares.size")) &&
             copy->spare_count < SPARES_AHEAD)
             copy->spares[copy->spare_count++] = list.numbers[i];
         else
@@ -232,7 +234,7 @@ static enum mr_status remove_unused(const struct mr_block_files *files,
     if (path == NULL)
         return no_memory(files, err);
     status = mr_env_unlink(files->env, path, err);
-    if (status == MR_OK)
+    if (status == MR_OK && !MR_MUTANT("block-files.remove-unused.sync-dir"))
         status = mr_env_sync_dir(files->env, copy->dir, err);
     mr_free(path);
     return status;
@@ -246,9 +248,10 @@ static enum mr_status go_on(struct mr_block_files *files, struct mr_block_copy *
     struct mr_appender *appender = NULL;
     char name[MR_SEGMENT_NAME_BYTES];
 
-    if (replay->unused_segment != 0)
+    if (replay->unused_segment != 0 && !MR_MUTANT("block-files.go-on.remove-unused"))
         MR_TRY(remove_unused(files, copy, replay->unused_segment, err));
-    if (replay->ordinal == 1 && replay->segment_count > 1)
+    if (replay->ordinal == 1 && replay->segment_count > 1 &&
+        !MR_MUTANT("block-files.go-on.sync-before"))
         MR_TRY(mr__segment_sync(files->env, copy->dir,
                                 replay->segments[replay->segment_count - 2].number,
                                 MR_BLOCK_LOG_SUFFIX, err));
@@ -266,8 +269,11 @@ enum mr_status mr__block_files_recover(struct mr_block_files *files,
     for (unsigned i = 0; i < files->copy_count; i++) {
         uint64_t removed = 0;
 
-        MR_TRY(mr_durable_mkdirs(files->env, files->copies[i].dir, err));
-        MR_TRY(mr_durable_sweep(files->env, files->copies[i].dir, &removed, err));
+        MR_TRY(MR_MUTANT("block-files.recover.make-durably")
+                   ? mr_env_mkdir(files->env, files->copies[i].dir, err)
+                   : mr_durable_mkdirs(files->env, files->copies[i].dir, err));
+        if (!MR_MUTANT("block-files.recover.sweep"))
+            MR_TRY(mr_durable_sweep(files->env, files->copies[i].dir, &removed, err));
         MR_TRY(find_spares(files, &files->copies[i], err));
     }
     MR_TRY(mr__block_copies_choose(files, &replay, err));
@@ -323,7 +329,7 @@ static enum mr_status write_sectors(struct mr_block_files *files, struct mr_erro
         if (copy->lost)
             continue;
         mr_error_clear(&local);
-        if (files->copy_count > 1)
+        if (files->copy_count > 1 && !MR_MUTANT("block-files.write.check"))
             status = mr__block_copy_check(files, copy, &local);
         if (status == MR_OK)
             status =
@@ -336,7 +342,8 @@ static enum mr_status write_sectors(struct mr_block_files *files, struct mr_erro
         if (copy->lost)
             continue;
         mr_error_clear(&local);
-        MR_TRY(judge(files, copy, mr_appender_sync(copy->appender, &local), &local, err));
+        if (!MR_MUTANT("block-files.write.sync"))
+            MR_TRY(judge(files, copy, mr_appender_sync(copy->appender, &local), &local, err));
     }
     return MR_OK;
 }
@@ -504,7 +511,7 @@ enum mr_status mr__block_files_rotate(struct mr_block_files *files, uint64_t num
 
     files->repair_failed = false;
     MR_TRY_GOTO(make_files(files, number, chain, group_bytes, ret_size_bytes, &head_sum, err));
-    if (had_one)
+    if (had_one && !MR_MUTANT("block-files.rotate.next"))
         MR_TRY_GOTO(write_next(files, number, chain, head_sum, err));
     for (unsigned i = 0; i < files->copy_count; i++) {
         struct mr_block_copy *copy = &files->copies[i];
@@ -562,7 +569,7 @@ static enum mr_status recycle_file(struct mr_block_files *files, struct mr_block
         keep = false;
     }
     /* It must not come back after the next one is gone: never a gap. */
-    if (status == MR_OK)
+    if (status == MR_OK && !MR_MUTANT("block-files.recycle.sync-dir"))
         status = mr_env_sync_dir(files->env, copy->dir, err);
     if (status == MR_OK && keep && !add_spare(files, copy, spare, files->spares_wanted))
         remove_spare(files, copy, spare);
@@ -584,7 +591,8 @@ enum mr_status mr__block_files_recycle(struct mr_block_files *files, uint64_t nu
         if (copy->lost)
             continue;
         mr_mutex_lock(&files->lock);
-        keep = size_bytes == files->segment_bytes && copy->spare_count < files->spares_wanted;
+        keep = (size_bytes == files->segment_bytes || MR_MUTANT("block-files.recycle.size")) &&
+               copy->spare_count < files->spares_wanted;
         mr_mutex_unlock(&files->lock);
         status = recycle_file(files, copy, number, keep, err);
         if (status == MR_NOT_FOUND && files->copy_count > 1)

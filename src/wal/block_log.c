@@ -23,6 +23,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -69,12 +70,13 @@ static enum mr_status open_files(struct mr_block_log *log, struct mr_error *err)
     log->next_block = log->log.next_block;
     log->durable_block = log->next_block - 1;
     log->pending.chain = log->synced_chain = log->log.chain;
-    if (log->next_block - 1 < log->config.min_last)
+    if (log->next_block - 1 < log->config.min_last && !MR_MUTANT("block-log.open.min-last"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot go on with the blocks in '%s': a planned batch needs block %" PRIu64
                        " and the last one is %" PRIu64 "; restore the checkpoint from a copy",
                        log->dir, log->config.min_last, log->next_block - 1);
-    MR_TRY(use_empty_tail(log, err));
+    if (!MR_MUTANT("block-log.open.empty-tail"))
+        MR_TRY(use_empty_tail(log, err));
     return log->config.prepares ? mr__block_files_prepare(&log->files, err) : MR_OK;
 }
 
@@ -154,7 +156,8 @@ void mr_block_log_close(struct mr_block_log *log)
 {
     if (log == NULL)
         return;
-    write_close(log);
+    if (!MR_MUTANT("block-log.close.record"))
+        write_close(log);
     mr__block_files_release(&log->files);
     mr__spill_release(&log->spill);
     batch_release(&log->pending);
@@ -239,12 +242,14 @@ static enum mr_status append_locked(struct mr_block_log *log, const struct mr_bl
     struct mr_block_place place = {.data = NULL};
     enum mr_status status;
 
-    if (log->failed != MR_OK)
+    if (log->failed != MR_OK && !MR_MUTANT("block-log.append.failed"))
         return refuse_failed(log, err);
-    if (metadata_bytes > MR_BLOCK_METADATA_BYTES_MAX)
+    if (metadata_bytes > MR_BLOCK_METADATA_BYTES_MAX &&
+        !MR_MUTANT("block-log.append.metadata-max"))
         return MR_FAIL(err, MR_LIMIT, "cannot keep metadata of %zu bytes: the limit is %d",
                        metadata_bytes, MR_BLOCK_METADATA_BYTES_MAX);
-    if (block->size_bytes > MR_RECORD_BYTES_MAX - 64 - metadata_bytes)
+    if (block->size_bytes > MR_RECORD_BYTES_MAX - 64 - metadata_bytes &&
+        !MR_MUTANT("block-log.append.size-max"))
         return MR_FAIL(err, MR_LIMIT, "cannot keep a block of %zu bytes: the limit is %zu",
                        block->size_bytes, MR_RECORD_BYTES_MAX - 64 - metadata_bytes);
     MR_TRY(mr__block_index_reserve(&log->pending.blocks, 1, err));
@@ -442,7 +447,7 @@ enum mr_status mr_block_log_put(struct mr_block_log *log, const struct mr_block_
 
     mr_mutex_lock(&log->append_lock);
     status = append_locked(log, block, ret_block, err);
-    if (status == MR_OK)
+    if (status == MR_OK && !MR_MUTANT("block-log.put.wait"))
         status = wait_until_durable(log, *ret_block, err);
     mr_mutex_unlock(&log->append_lock);
     return status;
@@ -477,7 +482,8 @@ static bool is_oldest_free(struct mr_block_log *log, uint64_t keep_from,
     bool is_free;
 
     mr_mutex_lock(&log->lock);
-    is_free = blocks->segment_count >= 2 && blocks->segments[0].last < keep_from;
+    is_free = blocks->segment_count >= 2 &&
+              (blocks->segments[0].last < keep_from || MR_MUTANT("block-log.purge.needed"));
     if (is_free) {
         *ret_segment = blocks->segments[0];
         forget_before(log, blocks->segments[1].number);

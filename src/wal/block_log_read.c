@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/mutant.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -142,8 +143,9 @@ static enum mr_status read_from_copy(struct mr_block_log *log, const struct mr_b
     result = bytes.size <= skip ? MR_RECORD_TRUNCATED
                                 : mr_record_read(bytes.data + skip, bytes.size - skip, place->chain,
                                                  &record, &size);
-    if (result != MR_RECORD_OK ||
-        record.payload.size_bytes != place->fields_bytes + place->info.size_bytes) {
+    if ((result != MR_RECORD_OK && !MR_MUTANT("block-read.record.check")) ||
+        (record.payload.size_bytes != place->fields_bytes + place->info.size_bytes &&
+         !MR_MUTANT("block-read.record.size"))) {
         status =
             MR_FAIL(err, MR_CORRUPT,
                     "cannot read block %" PRIu64 " in '%s': %s; restore the checkpoint from a copy",

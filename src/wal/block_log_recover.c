@@ -19,6 +19,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -137,7 +138,7 @@ static enum mr_status apply_block(struct reader *reader, const struct mr_record 
     place.fields_bytes = (uint32_t)(record->payload.size_bytes - place.info.size_bytes);
     if (bytes.failed)
         return damaged(reader, disk_byte(reader, offset), "a block does not decode", err);
-    if (place.info.number != replay->next_block)
+    if (place.info.number != replay->next_block && !MR_MUTANT("block-recover.block.order"))
         return damaged(reader, disk_byte(reader, offset), "a block is out of order", err);
     MR_TRY(mr__block_index_reserve(&replay->index, 1, err));
     if (metadata != NULL) {
@@ -160,8 +161,8 @@ static enum mr_status apply_next(struct reader *reader, const struct mr_record *
 
     reader->next_segment = mr_bytes_u64(&bytes);
     reader->next_sum = mr_bytes_u64(&bytes);
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 ||
-        reader->next_segment != reader->replay->next_block)
+    if ((bytes.failed || mr_bytes_left(&bytes) != 0 ||
+        reader->next_segment != reader->replay->next_block) && !MR_MUTANT("block-recover.next.number"))
         return damaged(reader, disk_byte(reader, offset), "it names a next segment that cannot be",
                        err);
     return MR_OK;
@@ -180,28 +181,29 @@ static enum mr_status apply_group(struct reader *reader, struct mr_error *err)
 
         if (result == MR_RECORD_END)
             break;
-        if (result != MR_RECORD_OK)
+        if (result != MR_RECORD_OK && !MR_MUTANT("block-recover.group.record"))
             return damaged(reader, disk_byte(reader, offset), mr_record_result_text(result), err);
         if (record.version != MR_BLOCK_VERSION &&
-            (record.kind != MR_RECORD_BLOCK || record.version != MR_BLOCK_VERSION_METADATA))
+            (record.kind != MR_RECORD_BLOCK || record.version != MR_BLOCK_VERSION_METADATA) &&
+            !MR_MUTANT("block-recover.record.version"))
             return MR_FAIL(err, MR_VERSION,
                            "cannot read '%s': it has records of version %u; run a newer millrace",
                            reader->segment.path, record.version);
-        if (reader->next_segment != 0)
+        if (reader->next_segment != 0 && !MR_MUTANT("block-recover.group.behind-next"))
             return damaged(reader, disk_byte(reader, offset),
                            "a record follows the last one of its segment", err);
         if (record.kind == MR_RECORD_BLOCK)
             MR_TRY(apply_block(reader, &record, offset, err));
         else if (record.kind == MR_RECORD_NEXT)
             MR_TRY(apply_next(reader, &record, offset, err));
-        else if (record.kind != MR_RECORD_CLOSE)
+        else if (record.kind != MR_RECORD_CLOSE && !MR_MUTANT("block-recover.record.kind"))
             return damaged(reader, disk_byte(reader, offset),
                            "a record of this kind has no place among blocks", err);
         if (record.kind != MR_RECORD_NEXT)
             reader->replay->chain = record.sum;
         offset += size;
     }
-    if (offset == 0)
+    if (offset == 0 && !MR_MUTANT("block-recover.group.empty"))
         return damaged(reader, reader->group_start, "a flush without any record", err);
     return MR_OK;
 }
@@ -222,12 +224,12 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
                                 replay->ordinal, reader->is_reused, &reader->group, &group);
         if (reader->group.failed)
             return MR_FAIL(err, MR_NOMEM, "cannot read '%s': out of memory", segment->path);
-        if (result == MR_GROUP_DAMAGED)
+        if (result == MR_GROUP_DAMAGED && !MR_MUTANT("block-recover.groups.damaged"))
             return damaged(reader, group.bad, group.reason, err);
         if (result != MR_GROUP_WHOLE)
             break;
         reader->group_start = replay->tail;
-        if (reader->next_segment != 0)
+        if (reader->next_segment != 0 && !MR_MUTANT("block-recover.groups.flush-behind-next"))
             return damaged(reader, replay->tail, "a flush follows the last one of its segment",
                            err);
         MR_TRY(apply_group(reader, err));
@@ -239,7 +241,7 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
         while (end > replay->tail && segment->data[end - 1] == 0)
             end--;
         replay->torn_bytes = end - replay->tail;
-        if (reader->next_segment != 0)
+        if (reader->next_segment != 0 && !MR_MUTANT("block-recover.groups.behind-next"))
             return damaged(reader, replay->tail,
                            "foreign bytes follow the last record of the segment", err);
     }
@@ -255,8 +257,8 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
     uint64_t flags = mr_bytes_left(&bytes) > 0 ? mr_bytes_u64(&bytes) : 0;
 
     reader->is_reused = (flags & MR_BLOCK_SEGMENT_REUSED) != 0;
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 || before >= segment->number ||
-        flags > MR_BLOCK_SEGMENT_REUSED)
+    if ((bytes.failed || mr_bytes_left(&bytes) != 0 || before >= segment->number ||
+        flags > MR_BLOCK_SEGMENT_REUSED) && !MR_MUTANT("block-recover.head.decode"))
         return damaged(reader, 0, "the head does not decode", err);
     if (!reader->started) {
         reader->started = true;
@@ -264,7 +266,7 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
         replay->next_block = replay->index.first = segment->number;
         return MR_OK;
     }
-    if (segment->record.chain != replay->chain || segment->number != replay->next_block)
+    if ((segment->record.chain != replay->chain || segment->number != replay->next_block) && !MR_MUTANT("block-recover.head.position"))
         return damaged(reader, 0,
                        "it was made when the log stood elsewhere: blocks before it are missing",
                        err);
@@ -293,7 +295,8 @@ static enum mr_status check_unused(struct reader *reader, uint64_t number, struc
 
     MR_TRY(load(reader, number, err));
     if (mr__group_read(segment->data, segment->size_bytes, segment->first_group, segment->key, 1,
-                       reader->is_reused, &reader->group, &group) != MR_GROUP_NONE)
+                       reader->is_reused, &reader->group, &group) != MR_GROUP_NONE &&
+        !MR_MUTANT("block-recover.unused.used"))
         return damaged(reader, segment->first_group,
                        "it was written to, but the segment before it does not say that it follows",
                        err);
@@ -308,7 +311,7 @@ static enum mr_status read_all(struct reader *reader, const struct mr_segment_li
         uint64_t number = list->numbers[i];
 
         if (i > 0 && reader->next_segment == 0) {
-            if (i + 1 < list->count)
+            if (i + 1 < list->count && !MR_MUTANT("block-recover.all.more"))
                 return MR_FAIL(err, MR_CORRUPT,
                                "cannot read the blocks in '%s': segment %" PRIu64
                                " does not say that one follows, but there are %zu more; restore "
@@ -316,7 +319,7 @@ static enum mr_status read_all(struct reader *reader, const struct mr_segment_li
                                reader->dir, reader->segment.number, list->count - i);
             return check_unused(reader, number, err);
         }
-        if (i > 0 && number != reader->next_segment)
+        if (i > 0 && number != reader->next_segment && !MR_MUTANT("block-recover.all.gap"))
             return MR_FAIL(err, MR_CORRUPT,
                            "cannot read the blocks in '%s': segment %" PRIu64
                            " is missing between %" PRIu64 " and %" PRIu64
@@ -327,11 +330,11 @@ static enum mr_status read_all(struct reader *reader, const struct mr_segment_li
         MR_TRY(mr__block_note_segment(reader->replay, number, 0, err));
         MR_TRY(load(reader, number, err));
         reader->replay->segments[i].size_bytes = reader->segment.size_bytes;
-        if (i > 0 && reader->segment.record.sum != wanted_sum)
+        if (i > 0 && reader->segment.record.sum != wanted_sum && !MR_MUTANT("block-recover.all.sum"))
             return damaged(reader, 0, "it is not the segment that the one before it names", err);
         MR_TRY(read_groups(reader, err));
     }
-    if (reader->next_segment != 0)
+    if (reader->next_segment != 0 && !MR_MUTANT("block-recover.all.next-missing"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot read the blocks in '%s': segment %" PRIu64
                        ", which follows '%s', is missing; restore the checkpoint from a copy",

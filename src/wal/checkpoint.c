@@ -23,6 +23,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/mutant.h"
 #include "wal/record.h"
 
 #include <inttypes.h>
@@ -52,7 +53,7 @@ static enum mr_status check_kind(struct mr_env *env, const char *dir, const char
     status = mr_env_path_info(env, path, false, &info, err);
     if (status == MR_NOT_FOUND) {
         status = MR_OK;
-    } else if (status == MR_OK && info.kind != wanted) {
+    } else if (status == MR_OK && info.kind != wanted && !MR_MUTANT("checkpoint.check-kind.kind")) {
         status = MR_FAIL(err, MR_CORRUPT,
                          "cannot open checkpoint '%s': '%s' is not a %s; put the original back",
                          dir, name, wanted == MR_KIND_FILE ? "regular file" : "directory");
@@ -111,7 +112,7 @@ static enum mr_status check_entries(const struct mr_checkpoint *checkpoint, bool
     MR_TRY(has_entries(env, checkpoint->state_dir, there, &has_state, err));
     MR_TRY(check_kind(env, dir, "received", MR_KIND_DIRECTORY, &there, err));
     MR_TRY(has_entries(env, checkpoint->received_dir, there, &has_blocks, err));
-    if (!*ret_has_query && (has_log || has_state || has_blocks))
+    if ((!*ret_has_query && (has_log || has_state || has_blocks)) && !MR_MUTANT("checkpoint.entries.no-query"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot open checkpoint '%s': the file 'query' is missing, but there is %s; "
                        "restore the checkpoint "
@@ -120,7 +121,7 @@ static enum mr_status check_entries(const struct mr_checkpoint *checkpoint, bool
                        has_log     ? "a log"
                        : has_state ? "state"
                                    : "received data");
-    if (!has_log && (has_state || has_blocks))
+    if ((!has_log && (has_state || has_blocks)) && !MR_MUTANT("checkpoint.entries.no-log"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot open checkpoint '%s': there is %s but no log; restore the "
                        "checkpoint from a copy, or use a "
@@ -162,27 +163,27 @@ static enum mr_status parse_identity(struct mr_checkpoint *checkpoint, const cha
     const char *id;
     uint32_t format;
 
-    if (result == MR_RECORD_WRONG_ENDIAN)
+    if (result == MR_RECORD_WRONG_ENDIAN && !MR_MUTANT("checkpoint.identity.byte-order"))
         return MR_FAIL(err, MR_VERSION, "cannot read '%s': it was written with another byte order",
                        path);
-    if (result != MR_RECORD_OK)
+    if (result != MR_RECORD_OK && !MR_MUTANT("checkpoint.identity.record"))
         return bad_identity(path, size == 0 ? "the file is empty" : mr_record_result_text(result),
                             err);
-    if (record_bytes != size)
+    if (record_bytes != size && !MR_MUTANT("checkpoint.identity.behind"))
         return bad_identity(path, "foreign bytes follow its record", err);
-    if (record.kind != MR_RECORD_QUERY)
+    if (record.kind != MR_RECORD_QUERY && !MR_MUTANT("checkpoint.identity.kind"))
         return bad_identity(path, "it is not the identity of a query", err);
     bytes = mr_bytes_of(record.payload.data, record.payload.size_bytes);
     id = mr_bytes_take(&bytes, 16);
     format = mr_bytes_u32(&bytes);
-    if (record.version != QUERY_VERSION || (!bytes.failed && format > FORMAT))
+    if ((record.version != QUERY_VERSION || (!bytes.failed && format > FORMAT)) && !MR_MUTANT("checkpoint.identity.version"))
         return MR_FAIL(err, MR_VERSION,
                        "cannot read '%s': the checkpoint has format %" PRIu32
                        "; run a newer millrace",
                        path, format);
     checkpoint->created_us = (int64_t)mr_bytes_u64(&bytes);
     checkpoint->seed = mr_bytes_u64(&bytes);
-    if (bytes.failed || mr_bytes_left(&bytes) != 0)
+    if ((bytes.failed || mr_bytes_left(&bytes) != 0) && !MR_MUTANT("checkpoint.identity.decode"))
         return bad_identity(path, "its record does not decode", err);
     memcpy(checkpoint->query_id, id, 16);
     print_id(checkpoint->query_id, checkpoint->query_id_text);
@@ -235,7 +236,7 @@ static enum mr_status make_identity(struct mr_checkpoint *checkpoint, const uint
         status = no_memory(checkpoint->dir, err);
     else
         status = mr_durable_put(checkpoint->env, checkpoint->dir, "query", record.data, record.size,
-                                true, err);
+                                !MR_MUTANT("checkpoint.make-identity.no-replace"), err);
     mr_buf_release(&payload);
     mr_buf_release(&record);
     checkpoint->is_new = status == MR_OK;
@@ -276,7 +277,8 @@ static enum mr_status sweep(struct mr_checkpoint *checkpoint, const char *dir, s
 {
     uint64_t removed = 0;
 
-    MR_TRY(mr_durable_sweep(checkpoint->env, dir, &removed, err));
+    if (!MR_MUTANT("checkpoint.sweep.remove"))
+        MR_TRY(mr_durable_sweep(checkpoint->env, dir, &removed, err));
     checkpoint->temp_files_removed += removed;
     return MR_OK;
 }
@@ -332,7 +334,9 @@ static enum mr_status lock_dir(struct mr_checkpoint *checkpoint, struct mr_error
 
     if (path == NULL)
         return no_memory(checkpoint->dir, err);
-    status = mr_env_lock(checkpoint->env, path, &checkpoint->lock, err);
+    status = MR_MUTANT("checkpoint.lock.take")
+                 ? MR_OK
+                 : mr_env_lock(checkpoint->env, path, &checkpoint->lock, err);
     mr_free(path);
     return status;
 }
@@ -344,7 +348,9 @@ static enum mr_status make_dirs(struct mr_checkpoint *checkpoint, struct mr_erro
 
     for (unsigned i = 0; i < MR_ARRAY_SIZE(dirs); i++)
         MR_TRY(mr_env_mkdir(checkpoint->env, dirs[i], err));
-    return mr_env_sync_dir(checkpoint->env, checkpoint->dir, err);
+    return MR_MUTANT("checkpoint.make-dirs.sync-dir")
+               ? MR_OK
+               : mr_env_sync_dir(checkpoint->env, checkpoint->dir, err);
 }
 
 enum mr_status mr_checkpoint_open(struct mr_env *env, const char *dir,
@@ -381,7 +387,7 @@ enum mr_status mr_checkpoint_create(struct mr_env *env, const char *dir, uint64_
     MR_TRY_GOTO(mr_durable_mkdirs(env, dir, err));
     MR_TRY_GOTO(lock_dir(&checkpoint, err));
     MR_TRY_GOTO(check_entries(&checkpoint, &has_query, &has_log, err));
-    if (has_query || has_log)
+    if ((has_query || has_log) && !MR_MUTANT("checkpoint.create.there"))
         MR_TRY_GOTO(
             MR_FAIL(err, MR_CONFIG,
                     "cannot make a checkpoint in '%s': there is one; name another directory", dir));

@@ -16,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/mutant.h"
 
 #include <string.h>
 
@@ -85,7 +86,8 @@ static bool cuts(const struct mr_part_list *list, uint32_t k, uint64_t batch_id,
 {
     const struct mr_state_part *snapshot = &list->parts[k];
 
-    if (batch_id > snapshot->version && batch_id - snapshot->version > retain_batches)
+    if (batch_id > snapshot->version &&
+        (batch_id - snapshot->version > retain_batches || MR_MUTANT("part-list.cuts.retain")))
         return true;
     for (uint32_t i = k + 1; i < list->count; i++) {
         if (list->parts[i].is_snapshot && list->parts[i].store != NULL &&
