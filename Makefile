@@ -9,7 +9,7 @@ CASES ?= 100
 SEED ?= 1
 export MILLRACE_SOURCE_DIR := $(CURDIR)
 
-.PHONY: help run build test bench fuzz crash differential lint fmt install clean
+.PHONY: help run build test bench fuzz crash differential soak evidence lint fmt install clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -46,6 +46,15 @@ differential: ## many random queries against DuckDB, and the vectors under many 
 	@tools/build release
 	@MILLRACE_CASES=$(CASES) MILLRACE_SEED=$(SEED) tools/script release build/release/tests/test_sql_random
 	@MILLRACE_CASES=$(CASES) MILLRACE_SEED=$(SEED) tools/script release build/release/tests/test_sql_metamorphic
+
+soak: ## real programs under random kills for MINUTES=60, two builds in turn
+	@tools/setup --dev --kafka-broker --quiet
+	@tools/build release
+	@tools/build clang
+	@tools/script release tests/soak/run --minutes $(or $(MINUTES),60) --build build/release --build build/clang $(ARGS)
+
+evidence: ## run SUITE (test, crash, mutants, sim, differential, fuzz, limits, soak) and put its figures on docs/evidence.md
+	@tools/evidence run $(SUITE)
 
 lint: ## tidy, clang-format, clang-tidy, cppcheck
 	@tools/setup --dev --quiet
