@@ -17,6 +17,7 @@
 #include "core/internal.h"
 
 #include "base/log.h"
+#include "base/mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -308,7 +309,8 @@ static enum mr_status commit_batch(struct mr_query *query, struct mr_error *err)
     commit.epoch = query->epoch;
     commit.attempt = query->attempt;
     commit.next_watermark_us = mr__watermark_next(query);
-    MR_TRY_GOTO(remember_sources(query, err));
+    if (!MR_MUTANT("batch.commit.remember"))
+        MR_TRY_GOTO(remember_sources(query, err));
     MR_TRY_GOTO(
         mr_state_prepare(query->state, commit.batch_id, commit.attempt, query->log, &commit, err));
     MR_TRY_GOTO(collect_receipts(query, &commit, err));
@@ -445,9 +447,11 @@ enum mr_status mr__batch_run(struct mr_query *query, struct mr_error *err)
 
 void mr__batch_abort(struct mr_query *query)
 {
-    mr__sinks_abort(query);
-    mr_state_rollback(query->state);
-    if (query->log != NULL)
+    if (!MR_MUTANT("batch.abort.sinks"))
+        mr__sinks_abort(query);
+    if (!MR_MUTANT("batch.abort.state"))
+        mr_state_rollback(query->state);
+    if (query->log != NULL && !MR_MUTANT("batch.abort.deltas"))
         mr_batch_log_discard_deltas(query->log);
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +126,7 @@ static enum mr_status adopt_settings(struct mr_query *query, const char *pinned,
                          query->checkpoint.dir);
         goto done;
     }
-    if (tick_us != wanted_us) {
+    if (tick_us != wanted_us && !MR_MUTANT("open.settings.tick")) {
         status = MR_FAIL(err, MR_CONFIG,
                          "cannot go on from checkpoint '%s': its batch interval is %lld ms and the "
                          "program's is %lld "
@@ -165,7 +166,8 @@ static enum mr_status place_sources(struct mr_query *query, const struct mr_plan
     for (uint32_t i = 0; i < plan->source_count; i++) {
         const struct mr_plan_source *planned = &plan->sources[i];
         struct mr_node *node = find_source(query->graph, planned->name);
-        const char *start = run_again ? planned->start : planned->end;
+        const char *start =
+            run_again && !MR_MUTANT("open.place.run-again") ? planned->start : planned->end;
 
         if (node == NULL && query->config.on_change != MR_ON_CHANGE_KEEP)
             continue; /* the comparison tells of it */
@@ -251,7 +253,7 @@ static enum mr_status open_operators(struct mr_query *query, struct mr_error *er
     }
     mr_state_set_owner(query->state, NULL);
     unclaimed = mr_state_unclaimed(query->state, 0);
-    if (unclaimed != NULL)
+    if (unclaimed != NULL && !MR_MUTANT("open.operators.unclaimed"))
         return MR_FAIL(err, MR_CONFIG,
                        "cannot go on from checkpoint '%s': it holds state of '%s', which the query "
                        "no longer has; put it back "
@@ -322,7 +324,7 @@ static enum mr_status open_sink(struct mr_query *query, struct mr_node *node, st
         return mr_error_prefix(err, "sink '%s'", node->name);
     /* A batch is published only after its PLAN is on the disk: one that the log does not know means
      * that the log is older than the output, and its rows would be taken for published ones. */
-    if (run->last_published > (int64_t)query->next_batch - (query->has_plan ? 0 : 1))
+    if (run->last_published > (int64_t)query->next_batch - (query->has_plan ? 0 : 1) && !MR_MUTANT("open.sink.ahead"))
         return MR_FAIL(err, MR_CONFIG,
                        "sink '%s' has batch %lld of this query, but the next of checkpoint '%s' is "
                        "batch %llu: it was "
@@ -412,15 +414,16 @@ static enum mr_status check_places(struct mr_query *query, struct mr_error *err)
 
         if (path == NULL)
             continue;
-        if (query->durable && (same_directory(query->env, path, query->checkpoint.dir) ||
-                               is_below(path, query->checkpoint.dir)))
+        if ((query->durable && (same_directory(query->env, path, query->checkpoint.dir) ||
+                               is_below(path, query->checkpoint.dir))) && !MR_MUTANT("open.places.checkpoint"))
             return MR_FAIL(err, MR_CONFIG,
                            "cannot use '%s' for '%s': it belongs to the checkpoint '%s'; give each "
                            "a directory of its own",
                            path, node->name, query->checkpoint.dir);
         for (uint32_t k = 0; node->kind == MR_NODE_SINK && k < graph->node_count; k++) {
             if (graph->nodes[k]->kind == MR_NODE_SOURCE && path_of(graph->nodes[k]) != NULL &&
-                same_directory(query->env, path, path_of(graph->nodes[k])))
+                same_directory(query->env, path, path_of(graph->nodes[k])) &&
+                !MR_MUTANT("open.places.own-output"))
                 return MR_FAIL(err, MR_CONFIG,
                                "cannot write '%s' to '%s': source '%s' reads it, and would read "
                                "what the query writes; use another directory",
@@ -508,7 +511,8 @@ static enum mr_status check_pending(struct mr_query *query, struct mr_error *err
         const struct mr_node *node = query->graph->nodes[i];
 
         if (node->kind == MR_NODE_SINK &&
-            node->sink->last_published >= (int64_t)query->plan.batch_id)
+            node->sink->last_published >= (int64_t)query->plan.batch_id &&
+            !MR_MUTANT("open.pending.published"))
             return MR_FAIL(err, MR_CONFIG,
                            "cannot go on from checkpoint '%.200s': sink '%.60s' has batch %llu as "
                            "the query made it before it was edited, and the state does not yet; "
@@ -516,7 +520,7 @@ static enum mr_status check_pending(struct mr_query *query, struct mr_error *err
                            query->checkpoint.dir, node->name,
                            (unsigned long long)query->plan.batch_id);
     }
-    return write_taken_over(query, err);
+    return MR_MUTANT("open.pending.note") ? MR_OK : write_taken_over(query, err);
 }
 
 static enum mr_status open_all(struct mr_query *query, struct mr_recovered *recovered,

@@ -14,6 +14,7 @@
 #include "core/receiver.h"
 
 #include "base/log.h"
+#include "base/mutant.h"
 
 #include <string.h>
 
@@ -301,7 +302,8 @@ static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, s
             query->down_since_us = 0;
             return MR_OK;
         }
-        mr__batch_abort(query);
+        if (!MR_MUTANT("query.retry.abort"))
+            mr__batch_abort(query);
         if (status == MR_STOPPED && atomic_load(&query->interrupted)) {
             mr_log(MR_LOG_WARNING, "core", query->name, (int64_t)query->plan.batch_id,
                    "stopping in the middle of this batch; %s",
@@ -438,7 +440,8 @@ static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct
         if (mr__batch_plan(query, choose_batch_time(query), always, &ahead, &plan_error) != MR_OK)
             ahead = false;
     }
-    MR_TRY(sync_log(query, err));
+    if (!MR_MUTANT("query.run-planned.sync-commit"))
+        MR_TRY(sync_log(query, err));
     MR_TRY(mr__failpoint(query, "committed", err));
     mr__event_batch(query, MR_QUERY_BATCH_COMPLETED, NULL);
     mr__progress_report(query, false);
@@ -561,7 +564,7 @@ static enum mr_status turn(struct mr_query *query, bool *ret_finished, struct mr
         return MR_OK;
     }
     mr__phase(query, MR_PHASE_LOG, NULL);
-    return sync_log(query, err);
+    return MR_MUTANT("query.turn.sync-plan") ? MR_OK : sync_log(query, err);
 }
 
 /* By the clock the first plan may be an interval away: receivers do not wait for it (TRK-2). */

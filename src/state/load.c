@@ -11,6 +11,7 @@
 #include "state/internal.h"
 
 #include "base/hash.h"
+#include "base/mutant.h"
 #include "wal/checkpoint.h"
 
 #include <millrace/ext/durable.h>
@@ -40,7 +41,7 @@ static enum mr_status take_names(struct mr_store *store, const struct mr_state_p
         strcmp(store->key_schema, names->key_schema) == 0 &&
         strcmp(store->value_schema, names->value_schema) == 0)
         return MR_OK;
-    if (!is_first && !part->is_snapshot)
+    if (!is_first && !part->is_snapshot && !MR_MUTANT("load.names.form"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot read '%s': it is of another form of the operator than the parts "
                        "before it; restore the checkpoint from a copy",
@@ -117,7 +118,7 @@ static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_
     for (uint32_t i = from; i < count; i++) {
         if (!is_of(&parts[i], name))
             continue;
-        if (parts[i].is_snapshot && i != from && !has_delta(parts, i))
+        if (parts[i].is_snapshot && i != from && !has_delta(parts, i) && !MR_MUTANT("load.chain.relaid"))
             return MR_FAIL(
                 err, MR_CORRUPT,
                 "state '%s' cannot be loaded: the snapshot of batch %llu, with which the "
@@ -160,17 +161,17 @@ static enum mr_status load_store(struct mr_state *state, const struct mr_state_p
         uint32_t earlier = chain_before(parts, from, name, &found);
         struct mr_error again = {0};
 
-        if (!found)
+        if (!found || MR_MUTANT("load.store.way-round"))
             break;
         if (apply_chain(state, parts, count, name, earlier, &again) == MR_OK) {
             /* The next commit writes a good one: this way round leaves retention some day. */
-            mr_state_find(state, name)->wants_snapshot = true;
+            mr_state_find(state, name)->wants_snapshot = !MR_MUTANT("load.store.wants-snapshot");
             state->snapshots_rebuilt++;
             return MR_OK;
         }
         from = earlier;
     }
-    if (status == MR_NOT_FOUND) /* a named file that is gone is damage, not a missing thing */
+    if (status == MR_NOT_FOUND && !MR_MUTANT("load.store.gone")) /* damage, not a missing thing */
         return MR_FAIL(
             err, MR_CORRUPT,
             "state '%s' cannot be loaded: a file that batch %llu names is gone from '%s'; "
@@ -270,7 +271,7 @@ static bool note_file(const char *name, enum mr_file_kind kind, void *arg)
     uint64_t batch = 0;
 
     if (kind != MR_KIND_FILE || !batch_of_file(name, &batch) ||
-        is_named(sweep->state, sweep->dir_name, name))
+        (is_named(sweep->state, sweep->dir_name, name) && !MR_MUTANT("load.sweep.named")))
         return true;
     if (!sweep->any_batch || batch > sweep->newest_batch) {
         sweep->any_newer = true;
@@ -318,7 +319,7 @@ static enum mr_status sweep_store_dir(struct sweep *sweep, const char *dir, stru
     MR_TRY(mr_env_list(sweep->state->env, dir, note_file, sweep, err));
     if (sweep->doomed.failed)
         return MR_FAIL(err, MR_NOMEM, "cannot open the state: out of memory");
-    if (sweep->any_newer)
+    if (sweep->any_newer && !MR_MUTANT("load.sweep.newer"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot go on with the state in '%s': it was written by batch %llu, which "
                        "the log does not "
@@ -359,7 +360,7 @@ enum mr_status mr_state_open(struct mr_env *env, const char *dir, const char *lo
 
     MR_TRY(mr__state_new(env, dir, log_dir, config, &state, err));
     status = load_all(state, recovered, NULL, err);
-    if (status == MR_OK && !config->volatile_only)
+    if (status == MR_OK && !config->volatile_only && !MR_MUTANT("load.open.sweep"))
         status = sweep_all(state, recovered, err);
     if (status != MR_OK) {
         mr_state_close(state);

@@ -11,6 +11,8 @@
  */
 #include "state/internal.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -63,12 +65,12 @@ enum mr_status mr__part_open(struct mr_env *env, const struct mr_state_part *par
     reader->where = where;
     if (part->in_log) {
         reader->data = (const uint8_t *)part->data;
-        if (reader->data == NULL)
+        if (reader->data == NULL && !MR_MUTANT("part-read.open.in-log"))
             status = bad(reader, "it is not in the log any more", err);
     } else {
         MR_TRY_GOTO(mr_env_open(env, where, MR_FILE_READ, &reader->file, err));
         MR_TRY_GOTO(mr_env_file_info(env, reader->file, &info, err));
-        if (info.size_bytes != part->size_bytes)
+        if (info.size_bytes != part->size_bytes && !MR_MUTANT("part-read.open.size"))
             status =
                 MR_FAIL(err, MR_CORRUPT,
                         "cannot read '%s': it has %" PRIu64 " bytes and its commit says %" PRIu64
@@ -99,7 +101,7 @@ static enum mr_status look_ahead(struct mr_part_reader *reader, size_t size,
 {
     size_t there = reader->buffer.size - reader->used, wanted, got = 0;
 
-    if (size > reader->part->size_bytes - reader->at)
+    if (size > reader->part->size_bytes - reader->at && !MR_MUTANT("part-read.look-ahead.room"))
         return bad(reader, "it is cut short", err);
     if (reader->file == NULL) {
         *ret_data = reader->data + reader->at;
@@ -118,7 +120,7 @@ static enum mr_status look_ahead(struct mr_part_reader *reader, size_t size,
                             reader->file_at, &got, err));
         reader->buffer.size += got;
         reader->file_at += got;
-        if (reader->buffer.size < size)
+        if (reader->buffer.size < size && !MR_MUTANT("part-read.look-ahead.short"))
             return bad(reader, "it is cut short", err);
     }
     *ret_data = (const uint8_t *)reader->buffer.data + reader->used;
@@ -136,7 +138,7 @@ static enum mr_status next_record(struct mr_part_reader *reader, struct mr_recor
     MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES, &data, err));
     MR_ASSERT(data != NULL);
     length = (size_t)data[0] | (size_t)data[1] << 8 | (size_t)data[2] << 16 | (size_t)data[3] << 24;
-    if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES)
+    if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES && !MR_MUTANT("part-read.record.length"))
         length = 0; /* let the frame say what is wrong with it */
     MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES + length, &data, err));
     result =
@@ -144,9 +146,9 @@ static enum mr_status next_record(struct mr_part_reader *reader, struct mr_recor
     if (result == MR_RECORD_WRONG_ENDIAN)
         return MR_FAIL(err, MR_VERSION, "cannot read '%s': %s", reader->where,
                        mr_record_result_text(result));
-    if (result != MR_RECORD_OK)
+    if (result != MR_RECORD_OK && !MR_MUTANT("part-read.record.check"))
         return bad(reader, mr_record_result_text(result), err);
-    if (ret_record->version != PART_VERSION)
+    if (ret_record->version != PART_VERSION && !MR_MUTANT("part-read.record.version"))
         return MR_FAIL(err, MR_VERSION,
                        "cannot read '%s': made by version %u of the format; run a newer millrace",
                        reader->where, ret_record->version);
@@ -184,12 +186,12 @@ enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_
     uint8_t is_snapshot;
 
     MR_TRY(next_record(reader, &record, err));
-    if (record.kind != MR_RECORD_FILE_HEAD)
+    if (record.kind != MR_RECORD_FILE_HEAD && !MR_MUTANT("part-read.head.kind"))
         return bad(reader, "it does not begin with a head", err);
     bytes = mr_bytes_of(record.payload.data, record.payload.size_bytes);
     is_snapshot = mr_bytes_u8(&bytes);
     id = mr_bytes_take(&bytes, 16);
-    if (id == NULL || memcmp(id, query_id, 16) != 0)
+    if (id == NULL || (memcmp(id, query_id, 16) != 0 && !MR_MUTANT("part-read.head.query")))
         return bad(reader, "it belongs to another query", err);
     same_place = mr_bytes_u64(&bytes) == part->version;
     same_place &= mr_bytes_u32(&bytes) == part->epoch;
@@ -197,13 +199,14 @@ enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_
     reader->seed = mr_bytes_u64(&bytes);
     for (unsigned i = 0; i < 4; i++)
         complete = complete && keep_text(reader, &bytes, &names[i]);
-    if (!complete || bytes.failed || mr_bytes_left(&bytes) != 0 || is_snapshot > 1)
+    if ((!complete || bytes.failed || mr_bytes_left(&bytes) != 0 || is_snapshot > 1) && !MR_MUTANT("part-read.head.decode"))
         return bad(reader, "its head does not decode", err);
     if (reader->texts.failed)
         return no_memory(reader, err);
-    if (!same_place || (is_snapshot == 1) != part->is_snapshot)
+    if ((!same_place && !MR_MUTANT("part-read.head.place")) ||
+        ((is_snapshot == 1) != part->is_snapshot && !MR_MUTANT("part-read.head.snapshot")))
         return bad(reader, "it belongs to another batch or attempt", err);
-    if (strcmp(reader->texts.data + names[0], part->store) != 0)
+    if (strcmp(reader->texts.data + names[0], part->store) != 0 && !MR_MUTANT("part-read.head.store"))
         return bad(reader, "it belongs to another operator", err);
     *ret_names = (struct mr_part_names){
         .kind = reader->texts.data + names[1],
@@ -233,7 +236,7 @@ static enum mr_status apply_section(struct mr_part_reader *reader, struct mr_sto
         if (key == NULL || bytes->failed)
             return bad(reader, "an entry before it does not decode", err);
         hash = mr_store_hash(store, key, (size_t)key_bytes);
-        if (mr_key_group(hash) != group)
+        if (mr_key_group(hash) != group && !MR_MUTANT("part-read.entry.key-group"))
             return bad(reader, "a key before it is in the wrong key group", err);
         if (is_delete)
             mr__store_load_delete(store, hash, key, (size_t)key_bytes);
@@ -258,7 +261,8 @@ static enum mr_status apply_group(struct mr_part_reader *reader, struct mr_store
             bytes.failed || size > mr_bytes_left(&bytes) ? NULL : mr_bytes_take(&bytes, size);
         struct mr_bytes section;
 
-        if (data == NULL || size == 0 || group < *last_group)
+        if (data == NULL || (size == 0 && !MR_MUTANT("part-read.group.empty")) ||
+            (group < *last_group && !MR_MUTANT("part-read.group.order")))
             return bad(reader, "a key group before it does not decode", err);
         *last_group = group;
         section = mr_bytes_of(data, size);
@@ -276,14 +280,14 @@ static enum mr_status check_foot(struct mr_part_reader *reader, const struct mr_
     uint32_t records_told = mr_bytes_u32(&bytes);
     uint64_t keys_told = mr_bytes_u64(&bytes);
 
-    if (bytes.failed || mr_bytes_left(&bytes) != 0 || entries_told != entries ||
-        records_told != records)
+    if ((bytes.failed || mr_bytes_left(&bytes) != 0 || entries_told != entries ||
+        records_told != records) && !MR_MUTANT("part-read.foot.counts"))
         return bad(reader, "its foot counts other entries", err);
-    if (reader->at != reader->part->size_bytes)
+    if (reader->at != reader->part->size_bytes && !MR_MUTANT("part-read.foot.behind"))
         return bad(reader, "bytes follow its foot", err);
-    if (record->sum != reader->part->sum || keys_told != reader->part->key_count)
+    if ((record->sum != reader->part->sum || keys_told != reader->part->key_count) && !MR_MUTANT("part-read.foot.sum"))
         return bad(reader, "it is not the part that its commit names", err);
-    if (count_keys && keys_told != mr_store_count(store))
+    if (count_keys && keys_told != mr_store_count(store) && !MR_MUTANT("part-read.foot.keys"))
         return bad(reader, "it does not fit the parts before it", err);
     return MR_OK;
 }
@@ -298,7 +302,8 @@ enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *st
     if (reader->part->is_snapshot) {
         mr__store_clear(store);
         MR_TRY(mr__store_reserve(store, reader->part->key_count, err));
-    } else if (mr_store_count(store) > 0 && store->seed != reader->seed) {
+    } else if (mr_store_count(store) > 0 && store->seed != reader->seed &&
+               !MR_MUTANT("part-read.apply.seed")) {
         return bad(reader, "its keys were hashed with another seed than those before it", err);
     }
     store->seed = reader->seed;
@@ -310,7 +315,7 @@ enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *st
             mr__store_loaded_in_order(store);
         if (record.kind == MR_RECORD_FILE_FOOT)
             return check_foot(reader, store, &record, count_keys, entries, records, err);
-        if (record.kind != MR_RECORD_GROUP)
+        if (record.kind != MR_RECORD_GROUP && !MR_MUTANT("part-read.apply.kind"))
             return bad(reader, "a record of another kind", err);
         MR_TRY(apply_group(reader, store, &record, &last_group, &entries, err));
         records++;

@@ -13,6 +13,8 @@
  */
 #include "state/internal.h"
 
+#include "base/mutant.h"
+
 #include "wal/checkpoint.h"
 
 #include <millrace/ext/durable.h>
@@ -104,7 +106,7 @@ static enum mr_status write_batch(const struct mr_recovered *as_of, struct mr_st
     status = mr_state_prepare(state, plan.batch_id, 0, log, &commit, err);
     if (status == MR_OK)
         status = mr_batch_log_commit(log, &commit, err);
-    if (status == MR_OK)
+    if (status == MR_OK && !MR_MUTANT("rewind.write-batch.sync"))
         status = mr_batch_log_sync(log, err);
     mr_commit_release(&commit);
     return status;
@@ -209,8 +211,9 @@ static enum mr_status build(struct mr_env *env, const struct mr_checkpoint *orig
     MR_TRY_GOTO(mr_checkpoint_create(env, temporary, original->seed, &copy, err));
     MR_TRY_GOTO(write_copy(env, &copy, as_of, from, err));
     memcpy(ret_query_id, copy.query_id_text, sizeof(copy.query_id_text));
-    MR_TRY_GOTO(mr_env_rename(env, temporary, into, true, err));
-    status = sync_parent(env, into, err);
+    MR_TRY_GOTO(mr_env_rename(env, temporary, into, !MR_MUTANT("rewind.build.no-replace"), err));
+    if (!MR_MUTANT("rewind.build.sync-parent"))
+        status = sync_parent(env, into, err);
 done:
     mr_checkpoint_release(&copy);
     mr_free(temporary);
@@ -226,9 +229,11 @@ enum mr_status mr_state_rewind(struct mr_env *env, const char *dir, uint64_t bat
     struct mr_state *from = NULL;
     enum mr_status status;
 
-    MR_TRY(check_target(env, into, err));
+    if (!MR_MUTANT("rewind.target.there"))
+        MR_TRY(check_target(env, into, err));
     MR_TRY(mr_checkpoint_peek(env, dir, &checkpoint, err));
-    MR_TRY_GOTO(check_receivers(&checkpoint, err));
+    if (!MR_MUTANT("rewind.receivers.none"))
+        MR_TRY_GOTO(check_receivers(&checkpoint, err));
     MR_TRY_GOTO(mr_state_open_reader_at(env, dir, &options, &from, err));
     MR_TRY_GOTO(mr_batch_log_peek_at(env, checkpoint.log_dir, batch_id, &as_of, err));
     status = build(env, &checkpoint, &as_of, from, into, ret_query_id, err);

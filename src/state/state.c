@@ -18,6 +18,7 @@
 #include "state/internal.h"
 
 #include "base/hash.h"
+#include "base/mutant.h"
 
 #include <millrace/ext/durable.h>
 
@@ -181,7 +182,7 @@ enum mr_status mr_state_store(struct mr_state *state, const char *name, const ch
     if (store == NULL) {
         MR_TRY(mr__state_add_store(state, name, kind, key_schema, value_schema, &store, err));
     } else {
-        if (store->claimed)
+        if (store->claimed && !MR_MUTANT("state.store.claimed"))
             return MR_FAIL(err, MR_CONFIG,
                            "cannot use state '%s' for two operators: give each a name of its own",
                            name);
@@ -253,7 +254,9 @@ static enum mr_status make_dir(void *arg, struct mr_error *err)
     struct dir_maker *maker = arg;
 
     if (!maker->store->has_dir)
-        MR_TRY(mr_durable_mkdirs(maker->state->env, maker->dir, err));
+        MR_TRY(MR_MUTANT("state.make-dir.durably")
+                   ? mr_env_mkdir(maker->state->env, maker->dir, err)
+                   : mr_durable_mkdirs(maker->state->env, maker->dir, err));
     maker->store->has_dir = true;
     return MR_OK;
 }
@@ -281,7 +284,8 @@ static enum mr_status place_part(struct mr_state *state, struct mr_part_target *
         return mr_batch_log_delta(log, part->version, part->store, part->is_snapshot,
                                   target->bytes.data, target->bytes.size, err);
     MR_TRY(mr_staged_publish(target->staged, err));
-    return mr_env_sync_dir(state->env, target->dir, err);
+    return MR_MUTANT("state.place-part.sync-dir") ? MR_OK
+                                                  : mr_env_sync_dir(state->env, target->dir, err);
 }
 
 /* One part: small ones go into the log, large ones into a file. */
@@ -333,7 +337,7 @@ static enum mr_status prepare_store(struct mr_state *state, struct mr_store *sto
 
     if (store->relaid)
         return write_part(state, store, true, batch_id, attempt, log, commit, err);
-    if (mr__store_is_changed(store) || !store->persisted)
+    if (mr__store_is_changed(store) || (!store->persisted && !MR_MUTANT("state.prepare.first-part")))
         MR_TRY(write_part(state, store, false, batch_id, attempt, log, commit, err));
     if (due)
         MR_TRY(write_part(state, store, true, batch_id, attempt, log, commit, err));
@@ -386,11 +390,12 @@ static void remove_part_file(struct mr_state *state, const struct mr_state_part 
 
 void mr_state_rollback(struct mr_state *state)
 {
-    for (size_t i = 0; i < state->store_count; i++)
+    for (size_t i = 0; i < state->store_count && !MR_MUTANT("state.rollback.stores"); i++)
         mr__store_rollback(state->stores[i]);
-    while (state->parts.count > state->committed_parts) {
+    while (state->parts.count > state->committed_parts && !MR_MUTANT("state.rollback.parts")) {
         struct mr_state_part *part = &state->parts.parts[--state->parts.count];
-        remove_part_file(state, part); /* no COMMIT ever named it */
+        if (!MR_MUTANT("state.rollback.files"))
+            remove_part_file(state, part); /* no COMMIT ever named it */
         mr_state_part_release(part);
     }
 }
@@ -399,7 +404,8 @@ void mr_state_rollback(struct mr_state *state)
 
 static void drop_part(const struct mr_state_part *part, void *arg)
 {
-    remove_part_file(arg, part);
+    if (!MR_MUTANT("state.purge.files"))
+        remove_part_file(arg, part);
 }
 
 enum mr_status mr_state_purge(struct mr_state *state, uint64_t batch_id, uint64_t *ret_needed_from,
@@ -412,7 +418,9 @@ enum mr_status mr_state_purge(struct mr_state *state, uint64_t batch_id, uint64_
     *ret_needed_from = UINT64_MAX;
     for (uint32_t i = 0; i < state->parts.count; i++) {
         if (state->parts.parts[i].in_log)
-            *ret_needed_from = MR_MIN(*ret_needed_from, state->parts.parts[i].version);
+            *ret_needed_from = MR_MUTANT("state.purge.needed")
+                                   ? *ret_needed_from
+                                   : MR_MIN(*ret_needed_from, state->parts.parts[i].version);
     }
     return MR_OK;
 }

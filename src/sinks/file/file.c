@@ -22,6 +22,8 @@
  */
 #include "sinks/file/file_sink.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -120,7 +122,8 @@ static enum mr_status file_open(const struct mr_sink_args *args, struct mr_sink 
         goto done;
     }
     MR_TRY_GOTO(mr_fsink_manifest_open(&sink->manifest, args, sink->path, err));
-    MR_TRY_GOTO(mr_durable_sweep(sink->env, sink->path, &swept, err));
+    if (!MR_MUTANT("file-sink.open.sweep"))
+        MR_TRY_GOTO(mr_durable_sweep(sink->env, sink->path, &swept, err));
     MR_TRY_GOTO(mr_durable_sweep(sink->env, sink->manifest.meta_dir, &swept_meta, err));
     swept += swept_meta;
     if (swept > 0)
@@ -232,7 +235,8 @@ static enum mr_status file_stage(struct mr_sink *sink, struct mr_error *err)
         if (writer != NULL)
             MR_TRY(sink->format->file_writer_close(writer, err));
         MR_TRY(mr_staged_seal(part->staged, err));
-        MR_TRY(check_not_foreign(sink, part, err));
+        if (!MR_MUTANT("file-sink.stage.foreign"))
+            MR_TRY(check_not_foreign(sink, part, err));
     }
     return MR_OK;
 }
@@ -299,7 +303,9 @@ static enum mr_status show_parts(struct mr_sink *sink, struct mr_error *err)
         MR_TRY(mr_staged_publish(part->staged, err));
         part->published = true;
     }
-    return mr_env_sync_dir(sink->env, sink->path, err);
+    return MR_MUTANT("file-sink.show-parts.sync-dir")
+               ? MR_OK
+               : mr_env_sync_dir(sink->env, sink->path, err);
 }
 
 static enum mr_status file_publish(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt,
@@ -314,9 +320,12 @@ static enum mr_status file_publish(struct mr_sink *sink, uint64_t batch_id, char
         rows += sink->parts[i].row_count;
     }
     /* A batch without rows leaves no trace, unless a dead attempt of it did. */
-    if (files > 0 || sink->manifest.publishing == (int64_t)batch_id) {
-        MR_TRY(note_intent(sink, err));
-        MR_TRY(remove_stale(sink, err));
+    if (files > 0 || (sink->manifest.publishing == (int64_t)batch_id &&
+                      !MR_MUTANT("file-sink.publish.empty-again"))) {
+        if (!MR_MUTANT("file-sink.publish.intent"))
+            MR_TRY(note_intent(sink, err));
+        if (!MR_MUTANT("file-sink.publish.stale"))
+            MR_TRY(remove_stale(sink, err));
         MR_TRY(show_parts(sink, err));
         mr_fsink_manifest_done(&sink->manifest);
     }

@@ -22,6 +22,7 @@
 #include "sinks/file/file_sink.h"
 
 #include "base/json.h"
+#include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -130,7 +131,8 @@ static enum mr_status read_names(const struct mr_fsink_manifest *manifest,
         const struct mr_json *size = mr_json_get(item, "s");
         int64_t size_bytes;
 
-        if (name == NULL || strchr(name, '/') != NULL || size == NULL ||
+        if (name == NULL || (strchr(name, '/') != NULL && !MR_MUTANT("file-manifest.names.path")) ||
+            size == NULL ||
             !mr_json_int(size, &size_bytes) || size_bytes < 0)
             return damaged(manifest, "an entry is not a file", err);
         MR_TRY(mr_fsink_names_add(names, name, (uint64_t)size_bytes, err));
@@ -146,8 +148,8 @@ static enum mr_status check_owner(const struct mr_fsink_manifest *manifest,
 
     if (query == NULL || sink == NULL)
         return damaged(manifest, "it does not say whose directory this is", err);
-    *ret_ours = strcmp(query, manifest->query_id) == 0;
-    if (*ret_ours && strcmp(sink, manifest->sink_name) != 0)
+    *ret_ours = strcmp(query, manifest->query_id) == 0 || MR_MUTANT("file-manifest.owner.query");
+    if (*ret_ours && strcmp(sink, manifest->sink_name) != 0 && !MR_MUTANT("file-manifest.owner.sink"))
         return MR_FAIL(err, MR_CONFIG,
                        "cannot write to '%s': it is the output of '%s' of this query; give '%s' a "
                        "directory of its own",
@@ -175,7 +177,7 @@ static enum mr_status parse_manifest(struct mr_fsink_manifest *manifest, const c
         status = damaged(manifest, "it has no version", err);
         goto done;
     }
-    if (version != MANIFEST_VERSION) {
+    if (version != MANIFEST_VERSION && !MR_MUTANT("file-manifest.parse.version")) {
         status = MR_FAIL(err, MR_VERSION,
                          "cannot write to '%s': its manifest has version %" PRId64
                          "; run the millrace that made it, or use a new output directory",
@@ -232,13 +234,13 @@ static enum mr_status check_contents(const struct mr_fsink_manifest *manifest, b
     struct entries entries = {false, false};
 
     MR_TRY(mr_env_list(manifest->env, manifest->dir, visit_entry, &entries, err));
-    if (ephemeral && entries.any)
+    if (ephemeral && entries.any && !MR_MUTANT("file-manifest.contents.ephemeral"))
         return MR_FAIL(err, MR_CONFIG,
                        "cannot write to '%s': it is not empty, and without a checkpoint nothing "
                        "tells which of its "
                        "files are this query's; SET checkpoint, or empty it",
                        manifest->dir);
-    if (!entries.parts)
+    if (!entries.parts || MR_MUTANT("file-manifest.contents.parts"))
         return MR_OK;
     if (has_manifest)
         return refuse_foreign(manifest, err);
@@ -270,13 +272,16 @@ static enum mr_status find_published(struct mr_fsink_manifest *manifest, struct 
         if (status != MR_OK && status != MR_NOT_FOUND)
             return status;
         complete =
-            stale ? status == MR_NOT_FOUND : status == MR_OK && info.size_bytes == item->size_bytes;
+            stale ? status == MR_NOT_FOUND || MR_MUTANT("file-manifest.published.stale")
+                  : status == MR_OK && (info.size_bytes == item->size_bytes ||
+                                        MR_MUTANT("file-manifest.published.size"));
     }
-    if (!complete)
+    if (!complete && !MR_MUTANT("file-manifest.published.complete"))
         return MR_OK;
     /* What is seen now may not be durable yet: the commit that will rely on it must not be ahead of
      * it. */
-    MR_TRY(mr_env_sync_dir(manifest->env, manifest->dir, err));
+    if (!MR_MUTANT("file-manifest.published.sync-dir"))
+        MR_TRY(mr_env_sync_dir(manifest->env, manifest->dir, err));
     mr_fsink_manifest_done(manifest);
     return MR_OK;
 }
@@ -366,7 +371,7 @@ enum mr_status mr_fsink_manifest_begin(struct mr_fsink_manifest *manifest, int64
     struct mr_fsink_names stale = {0};
     enum mr_status status;
 
-    if (manifest->publishing == batch_id) {
+    if (manifest->publishing == batch_id && !MR_MUTANT("file-manifest.begin.stale")) {
         MR_TRY_GOTO(add_stale(&stale, &manifest->files, files, err));
         MR_TRY_GOTO(add_stale(&stale, &manifest->stale, files, err));
     }

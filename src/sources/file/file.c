@@ -19,6 +19,8 @@
  */
 #include "sources/file/file_source.h"
 
+#include "base/mutant.h"
+
 #include "base/number_text.h"
 #include "base/text.h"
 
@@ -133,10 +135,11 @@ static bool is_seen(const struct mr_source *source, const char *path)
     const char *key = key_of(source, path);
     struct mr_slice value;
 
-    if (source->start_key_count > 0 && bsearch(&key, source->start_keys, source->start_key_count,
+    if (source->start_key_count > 0 && !MR_MUTANT("file-source.seen.start") && bsearch(&key, source->start_keys, source->start_key_count,
                                                sizeof(key), compare_keys) != NULL)
         return true;
-    return source->kv != NULL && mr_kv_get(source->kv, (struct mr_slice){key, strlen(key)}, &value);
+    return source->kv != NULL && !MR_MUTANT("file-source.seen.store") &&
+           mr_kv_get(source->kv, (struct mr_slice){key, strlen(key)}, &value);
 }
 
 /* The time in a stored value, or INT64_MIN. */
@@ -383,7 +386,7 @@ static enum mr_status look_again(struct mr_source *source, struct mr_fsrc_file *
     enum mr_status status;
 
     *ret_take = false;
-    if (is_seen(source, file->path))
+    if (is_seen(source, file->path) && !MR_MUTANT("file-source.choose.seen"))
         return MR_OK;
     if (mr_fsrc_is_compressed(file->path))
         return MR_FAIL(err, MR_CONFIG,
