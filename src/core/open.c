@@ -324,7 +324,8 @@ static enum mr_status open_sink(struct mr_query *query, struct mr_node *node, st
         return mr_error_prefix(err, "sink '%s'", node->name);
     /* A batch is published only after its PLAN is on the disk: one that the log does not know means
      * that the log is older than the output, and its rows would be taken for published ones. */
-    if (run->last_published > (int64_t)query->next_batch - (query->has_plan ? 0 : 1) && !MR_MUTANT("open.sink.ahead"))
+    if (run->last_published > (int64_t)query->next_batch - (query->has_plan ? 0 : 1) &&
+        !MR_MUTANT("open.sink.ahead"))
         return MR_FAIL(err, MR_CONFIG,
                        "sink '%s' has batch %lld of this query, but the next of checkpoint '%s' is "
                        "batch %llu: it was "
@@ -415,7 +416,8 @@ static enum mr_status check_places(struct mr_query *query, struct mr_error *err)
         if (path == NULL)
             continue;
         if ((query->durable && (same_directory(query->env, path, query->checkpoint.dir) ||
-                               is_below(path, query->checkpoint.dir))) && !MR_MUTANT("open.places.checkpoint"))
+                                is_below(path, query->checkpoint.dir))) &&
+            !MR_MUTANT("open.places.checkpoint"))
             return MR_FAIL(err, MR_CONFIG,
                            "cannot use '%s' for '%s': it belongs to the checkpoint '%s'; give each "
                            "a directory of its own",

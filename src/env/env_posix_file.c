@@ -36,7 +36,10 @@ static int open_again(const char *path, int flags)
     int fd;
 
     do
-        fd = open(path, flags | O_CLOEXEC | (MR_MUTANT("posix.open.no-follow") ? 0 : O_NOFOLLOW) | O_NONBLOCK | O_NOCTTY, 0600);
+        fd = open(path,
+                  flags | O_CLOEXEC | (MR_MUTANT("posix.open.no-follow") ? 0 : O_NOFOLLOW) |
+                      O_NONBLOCK | O_NOCTTY,
+                  0600);
     while (fd < 0 && errno == EINTR);
     return fd;
 }

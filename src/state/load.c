@@ -118,7 +118,8 @@ static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_
     for (uint32_t i = from; i < count; i++) {
         if (!is_of(&parts[i], name))
             continue;
-        if (parts[i].is_snapshot && i != from && !has_delta(parts, i) && !MR_MUTANT("load.chain.relaid"))
+        if (parts[i].is_snapshot && i != from && !has_delta(parts, i) &&
+            !MR_MUTANT("load.chain.relaid"))
             return MR_FAIL(
                 err, MR_CORRUPT,
                 "state '%s' cannot be loaded: the snapshot of batch %llu, with which the "

@@ -138,7 +138,8 @@ static enum mr_status next_record(struct mr_part_reader *reader, struct mr_recor
     MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES, &data, err));
     MR_ASSERT(data != NULL);
     length = (size_t)data[0] | (size_t)data[1] << 8 | (size_t)data[2] << 16 | (size_t)data[3] << 24;
-    if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES && !MR_MUTANT("part-read.record.length"))
+    if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES &&
+        !MR_MUTANT("part-read.record.length"))
         length = 0; /* let the frame say what is wrong with it */
     MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES + length, &data, err));
     result =
@@ -199,14 +200,16 @@ enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_
     reader->seed = mr_bytes_u64(&bytes);
     for (unsigned i = 0; i < 4; i++)
         complete = complete && keep_text(reader, &bytes, &names[i]);
-    if ((!complete || bytes.failed || mr_bytes_left(&bytes) != 0 || is_snapshot > 1) && !MR_MUTANT("part-read.head.decode"))
+    if ((!complete || bytes.failed || mr_bytes_left(&bytes) != 0 || is_snapshot > 1) &&
+        !MR_MUTANT("part-read.head.decode"))
         return bad(reader, "its head does not decode", err);
     if (reader->texts.failed)
         return no_memory(reader, err);
     if ((!same_place && !MR_MUTANT("part-read.head.place")) ||
         ((is_snapshot == 1) != part->is_snapshot && !MR_MUTANT("part-read.head.snapshot")))
         return bad(reader, "it belongs to another batch or attempt", err);
-    if (strcmp(reader->texts.data + names[0], part->store) != 0 && !MR_MUTANT("part-read.head.store"))
+    if (strcmp(reader->texts.data + names[0], part->store) != 0 &&
+        !MR_MUTANT("part-read.head.store"))
         return bad(reader, "it belongs to another operator", err);
     *ret_names = (struct mr_part_names){
         .kind = reader->texts.data + names[1],
@@ -281,11 +284,13 @@ static enum mr_status check_foot(struct mr_part_reader *reader, const struct mr_
     uint64_t keys_told = mr_bytes_u64(&bytes);
 
     if ((bytes.failed || mr_bytes_left(&bytes) != 0 || entries_told != entries ||
-        records_told != records) && !MR_MUTANT("part-read.foot.counts"))
+         records_told != records) &&
+        !MR_MUTANT("part-read.foot.counts"))
         return bad(reader, "its foot counts other entries", err);
     if (reader->at != reader->part->size_bytes && !MR_MUTANT("part-read.foot.behind"))
         return bad(reader, "bytes follow its foot", err);
-    if ((record->sum != reader->part->sum || keys_told != reader->part->key_count) && !MR_MUTANT("part-read.foot.sum"))
+    if ((record->sum != reader->part->sum || keys_told != reader->part->key_count) &&
+        !MR_MUTANT("part-read.foot.sum"))
         return bad(reader, "it is not the part that its commit names", err);
     if (count_keys && keys_told != mr_store_count(store) && !MR_MUTANT("part-read.foot.keys"))
         return bad(reader, "it does not fit the parts before it", err);

@@ -337,7 +337,8 @@ static enum mr_status prepare_store(struct mr_state *state, struct mr_store *sto
 
     if (store->relaid)
         return write_part(state, store, true, batch_id, attempt, log, commit, err);
-    if (mr__store_is_changed(store) || (!store->persisted && !MR_MUTANT("state.prepare.first-part")))
+    if (mr__store_is_changed(store) ||
+        (!store->persisted && !MR_MUTANT("state.prepare.first-part")))
         MR_TRY(write_part(state, store, false, batch_id, attempt, log, commit, err));
     if (due)
         MR_TRY(write_part(state, store, true, batch_id, attempt, log, commit, err));

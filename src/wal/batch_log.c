@@ -616,11 +616,10 @@ enum mr_status mr_batch_log_purge(struct mr_batch_log *log, uint64_t needed_from
         return refuse_failed(log, err);
     if (!log->synced.has_commit)
         return MR_OK;
-    keep_from = log->synced.commit_batch -
-                MR_MIN(log->synced.commit_batch,
-                       MR_MUTANT("batch-log.purge.retain")
-                           ? 0
-                           : (uint64_t)log->config.retain_batches);
+    keep_from =
+        log->synced.commit_batch -
+        MR_MIN(log->synced.commit_batch,
+               MR_MUTANT("batch-log.purge.retain") ? 0 : (uint64_t)log->config.retain_batches);
     if (!MR_MUTANT("batch-log.purge.needed"))
         keep_from = MR_MIN(keep_from, needed_from);
     while (log->use_count > 1 && (!log->uses[0].has_batch || log->uses[0].last_batch < keep_from)) {

@@ -117,7 +117,8 @@ static uint32_t get_count(struct mr_bytes *bytes)
 {
     uint64_t count = mr_bytes_varint(bytes);
 
-    if ((count > mr_bytes_left(bytes) || count > UINT32_MAX / 2) && !MR_MUTANT("log-codec.count.room"))
+    if ((count > mr_bytes_left(bytes) || count > UINT32_MAX / 2) &&
+        !MR_MUTANT("log-codec.count.room"))
         bytes->failed = true;
     return bytes->failed ? 0 : (uint32_t)count;
 }

@@ -96,8 +96,9 @@ enum mr_status mr__replay_recovered(struct mr_replay *replay, const char *dir,
         mr_part_list_prune(&replay->parts, position->commit_batch, retain_batches, NULL, NULL);
     MR_TRY(settle_parts(&replay->parts, dir, err));
     if (((position->has_plan && !replay->has_last_plan) ||
-        (position->has_commit && (replay->last_commit.batch_id != position->commit_batch ||
-                                  (!plan_is_committed && !replay->has_committed_plan)))) && !MR_MUTANT("log-peek.recovered.missing"))
+         (position->has_commit && (replay->last_commit.batch_id != position->commit_batch ||
+                                   (!plan_is_committed && !replay->has_committed_plan)))) &&
+        !MR_MUTANT("log-peek.recovered.missing"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot recover from the log '%s': the segments with the plan or commit of "
                        "batch %" PRIu64 " are missing; restore the checkpoint from a copy",

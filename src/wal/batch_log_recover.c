@@ -118,7 +118,8 @@ static enum mr_status apply_epoch(struct reader *reader, const struct mr_record 
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
     uint32_t epoch = mr_bytes_u32(&bytes);
 
-    if ((bytes.failed || mr_bytes_left(&bytes) != 0 || epoch <= reader->replay->position.epoch) && !MR_MUTANT("log-recover.epoch.grows"))
+    if ((bytes.failed || mr_bytes_left(&bytes) != 0 || epoch <= reader->replay->position.epoch) &&
+        !MR_MUTANT("log-recover.epoch.grows"))
         return damaged(reader, byte, "an epoch does not grow", err);
     reader->replay->position.epoch = epoch;
     entry->epoch = epoch;
@@ -138,12 +139,14 @@ static enum mr_status apply_plan(struct reader *reader, const struct mr_record *
         return out_of_memory ? no_memory(reader, err)
                              : damaged(reader, byte, "a plan does not decode", err);
     if ((position->has_plan &&
-        (!position->has_commit || position->commit_batch != position->plan_batch)) && !MR_MUTANT("log-recover.plan.committed-before")) {
+         (!position->has_commit || position->commit_batch != position->plan_batch)) &&
+        !MR_MUTANT("log-recover.plan.committed-before")) {
         mr_plan_release(&plan);
         return damaged(reader, byte, "a batch is planned before the one before it was committed",
                        err);
     }
-    if (position->has_plan && plan.batch_id != position->plan_batch + 1 && !MR_MUTANT("log-recover.plan.gap")) {
+    if (position->has_plan && plan.batch_id != position->plan_batch + 1 &&
+        !MR_MUTANT("log-recover.plan.gap")) {
         uint64_t found = plan.batch_id;
 
         mr_plan_release(&plan);
@@ -176,7 +179,8 @@ static enum mr_status apply_delta(struct reader *reader, const struct mr_record 
     if (!mr__delta_decode(mr_bytes_of(record->payload.data, record->payload.size_bytes), &delta))
         return damaged(reader, byte, "a delta does not decode", err);
     if ((!position->has_plan || delta.batch_id != position->plan_batch ||
-        (position->has_commit && position->commit_batch == delta.batch_id)) && !MR_MUTANT("log-recover.delta.batch"))
+         (position->has_commit && position->commit_batch == delta.batch_id)) &&
+        !MR_MUTANT("log-recover.delta.batch"))
         return damaged(reader, byte, "a delta belongs to no batch that was running", err);
     if (reader->delta_count == reader->delta_capacity) {
         size_t capacity = MR_MAX(reader->delta_capacity * 2, (size_t)8);
@@ -269,13 +273,16 @@ static enum mr_status apply_commit(struct reader *reader, const struct mr_record
                            &out_of_memory))
         return out_of_memory ? no_memory(reader, err)
                              : damaged(reader, byte, "a commit does not decode", err);
-    if ((!position->has_plan || commit.batch_id != position->plan_batch) && !MR_MUTANT("log-recover.commit.batch"))
+    if ((!position->has_plan || commit.batch_id != position->plan_batch) &&
+        !MR_MUTANT("log-recover.commit.batch"))
         reason = "a commit belongs to no plan";
-    else if (position->has_commit && position->commit_batch >= commit.batch_id && !MR_MUTANT("log-recover.commit.twice"))
+    else if (position->has_commit && position->commit_batch >= commit.batch_id &&
+             !MR_MUTANT("log-recover.commit.twice"))
         reason = "a batch is committed twice";
     else if (commit.plan_sum != position->plan_sum && !MR_MUTANT("log-recover.commit.plan-sum"))
         reason = "a commit belongs to another plan of its batch";
-    else if (commit.previous_commit_sum != (position->has_commit ? position->commit_sum : 0) && !MR_MUTANT("log-recover.commit.commit-sum"))
+    else if (commit.previous_commit_sum != (position->has_commit ? position->commit_sum : 0) &&
+             !MR_MUTANT("log-recover.commit.commit-sum"))
         reason = "a commit does not follow the commit before it";
     else if (!match_deltas(reader, commit.parts, commit.part_count))
         reason = "a commit and the deltas before it do not fit";
@@ -305,7 +312,8 @@ static enum mr_status apply_next(struct reader *reader, const struct mr_record *
     reader->next_segment = mr_bytes_u64(&bytes);
     reader->next_sum = mr_bytes_u64(&bytes);
     if ((bytes.failed || mr_bytes_left(&bytes) != 0 ||
-        reader->next_segment != reader->segment.number + 1) && !MR_MUTANT("log-recover.next.number"))
+         reader->next_segment != reader->segment.number + 1) &&
+        !MR_MUTANT("log-recover.next.number"))
         return damaged(reader, byte, "it names a next segment that cannot be", err);
     return MR_OK;
 }
@@ -380,7 +388,8 @@ static enum mr_status apply_group(struct reader *reader, struct mr_error *err)
     }
     if (offset == 0 && !MR_MUTANT("log-recover.group.empty"))
         return damaged(reader, reader->group_start, "a flush without any record", err);
-    if (reader->delta_count != 0 && !reader->stopped && !MR_MUTANT("log-recover.group.deltas-alone"))
+    if (reader->delta_count != 0 && !reader->stopped &&
+        !MR_MUTANT("log-recover.group.deltas-alone"))
         return damaged(reader, reader->group_start, "deltas without their commit", err);
     return MR_OK;
 }
@@ -475,7 +484,8 @@ static enum mr_status read_groups(struct reader *reader, struct mr_error *err)
         if (reader->stopped)
             return MR_OK;
     }
-    if (reader->next_segment != 0 && replay->torn_bytes != 0 && !MR_MUTANT("log-recover.groups.behind-next"))
+    if (reader->next_segment != 0 && replay->torn_bytes != 0 &&
+        !MR_MUTANT("log-recover.groups.behind-next"))
         return damaged(reader, at, "foreign bytes follow the last record of the segment", err);
     replay->tail = at;
     replay->ordinal = ordinal;
@@ -541,7 +551,8 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
         return MR_OK;
     }
     mr_part_list_release(&parts);
-    if ((segment->record.chain != replay->chain || !same_position(&position, &replay->position)) && !MR_MUTANT("log-recover.head.position"))
+    if ((segment->record.chain != replay->chain || !same_position(&position, &replay->position)) &&
+        !MR_MUTANT("log-recover.head.position"))
         return damaged(reader, 0,
                        "it was made when the log stood elsewhere: records before it are missing",
                        err);
@@ -561,7 +572,8 @@ static enum mr_status read_segment(struct reader *reader, uint64_t number, struc
     reader->next_segment = 0;
     MR_TRY(note_segment(reader, err));
     MR_TRY(check_head(reader, err));
-    if (is_next && reader->segment.record.sum != wanted_sum && !MR_MUTANT("log-recover.segment.sum"))
+    if (is_next && reader->segment.record.sum != wanted_sum &&
+        !MR_MUTANT("log-recover.segment.sum"))
         return damaged(reader, 0, "it is not the segment that the one before it names", err);
     reader->replay->segment = number;
     reader->replay->segment_bytes = reader->segment.size_bytes;

@@ -279,12 +279,14 @@ static enum mr_status choose_of_two(struct mr_block_files *files, struct mr_bloc
     else
         best = statuses[0] == MR_OK ? 0 : 1;
     other = 1 - best;
-    if (statuses[other] != MR_OK && replays[best].segment_count == 0 && !MR_MUTANT("block-copies.choose.empty")) {
+    if (statuses[other] != MR_OK && replays[best].segment_count == 0 &&
+        !MR_MUTANT("block-copies.choose.empty")) {
         if (err != NULL) /* an empty copy is no reason to forget a damaged one */
             *err = errors[other];
         return statuses[other];
     }
-    if (statuses[other] == MR_OK && !same_history(&replays[0], &replays[1]) && !MR_MUTANT("block-copies.choose.history"))
+    if (statuses[other] == MR_OK && !same_history(&replays[0], &replays[1]) &&
+        !MR_MUTANT("block-copies.choose.history"))
         return MR_FAIL(err, MR_CONFIG,
                        "cannot use '%s' and '%s' as two copies of the same blocks: they hold "
                        "different ones; remove the one that does not belong to this checkpoint",

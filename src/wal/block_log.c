@@ -244,8 +244,7 @@ static enum mr_status append_locked(struct mr_block_log *log, const struct mr_bl
 
     if (log->failed != MR_OK && !MR_MUTANT("block-log.append.failed"))
         return refuse_failed(log, err);
-    if (metadata_bytes > MR_BLOCK_METADATA_BYTES_MAX &&
-        !MR_MUTANT("block-log.append.metadata-max"))
+    if (metadata_bytes > MR_BLOCK_METADATA_BYTES_MAX && !MR_MUTANT("block-log.append.metadata-max"))
         return MR_FAIL(err, MR_LIMIT, "cannot keep metadata of %zu bytes: the limit is %d",
                        metadata_bytes, MR_BLOCK_METADATA_BYTES_MAX);
     if (block->size_bytes > MR_RECORD_BYTES_MAX - 64 - metadata_bytes &&

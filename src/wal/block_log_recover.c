@@ -162,7 +162,8 @@ static enum mr_status apply_next(struct reader *reader, const struct mr_record *
     reader->next_segment = mr_bytes_u64(&bytes);
     reader->next_sum = mr_bytes_u64(&bytes);
     if ((bytes.failed || mr_bytes_left(&bytes) != 0 ||
-        reader->next_segment != reader->replay->next_block) && !MR_MUTANT("block-recover.next.number"))
+         reader->next_segment != reader->replay->next_block) &&
+        !MR_MUTANT("block-recover.next.number"))
         return damaged(reader, disk_byte(reader, offset), "it names a next segment that cannot be",
                        err);
     return MR_OK;
@@ -258,7 +259,8 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
 
     reader->is_reused = (flags & MR_BLOCK_SEGMENT_REUSED) != 0;
     if ((bytes.failed || mr_bytes_left(&bytes) != 0 || before >= segment->number ||
-        flags > MR_BLOCK_SEGMENT_REUSED) && !MR_MUTANT("block-recover.head.decode"))
+         flags > MR_BLOCK_SEGMENT_REUSED) &&
+        !MR_MUTANT("block-recover.head.decode"))
         return damaged(reader, 0, "the head does not decode", err);
     if (!reader->started) {
         reader->started = true;
@@ -266,7 +268,8 @@ static enum mr_status check_head(struct reader *reader, struct mr_error *err)
         replay->next_block = replay->index.first = segment->number;
         return MR_OK;
     }
-    if ((segment->record.chain != replay->chain || segment->number != replay->next_block) && !MR_MUTANT("block-recover.head.position"))
+    if ((segment->record.chain != replay->chain || segment->number != replay->next_block) &&
+        !MR_MUTANT("block-recover.head.position"))
         return damaged(reader, 0,
                        "it was made when the log stood elsewhere: blocks before it are missing",
                        err);
@@ -330,7 +333,8 @@ static enum mr_status read_all(struct reader *reader, const struct mr_segment_li
         MR_TRY(mr__block_note_segment(reader->replay, number, 0, err));
         MR_TRY(load(reader, number, err));
         reader->replay->segments[i].size_bytes = reader->segment.size_bytes;
-        if (i > 0 && reader->segment.record.sum != wanted_sum && !MR_MUTANT("block-recover.all.sum"))
+        if (i > 0 && reader->segment.record.sum != wanted_sum &&
+            !MR_MUTANT("block-recover.all.sum"))
             return damaged(reader, 0, "it is not the segment that the one before it names", err);
         MR_TRY(read_groups(reader, err));
     }

@@ -112,7 +112,8 @@ static enum mr_status check_entries(const struct mr_checkpoint *checkpoint, bool
     MR_TRY(has_entries(env, checkpoint->state_dir, there, &has_state, err));
     MR_TRY(check_kind(env, dir, "received", MR_KIND_DIRECTORY, &there, err));
     MR_TRY(has_entries(env, checkpoint->received_dir, there, &has_blocks, err));
-    if ((!*ret_has_query && (has_log || has_state || has_blocks)) && !MR_MUTANT("checkpoint.entries.no-query"))
+    if ((!*ret_has_query && (has_log || has_state || has_blocks)) &&
+        !MR_MUTANT("checkpoint.entries.no-query"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot open checkpoint '%s': the file 'query' is missing, but there is %s; "
                        "restore the checkpoint "
@@ -176,7 +177,8 @@ static enum mr_status parse_identity(struct mr_checkpoint *checkpoint, const cha
     bytes = mr_bytes_of(record.payload.data, record.payload.size_bytes);
     id = mr_bytes_take(&bytes, 16);
     format = mr_bytes_u32(&bytes);
-    if ((record.version != QUERY_VERSION || (!bytes.failed && format > FORMAT)) && !MR_MUTANT("checkpoint.identity.version"))
+    if ((record.version != QUERY_VERSION || (!bytes.failed && format > FORMAT)) &&
+        !MR_MUTANT("checkpoint.identity.version"))
         return MR_FAIL(err, MR_VERSION,
                        "cannot read '%s': the checkpoint has format %" PRIu32
                        "; run a newer millrace",

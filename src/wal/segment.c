@@ -288,7 +288,8 @@ static bool is_canonical(const char *name, const char *suffix, uint64_t *ret_num
         number = number * 10 + digit;
     }
     *ret_number = number;
-    return number > 0 && (strcmp(name + NAME_DIGITS, suffix) == 0 || MR_MUTANT("segment.list.suffix"));
+    return number > 0 &&
+           (strcmp(name + NAME_DIGITS, suffix) == 0 || MR_MUTANT("segment.list.suffix"));
 }
 
 static bool visit_segment(const char *name, enum mr_file_kind kind, void *arg)
@@ -473,7 +474,7 @@ static enum mr_status check_head(struct mr_segment *segment, enum mr_segment_kin
         !MR_MUTANT("segment.check-head.behind"))
         return bad_head(segment, "the head of the segment is followed by foreign bytes", err);
     if ((segment->record.kind != MR_RECORD_SEGMENT ||
-        segment->record.payload.size_bytes < MR_SEGMENT_HEAD_BYTES) &&
+         segment->record.payload.size_bytes < MR_SEGMENT_HEAD_BYTES) &&
         !MR_MUTANT("segment.check-head.kind"))
         return bad_head(segment, "it is not the head of a log segment", err);
     if (segment->record.version != MR_SEGMENT_FORMAT && !MR_MUTANT("segment.check-head.version"))

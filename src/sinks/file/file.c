@@ -303,9 +303,8 @@ static enum mr_status show_parts(struct mr_sink *sink, struct mr_error *err)
         MR_TRY(mr_staged_publish(part->staged, err));
         part->published = true;
     }
-    return MR_MUTANT("file-sink.show-parts.sync-dir")
-               ? MR_OK
-               : mr_env_sync_dir(sink->env, sink->path, err);
+    return MR_MUTANT("file-sink.show-parts.sync-dir") ? MR_OK
+                                                      : mr_env_sync_dir(sink->env, sink->path, err);
 }
 
 static enum mr_status file_publish(struct mr_sink *sink, uint64_t batch_id, char **ret_receipt,

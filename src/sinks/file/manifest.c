@@ -132,8 +132,7 @@ static enum mr_status read_names(const struct mr_fsink_manifest *manifest,
         int64_t size_bytes;
 
         if (name == NULL || (strchr(name, '/') != NULL && !MR_MUTANT("file-manifest.names.path")) ||
-            size == NULL ||
-            !mr_json_int(size, &size_bytes) || size_bytes < 0)
+            size == NULL || !mr_json_int(size, &size_bytes) || size_bytes < 0)
             return damaged(manifest, "an entry is not a file", err);
         MR_TRY(mr_fsink_names_add(names, name, (uint64_t)size_bytes, err));
     }
@@ -149,7 +148,8 @@ static enum mr_status check_owner(const struct mr_fsink_manifest *manifest,
     if (query == NULL || sink == NULL)
         return damaged(manifest, "it does not say whose directory this is", err);
     *ret_ours = strcmp(query, manifest->query_id) == 0 || MR_MUTANT("file-manifest.owner.query");
-    if (*ret_ours && strcmp(sink, manifest->sink_name) != 0 && !MR_MUTANT("file-manifest.owner.sink"))
+    if (*ret_ours && strcmp(sink, manifest->sink_name) != 0 &&
+        !MR_MUTANT("file-manifest.owner.sink"))
         return MR_FAIL(err, MR_CONFIG,
                        "cannot write to '%s': it is the output of '%s' of this query; give '%s' a "
                        "directory of its own",
@@ -271,10 +271,9 @@ static enum mr_status find_published(struct mr_fsink_manifest *manifest, struct 
         mr_free(path);
         if (status != MR_OK && status != MR_NOT_FOUND)
             return status;
-        complete =
-            stale ? status == MR_NOT_FOUND || MR_MUTANT("file-manifest.published.stale")
-                  : status == MR_OK && (info.size_bytes == item->size_bytes ||
-                                        MR_MUTANT("file-manifest.published.size"));
+        complete = stale ? status == MR_NOT_FOUND || MR_MUTANT("file-manifest.published.stale")
+                         : status == MR_OK && (info.size_bytes == item->size_bytes ||
+                                               MR_MUTANT("file-manifest.published.size"));
     }
     if (!complete && !MR_MUTANT("file-manifest.published.complete"))
         return MR_OK;

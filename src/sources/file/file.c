@@ -135,8 +135,9 @@ static bool is_seen(const struct mr_source *source, const char *path)
     const char *key = key_of(source, path);
     struct mr_slice value;
 
-    if (source->start_key_count > 0 && !MR_MUTANT("file-source.seen.start") && bsearch(&key, source->start_keys, source->start_key_count,
-                                               sizeof(key), compare_keys) != NULL)
+    if (source->start_key_count > 0 && !MR_MUTANT("file-source.seen.start") &&
+        bsearch(&key, source->start_keys, source->start_key_count, sizeof(key), compare_keys) !=
+            NULL)
         return true;
     return source->kv != NULL && !MR_MUTANT("file-source.seen.store") &&
            mr_kv_get(source->kv, (struct mr_slice){key, strlen(key)}, &value);
