@@ -12,13 +12,14 @@
 #include "base/json.h"
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/number_text.h"
 #include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 200, FEW_MEMBERS = 16 };
+enum { DEPTH_MAX = MR_LIMIT_JSON_OWN_DEPTH, FEW_MEMBERS = 16 };
 
 struct parser {
     const char *text;

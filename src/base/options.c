@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/number_text.h"
 #include "base/text.h"
 
@@ -22,7 +23,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SECRET_BYTES_MAX = 64 * 1024, NAMES_MAX = 256, VALUE_SHOWN_BYTES = 80 };
+enum {
+    SECRET_BYTES_MAX = MR_LIMIT_SECRET_FILE,
+    NAMES_MAX = MR_LIMIT_OPTION_NAMES,
+    VALUE_SHOWN_BYTES = 80
+};
 
 struct value {
     int64_t whole; /* INT, SIZE, DURATION, BOOL; ENUM: place of the choice */

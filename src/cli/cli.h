@@ -8,6 +8,8 @@
 #ifndef MR_CLI_CLI_H
 #define MR_CLI_CLI_H
 
+#include "base/limits.h"
+
 #include <millrace/error.h>
 
 struct cli_flag {
@@ -36,7 +38,7 @@ extern const struct cli_command cli_checkpoint;
 extern const struct cli_command cli_options;
 extern const struct cli_command cli_version;
 
-enum { CLI_ARGUMENTS_MAX = 64 };
+enum { CLI_ARGUMENTS_MAX = MR_LIMIT_ARGUMENTS };
 
 /* A parsed command line. Flags that every command takes (--help, --log, --log-level) are handled
  * inside. */

@@ -5,10 +5,11 @@
 #ifndef MR_CLI_SCRIPT_H
 #define MR_CLI_SCRIPT_H
 
+#include "base/limits.h"
 #include "cli/cli.h"
 #include "sql/plan.h"
 
-enum { CLI_SETTINGS_MAX = 32, CLI_SCRIPT_BYTES_MAX = 1 << 20 };
+enum { CLI_SETTINGS_MAX = MR_LIMIT_SCRIPT_SETTINGS, CLI_SCRIPT_BYTES_MAX = MR_LIMIT_SQL_BYTES };
 
 /* Flags of every command that takes a pipeline; the first rows of its table. */
 #define CLI_SCRIPT_FLAGS                                                                           \

@@ -11,6 +11,7 @@
 #include "core/block_generator.h"
 
 #include "base/check.h"
+#include "base/limits.h"
 
 #include <string.h>
 
@@ -19,7 +20,7 @@
  * receiver goes on with the next one. When the disk does not keep up, the receiver waits at twice
  * the size.
  */
-enum { BLOCK_BYTES_MAX = 4 << 20 };
+enum { BLOCK_BYTES_MAX = MR_LIMIT_RECEIVER_BLOCK };
 
 void mr__generator_init(struct mr_generator *generator, const struct mr_generator_config *config)
 {

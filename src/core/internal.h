@@ -17,6 +17,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "core/evolution.h"
 #include "core/graph.h"
 #include "core/operator.h"
@@ -28,7 +29,7 @@
 
 #include <stdatomic.h>
 
-enum { MR_NODES_MAX = 4096 };
+enum { MR_NODES_MAX = MR_LIMIT_OPERATORS };
 
 enum mr_node_kind { MR_NODE_SOURCE, MR_NODE_BAD, MR_NODE_MAP, MR_NODE_FOLD, MR_NODE_SINK };
 

@@ -13,6 +13,7 @@
 #include "core/internal.h"
 #include "core/receiver.h"
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mutant.h"
 
@@ -39,7 +40,7 @@ void mr_query_config_init(struct mr_query_config *config)
         .no_data_batches = true,
         .block_interval_us = 200 * 1000,
         .restart_delay_us = 2000 * 1000,
-        .receiver_queue_bytes = 256u << 20,
+        .receiver_queue_bytes = MR_LIMIT_RECEIVER_QUEUE,
         .received_memory_bytes = 64u << 20,
         .small_batch_bytes = MR_FOLD_SMALL_BYTES,
         .parallel_min_bytes = 1u << 20,

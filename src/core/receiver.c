@@ -12,6 +12,7 @@
  *
  * Threads: readers belong to workers; everything else is the driver's.
  */
+#include "base/limits.h"
 #include "core/receiver_host.h"
 
 #include "base/log.h"
@@ -23,7 +24,7 @@ enum {
     /* blocks are put together into partitions of at least this size */
     PARTITION_BYTES = 1 << 20,
     BATCH_BYTES = 1 << 20, /* rows are handed on in batches of about this size */
-    PARTITIONS_MAX = 4096,
+    PARTITIONS_MAX = MR_LIMIT_RECEIVER_PARTITIONS,
     DESCRIPTION_BYTES = 4096, /* of a batch's blocks, about */
 };
 

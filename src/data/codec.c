@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/text.h"
 #include "data/builder_internal.h"
 #include "data/types_internal.h"
@@ -22,7 +23,7 @@
 
 #include <stdatomic.h>
 
-enum { CODECS_MAX = 256, OBJECT_BYTES_ON_STACK = 512 };
+enum { CODECS_MAX = MR_LIMIT_CODECS, OBJECT_BYTES_ON_STACK = 512 };
 
 static const struct mr_codec *codecs[CODECS_MAX];
 static atomic_size_t codec_count;

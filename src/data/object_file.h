@@ -18,6 +18,7 @@
 #define MR_DATA_OBJECT_FILE_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 
 #include <millrace/batch.h>
 #include <millrace/ext/env.h>
@@ -25,8 +26,8 @@
 enum {
     MR_OBJECT_VERSION = 1,
     MR_OBJECT_BLOCK_BYTES = 1 << 20, /* a block is ended behind the row that reaches this */
-    MR_OBJECT_BLOCK_BYTES_MAX = 1 << 30,
-    MR_OBJECT_HEADER_BYTES_MAX = 1 << 20,
+    MR_OBJECT_BLOCK_BYTES_MAX = MR_LIMIT_OBJECT_BLOCK,
+    MR_OBJECT_HEADER_BYTES_MAX = MR_LIMIT_OBJECT_HEADER,
 };
 
 /* A failure (memory, MR_OBJECT_BLOCK_BYTES_MAX passed by one row) sets out->failed. */

@@ -10,6 +10,7 @@
  *
  * A mistake names its line, variable or flag.  Thread: the building one.
  */
+#include "base/limits.h"
 #include "dstream/streams.h"
 
 #include <millrace/ext/durable.h>
@@ -18,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_BYTES_MAX = 1 << 20, SETTING_BYTES_MAX = 4096 };
+enum { FILE_BYTES_MAX = MR_LIMIT_CONFIG_FILE, SETTING_BYTES_MAX = MR_LIMIT_CONFIG_SETTING };
 
 static bool is_space(char byte)
 {

@@ -10,15 +10,15 @@
 #ifndef MR_DSTREAM_FILE_STREAM_H
 #define MR_DSTREAM_FILE_STREAM_H
 
+#include "base/limits.h"
 #include "dstream/streams.h"
 
 enum {
-    MR__BATCH_FILES_MAX =
-        10000, /* their names travel in the PLAN record; the rest waits for the next batch */
-    MR__FILE_PARTITIONS_MAX = 1024,
+    MR__BATCH_FILES_MAX = MR_LIMIT_DSTREAM_BATCH_FILES, /* their names travel in the PLAN record */
+    MR__FILE_PARTITIONS_MAX = MR_LIMIT_DSTREAM_FILE_PARTITIONS,
     MR__FILE_BLOCK_BYTES = 1 << 20,
     MR__FILE_PIECE_BYTES = 16 << 20, /* large files of lines are read in pieces, by several tasks */
-    MR__FILE_RECORD_BYTES_MAX = 16 << 20,
+    MR__FILE_RECORD_BYTES_MAX = MR_LIMIT_DSTREAM_FILE_RECORD,
 };
 
 struct mr__file {

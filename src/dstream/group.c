@@ -11,11 +11,14 @@
  * Thread: building in the building one; everything else on workers, where a partition of the result
  * belongs to the one that runs it.
  */
+#include "base/limits.h"
 #include "dstream/exchange.h"
 
 #include "rdd/pairs.h"
 
-enum { PARTIAL_BYTES_MAX = 8 << 20 }; /* a task combines what it has gathered beyond this */
+enum {
+    PARTIAL_BYTES_MAX = MR_LIMIT_DSTREAM_COMBINED
+}; /* a task combines what it has gathered beyond this */
 
 /* ---- the fold of both ---- */
 

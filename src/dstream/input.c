@@ -9,10 +9,12 @@
  */
 #include "dstream/input.h"
 
+#include "base/limits.h"
+
 #include <stdio.h>
 #include <string.h>
 
-enum { OPTIONS_MAX = 128 };
+enum { OPTIONS_MAX = MR_LIMIT_DSTREAM_OPTIONS };
 
 struct mr_dstream *mr__stream_source(struct mr_context *ctx, const char *operation,
                                      struct mr__source *source, const struct mr_schema *schema)

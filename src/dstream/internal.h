@@ -23,6 +23,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "core/query.h"
 #include "env/thread.h"
 #include "fn/fn.h"
@@ -31,11 +32,11 @@
 #include <millrace/dstream.h>
 
 enum {
-    MR_DSTREAM_WORKERS_MAX = 64,
-    MR_DSTREAM_STREAMS_MAX = 2000, /* below the kernel's limit of operators */
-    MR_DSTREAM_SETTINGS_MAX = 64,
-    MR_STATE_NAME_BYTES_MAX = 80,
-    MR_DSTREAM_PARTITIONS_MAX = 1024,
+    MR_DSTREAM_WORKERS_MAX = MR_LIMIT_DSTREAM_WORKERS,
+    MR_DSTREAM_STREAMS_MAX = MR_LIMIT_DSTREAM_STREAMS, /* below the kernel's limit of operators */
+    MR_DSTREAM_SETTINGS_MAX = MR_LIMIT_DSTREAM_SETTINGS,
+    MR_STATE_NAME_BYTES_MAX = MR_LIMIT_DSTREAM_STATE_NAME,
+    MR_DSTREAM_PARTITIONS_MAX = MR_LIMIT_DSTREAM_PARTITIONS,
 };
 
 /* ---- batches kept in state (slices.c) ---- */

@@ -9,6 +9,7 @@
 #ifndef MR_DSTREAM_MONITOR_H
 #define MR_DSTREAM_MONITOR_H
 
+#include "base/limits.h"
 #include "dstream/allocation.h"
 #include "dstream/rate.h"
 #include "env/thread.h"
@@ -17,7 +18,7 @@
 
 #include <stdatomic.h>
 
-enum { MR_LISTENERS_MAX = 64, MR_BUS_EVENTS_MAX = 1000 };
+enum { MR_LISTENERS_MAX = MR_LIMIT_DSTREAM_LISTENERS, MR_BUS_EVENTS_MAX = MR_LIMIT_DSTREAM_EVENTS };
 
 /* ---- the bus (listener.c) ---- */
 

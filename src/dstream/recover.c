@@ -9,6 +9,7 @@
  *
  * Thread: the starting one.
  */
+#include "base/limits.h"
 #include "dstream/streams.h"
 
 #include "base/log.h"
@@ -17,7 +18,7 @@
 
 #include <string.h>
 
-enum { ASIDE_MAX = 1000 };
+enum { ASIDE_MAX = MR_LIMIT_SET_ASIDE };
 
 static bool go_on(const struct mr_log_entry *entry, void *arg)
 {

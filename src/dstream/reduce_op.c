@@ -8,12 +8,15 @@
  *
  * Thread: workers; a task's rows belong to it, a partition of the result to the one that runs it.
  */
+#include "base/limits.h"
 #include "dstream/exchange.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARTIAL_BYTES_MAX = 8 << 20 }; /* a task reduces what it has gathered beyond this */
+enum {
+    PARTIAL_BYTES_MAX = MR_LIMIT_DSTREAM_REDUCED
+}; /* a task reduces what it has gathered beyond this */
 
 static enum mr_status no_memory(struct mr_error *err)
 {

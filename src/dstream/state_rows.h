@@ -12,6 +12,7 @@
 #ifndef MR_DSTREAM_STATE_ROWS_H
 #define MR_DSTREAM_STATE_ROWS_H
 
+#include "base/limits.h"
 #include "dstream/internal.h"
 
 struct mr_dstream;
@@ -138,7 +139,7 @@ static inline bool mr__state_is_marker(size_t key_bytes)
 }
 
 /* MR_LIMIT with the key, for a state record that is too large. */
-enum { MR_STATE_RECORD_BYTES_MAX = 64 << 20 };
+enum { MR_STATE_RECORD_BYTES_MAX = MR_LIMIT_STATE_RECORD };
 enum mr_status mr__state_check_size(const char *name, const struct mr_batch *keys, int64_t row,
                                     size_t value_bytes, int64_t batch_time_us,
                                     struct mr_error *err);

@@ -12,6 +12,7 @@
  *
  * Thread: building in the building one; map tasks on workers, the fold on the driver.
  */
+#include "base/limits.h"
 #include "dstream/streams.h"
 
 #include "data/row_codec.h"
@@ -20,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 4096, TOP_ROWS_MAX = 1000000 };
+enum { CANDIDATES = 4096, TOP_ROWS_MAX = MR_LIMIT_DSTREAM_TOP_ROWS };
 
 struct top_op {
     struct mr_schema *schema;

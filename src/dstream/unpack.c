@@ -8,6 +8,7 @@
  *
  * Thread: the reader's.
  */
+#include "base/limits.h"
 #include "dstream/file_stream.h"
 
 #include <string.h>
@@ -16,7 +17,7 @@
 #include <zlib.h>
 #endif
 
-enum { OUT_BYTES = 1 << 18, OUT_BYTES_MAX = 1 << 28 };
+enum { OUT_BYTES = 1 << 18, OUT_BYTES_MAX = MR_LIMIT_DSTREAM_UNPACKED };
 
 struct mr__unpacker {
     const char *path; /* the list's */

@@ -9,13 +9,14 @@
 #define MR_DUCK_INTERNAL_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "duck/duck.h"
 #include "duck/lex.h"
 #include "duck/lib.h"
 
 #include <millrace/ext/builder.h>
 
-enum { MR_DUCK_INPUTS_MAX = 64, MR_DUCK_EMIT_BYTES = 1024 * 1024 };
+enum { MR_DUCK_INPUTS_MAX = MR_LIMIT_SQL_ENGINE_INPUTS, MR_DUCK_EMIT_BYTES = 1024 * 1024 };
 
 struct mr_duck {
     const struct mr_duck_api *api;

@@ -17,6 +17,7 @@
  */
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "data/codec.h"
 #include "duck/internal.h"
 #include "env/thread.h"
@@ -25,7 +26,7 @@
 
 #include <string.h>
 
-enum { POOL_MAX = 8, COPY_BYTES_MAX = 1 << 30 };
+enum { POOL_MAX = 8, COPY_BYTES_MAX = MR_LIMIT_PARQUET_OUTPUT };
 
 /* ---- The pool ---- */
 

@@ -23,12 +23,13 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/mutant.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 64 * 1024, SWEEP_NAMES_MAX = 1 << 20 };
+enum { CHUNK_BYTES = 64 * 1024, SWEEP_NAMES_MAX = MR_LIMIT_SWEPT_FILES };
 
 #define TEMPORARY ".tmp-"
 

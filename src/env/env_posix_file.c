@@ -11,6 +11,7 @@
  *
  * Thread: one file belongs to one thread at a time.
  */
+#include "base/limits.h"
 #include "env/env_posix.h"
 
 #include "base/alloc.h"
@@ -23,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { IO_BYTES_MAX = 1 << 30, OPEN_ATTEMPTS_MAX = 16 };
+enum { IO_BYTES_MAX = MR_LIMIT_IO_AT_ONCE, OPEN_ATTEMPTS_MAX = 16 };
 
 struct mr_file {
     int fd;

@@ -11,11 +11,12 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "env/thread.h"
 
 #include <string.h>
 
-enum { CONNECTIONS_DEFAULT = 16, CONNECTIONS_MAX = 4096, IDLE_DEFAULT_MS = 60000 };
+enum { CONNECTIONS_DEFAULT = 16, CONNECTIONS_MAX = MR_LIMIT_CONNECTIONS, IDLE_DEFAULT_MS = 60000 };
 
 struct idle {
     void *connection;

@@ -10,6 +10,7 @@
  *
  * Thread: the evaluating worker's.
  */
+#include "base/limits.h"
 #include "fn/fn.h"
 
 #include <millrace/codec.h>
@@ -17,7 +18,7 @@
 
 #include <stdio.h>
 
-enum { VALUES_BYTES_MAX = INT32_MAX }; /* of what one call may emit */
+enum { VALUES_BYTES_MAX = MR_LIMIT_DSTREAM_EMITTED }; /* of what one call may emit */
 
 enum mr_status mr__emitter_init(struct mr_emitter *emitter, const struct mr_schema *schema,
                                 struct mr_error *err)

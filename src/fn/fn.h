@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "duck/duck.h"
 #include "env/thread.h"
 #include "ops/ops.h"
@@ -22,8 +23,8 @@
 #include <millrace/fn.h>
 
 enum {
-    MR_FN_WORKERS_MAX = 64,
-    MR_FN_RENAMED_MAX = 256, /* columns of a result with codecs in it */
+    MR_FN_WORKERS_MAX = MR_LIMIT_FUNCTION_WORKERS,
+    MR_FN_RENAMED_MAX = MR_LIMIT_FUNCTION_CODEC_COLUMNS, /* columns of a result with codecs in it */
 };
 
 /* ---- functions (fn.c) ---- */

@@ -11,6 +11,7 @@
  */
 #include "fn/functions.h"
 
+#include "base/limits.h"
 #include "base/text.h"
 #include "duck/function.h"
 #include "fn/fn.h"
@@ -19,7 +20,7 @@
 
 #include <string.h>
 
-enum { GROUP_BYTES_MAX = 16 * 1024 * 1024, FUNCTIONS_MAX = 1000 };
+enum { GROUP_BYTES_MAX = MR_LIMIT_STATE_FUNCTION_VALUE, FUNCTIONS_MAX = MR_LIMIT_FUNCTIONS };
 
 enum kind { KIND_ROW, KIND_BATCH, KIND_TABLE, KIND_AGGREGATE };
 

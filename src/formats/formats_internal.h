@@ -8,6 +8,7 @@
 #include <millrace/ext/format.h>
 
 #include "base/check.h"
+#include "base/limits.h"
 
 extern const struct mr_format mr__format_json;
 extern const struct mr_format mr__format_csv;
@@ -17,7 +18,7 @@ extern const struct mr_format mr__format_raw;
 /* Registers the four above; called by mr_plugins_register. May be called again. */
 void mr_formats_register(void);
 
-enum { MR__LINE_BYTES_MAX_DEFAULT = 16 << 20 };
+enum { MR__LINE_BYTES_MAX_DEFAULT = MR_LIMIT_LINE };
 #define MR__OPTION_MAX_LINE_BYTES                                                                  \
     {                                                                                              \
         "max_line_bytes", "maxLineBytes", MR_OPTION_SIZE, MR_OPTION_SOURCE, "16 MiB", "16 B",      \

@@ -10,6 +10,7 @@
 #ifndef MR_FORMATS_JSON_INTERNAL_H
 #define MR_FORMATS_JSON_INTERNAL_H
 
+#include "base/limits.h"
 #include "formats/formats_internal.h"
 #include "formats/json_fast.h"
 
@@ -21,7 +22,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bitmaps are read by b
 
 enum {
     MR__JSON_SLACK_BYTES = 64,
-    MR__JSON_DEPTH_MAX = 64,
+    MR__JSON_DEPTH_MAX = MR_LIMIT_JSON_DEPTH,
     MR__JSON_GAP_BYTES_MAX =
         64, /* at most MR__JSON_SLACK_BYTES: a gap may be compared where the line ends */
     MR__JSON_STEPS_MAX = 256,

@@ -12,6 +12,7 @@
 #ifndef MR_OPS_AGGREGATE_H
 #define MR_OPS_AGGREGATE_H
 
+#include "base/limits.h"
 #include "ops/ops.h"
 
 #include "base/buf.h"
@@ -187,7 +188,7 @@ enum mr_status mr_agg_write_group(const struct mr_agg_layout *layout, char *fixe
 
 /* Bytes of all wide slots of one group, and of one aggregate of one group: a row of state has a
  * limit (MR_LIMIT). */
-enum { MR_AGG_WIDE_BYTES_MAX = 256 * 1024 * 1024 };
+enum { MR_AGG_WIDE_BYTES_MAX = MR_LIMIT_STATE_AGGREGATE };
 
 /* agg_wide.c, agg_sketch.c: the byte string of one wide slot. */
 /* Rows into the byte strings of their groups; bytes: of group 0, with a stride of bytes_count. */

@@ -23,6 +23,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "data/row_codec.h"
 
 #include <sys/auxv.h>
@@ -37,7 +38,7 @@ enum {
     SHORT_BYTES_MAX = 7,
 };
 static const uint32_t PREFIX_NULL = UINT32_C(1) << 31;
-static const uint32_t NUMBERS_MAX = (UINT32_C(1) << 31) - 2;
+static const uint32_t NUMBERS_MAX = 2 * (uint32_t)MR_LIMIT_GROUPS_PER_TASK;
 static const uint64_t LONG_TAG = UINT64_C(0xff) << 56;
 
 enum kind { KIND_FIXED, KIND_BYTES, KIND_ENCODED };

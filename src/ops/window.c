@@ -17,6 +17,7 @@
  *
  * Called by the front ends (mr_op_window), then by tasks.  Threads: any, the operator is read-only.
  */
+#include "base/limits.h"
 #include "ops/ops.h"
 
 #include "base/alloc.h"
@@ -26,7 +27,7 @@
 
 #include <inttypes.h>
 
-enum { PIECE_ROWS = 64 * 1024, WINDOWS_PER_ROW_MAX = 10000 };
+enum { PIECE_ROWS = 64 * 1024, WINDOWS_PER_ROW_MAX = MR_LIMIT_WINDOWS_PER_ROW };
 
 struct window {
     struct mr_schema *schema;

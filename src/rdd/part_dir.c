@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/number_text.h"
 #include "data/object_file.h"
 
@@ -23,7 +24,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PART_NAME_BYTES = 40, FLUSH_BYTES = 1 << 20, PARTS_MAX = 100000 };
+enum { PART_NAME_BYTES = 40, FLUSH_BYTES = 1 << 20, PARTS_MAX = MR_LIMIT_DATASET_PARTS };
 
 struct mr__part_dir {
     struct mr_env *env;

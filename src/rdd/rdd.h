@@ -19,6 +19,7 @@
 #ifndef MR_RDD_RDD_H
 #define MR_RDD_RDD_H
 
+#include "base/limits.h"
 #include "fn/fn.h"
 #include "rdd/block_store.h"
 #include "rdd/pairs.h"
@@ -28,8 +29,8 @@
 #include <stdatomic.h>
 
 enum {
-    MR_RDD_PARTITIONS_MAX = 65536,
-    MR_RDD_DEPTH_MAX = 1000, /* of a lineage: computing is recursive */
+    MR_RDD_PARTITIONS_MAX = MR_LIMIT_DATASET_PARTITIONS,
+    MR_RDD_DEPTH_MAX = MR_LIMIT_DATASET_LINEAGE, /* of a lineage: computing is recursive */
 };
 
 struct mr__task;

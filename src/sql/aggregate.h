@@ -11,9 +11,10 @@
 #ifndef MR_SQL_AGGREGATE_H
 #define MR_SQL_AGGREGATE_H
 
+#include "base/limits.h"
 #include "sql/internal.h"
 
-enum { MR_SQL_NAME_BYTES = 16, MR_SQL_SETS_MAX = 256 };
+enum { MR_SQL_NAME_BYTES = 16, MR_SQL_SETS_MAX = MR_LIMIT_SQL_GROUPING_SETS };
 
 struct mr_sql_key {
     struct mr_json *expr; /* NULL: the start of the block's window */

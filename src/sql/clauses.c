@@ -15,6 +15,7 @@
  * Thread: the planner's.
  */
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/text.h"
 #include "ops/late.h"
 #include "sql/internal.h"
@@ -24,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLAUSES_MAX = 64 };
+enum { CLAUSES_MAX = MR_LIMIT_SQL_CLAUSES };
 
 static const char mark[] = "mr_clause";
 

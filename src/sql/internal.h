@@ -10,6 +10,7 @@
 #define MR_SQL_INTERNAL_H
 
 #include "base/json.h"
+#include "base/limits.h"
 #include "duck/duck.h"
 #include "duck/lex.h"
 #include "ops/ops.h"
@@ -21,11 +22,11 @@
 
 enum {
     MR_SQL_MARKS_MAX = 8,
-    MR_SQL_INPUTS_MAX = 16,
-    MR_SQL_DEPTH_MAX = 100,
-    MR_SQL_NODES_MAX = 2000,
-    MR_SQL_KEYS_MAX = 64,
-    MR_SQL_AGGS_MAX = 256
+    MR_SQL_INPUTS_MAX = MR_LIMIT_SQL_INPUTS,
+    MR_SQL_DEPTH_MAX = MR_LIMIT_SQL_QUERIES_NESTED,
+    MR_SQL_NODES_MAX = MR_LIMIT_SQL_OPERATORS,
+    MR_SQL_KEYS_MAX = MR_LIMIT_SQL_KEYS,
+    MR_SQL_AGGS_MAX = MR_LIMIT_SQL_AGGREGATES
 };
 
 /* engine.c: instances of DuckDB, one a worker, opened when first needed. */

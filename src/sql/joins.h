@@ -11,10 +11,15 @@
 #ifndef MR_SQL_JOINS_H
 #define MR_SQL_JOINS_H
 
+#include "base/limits.h"
 #include "ops/join.h"
 #include "sql/internal.h"
 
-enum { MR_SQL_CONJUNCTS_MAX = 256, MR_SQL_MERGED_MAX = 128, MR_SQL_RANGES_MAX = 32 };
+enum {
+    MR_SQL_CONJUNCTS_MAX = MR_LIMIT_SQL_JOIN_CONDITIONS,
+    MR_SQL_MERGED_MAX = MR_LIMIT_SQL_JOIN_MERGED,
+    MR_SQL_RANGES_MAX = MR_LIMIT_SQL_JOIN_RANGES
+};
 
 #define MR_SQL_JOINED "mr_joined"
 

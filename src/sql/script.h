@@ -9,6 +9,7 @@
 #define MR_SQL_SCRIPT_H
 
 #include "base/alloc.h"
+#include "base/limits.h"
 
 #include <millrace/ext/options.h>
 #include <millrace/types.h>
@@ -22,7 +23,11 @@ enum mr_sql_kind {
     MR_SQL_TEST /* TEST 'name' [AS] BEGIN ... END: no part of the pipeline */
 };
 
-enum { MR_SQL_STATEMENTS_MAX = 1000, MR_SQL_OPTIONS_MAX = 200, MR_SQL_BYTES_MAX = 1 << 20 };
+enum {
+    MR_SQL_STATEMENTS_MAX = MR_LIMIT_SQL_STATEMENTS,
+    MR_SQL_OPTIONS_MAX = MR_LIMIT_SQL_OPTIONS,
+    MR_SQL_BYTES_MAX = MR_LIMIT_SQL_BYTES
+};
 
 struct mr_sql_option {
     const char *key;

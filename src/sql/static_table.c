@@ -14,12 +14,13 @@
  */
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "env/thread.h"
 #include "sql/internal.h"
 
 #include <string.h>
 
-enum { STATIC_BYTES_MAX = 1 << 30 };
+enum { STATIC_BYTES_MAX = MR_LIMIT_SQL_STATIC_TABLE };
 
 struct mr_sql_reload {
     struct mr_mutex lock; /* guards all of this, and the rows it belongs to */

@@ -18,12 +18,13 @@
  */
 #include "base/text.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/number_text.h"
 #include "sql/internal.h"
 
 #include <string.h>
 
-enum { BRACKETS_MAX = 256 };
+enum { BRACKETS_MAX = MR_LIMIT_SQL_BRACKETS };
 
 struct pass {
     struct mr_sql_planner *p;

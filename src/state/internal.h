@@ -19,6 +19,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "state/slab.h"
 #include "state/state.h"
 #include "wal/part_list.h"
@@ -26,7 +27,10 @@
 enum { MR_SHARD_BITS = 3 };
 _Static_assert(1 << MR_SHARD_BITS == MR_STORE_SHARDS, "shards are the top bits of the hash");
 
-enum { MR_STORE_KEY_BYTES_MAX = (1 << 20) - 1, MR_STORE_VALUE_BYTES_MAX = 1 << 28 };
+enum {
+    MR_STORE_KEY_BYTES_MAX = MR_LIMIT_STATE_KEY,
+    MR_STORE_VALUE_BYTES_MAX = MR_LIMIT_STATE_VALUE
+};
 
 struct mr_slot {
     uint32_t fragment; /* top 32 bits of the key's hash */

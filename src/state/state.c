@@ -15,6 +15,7 @@
  * between them, are kept until they leave the retained batches: a snapshot that turns out to be
  * damaged can be rebuilt from them (B15).
  */
+#include "base/limits.h"
 #include "state/internal.h"
 
 #include "base/hash.h"
@@ -24,7 +25,12 @@
 
 #include <string.h>
 
-enum { DELTAS_MAX = 4096, DELTA_COST_BYTES = 4096, NAME_BYTES_MAX = 100, PINNED_LOG_FACTOR = 8 };
+enum {
+    DELTAS_MAX = MR_LIMIT_STATE_DELTAS,
+    DELTA_COST_BYTES = 4096,
+    NAME_BYTES_MAX = MR_LIMIT_STATE_STORE_NAME,
+    PINNED_LOG_FACTOR = 8
+};
 /* A store may keep that much of the log from going, or so many times its own bytes. */
 enum { PINNED_LOG_BYTES = 256 << 10, PINNED_SMALL_FACTOR = 64 };
 

@@ -4,6 +4,7 @@
  * Each table that the text names is taken as it is at the call and becomes a table of the
  * statement; DuckDB does the rest (rdd/sql.c), on the caller's thread. Thread: any.
  */
+#include "base/limits.h"
 #include "streams/streams.h"
 
 #include "base/text.h"
@@ -14,7 +15,7 @@
 
 #include <string.h>
 
-enum { TABLES_MAX = 64 };
+enum { TABLES_MAX = MR_LIMIT_FRAME_TABLES };
 
 struct tables {
     struct mr__table items[TABLES_MAX];

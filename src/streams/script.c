@@ -18,6 +18,7 @@
  *
  * Thread: the one that starts the query.
  */
+#include "base/limits.h"
 #include "streams/streams.h"
 
 #include "base/text.h"
@@ -39,7 +40,7 @@ struct trampoline {
     struct mr_frame *frame;
 };
 
-enum { DEPTH_MAX = 500, FRAMES_MAX = 10000 };
+enum { DEPTH_MAX = MR_LIMIT_FRAME_DEPTH, FRAMES_MAX = MR_LIMIT_FRAMES };
 
 static enum mr_status no_memory(struct mr_error *err)
 {

@@ -12,6 +12,7 @@
  *
  * Thread: the one that starts.
  */
+#include "base/limits.h"
 #include "streams/streams.h"
 
 #include "base/log.h"
@@ -21,7 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RUNNING_MAX = 1000, SETTINGS_MAX = 4 };
+enum { RUNNING_MAX = MR_LIMIT_QUERIES_RUNNING, SETTINGS_MAX = 4 };
 
 static struct mr_mutex registry_lock = {PTHREAD_MUTEX_INITIALIZER}; /* guards: */
 static struct mr_streaming_query *running[RUNNING_MAX];

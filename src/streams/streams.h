@@ -19,6 +19,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "core/query.h"
 #include "env/thread.h"
 #include "sql/plan.h"
@@ -120,7 +121,11 @@ const char *mr__keep(struct mr_streams *streams, const char *text); /* copy in t
 
 /* ---- sessions (session.c) ---- */
 
-enum { MR__VIEWS_MAX = 10000, MR__LISTENERS_MAX = 64, MR__EVENTS_MAX = 1000 };
+enum {
+    MR__VIEWS_MAX = MR_LIMIT_FRAME_VIEWS,
+    MR__LISTENERS_MAX = MR_LIMIT_QUERY_LISTENERS,
+    MR__EVENTS_MAX = MR_LIMIT_QUERY_EVENTS
+};
 
 struct mr__named_frame {
     const char *name;

@@ -12,11 +12,12 @@
 #ifndef MR_STREAMS_TRANSFORM_H
 #define MR_STREAMS_TRANSFORM_H
 
+#include "base/limits.h"
 #include "ops/ops.h"
 #include "streams/due.h"
 #include "streams/keyed.h"
 
-enum { MR_TRANSFORM_VARIABLES_MAX = 64 };
+enum { MR_TRANSFORM_VARIABLES_MAX = MR_LIMIT_STATE_VARIABLES };
 
 /* ---- the operator ---- */
 

@@ -6,13 +6,14 @@
  * The first eight bytes are the earliest one, which is what the index over the store (due.h) wants.
  * Called by programs and by transform_call.c. Thread: the partition's worker.
  */
+#include "base/limits.h"
 #include "streams/transform.h"
 
 #include "base/check.h"
 
 #include <string.h>
 
-enum { TIMERS_MAX = 100000 }; /* of one key */
+enum { TIMERS_MAX = MR_LIMIT_STATE_TIMERS }; /* of one key */
 
 void mr_transform_load_timers(struct mr_transform *at)
 {

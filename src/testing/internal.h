@@ -7,6 +7,7 @@
 #define MR_TESTING_INTERNAL_H
 
 #include "base/alloc.h"
+#include "base/limits.h"
 #include "duck/duck.h"
 #include "sql/plan.h"
 #include "testing/testing.h"
@@ -14,7 +15,11 @@
 #include <millrace/ext/sink.h>
 #include <millrace/ext/source.h>
 
-enum { MR_TESTING_FILES_MAX = 16, MR_TESTING_STEPS_MAX = 10000, MR_TESTING_KEYS_MAX = 32 };
+enum {
+    MR_TESTING_FILES_MAX = MR_LIMIT_TEST_FILES,
+    MR_TESTING_STEPS_MAX = MR_LIMIT_TEST_STEPS,
+    MR_TESTING_KEYS_MAX = MR_LIMIT_TEST_COLUMNS
+};
 
 /* ---- parse.c: one block as steps ---- */
 

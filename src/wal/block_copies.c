@@ -20,6 +20,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mutant.h"
 
@@ -28,7 +29,7 @@
 
 #include "base/banned.h"
 
-enum { SEGMENT_BYTES_LIMIT = INT32_MAX };
+enum { SEGMENT_BYTES_LIMIT = MR_LIMIT_LOG_SEGMENT };
 
 /* ---------------------------------------------------------------- one copy */
 

@@ -4,10 +4,11 @@
 #ifndef MR_WAL_BLOCK_LOG_INTERNAL_H
 #define MR_WAL_BLOCK_LOG_INTERNAL_H
 
+#include "base/limits.h"
 #include "env/thread.h"
 #include "wal/block_files.h"
 
-enum { MR_SPILL_FILES_MAX = 1024 };
+enum { MR_SPILL_FILES_MAX = MR_LIMIT_RECEIVER_SPILL_FILES };
 
 /* Blocks that found no room in memory: files of at least SPILL_FILE_BYTES, each removed when its
  * last block is forgotten. Nothing here is durable. */

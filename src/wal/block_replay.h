@@ -5,6 +5,7 @@
 #ifndef MR_WAL_BLOCK_REPLAY_H
 #define MR_WAL_BLOCK_REPLAY_H
 
+#include "base/limits.h"
 #include "wal/block_log.h"
 #include "wal/segment.h"
 
@@ -15,7 +16,7 @@ enum {
     MR_BLOCK_VERSION_METADATA = 2, /* of a BLOCK with metadata */
     MR_BLOCK_FIELDS_BYTES = 24,
     MR_BLOCK_SEGMENT_REUSED = 1, /* flag of a head */
-    MR_BLOCK_METADATA_BYTES_MAX = 1 << 20,
+    MR_BLOCK_METADATA_BYTES_MAX = MR_LIMIT_RECEIVER_BLOCK_METADATA,
 };
 
 /* Where one block is. */

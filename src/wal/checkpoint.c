@@ -23,6 +23,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/mutant.h"
 #include "wal/record.h"
 
@@ -31,7 +32,12 @@
 
 #include "base/banned.h"
 
-enum { FORMAT = 1, QUERY_VERSION = 1, QUERY_BYTES_MAX = 4096, SUBDIRS_MAX = 65536 };
+enum {
+    FORMAT = 1,
+    QUERY_VERSION = 1,
+    QUERY_BYTES_MAX = 4096,
+    SUBDIRS_MAX = MR_LIMIT_CHECKPOINT_SUBDIRECTORIES
+};
 
 static enum mr_status no_memory(const char *dir, struct mr_error *err)
 {

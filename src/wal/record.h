@@ -18,8 +18,9 @@
 #define MR_WAL_RECORD_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 
-enum { MR_RECORD_HEADER_BYTES = 24, MR_RECORD_BYTES_MAX = 1 << 30 };
+enum { MR_RECORD_HEADER_BYTES = 24, MR_RECORD_BYTES_MAX = MR_LIMIT_LOG_RECORD };
 
 enum mr_record_kind {
     MR_RECORD_SEGMENT = 1, /* first record of a log segment */

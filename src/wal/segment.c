@@ -55,6 +55,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/limits.h"
 #include "base/mutant.h"
 
 #include <inttypes.h>
@@ -64,7 +65,7 @@
 #include "base/banned.h"
 
 enum { TAG_SLACK_BITS = 3, CHECK_LAST_BYTE = 0x5a, FIRST_SEGMENT_BYTES = 256 << 10 };
-enum { NAME_DIGITS = 20, SEGMENT_BYTES_LIMIT = INT32_MAX };
+enum { NAME_DIGITS = 20, SEGMENT_BYTES_LIMIT = MR_LIMIT_LOG_SEGMENT };
 
 /* ---------------------------------------------------------------- tags */
 

@@ -317,6 +317,14 @@ class Cli(unittest.TestCase):
             self.skipTest("built without kafka: its options are missing")
         self.assertEqual(done.stdout, page, "run: millrace options --markdown > docs/options.md")
 
+    def test_the_limits_page_is_what_the_program_prints(self):
+        with open(os.path.join(SOURCE, "docs", "limits.md")) as file:
+            page = file.read()
+        done = self.run_cli("options", "--limits-markdown")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(done.stdout, page,
+                         "run: millrace options --limits-markdown > docs/limits.md")
+
     def test_the_metrics_page_is_what_the_program_prints_and_counts(self):
         with open(os.path.join(SOURCE, "docs", "metrics.md")) as file:
             page = file.read()

@@ -23,6 +23,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/number_text.h"
 #include "base/text.h"
 #include "base/time_text.h"
@@ -33,7 +34,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { TABLE_CHARS = 30, SPARK_CHARS = 20, CHARS_MAX = 1000000 };
+enum { TABLE_CHARS = 30, SPARK_CHARS = 20, CHARS_MAX = MR_LIMIT_CONSOLE_WIDTH };
 
 struct mr_sink {
     struct mr_env *env;

@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/text.h"
 
 #include <string.h>
@@ -28,7 +29,7 @@ struct mr_table {
     uint64_t row_count;
 };
 
-enum { CELL_BYTES_MAX = 1 << 20, SEPARATOR_WIDTH = 3, BOXED_WIDTH_MIN = 3 };
+enum { CELL_BYTES_MAX = MR_LIMIT_CONSOLE_CELL, SEPARATOR_WIDTH = 3, BOXED_WIDTH_MIN = 3 };
 
 /* Decodes one character; a byte that is not UTF-8 stands for itself. */
 static uint32_t next_char(const unsigned char *at, size_t left, size_t *ret_bytes)

@@ -19,6 +19,7 @@
  *
  * Thread: driver.
  */
+#include "base/limits.h"
 #include "sinks/file/file_sink.h"
 
 #include "base/json.h"
@@ -29,7 +30,7 @@
 
 #define MANIFEST_NAME "manifest.json"
 
-enum { MANIFEST_VERSION = 1, MANIFEST_BYTES_MAX = 64 << 20 };
+enum { MANIFEST_VERSION = 1, MANIFEST_BYTES_MAX = MR_LIMIT_FILE_SINK_MANIFEST };
 
 enum mr_status mr_fsink_names_add(struct mr_fsink_names *names, const char *name,
                                   uint64_t size_bytes, struct mr_error *err)

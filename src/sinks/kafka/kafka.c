@@ -15,12 +15,13 @@
  *
  * Thread: write by any worker, one thread per partition at a time; the others: driver.
  */
+#include "base/limits.h"
 #include "sinks/kafka/producer.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-enum { KEY_BYTES_MAX = 65536 };
+enum { KEY_BYTES_MAX = MR_LIMIT_KAFKA_SINK_KEY };
 
 struct mr_sink {
     struct mr_ksink_producer producer;

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/limits.h"
 
 #include <millrace/ext/sink.h>
 #include <millrace/ext/source.h>
@@ -18,7 +19,11 @@
 
 #include <stdatomic.h>
 
-enum { KSINK_CAUSES_MAX = 4, KSINK_CAUSE_BYTES = 200, KSINK_TOPICS_MAX = 1000 };
+enum {
+    KSINK_CAUSES_MAX = 4,
+    KSINK_CAUSE_BYTES = 200,
+    KSINK_TOPICS_MAX = MR_LIMIT_KAFKA_SINK_TOPICS
+};
 
 struct mr_ksink_producer {
     struct mr_env *env;

@@ -15,6 +15,7 @@
  *
  * Thread: made on the driver, then read-only.
  */
+#include "base/limits.h"
 #include "sources/datagen/datagen.h"
 
 #include "base/hash.h"
@@ -25,7 +26,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { LENGTH_MAX = 4096, CHOICES_MAX = 65536, US_PER_MS = 1000 };
+enum {
+    LENGTH_MAX = MR_LIMIT_DATAGEN_LENGTH,
+    CHOICES_MAX = MR_LIMIT_DATAGEN_CHOICES,
+    US_PER_MS = 1000
+};
 
 static const char *const keys[] = {"kind", "min",    "max",     "start",
                                    "step", "length", "choices", "nulls"};

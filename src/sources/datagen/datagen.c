@@ -18,6 +18,7 @@
 #include "sources/datagen/datagen.h"
 
 #include "base/json.h"
+#include "base/limits.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -26,7 +27,7 @@ enum {
     BATCH_ROWS = 16384,
     BATCH_BYTES = 1 << 20,
     PARTITION_ROWS = 1 << 18,
-    PARTITIONS_MAX = 1024,
+    PARTITIONS_MAX = MR_LIMIT_DATAGEN_PARTITIONS,
     US_PER_SECOND = 1000000,
 };
 

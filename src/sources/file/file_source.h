@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/limits.h"
 
 #include <millrace/ext/bad_records.h>
 #include <millrace/ext/source.h>
@@ -23,10 +24,10 @@ enum {
         32
         /* a larger file is read in pieces of this size: part of every plan, never change it */
         << 20,
-    FSRC_PARTITIONS_MAX = 1024,   /* of one batch: likewise */
-    FSRC_BATCH_FILES_MAX = 10000, /* their names travel in the PLAN record */
-    FSRC_DEPTH_MAX = 64,          /* of recursive listing */
-    FSRC_BLOCK_BYTES = 1 << 20,   /* read and decoded at once */
+    FSRC_PARTITIONS_MAX = MR_LIMIT_FILE_PARTITIONS,   /* of one batch: likewise */
+    FSRC_BATCH_FILES_MAX = MR_LIMIT_FILE_BATCH_FILES, /* their names travel in the PLAN record */
+    FSRC_DEPTH_MAX = MR_LIMIT_FILE_DIRECTORY_DEPTH,   /* of recursive listing */
+    FSRC_BLOCK_BYTES = 1 << 20,                       /* read and decoded at once */
 };
 
 /* A file as it was when it was planned. */

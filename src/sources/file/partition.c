@@ -9,6 +9,7 @@
  *
  * Called by file.c (which columns) and reader.c (values). Thread: any once opened.
  */
+#include "base/limits.h"
 #include "sources/file/file_source.h"
 
 #include "base/number_text.h"
@@ -16,7 +17,7 @@
 
 #include <string.h>
 
-enum { VALUE_BYTES_MAX = 1024 };
+enum { VALUE_BYTES_MAX = MR_LIMIT_FILE_PARTITION_VALUE };
 
 /* Is the name one of the list "a, b"? */
 static bool is_listed(const char *list, const char *name)

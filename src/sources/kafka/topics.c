@@ -3,6 +3,7 @@
  *
  * Thread: driver.
  */
+#include "base/limits.h"
 #include "sources/kafka/kafka_source.h"
 
 #include "base/json.h"
@@ -11,7 +12,7 @@
 #include <regex.h>
 #include <string.h>
 
-enum { TOPICS_MAX = 10000 };
+enum { TOPICS_MAX = MR_LIMIT_KAFKA_TOPICS };
 
 void mr_ksrc_topics_release(struct mr_ksrc_topics *topics)
 {

@@ -13,6 +13,7 @@
  */
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/limits.h"
 
 #include <millrace/ext/memory.h>
 
@@ -20,7 +21,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { WATCHERS_MAX = 16 };
+enum { WATCHERS_MAX = MR_LIMIT_MEMORY_WATCHERS };
 
 struct step {
     struct mr_batch *batch; /* NULL: absent */
