@@ -142,6 +142,22 @@ class TracerTest(unittest.TestCase):
         self.trace("inject", ["--at", "1", "--short", "2", "--every"], [sys.executable, "-c", code])
         self.assertEqual((self.work / "f").read_bytes(), b"ab\0\0XY")
 
+    def test_a_delayed_call_takes_so_long_while_other_threads_run_on(self):
+        code = ("import os, threading, time\n"
+                "def late():\n"
+                "    with open('late', 'w') as file: file.write('x')\n"
+                "    os.write(out, b'late ')\n"
+                "out = os.open('order', os.O_CREAT | os.O_WRONLY | os.O_APPEND)\n"
+                "thread = threading.Thread(target=late); thread.start(); time.sleep(0.1)\n"
+                "os.write(out, b'meanwhile '); thread.join()\n")
+        lines = self.trace("count", [], [sys.executable, "-c", code])[1]
+        at = [i for i, line in enumerate(lines, 1) if "openat" in line and "/late" in line][0]
+        (self.work / "order").unlink()
+        code, _, last = self.trace("inject", ["--at", str(at), "--delay", "400"],
+                                   [sys.executable, "-c", code])
+        self.assertEqual((code, last["injected"]), (0, "1"))
+        self.assertEqual((self.work / "order").read_text(), "meanwhile late ")
+
     def test_exit_codes(self):
         for program, wanted, words in ((["true"], 0, {"exit": "0"}),
                                        (["sh", "-c", "exit 7"], 1, {"exit": "7"}),
@@ -183,9 +199,9 @@ class EnumeratorTest(unittest.TestCase):
         points = [int(n) for n in re.findall(r"^demo\S*: (\d+) of", text, re.MULTILINE)]
         self.assertTrue(all(n > 100 for n in points), text)
 
-    def test_the_correct_program_survives_errors_and_short_writes(self):
+    def test_the_correct_program_survives_errors_short_writes_and_delays(self):
         code, text = self.enumerate("--quick", "--scenario", "demo", "--phases",
-                                    "ENOSPC,EIO+,EINTR,short")
+                                    "ENOSPC,EIO+,EINTR,short,delay")
         self.assertEqual(code, 0, text)
 
     def test_every_broken_copy_is_caught(self):

@@ -5,6 +5,7 @@
  *   killpoint kill   [options] --at K --phase entry|torn|exit -- program args...
  *   killpoint inject [options] --at K --errno NAME [--every] -- program args...
  *   killpoint inject [options] --at K --short N    [--every] -- program args...
+ *   killpoint inject [options] --at K --delay MS   [--every] -- program args...
  *
  * Called by tests/crash/run, which walks K over every point of a run. Needs libc only.
  *
@@ -16,6 +17,7 @@
  *   entry   SIGKILL while the call waits in the stop: the kernel does not run it
  *   torn    the byte count of the call is halved first, then as `exit` (a call without one: `exit`)
  *   exit    the call runs, SIGKILL before the program sees the result
+ *   delay   the call waits in the stop for so long, while all other tasks run on
  *
  * State of a task:
  *
@@ -64,6 +66,7 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "calls.h"
@@ -71,6 +74,7 @@
 #define TASKS_MAX 4096
 #define DETAIL_MAX (2 * PATH_MAX + 64)
 #define TICK_MS 50
+#define HOLD_TICK_MS 2
 
 enum mode { MODE_COUNT, MODE_KILL, MODE_INJECT };
 enum phase { PHASE_ENTRY, PHASE_TORN, PHASE_EXIT };
@@ -84,6 +88,7 @@ struct options {
     uint64_t at;
     int error;           /* 0: none */
     int64_t short_bytes; /* -1: none */
+    int64_t delay_ms;    /* -1: none */
     bool every;
     bool list;
     bool files_only;
@@ -100,9 +105,10 @@ struct task {
     int index; /* order of appearance: stable from run to run, unlike the tid */
     enum at_exit at_exit;
     struct user_regs_struct regs; /* as they were at the stop */
+    int64_t held_until_ms;        /* 0: not held */
 };
 
-static struct options opt = {.short_bytes = -1};
+static struct options opt = {.short_bytes = -1, .delay_ms = -1};
 static struct task tasks[TASKS_MAX];
 static size_t task_count;
 static int next_index;
@@ -491,13 +497,35 @@ static void do_kill_point(const struct call *call, struct task *task)
     run_to_exit(task, EXIT_KILL);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+        die(70, "cannot read the clock: %s", strerror(errno));
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Lets those go on whose delay is over. */
+static void release_held(void)
+{
+    for (size_t i = 0; i < task_count; i++) {
+        if (tasks[i].held_until_ms == 0 || now_ms() < tasks[i].held_until_ms)
+            continue;
+        tasks[i].held_until_ms = 0;
+        resume(tasks[i].tid, PTRACE_CONT, 0);
+    }
+}
+
 static void do_inject(const struct call *call, struct task *task)
 {
     struct user_regs_struct regs = task->regs;
 
     if (injected_count++ == 0)
         call_describe(call, task, point_detail);
-    if (opt.short_bytes >= 0) {
+    if (opt.delay_ms >= 0) {
+        task->held_until_ms = now_ms() + opt.delay_ms;
+    } else if (opt.short_bytes >= 0) {
         /* The C library counts on its registers after a call: put them back at the exit. */
         if (shorten(call, task, opt.short_bytes))
             run_to_exit(task, EXIT_RESTORE);
@@ -621,6 +649,11 @@ static void on_stop(pid_t tid, int status)
         resume(tid, PTRACE_CONT, sig);
 }
 
+static int tick_ms(void)
+{
+    return opt.delay_ms >= 0 ? HOLD_TICK_MS : TICK_MS;
+}
+
 static void on_tick(int sig)
 {
     (void)sig;
@@ -636,7 +669,9 @@ static void trace_loop(void)
 
         if (tid == -1 && errno == ECHILD)
             return;
-        if (opt.timeout_s > 0 && ticks > opt.timeout_s * (1000 / TICK_MS) && !killing) {
+        if (opt.delay_ms >= 0 && !killing)
+            release_held();
+        if (opt.timeout_s > 0 && ticks > opt.timeout_s * (1000 / tick_ms()) && !killing) {
             timed_out = true;
             kill_tree();
         }
@@ -730,7 +765,8 @@ __attribute__((noreturn)) static void usage(const char *what)
             "killpoint: %s\n"
             "usage: killpoint count  [options] -- program args...\n"
             "       killpoint kill   [options] --at K --phase entry|torn|exit -- program args...\n"
-            "       killpoint inject [options] --at K --errno NAME|--short N [--every] -- program\n"
+            "       killpoint inject [options] --at K --errno NAME|--short N|--delay MS [--every]\n"
+            "                        -- program args...\n"
             "  --files-only    count only calls on regular files and directories\n"
             "  --under DIR     ... below DIR\n"
             "  --net           also count sends to sockets\n"
@@ -825,6 +861,8 @@ static int parse_option(char **argv, int i, int end)
         opt.error = parse_errno(value);
     } else if (strcmp(name, "--short") == 0) {
         opt.short_bytes = parse_number(value, 1);
+    } else if (strcmp(name, "--delay") == 0) {
+        opt.delay_ms = parse_number(value, 1);
     } else if (strcmp(name, "--timeout") == 0) {
         opt.timeout_s = (int)parse_number(value, 1);
     } else if (strcmp(name, "--only") == 0 || strcmp(name, "--except") == 0) {
@@ -863,8 +901,9 @@ static int parse_command_line(int argc, char **argv)
         i += parse_option(argv, i, end);
     if (opt.mode != MODE_COUNT && opt.at == 0)
         usage("--at is missing");
-    if (opt.mode == MODE_INJECT && (opt.error == 0) == (opt.short_bytes < 0))
-        usage("inject wants --errno or --short");
+    if (opt.mode == MODE_INJECT &&
+        (opt.error != 0) + (opt.short_bytes >= 0) + (opt.delay_ms >= 0) != 1)
+        usage("inject wants --errno, --short or --delay");
     for (size_t i = 0; i < CALLS_COUNT; i++) {
         bool cut = calls[i].length_arg >= 0 || calls[i].vector;
 
@@ -876,10 +915,10 @@ static int parse_command_line(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct itimerval tick = {.it_interval = {.tv_usec = TICK_MS * 1000},
-                             .it_value = {.tv_usec = TICK_MS * 1000}};
     struct sigaction action = {.sa_handler = on_tick};
     int program = parse_command_line(argc, argv);
+    struct itimerval tick = {.it_interval = {.tv_usec = tick_ms() * 1000},
+                             .it_value = {.tv_usec = tick_ms() * 1000}};
 
     report = stderr;
     if (opt.report_path != NULL)
@@ -887,7 +926,7 @@ int main(int argc, char **argv)
     if (report == NULL)
         die(70, "cannot create '%s': %s", opt.report_path, strerror(errno));
     start_program(argv + program);
-    if (opt.timeout_s > 0) {
+    if (opt.timeout_s > 0 || opt.delay_ms >= 0) {
         (void)sigaction(SIGALRM, &action, NULL);
         (void)setitimer(ITIMER_REAL, &tick, NULL);
     }
