@@ -847,6 +847,17 @@ void mr_sim_advance_ns(struct mr_sim *sim, int64_t duration_ns)
     unlock_sim(sim, MR_OK);
 }
 
+void mr_sim_set_time(struct mr_sim *to, const struct mr_sim *from)
+{
+    to->wall_ns = from->wall_ns;
+    to->monotonic_ns = from->monotonic_ns;
+}
+
+const char *mr_sim_file_path(const struct mr_file *file)
+{
+    return file->path;
+}
+
 void mr_sim_fail_at(struct mr_sim *sim, uint64_t nth, int os_errno, bool forever)
 {
     lock_sim(&sim->env);

@@ -71,6 +71,19 @@ struct mr_sim *mr_sim_kill(const struct mr_sim *sim, uint64_t op_count);
  * survives. Returns new. */
 struct mr_sim *mr_sim_power_loss(struct mr_sim *sim, uint64_t op_count);
 
+/*
+ * The machine loses its power after the first op_count operations, and of what was not synced an
+ * arbitrary part survives, as in mr_sim_crash_states: one sample by seed. text: what survived, for
+ * people. Returns new.
+ */
+struct mr_sim *mr_sim_power_loss_sample(struct mr_sim *sim, uint64_t op_count, uint64_t seed,
+                                        char *text, size_t size);
+
+/* Both clocks of `to` show what those of `from` show. */
+void mr_sim_set_time(struct mr_sim *to, const struct mr_sim *from);
+/* The path by which a file was opened; borrowed until it is closed. */
+const char *mr_sim_file_path(const struct mr_file *file);
+
 /* One state after a power loss. */
 struct mr_sim_crash {
     uint64_t op_count; /* operations before it */

@@ -118,6 +118,18 @@ struct walk {
     unsigned char *fates;
 };
 
+/* The disk of walk->fates. */
+static void build_image(const struct walk *walk, struct sim_image *ret_disk)
+{
+    const struct sim_replay *replay = &walk->sim->replay;
+
+    sim_image_copy(ret_disk, &replay->durable);
+    for (size_t i = 0; i < replay->pending_count; i++)
+        sim_op_apply(pending_op(walk->sim, i), (enum sim_fate)walk->fates[i],
+                     sim_mix(walk->seed ^ sim_mix(replay->pending[i] ^ sim_mix(walk->states))),
+                     ret_disk);
+}
+
 /* Builds the state of walk->fates, hands it out, frees it. */
 static void visit_state(struct walk *walk)
 {
@@ -128,11 +140,7 @@ static void visit_state(struct walk *walk)
     struct sim_image disk;
     char text[TEXT_BYTES];
 
-    sim_image_copy(&disk, &replay->durable);
-    for (size_t i = 0; i < replay->pending_count; i++)
-        sim_op_apply(pending_op(sim, i), (enum sim_fate)walk->fates[i],
-                     sim_mix(walk->seed ^ sim_mix(replay->pending[i] ^ sim_mix(walk->states))),
-                     &disk);
+    build_image(walk, &disk);
     after = sim_new_on(sim, &disk);
     sim_image_release(&disk);
     describe(sim, walk->fates, text);
@@ -190,28 +198,54 @@ static void visit_corners(struct walk *walk)
 }
 
 /* Each sample has its own share of operations that are lost: few, half or most of them. */
+static void choose_fates(struct walk *walk, uint64_t *random)
+{
+    uint64_t lost_of_16;
+
+    *random = sim_mix(*random);
+    lost_of_16 = 1 + *random % 15;
+    for (size_t i = 0; i < walk->sim->replay.pending_count; i++) {
+        unsigned fates = fates_of(pending_op(walk->sim, i));
+
+        *random = sim_mix(*random);
+        if (*random % 16 >= lost_of_16)
+            walk->fates[i] = SIM_APPLIED;
+        else if (fates == FATES_OF_OTHERS)
+            walk->fates[i] = SIM_ABSENT;
+        else
+            walk->fates[i] = (unsigned char)((*random >> 8) % fates);
+    }
+}
+
 static void visit_samples(struct walk *walk)
 {
     uint64_t random = sim_mix(walk->seed ^ walk->sim->replay.position);
 
     while (walk->states < walk->states_max) {
-        uint64_t lost_of_16;
-
-        random = sim_mix(random);
-        lost_of_16 = 1 + random % 15;
-        for (size_t i = 0; i < walk->sim->replay.pending_count; i++) {
-            unsigned fates = fates_of(pending_op(walk->sim, i));
-
-            random = sim_mix(random);
-            if (random % 16 >= lost_of_16)
-                walk->fates[i] = SIM_APPLIED;
-            else if (fates == FATES_OF_OTHERS)
-                walk->fates[i] = SIM_ABSENT;
-            else
-                walk->fates[i] = (unsigned char)((random >> 8) % fates);
-        }
+        choose_fates(walk, &random);
         visit_state(walk);
     }
+}
+
+struct mr_sim *mr_sim_power_loss_sample(struct mr_sim *sim, uint64_t op_count, uint64_t seed,
+                                        char *text, size_t size)
+{
+    struct walk walk = {.sim = sim, .seed = seed};
+    uint64_t random = sim_mix(seed);
+    char description[TEXT_BYTES];
+    struct mr_sim *after;
+    struct sim_image disk;
+
+    replay_to(sim, op_count);
+    walk.fates = sim_calloc(sim->replay.pending_count, 1);
+    choose_fates(&walk, &random);
+    build_image(&walk, &disk);
+    after = sim_new_on(sim, &disk);
+    sim_image_release(&disk);
+    describe(sim, walk.fates, description);
+    (void)snprintf(text, size, "%s", description);
+    free(walk.fates);
+    return after;
 }
 
 uint64_t mr_sim_crash_states(struct mr_sim *sim, uint64_t op_count, uint64_t states_max,
