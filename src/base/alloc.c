@@ -442,6 +442,14 @@ void mr_arena_clear(struct mr_arena *arena)
     arena->end = memory_of(kept) + kept->size_bytes;
 }
 
+void mr_arena_wipe(struct mr_arena *arena)
+{
+    for (struct mr_arena_block *block = arena->blocks; block != NULL; block = block->next) {
+        UNPOISON(memory_of(block), block->size_bytes);
+        explicit_bzero(memory_of(block), block->size_bytes);
+    }
+}
+
 void mr_arena_release(struct mr_arena *arena)
 {
     free_blocks(arena->blocks);

@@ -53,6 +53,7 @@ struct mr_arena {
 void *mr_arena_alloc(struct mr_arena *arena, size_t size);
 char *mr_arena_copy(struct mr_arena *arena, const void *data, size_t size_bytes); /* adds a NUL */
 void mr_arena_clear(struct mr_arena *arena); /* keeps one block */
+void mr_arena_wipe(struct mr_arena *arena);  /* overwrites all of it: it held secrets */
 void mr_arena_release(struct mr_arena *arena);
 
 #endif

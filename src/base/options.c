@@ -3,8 +3,7 @@
  *
  * Called by the SQL front end (WITH clauses), DStream builders, the command (settings and flags)
  * and tests.  A set has one entry for every option of every table, in table order, and a list of
- * the pairs kept by PREFIX options.  Everything that was given is wiped before it is freed, because
- * any prefixed key may hold a password.
+ * the pairs kept by PREFIX options.
  *
  * Thread: any; a set does not change after mr_options_parse.
  */
@@ -18,15 +17,13 @@
 #include "base/text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
-    SECRET_BYTES_MAX = MR_LIMIT_SECRET_FILE,
     NAMES_MAX = MR_LIMIT_OPTION_NAMES,
-    VALUE_SHOWN_BYTES = 80
+    VALUE_SHOWN_BYTES = 80,
 };
 
 struct value {
@@ -37,7 +34,8 @@ struct value {
 struct entry {
     const struct mr_option *option;
     const char *owner;
-    char *text; /* given or default; NULL when neither; owned */
+    char *text;               /* given or default; NULL when neither, and of a SECRET; owned */
+    struct mr_secret *secret; /* of a SECRET that was given; owned */
     bool given;
     struct value value;
 };
@@ -45,7 +43,8 @@ struct entry {
 struct kept {
     const struct mr_option *option; /* the PREFIX option */
     char *key;                      /* without the prefix */
-    char *value;
+    char *value;                    /* of a PREFIX */
+    struct mr_secret *secret;       /* of a SECRET_PREFIX */
 };
 
 struct mr_options {
@@ -112,6 +111,7 @@ static bool parse_value(enum mr_option_type type, const char *text, struct value
     case MR_OPTION_ENUM:
     case MR_OPTION_SECRET:
     case MR_OPTION_PREFIX:
+    case MR_OPTION_SECRET_PREFIX:
         return true;
     }
     return false;
@@ -211,78 +211,29 @@ static enum mr_status check_value(struct entry *entry, struct mr_error *err)
 
 /* ---------------------------------------------------------------- secrets */
 
-static enum mr_status read_all(int fd, char *data, size_t capacity, size_t *ret_size)
+/* owner and the whole key begin the texts of errors */
+static enum mr_status take_secret(const char *owner, const char *prefix, const char *key,
+                                  const char *value, struct mr_secret **ret_secret,
+                                  struct mr_error *err)
 {
-    size_t size = 0;
+    char what[MR_ERROR_TEXT_BYTES / 2];
 
-    while (size < capacity) {
-        ssize_t got = read(fd, data + size, capacity - size);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return MR_IO;
-        if (got == 0)
-            break;
-        size += (size_t)got;
-    }
-    *ret_size = size;
-    return MR_OK;
-}
-
-/*
- * "file:PATH": the file's text without one newline at its end. Links are followed: secrets that a
- * container platform mounts are links.
- */
-static enum mr_status read_secret(struct entry *entry, const char *path, struct mr_error *err)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    enum mr_status status;
-    size_t size = 0;
-    char *data;
-
-    if (fd < 0)
-        return MR_FAIL(err, MR_CONFIG, "%s: cannot read the secret '%s' from file '%s': %s",
-                       entry->owner, entry->option->name, path, strerror(errno));
-    data = mr_alloc(NULL, SECRET_BYTES_MAX + 1);
-    if (data == NULL) {
-        close(fd);
-        return MR_FAIL(err, MR_NOMEM, "%s: cannot read the secret '%s': out of memory",
-                       entry->owner, entry->option->name);
-    }
-    status = read_all(fd, data, SECRET_BYTES_MAX + 1, &size);
-    if (status != MR_OK)
-        status = MR_FAIL(err, MR_CONFIG, "%s: cannot read the secret '%s' from file '%s': %s",
-                         entry->owner, entry->option->name, path, strerror(errno));
-    else if (size > SECRET_BYTES_MAX)
-        status = MR_FAIL(err, MR_CONFIG, "%s: the secret '%s' in file '%s' is over %d bytes",
-                         entry->owner, entry->option->name, path, (int)SECRET_BYTES_MAX);
-    else if (memchr(data, '\0', size) != NULL)
-        status = MR_FAIL(err, MR_CONFIG, "%s: the secret '%s' in file '%s' has a NUL byte",
-                         entry->owner, entry->option->name, path);
-    close(fd);
-    if (status == MR_OK) {
-        if (size > 0 && data[size - 1] == '\n')
-            size--;
-        explicit_bzero(entry->text, strlen(entry->text));
-        mr_free(entry->text);
-        entry->text = mr_strndup(data, size);
-        if (entry->text == NULL)
-            status = MR_FAIL(err, MR_NOMEM, "%s: cannot keep the secret '%s': out of memory",
-                             entry->owner, entry->option->name);
-    }
-    explicit_bzero(data, SECRET_BYTES_MAX + 1);
-    mr_free(data);
-    return status;
+    snprintf(what, sizeof(what), "%s: option '%s%s'", owner, prefix, key);
+    return mr_secret_resolve(what, value, ret_secret, err);
 }
 
 /* ---------------------------------------------------------------- finding options */
+
+static bool is_prefix(const struct mr_option *option)
+{
+    return option->type == MR_OPTION_PREFIX || option->type == MR_OPTION_SECRET_PREFIX;
+}
 
 static bool is_named(const struct mr_option *option, const char *key)
 {
     int64_t index;
 
-    return option->type != MR_OPTION_PREFIX &&
+    return !is_prefix(option) &&
            (equal_nocase(key, option->name) ||
             (option->aliases != NULL && in_choices(key, strlen(key), option->aliases, &index)));
 }
@@ -291,7 +242,7 @@ static bool is_below_prefix(const struct mr_option *option, const char *key)
 {
     size_t size = strlen(option->name);
 
-    return option->type == MR_OPTION_PREFIX && strlen(key) > size &&
+    return is_prefix(option) && strlen(key) > size &&
            mr_text_equal_nocase(key, size, option->name, size);
 }
 
@@ -385,9 +336,13 @@ static enum mr_status keep_pair(struct mr_options *options, const struct entry *
     }
     kept->option = entry->option;
     kept->key = mr_strdup(key);
-    kept->value = mr_strdup(value);
     options->kept_count++; /* also when half made: mr_options_free takes it away */
-    return kept->key == NULL || kept->value == NULL ? no_memory(err) : MR_OK;
+    if (kept->key == NULL)
+        return no_memory(err);
+    if (entry->option->type == MR_OPTION_SECRET_PREFIX)
+        return take_secret(entry->owner, entry->option->name, key, value, &kept->secret, err);
+    kept->value = mr_strdup(value);
+    return kept->value == NULL ? no_memory(err) : MR_OK;
 }
 
 static enum mr_status take_pair(struct mr_options *options, const char *owner,
@@ -402,18 +357,16 @@ static enum mr_status take_pair(struct mr_options *options, const char *owner,
         return MR_FAIL(err, MR_CONFIG, "%s: option '%s' is only for a %s; remove it", entry->owner,
                        entry->option->name,
                        (entry->option->flags & MR_OPTION_SOURCE) != 0 ? "source" : "sink");
-    if (entry->option->type == MR_OPTION_PREFIX)
+    if (is_prefix(entry->option))
         return keep_pair(options, entry, pair->key, pair->value, err);
     if (entry->given)
         return MR_FAIL(err, MR_CONFIG, "%s: option '%s' is given twice", entry->owner,
                        entry->option->name);
-    entry->text = mr_strdup(pair->value);
-    if (entry->text == NULL)
-        return no_memory(err);
     entry->given = true;
-    if (entry->option->type == MR_OPTION_SECRET && strncmp(entry->text, "file:", 5) == 0)
-        return read_secret(entry, pair->value + 5, err);
-    return check_value(entry, err);
+    if (entry->option->type == MR_OPTION_SECRET)
+        return take_secret(entry->owner, "", entry->option->name, pair->value, &entry->secret, err);
+    entry->text = mr_strdup(pair->value);
+    return entry->text == NULL ? no_memory(err) : check_value(entry, err);
 }
 
 static enum mr_status take_defaults(struct mr_options *options, unsigned flags_wanted,
@@ -485,22 +438,18 @@ done:
     return status;
 }
 
-static void wipe(char *text)
-{
-    if (text != NULL)
-        explicit_bzero(text, strlen(text));
-    mr_free(text);
-}
-
 void mr_options_free(struct mr_options *options)
 {
     if (options == NULL)
         return;
-    for (size_t i = 0; options->entries != NULL && i < options->entry_count; i++)
-        wipe(options->entries[i].text);
+    for (size_t i = 0; options->entries != NULL && i < options->entry_count; i++) {
+        mr_free(options->entries[i].text);
+        mr_secret_free(options->entries[i].secret);
+    }
     for (size_t i = 0; options->kept != NULL && i < options->kept_count; i++) {
         mr_free(options->kept[i].key);
-        wipe(options->kept[i].value);
+        mr_free(options->kept[i].value);
+        mr_secret_free(options->kept[i].secret);
     }
     mr_free(options->entries);
     mr_free(options->kept);
@@ -522,7 +471,7 @@ bool mr_options_has(const struct mr_options *options, const char *name)
 {
     const struct entry *entry = must_find(options, name);
 
-    if (entry->option->type != MR_OPTION_PREFIX)
+    if (!is_prefix(entry->option))
         return entry->given;
     for (size_t i = 0; i < options->kept_count; i++) {
         if (options->kept[i].option == entry->option)
@@ -533,7 +482,18 @@ bool mr_options_has(const struct mr_options *options, const char *name)
 
 const char *mr_options_text(const struct mr_options *options, const char *name)
 {
-    return must_find(options, name)->text;
+    const struct entry *entry = must_find(options, name);
+
+    MR_ASSERT(entry->option->type != MR_OPTION_SECRET);
+    return entry->text;
+}
+
+const struct mr_secret *mr_options_secret(const struct mr_options *options, const char *name)
+{
+    const struct entry *entry = must_find(options, name);
+
+    MR_ASSERT(entry->option->type == MR_OPTION_SECRET);
+    return entry->secret;
 }
 
 int64_t mr_options_int(const struct mr_options *options, const char *name)
@@ -561,19 +521,37 @@ bool mr_options_bool(const struct mr_options *options, const char *name)
     return entry->value.whole != 0;
 }
 
-bool mr_options_prefixed(const struct mr_options *options, const char *prefix, size_t index,
-                         const char **ret_key, const char **ret_value)
+/* The index-th pair of a prefix; NULL behind the last. */
+static const struct kept *find_kept(const struct mr_options *options, const char *prefix,
+                                    size_t index)
 {
     const struct entry *entry = must_find(options, prefix);
 
     for (size_t i = 0; i < options->kept_count; i++) {
-        if (options->kept[i].option != entry->option || index-- > 0)
-            continue;
-        *ret_key = options->kept[i].key;
-        *ret_value = options->kept[i].value;
-        return true;
+        if (options->kept[i].option == entry->option && index-- == 0)
+            return &options->kept[i];
     }
-    *ret_key = NULL;
-    *ret_value = NULL;
-    return false;
+    return NULL;
+}
+
+bool mr_options_prefixed(const struct mr_options *options, const char *prefix, size_t index,
+                         const char **ret_key, const char **ret_value)
+{
+    const struct kept *kept = find_kept(options, prefix, index);
+
+    MR_ASSERT(kept == NULL || kept->option->type == MR_OPTION_PREFIX);
+    *ret_key = kept != NULL ? kept->key : NULL;
+    *ret_value = kept != NULL ? kept->value : NULL;
+    return kept != NULL;
+}
+
+bool mr_options_secrets(const struct mr_options *options, const char *prefix, size_t index,
+                        const char **ret_key, const struct mr_secret **ret_secret)
+{
+    const struct kept *kept = find_kept(options, prefix, index);
+
+    MR_ASSERT(kept == NULL || kept->option->type == MR_OPTION_SECRET_PREFIX);
+    *ret_key = kept != NULL ? kept->key : NULL;
+    *ret_secret = kept != NULL ? kept->secret : NULL;
+    return kept != NULL;
 }

@@ -33,7 +33,7 @@ static const char *type_name(enum mr_option_type type)
         [MR_OPTION_INT] = "integer",       [MR_OPTION_DOUBLE] = "number",
         [MR_OPTION_DURATION] = "duration", [MR_OPTION_SIZE] = "size",
         [MR_OPTION_ENUM] = "one of",       [MR_OPTION_SECRET] = "secret",
-        [MR_OPTION_PREFIX] = "any key",
+        [MR_OPTION_PREFIX] = "any key",    [MR_OPTION_SECRET_PREFIX] = "any key, secret values",
     };
     return names[type];
 }

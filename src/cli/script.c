@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "duck/lex.h"
 
 #include <millrace/ext/durable.h>
 
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CARET_BEFORE_BYTES = 80, CARET_BEHIND_BYTES = 60 };
+enum { CARET_BEFORE_BYTES = 80, CARET_BEHIND_BYTES = 60, KEY_BYTES_MAX = 128 };
 
 static enum mr_status split_settings(struct cli_script *script, const char *text,
                                      struct mr_error *err)
@@ -124,10 +125,60 @@ static void print_indent(const char *from, const char *to)
     }
 }
 
-/* The line of the text with a caret under the column; of a long line the part around it. */
-static void print_caret(const char *text, uint32_t line, uint32_t column)
+/* Options whose values no error may show, though somebody wrote them into the script. */
+static bool names_secret(const struct mr_lexer *lexer, const struct mr_token *token)
 {
-    const char *at = text, *end, *place;
+    static const char *const words[] = {"password", "secret", "token",     "pem",
+                                        "jaas",     "oauth",  "credential"};
+    char key[KEY_BYTES_MAX];
+    size_t size = token->size < sizeof(key) - 1 ? token->size : sizeof(key) - 1;
+
+    memcpy(key, lexer->text + token->at, size);
+    key[size] = '\0';
+    for (size_t i = 0; i < MR_ARRAY_SIZE(words); i++) {
+        if (strcasestr(key, words[i]) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static void hide(char *line, size_t line_at, size_t line_bytes, size_t from, size_t to)
+{
+    from = MR_MAX(from, line_at);
+    to = MR_MIN(to, line_at + line_bytes);
+    if (from < to)
+        memset(line + (from - line_at), '*', to - from);
+}
+
+/* Stars in place of each value of such an option in `line`, a copy of a part of the script. A
+ * literal that does not end is hidden to the end of the line. */
+static void hide_secrets(const struct cli_script *script, char *line, size_t line_at,
+                         size_t line_bytes)
+{
+    struct mr_lexer lexer = mr_lexer_of(script->text, script->text_bytes);
+    struct mr_token token = {0}, key = {0};
+    bool expected = false; /* key = has been read, and the key names a secret */
+
+    while (lexer.at < line_at + line_bytes) {
+        size_t from = lexer.at;
+
+        if (mr_lexer_next(&lexer, &token, NULL) != MR_OK || token.kind == MR_TOKEN_END) {
+            if (expected)
+                hide(line, line_at, line_bytes, from, line_at + line_bytes);
+            return;
+        }
+        if (expected)
+            hide(line, line_at, line_bytes, token.at, token.at + token.size);
+        expected = mr_token_is_symbol(&lexer, &token, '=') && names_secret(&lexer, &key);
+        key = token;
+    }
+}
+
+/* The line of the text with a caret under the column; of a long line the part around it. */
+static void print_caret(const struct cli_script *script, uint32_t line, uint32_t column)
+{
+    char shown[CARET_BEFORE_BYTES + CARET_BEHIND_BYTES + 1];
+    const char *at = script->text, *end, *place;
     bool cut_front = false, cut_back = false;
 
     for (uint32_t i = 1; i < line && at != NULL; i++) {
@@ -150,7 +201,9 @@ static void print_caret(const char *text, uint32_t line, uint32_t column)
             end--;
         cut_back = true;
     }
-    fprintf(stderr, "  %s%.*s%s\n  %s", cut_front ? "..." : "", (int)(end - at), at,
+    memcpy(shown, at, (size_t)(end - at));
+    hide_secrets(script, shown, (size_t)(at - script->text), (size_t)(end - at));
+    fprintf(stderr, "  %s%.*s%s\n  %s", cut_front ? "..." : "", (int)(end - at), shown,
             cut_back ? "..." : "", cut_front ? "   " : "");
     print_indent(at, place);
     fprintf(stderr, "^\n");
@@ -162,7 +215,7 @@ int cli_script_fail(const struct cli_script *script, const struct mr_error *err)
         return cli_fail(err);
     fprintf(stderr, "millrace: %s:%u:%u: %s\n", script->name, err->sql_line, err->sql_column,
             err->text);
-    print_caret(script->text, err->sql_line, err->sql_column);
+    print_caret(script, err->sql_line, err->sql_column);
     return mr_status_exit_code(err->status);
 }
 
@@ -180,6 +233,8 @@ void cli_script_print_hints(const struct cli_script *script)
 void cli_script_release(struct cli_script *script)
 {
     mr_sql_script_free(script->parsed);
+    if (script->text != NULL) /* it may have passwords */
+        explicit_bzero(script->text, script->text_bytes);
     mr_text_free(script->text);
     mr_free(script->set_text);
     *script = (struct cli_script){0};

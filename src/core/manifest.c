@@ -28,7 +28,7 @@ static void add_options(struct mr_json_out *out, const struct mr_option *table, 
     mr_json_begin_object(out, "options");
     for (size_t i = 0; i < count && options != NULL; i++) {
         if (table[i].type != MR_OPTION_SECRET && table[i].type != MR_OPTION_PREFIX &&
-            mr_options_has(options, table[i].name))
+            table[i].type != MR_OPTION_SECRET_PREFIX && mr_options_has(options, table[i].name))
             mr_json_add_string(out, table[i].name, mr_options_text(options, table[i].name));
     }
     mr_json_end_object(out);

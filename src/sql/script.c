@@ -499,6 +499,7 @@ void mr_sql_script_free(struct mr_sql_script *script)
         return;
     for (size_t i = 0; i < script->count; i++)
         mr_schema_unref(script->statements[i].columns);
+    mr_arena_wipe(&script->arena); /* options may be passwords */
     mr_arena_release(&script->arena);
     mr_free(script);
 }

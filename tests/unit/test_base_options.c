@@ -18,7 +18,8 @@ static const struct mr_option connector_options[] = {
     {"mode", NULL, MR_OPTION_ENUM, 0, "append", "append|update|complete", NULL, "Output mode."},
     {"fast", NULL, MR_OPTION_BOOL, MR_OPTION_SINK, "false", NULL, NULL, "Be fast."},
     {"password", NULL, MR_OPTION_SECRET, 0, NULL, NULL, NULL, "Password."},
-    {"kafka.", NULL, MR_OPTION_PREFIX, 0, NULL, NULL, NULL, "For the library."},
+    {"kafka.", NULL, MR_OPTION_SECRET_PREFIX, 0, NULL, NULL, NULL, "For the library."},
+    {"fields.", NULL, MR_OPTION_PREFIX, 0, NULL, NULL, NULL, "Of columns."},
 };
 static const struct mr_option format_options[] = {
     {"delimiter", NULL, MR_OPTION_TEXT, 0, ",", NULL, NULL, "Between fields."},
@@ -41,11 +42,12 @@ static enum mr_status parse(const struct mr_option_pair *pairs, size_t count, un
 TEST(given_values_and_defaults_are_typed)
 {
     static const struct mr_option_pair pairs[] = {
-        {"topic", "clicks"}, {"MAXROWS", "7"},   {"ratio", "0.25"},
-        {"mode", "Update"},  {"fast", "on"},     {"delimiter", "|"},
-        {"kafka.a", "1"},    {"Kafka.b.c", "2"}, {"wait", "2s"},
+        {"topic", "clicks"}, {"MAXROWS", "7"},   {"ratio", "0.25"}, {"mode", "Update"},
+        {"fast", "on"},      {"delimiter", "|"}, {"kafka.a", "1"},  {"Kafka.b.c", "2"},
+        {"wait", "2s"},      {"fields.x", "3"},
     };
     struct mr_error err = {0};
+    const struct mr_secret *secret;
     const char *key;
     const char *value;
 
@@ -59,14 +61,18 @@ TEST(given_values_and_defaults_are_typed)
     CHECK(mr_options_bool(parsed, "fast"));
     CHECK(mr_options_has(parsed, "wait"));
     CHECK(!mr_options_has(parsed, "buffer"));
-    CHECK_NULL(mr_options_text(parsed, "password"));
+    CHECK_NULL(mr_options_secret(parsed, "password"));
     CHECK(mr_options_has(parsed, "kafka."));
-    CHECK(mr_options_prefixed(parsed, "kafka.", 0, &key, &value));
+    CHECK(mr_options_secrets(parsed, "kafka.", 0, &key, &secret));
     CHECK_EQ_STR(key, "a");
-    CHECK(mr_options_prefixed(parsed, "kafka.", 1, &key, &value));
+    CHECK(mr_options_secrets(parsed, "kafka.", 1, &key, &secret));
     CHECK_EQ_STR(key, "b.c");
-    CHECK_EQ_STR(value, "2");
-    CHECK(!mr_options_prefixed(parsed, "kafka.", 2, &key, &value));
+    CHECK_EQ_STR(mr_secret_reveal(secret), "2");
+    CHECK(!mr_options_secrets(parsed, "kafka.", 2, &key, &secret));
+    CHECK_NULL(secret);
+    CHECK(mr_options_prefixed(parsed, "fields.", 0, &key, &value));
+    CHECK_EQ_STR(value, "3");
+    CHECK(!mr_options_prefixed(parsed, "fields.", 1, &key, &value));
     CHECK_NULL(value);
     mr_options_free(parsed);
 }
@@ -97,7 +103,9 @@ TEST(wrong_options_are_refused_with_the_remedy)
          "option 'mode' is 'upsert'; it must be one of append, update, complete"},
         {{"topic", "again"}, 0, "option 'topic' is given twice"},
         {{"kafka.", "x"}, 0, "has no option 'kafka.'"},
-        {{"password", "file:/nonexistent/secret"}, 0, "cannot read the secret 'password'"},
+        {{"password", "file:/nonexistent/secret"},
+         0,
+         "option 'password': cannot read the secret from file '/nonexistent/secret'"},
     };
     struct mr_error err;
 
@@ -133,7 +141,7 @@ TEST(a_secret_is_read_from_its_file_without_the_last_newline)
     fclose(file);
     snprintf(value, sizeof(value), "file:%s", path);
     CHECK_OK(parse(pairs, 2, 0, &err), &err);
-    CHECK_EQ_STR(mr_options_text(parsed, "password"), "open sesame\n");
+    CHECK_EQ_STR(mr_secret_reveal(mr_options_secret(parsed, "password")), "open sesame\n");
     mr_options_free(parsed);
     file = fopen(path, "w");
     CHECK_NOT_NULL(file);
@@ -162,14 +170,15 @@ TEST(a_secret_is_never_in_an_error_text)
 
 TEST(every_allocation_of_a_set_may_fail)
 {
-    static const struct mr_option_pair pairs[] = {{"topic", "clicks"}, {"kafka.a", "1"}};
+    static const struct mr_option_pair pairs[] = {
+        {"topic", "clicks"}, {"kafka.a", "1"}, {"password", "hunter2"}, {"fields.b", "2"}};
     struct mr_error err;
     enum mr_status status = MR_NOMEM;
 
     for (uint64_t nth = 1; status == MR_NOMEM; nth++) {
         CHECK(nth < 1000);
         mr_alloc_fail_at(nth, true);
-        status = parse(pairs, 2, 0, &err);
+        status = parse(pairs, MR_ARRAY_SIZE(pairs), 0, &err);
         mr_alloc_fail_at(0, false);
     }
     CHECK_STATUS(status, MR_OK);

@@ -5,7 +5,7 @@
 #ifndef MILLRACE_EXT_OPTIONS_H
 #define MILLRACE_EXT_OPTIONS_H
 
-#include <millrace/error.h>
+#include <millrace/ext/secret.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,8 +20,10 @@ enum mr_option_type {
     MR_OPTION_DURATION,
     MR_OPTION_SIZE,   /* "64 MB", "1KiB"; value in bytes */
     MR_OPTION_ENUM,   /* choices: "a|b|c" */
-    MR_OPTION_SECRET, /* like TEXT, but never printed; "file:PATH" reads the file */
-    MR_OPTION_PREFIX, /* name ends with ".": any key that begins with it is kept (kafka.*) */
+    MR_OPTION_SECRET, /* a struct mr_secret; "file:PATH" reads the file */
+    MR_OPTION_PREFIX, /* name ends with ".": any key that begins with it is kept (fields.*) */
+    /* the same where any value may be a secret (kafka.*): all are, and may be "file:PATH" */
+    MR_OPTION_SECRET_PREFIX,
 };
 
 enum mr_option_flags { MR_OPTION_REQUIRED = 1, MR_OPTION_SOURCE = 2, MR_OPTION_SINK = 4 };
@@ -66,8 +68,11 @@ MR_API void mr_options_free(struct mr_options *options); /* NULL allowed; wipes 
 /* given, not only a default */
 MR_API bool mr_options_has(const struct mr_options *options, const char *name);
 /* Values: the one given or the default; asking for a name that no table has, or with neither, is an
- * assertion failure except for text, which returns NULL. */
+ * assertion failure except for text and secret, which return NULL. */
 MR_API const char *mr_options_text(const struct mr_options *options, const char *name);
+/* SECRET only, as no other function gives one; borrowed */
+MR_API const struct mr_secret *mr_options_secret(const struct mr_options *options,
+                                                 const char *name);
 /* INT, SIZE, DURATION (us), BOOL; ENUM: place of the choice */
 MR_API int64_t mr_options_int(const struct mr_options *options, const char *name);
 MR_API double mr_options_double(const struct mr_options *options, const char *name);
@@ -76,6 +81,9 @@ MR_API bool mr_options_bool(const struct mr_options *options, const char *name);
  * the end. */
 MR_API bool mr_options_prefixed(const struct mr_options *options, const char *prefix, size_t index,
                                 const char **ret_key, const char **ret_value);
+/* The same for a SECRET_PREFIX; *ret_secret is borrowed. */
+MR_API bool mr_options_secrets(const struct mr_options *options, const char *prefix, size_t index,
+                               const char **ret_key, const struct mr_secret **ret_secret);
 
 /* Parsers that others need too. */
 MR_API bool mr_parse_duration_us(const char *text, int64_t *ret_us);

@@ -48,9 +48,9 @@ static const struct mr_option kafka_options[] = {
      "Column whose text is the record's key, for formats that make the value of the whole row."},
     {"delivery_timeout", NULL, MR_OPTION_DURATION, 0, "60s", "1s", "1 hour",
      "How long a record may wait to be acknowledged before the batch is tried again."},
-    {"kafka.", NULL, MR_OPTION_PREFIX, 0, NULL, NULL, NULL,
-     "kafka.PROPERTY goes to librdkafka, for example kafka.compression.type, kafka.sasl.password "
-     "(never printed)."},
+    {"kafka.", NULL, MR_OPTION_SECRET_PREFIX, 0, NULL, NULL, NULL,
+     "kafka.PROPERTY goes to librdkafka, for example kafka.compression.type, kafka.sasl.password; "
+     "no value is ever printed, and 'file:PATH' takes it from a file."},
 };
 
 static void kafka_close(struct mr_sink *sink)

@@ -77,16 +77,15 @@ static enum mr_status set_one(const struct mr_ksink_producer *producer, rd_kafka
 static enum mr_status set_user_keys(const struct mr_ksink_producer *producer, rd_kafka_conf_t *conf,
                                     struct mr_error *err)
 {
+    const struct mr_secret *value;
     const char *key;
-    const char *value;
 
-    for (size_t i = 0;
-         mr_options_prefixed(producer->options, "kafka.", i, &key, &value) && value != NULL; i++) {
+    for (size_t i = 0; mr_options_secrets(producer->options, "kafka.", i, &key, &value); i++) {
         for (size_t k = 0; k < MR_ARRAY_SIZE(refused_keys); k++)
             if (strcmp(key, refused_keys[k][0]) == 0)
                 return MR_FAIL(err, MR_CONFIG, "option 'kafka.%s' of sink '%s' is not allowed: %s",
                                key, producer->name, refused_keys[k][1]);
-        MR_TRY(set_one(producer, conf, key, value, err));
+        MR_TRY(set_one(producer, conf, key, mr_secret_reveal(value), err));
     }
     return MR_OK;
 }

@@ -96,11 +96,10 @@ static enum mr_status set_one(struct mr_ksrc_client *client, rd_kafka_conf_t *co
 static enum mr_status set_user_keys(struct mr_ksrc_client *client, rd_kafka_conf_t *conf,
                                     const struct mr_options *options, struct mr_error *err)
 {
+    const struct mr_secret *value;
     const char *key;
-    const char *value;
 
-    for (size_t i = 0; mr_options_prefixed(options, "kafka.", i, &key, &value) && value != NULL;
-         i++) {
+    for (size_t i = 0; mr_options_secrets(options, "kafka.", i, &key, &value); i++) {
         for (size_t k = 0; k < MR_ARRAY_SIZE(refused_keys); k++)
             if (strcmp(key, refused_keys[k][0]) == 0)
                 return MR_FAIL(err, MR_CONFIG,
@@ -112,7 +111,7 @@ static enum mr_status set_user_keys(struct mr_ksrc_client *client, rd_kafka_conf
                 "kafka.group.id has no effect: nobody joins a group; 'group_id' names one for "
                 "committed offsets");
         else
-            MR_TRY(set_one(client, conf, key, value, err));
+            MR_TRY(set_one(client, conf, key, mr_secret_reveal(value), err));
     }
     return MR_OK;
 }

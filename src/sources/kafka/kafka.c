@@ -110,9 +110,9 @@ static const struct mr_option kafka_options[] = {
      "How long one question to the brokers may take before the batch is tried again."},
     {"poll_timeout", NULL, MR_OPTION_DURATION, 0, "30s", "1s", "1 hour",
      "How long a reader waits for records that must come before the batch is tried again."},
-    {"kafka.", NULL, MR_OPTION_PREFIX, 0, NULL, NULL, NULL,
-     "kafka.PROPERTY goes to librdkafka, for example kafka.security.protocol, kafka.sasl.password "
-     "(never printed)."},
+    {"kafka.", NULL, MR_OPTION_SECRET_PREFIX, 0, NULL, NULL, NULL,
+     "kafka.PROPERTY goes to librdkafka, for example kafka.security.protocol, kafka.sasl.password; "
+     "no value is ever printed, and 'file:PATH' takes it from a file."},
 };
 
 /* ---- options ---- */
