@@ -8,8 +8,10 @@
  */
 #include "sim/world.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 
+#include <millrace/batch.h>
 #include <millrace/ext/durable.h>
 
 #include <inttypes.h>
