@@ -8,13 +8,19 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static struct mr_error err;
@@ -388,6 +394,106 @@ TEST(only_a_regular_file_can_be_locked)
     CHECK_FAILS(mr_env_lock(env(), fifo, &lock, &err), &err, MR_IO, "not a regular file");
     CHECK_FAILS(mr_env_lock(env(), test_path(t, "no/LOCK"), &lock, &err), &err, MR_NOT_FOUND, NULL);
 }
+
+/* ---------------------------------------------------------------- calls that the kernel refuses */
+
+/* From now on, and for good: two calls of this process give that answer. Call it in a child. */
+static bool answer_calls(long first, long second, uint32_t answer)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)first, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)second, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, answer),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* In a child, where no flush works. 0 = all as it must be, else which step was not. */
+static int flush_without_luck(const char *path, const char *dir)
+{
+    struct mr_file *file = NULL;
+    unsigned flags = MR_FILE_WRITE | MR_FILE_CREATE;
+
+    if (mr_env_open(env(), path, flags, &file, &err) != MR_OK ||
+        mr_env_pwrite(env(), file, "x", 1, 0, &err) != MR_OK)
+        return 1;
+    if (!answer_calls(SYS_fsync, SYS_fdatasync, SECCOMP_RET_ERRNO | EIO))
+        return 2;
+    if (mr_env_sync(env(), file, &err) != MR_IO || err.os_errno != EIO)
+        return 3;
+    mr_error_clear(&err);
+    if (mr_env_sync(env(), file, &err) != MR_IO || strstr(err.text, "earlier flush") == NULL)
+        return 4;
+    mr_error_clear(&err);
+    if (mr_env_sync_dir(env(), dir, &err) != MR_IO || err.os_errno != EIO)
+        return 5;
+    mr_env_close(env(), file);
+    return 0;
+}
+
+TEST(C5_a_flush_that_fails_is_told_and_the_file_is_never_flushed_again)
+{
+    const char *path = test_path(t, "f");
+    int result = -1;
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(flush_without_luck(path, t->dir));
+    CHECK(waitpid(child, &result, 0) == child);
+    CHECK(WIFEXITED(result));
+    CHECK_EQ_INT(WEXITSTATUS(result), 0);
+}
+
+#ifdef __x86_64__
+static const char *replaced_path;
+static int lock_calls;
+
+/* Instead of fcntl: says that it worked; the first time somebody replaces the file meanwhile. */
+static void on_fcntl(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *at = context;
+
+    (void)sig, (void)info;
+    at->uc_mcontext.gregs[REG_RAX] = 0;
+    if (lock_calls++ > 0)
+        return;
+    (void)unlink(replaced_path);
+    (void)close(open(replaced_path, O_RDWR | O_CREAT, 0600));
+}
+
+/* 0 = the lock is that of the file which has the name now. */
+static int lock_a_file_that_is_replaced(const char *path)
+{
+    struct sigaction action = {.sa_sigaction = on_fcntl, .sa_flags = SA_SIGINFO};
+    struct mr_lock *lock = NULL;
+
+    replaced_path = path;
+    if (sigaction(SIGSYS, &action, NULL) != 0 ||
+        !answer_calls(SYS_fcntl, SYS_fcntl, SECCOMP_RET_TRAP))
+        return 1;
+    if (mr_env_lock(env(), path, &lock, &err) != MR_OK)
+        return 2;
+    return lock_calls == 2 ? 0 : 3;
+}
+
+TEST(D9_a_lock_is_that_of_the_file_which_has_the_name_in_the_end)
+{
+    const char *path = test_path(t, "LOCK");
+    int result = -1;
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(lock_a_file_that_is_replaced(path));
+    CHECK(waitpid(child, &result, 0) == child);
+    CHECK(WIFEXITED(result));
+    CHECK_EQ_INT(WEXITSTATUS(result), 0);
+}
+#endif
 
 /* ---------------------------------------------------------------- clock, random numbers */
 
