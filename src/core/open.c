@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a store: below it, threads cost more than they save. */
+enum { SPREAD_MIN_BYTES = 4 << 20 };
+
 static void make_uuid_text(struct mr_env *env, uint8_t id[16], char text[37])
 {
     static const char digits[] = "0123456789abcdef";
@@ -56,6 +59,13 @@ static enum mr_status open_log(struct mr_query *query, struct mr_recovered *reco
     return MR_OK;
 }
 
+/* How the state uses the workers: the driver calls it between the runs of a batch. */
+static enum mr_status run_jobs(void *pool, mr_job_fn fn, void *arg, size_t count,
+                               struct mr_error *err)
+{
+    return mr__workers_run(pool, fn, arg, count, true, err);
+}
+
 static enum mr_status open_state(struct mr_query *query, const struct mr_recovered *recovered,
                                  struct mr_error *err)
 {
@@ -67,9 +77,12 @@ static enum mr_status open_state(struct mr_query *query, const struct mr_recover
         .snapshot_every = query->config.snapshot_every,
         .retain_batches = query->config.retain_batches,
         .volatile_only = !query->durable,
+        .spread_min_bytes = SPREAD_MIN_BYTES,
     };
-
     struct mr_state_totals totals;
+
+    if (query->config.workers > 1)
+        config.jobs = (struct mr_jobs){run_jobs, query->workers};
 
     memcpy(config.query_id, query->checkpoint.query_id, 16);
     MR_TRY(mr_state_open(query->env, query->checkpoint.state_dir, query->checkpoint.log_dir,
@@ -538,6 +551,7 @@ static enum mr_status open_all(struct mr_query *query, struct mr_recovered *reco
         MR_TRY(open_log(query, recovered, err));
     else
         make_uuid_text(query->env, query->checkpoint.query_id, query->checkpoint.query_id_text);
+    MR_TRY(mr__workers_new(query->config.workers, query->config.workers_max, &query->workers, err));
     MR_TRY(open_state(query, recovered, err));
     MR_TRY(adopt_recovered(query, recovered, err));
     if (query->config.trigger == MR_TRIGGER_TICK && !recovered->has_plan)
@@ -556,7 +570,6 @@ static enum mr_status open_all(struct mr_query *query, struct mr_recovered *reco
         if (graph->nodes[i]->kind == MR_NODE_SOURCE)
             MR_TRY(open_source(query, graph->nodes[i], err));
     }
-    MR_TRY(mr__workers_new(query->config.workers, query->config.workers_max, &query->workers, err));
     if (query->config.concurrent_outputs > 1)
         MR_TRY(mr__workers_new(query->config.concurrent_outputs, query->config.concurrent_outputs,
                                &query->publishers, err));

@@ -4,11 +4,13 @@
  *   slab.c         memory for entries
  *   table.c        slots and entries of one shard
  *   store.c        what operators call; changes and undo of one batch
- *   store_batch.c  end of a batch, visits in file order, loading
+ *   store_batch.c  end of a batch, visits in file order
+ *   store_load.c   filling shards from parts
  *   part_write.c   deltas and snapshots as bytes
  *   part_read.c    reading them back
  *   state.c        the stores of a query: prepare, applied, rollback, purge
  *   load.c         recovery, the offline reader, verify
+ *   load_shards.c  a store by all workers, each a shard
  *   kv.c           the view that plug-ins get
  *   change.c       stores whose operator has changed or gone; the manifest
  *
@@ -143,15 +145,28 @@ enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn 
 enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visit, void *arg,
                                    struct mr_error *err);
 
-/* Loading: without undo and tracking. */
-enum mr_status mr__store_reserve(struct mr_store *store, uint64_t key_count, struct mr_error *err);
+/* ---------------------------------------------------------------- store_load.c */
+
+/* One shard being filled from a part; its thread's. */
+struct mr_loader {
+    struct mr_shard *shard;
+    bool in_order; /* each key so far came behind the one before it, into an empty shard */
+    uint32_t last; /* in_order: the slot of the last key */
+};
+/* key_count: of the whole store in the end, for the size of the table; 0 = unknown. */
+enum mr_status mr__loader_begin(struct mr_store *store, unsigned shard, uint64_t key_count,
+                                struct mr_loader *ret_loader, struct mr_error *err);
+/* Asks memory for what a key needs: step 0 well ahead, step 1 later. */
+void mr__loader_hint(const struct mr_loader *loader, uint64_t hash, unsigned step);
+enum mr_status mr__loader_put(struct mr_loader *loader, uint64_t hash, const void *key,
+                              size_t key_bytes, const void *value, size_t value_bytes,
+                              struct mr_error *err);
+void mr__loader_delete(struct mr_loader *loader, uint64_t hash, const void *key, size_t key_bytes);
+void mr__loader_end(struct mr_loader *loader);
+/* One key, at any time outside of a batch. */
 enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const void *key,
                                   size_t key_bytes, const void *value, size_t value_bytes,
                                   struct mr_error *err);
-void mr__store_load_delete(struct mr_store *store, uint64_t hash, const void *key,
-                           size_t key_bytes);
-/* All of it came from a snapshot. */
-void mr__store_loaded_in_order(struct mr_store *store);
 
 /* ---------------------------------------------------------------- part_write.c, part_read.c */
 
@@ -193,6 +208,47 @@ enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_
  * store is whole, so its number of keys must be what the part says. */
 enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *store,
                               bool count_keys, struct mr_error *err);
+
+/*
+ * The same by shards: where the records of a part are, and what its foot says. Made from a reader
+ * behind its head; any other reader of the same part can then apply one shard of it.
+ */
+struct mr_part_mark {
+    uint64_t at;    /* in the part */
+    uint64_t chain; /* the sum of the record before */
+    uint8_t group;  /* its first key group */
+};
+struct mr_part_index {
+    struct mr_part_mark *marks;
+    uint32_t count, capacity;
+    uint64_t entries;
+};
+enum mr_status mr__part_index(struct mr_part_reader *reader, struct mr_part_index *index,
+                              struct mr_error *err);
+void mr__part_index_release(struct mr_part_index *index);
+/* Neither clears the shard nor counts its keys. *ret_entries: how many it had for this shard. */
+enum mr_status mr__part_apply_shard(struct mr_part_reader *reader,
+                                    const struct mr_part_index *index, struct mr_store *store,
+                                    unsigned shard, uint64_t *ret_entries, struct mr_error *err);
+
+/* ---------------------------------------------------------------- load.c, load_shards.c */
+
+/* Where a part is, for people; a path when it is a file. NULL without memory. */
+char *mr__part_place(struct mr_state *state, const struct mr_state_part *part);
+/* The head of a part against the store as the parts before it left it. */
+enum mr_status mr__part_take_names(struct mr_store *store, const struct mr_state_part *part,
+                                   const struct mr_part_names *names, bool is_first,
+                                   const char *where, struct mr_error *err);
+/* Does the batch of this snapshot have a delta too? */
+bool mr__part_has_delta(const struct mr_state_part *parts, uint32_t snapshot);
+/*
+ * A store from its parts from index `from` on, by all workers. *ret_done is false when it is not
+ * worth it. When a part is damaged the status says so, but not which part: the caller loads it part
+ * by part then, and finds the first.
+ */
+enum mr_status mr__load_by_shards(struct mr_state *state, const struct mr_state_part *parts,
+                                  uint32_t count, const char *name, uint32_t from, bool *ret_done,
+                                  struct mr_error *err);
 
 /* ---------------------------------------------------------------- change.c */
 

@@ -20,7 +20,7 @@
 
 enum { READER_TRIES = 5 };
 
-static char *part_place(struct mr_state *state, const struct mr_state_part *part)
+char *mr__part_place(struct mr_state *state, const struct mr_state_part *part)
 {
     if (!part->in_log)
         return mr__state_part_path(state, part);
@@ -33,9 +33,9 @@ static char *part_place(struct mr_state *state, const struct mr_state_part *part
  * The head of a part against the store as the parts before it left it. A snapshot may begin a new
  * form (change.c), and so does the first part of a chain; a delta belongs to what it stands on.
  */
-static enum mr_status take_names(struct mr_store *store, const struct mr_state_part *part,
-                                 const struct mr_part_names *names, bool is_first,
-                                 const char *where, struct mr_error *err)
+enum mr_status mr__part_take_names(struct mr_store *store, const struct mr_state_part *part,
+                                   const struct mr_part_names *names, bool is_first,
+                                   const char *where, struct mr_error *err)
 {
     if (strcmp(store->kind, names->kind) == 0 &&
         strcmp(store->key_schema, names->key_schema) == 0 &&
@@ -64,7 +64,7 @@ static enum mr_status apply_part(struct mr_state *state, const struct mr_state_p
     struct mr_store *store = mr_state_find(state, part->store);
     struct mr_part_reader *reader = NULL;
     struct mr_part_names names;
-    char *where = part_place(state, part);
+    char *where = mr__part_place(state, part);
     enum mr_status status;
 
     if (where == NULL)
@@ -74,7 +74,7 @@ static enum mr_status apply_part(struct mr_state *state, const struct mr_state_p
     if (store == NULL)
         MR_TRY_GOTO(mr__state_add_store(state, part->store, names.kind, names.key_schema,
                                         names.value_schema, &store, err));
-    MR_TRY_GOTO(take_names(store, part, &names, is_first, where, err));
+    MR_TRY_GOTO(mr__part_take_names(store, part, &names, is_first, where, err));
     if (wants_entries(state, store))
         MR_TRY_GOTO(mr__part_apply(reader, store, count_keys, err));
     store->told_keys = part->key_count;
@@ -93,7 +93,7 @@ static bool is_of(const struct mr_state_part *part, const char *name)
 
 /* Has the batch of this snapshot a delta too? Then the parts before it and that delta are the
  * same. */
-static bool has_delta(const struct mr_state_part *parts, uint32_t snapshot)
+bool mr__part_has_delta(const struct mr_state_part *parts, uint32_t snapshot)
 {
     for (uint32_t i = snapshot; i-- > 0;) {
         if (is_of(&parts[i], parts[snapshot].store) && !parts[i].is_snapshot &&
@@ -118,7 +118,7 @@ static enum mr_status apply_chain(struct mr_state *state, const struct mr_state_
     for (uint32_t i = from; i < count; i++) {
         if (!is_of(&parts[i], name))
             continue;
-        if (parts[i].is_snapshot && i != from && !has_delta(parts, i) &&
+        if (parts[i].is_snapshot && i != from && !mr__part_has_delta(parts, i) &&
             !MR_MUTANT("load.chain.relaid"))
             return MR_FAIL(
                 err, MR_CORRUPT,
@@ -156,8 +156,14 @@ static enum mr_status load_store(struct mr_state *state, const struct mr_state_p
 {
     bool found = false;
     uint32_t from = chain_before(parts, count, name, &found);
-    enum mr_status status = apply_chain(state, parts, count, name, from, err);
+    bool done = false;
+    enum mr_status status = mr__load_by_shards(state, parts, count, name, from, &done, err);
 
+    /* not worth it, or damaged: which part it is, and how, shows part by part */
+    if (!done || status == MR_CORRUPT || status == MR_NOT_FOUND || status == MR_VERSION) {
+        mr_error_clear(err);
+        status = apply_chain(state, parts, count, name, from, err);
+    }
     while (status == MR_CORRUPT || status == MR_NOT_FOUND) {
         uint32_t earlier = chain_before(parts, from, name, &found);
         struct mr_error again = {0};

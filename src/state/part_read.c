@@ -7,7 +7,11 @@
  * every record against its sum and the chain, the head against what COMMIT says (B6, B7), and the
  * sum of the foot, which covers every byte, against the one in COMMIT.
  *
- * Threads: the caller's.
+ * By shards: a first pass looks at the headers alone and says where the records are. Each shard is
+ * then applied by somebody, with a reader of its own, who checks the records that he uses as above:
+ * the chain leads from the head over all of them to the foot.
+ *
+ * Threads: the caller's; an index is read by several.
  */
 #include "state/internal.h"
 
@@ -18,7 +22,12 @@
 
 #include "base/banned.h"
 
-enum { PART_VERSION = 1, READ_BYTES = 256 << 10 };
+enum {
+    PART_VERSION = 1,
+    READ_BYTES = 256 << 10,
+    PEEK_BYTES = MR_RECORD_HEADER_BYTES + 1,
+    NONE = -1
+};
 
 struct mr_part_reader {
     struct mr_env *env;
@@ -222,54 +231,122 @@ enum mr_status mr__part_head(struct mr_part_reader *reader, const uint8_t query_
 
 /* ---------------------------------------------------------------- entries */
 
-static enum mr_status apply_section(struct mr_part_reader *reader, struct mr_store *store,
-                                    unsigned group, struct mr_bytes *bytes, uint64_t *entries,
+/* Entries on their way into a store: of all shards, or of one. */
+struct applying {
+    struct mr_part_reader *reader;
+    struct mr_store *store;
+    int only_shard; /* NONE: all */
+    int shard;      /* that loader fills; NONE: no one yet */
+    struct mr_loader loader;
+    int last_group;
+    uint64_t entries;
+};
+
+struct entry {
+    uint64_t hash;
+    const char *key;
+    const char *value; /* NULL: a delete */
+    size_t key_bytes, value_bytes;
+};
+
+/* Most sizes are a byte. */
+static inline uint64_t take_size(struct mr_bytes *bytes)
+{
+    if (bytes->at < bytes->end && *bytes->at < 0x80 && !bytes->failed)
+        return *bytes->at++;
+    return mr_bytes_varint(bytes);
+}
+
+static inline enum mr_status take_entry(const struct applying *to, unsigned group,
+                                        struct mr_bytes *bytes, struct entry *ret_entry,
+                                        struct mr_error *err)
+{
+    uint64_t key_and_flag = take_size(bytes);
+    uint64_t key_bytes = key_and_flag >> 1, value_bytes = 0;
+
+    if (bytes->failed || key_bytes > (size_t)(bytes->end - bytes->at))
+        return bad(to->reader, "an entry before it does not decode", err);
+    *ret_entry = (struct entry){.key = (const char *)bytes->at, .key_bytes = (size_t)key_bytes};
+    bytes->at += key_bytes;
+    if ((key_and_flag & 1) == 0) {
+        value_bytes = take_size(bytes);
+        if (bytes->failed || value_bytes > (size_t)(bytes->end - bytes->at))
+            return bad(to->reader, "an entry before it does not decode", err);
+        ret_entry->value = (const char *)bytes->at;
+        ret_entry->value_bytes = (size_t)value_bytes;
+        bytes->at += value_bytes;
+    }
+    ret_entry->hash = mr_store_hash(to->store, ret_entry->key, ret_entry->key_bytes);
+    if (mr_key_group(ret_entry->hash) != group && !MR_MUTANT("part-read.entry.key-group"))
+        return bad(to->reader, "a key before it is in the wrong key group", err);
+    return MR_OK;
+}
+
+/* Several entries at a time: in a large table memory is what takes the time, so it is asked for
+ * ahead. */
+static enum mr_status apply_section(struct applying *to, unsigned group, struct mr_bytes *bytes,
                                     struct mr_error *err)
 {
-    while (mr_bytes_left(bytes) > 0) {
-        uint64_t key_and_flag = mr_bytes_varint(bytes);
-        uint64_t key_bytes = key_and_flag >> 1;
-        bool is_delete = (key_and_flag & 1) != 0;
-        size_t value_bytes = 0;
-        const char *key =
-            key_bytes <= mr_bytes_left(bytes) ? mr_bytes_take(bytes, (size_t)key_bytes) : NULL;
-        const char *value = is_delete || key == NULL ? NULL : mr_bytes_block(bytes, &value_bytes);
-        uint64_t hash;
+    enum { AT_ONCE = 32 };
+    struct entry entries[AT_ONCE];
 
-        if (key == NULL || bytes->failed)
-            return bad(reader, "an entry before it does not decode", err);
-        hash = mr_store_hash(store, key, (size_t)key_bytes);
-        if (mr_key_group(hash) != group && !MR_MUTANT("part-read.entry.key-group"))
-            return bad(reader, "a key before it is in the wrong key group", err);
-        if (is_delete)
-            mr__store_load_delete(store, hash, key, (size_t)key_bytes);
-        else
-            MR_TRY(
-                mr__store_load_put(store, hash, key, (size_t)key_bytes, value, value_bytes, err));
-        (*entries)++;
+    while (mr_bytes_left(bytes) > 0) {
+        unsigned count = 0;
+
+        for (; count < AT_ONCE && mr_bytes_left(bytes) > 0; count++) {
+            MR_TRY(take_entry(to, group, bytes, &entries[count], err));
+            mr__loader_hint(&to->loader, entries[count].hash, 0);
+        }
+        for (unsigned i = 0; i < count; i++)
+            mr__loader_hint(&to->loader, entries[i].hash, 1);
+        for (unsigned i = 0; i < count; i++) {
+            const struct entry *entry = &entries[i];
+
+            if (entry->value == NULL)
+                mr__loader_delete(&to->loader, entry->hash, entry->key, entry->key_bytes);
+            else
+                MR_TRY(mr__loader_put(&to->loader, entry->hash, entry->key, entry->key_bytes,
+                                      entry->value, entry->value_bytes, err));
+        }
+        to->entries += count;
     }
     return MR_OK;
 }
 
-static enum mr_status apply_group(struct mr_part_reader *reader, struct mr_store *store,
-                                  const struct mr_record *record, int *last_group,
-                                  uint64_t *entries, struct mr_error *err)
+static void end_shard(struct applying *to)
+{
+    if (to->shard != NONE && to->reader->part->is_snapshot)
+        mr__loader_end(&to->loader);
+    to->shard = NONE;
+}
+
+static enum mr_status apply_group(struct applying *to, const struct mr_record *record,
+                                  struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(record->payload.data, record->payload.size_bytes);
 
     while (mr_bytes_left(&bytes) > 0) {
         int group = mr_bytes_u8(&bytes);
+        int shard = (int)mr_store_shard((uint64_t)group << 56);
         uint32_t size = mr_bytes_u32(&bytes);
         const char *data =
             bytes.failed || size > mr_bytes_left(&bytes) ? NULL : mr_bytes_take(&bytes, size);
         struct mr_bytes section;
 
         if (data == NULL || (size == 0 && !MR_MUTANT("part-read.group.empty")) ||
-            (group < *last_group && !MR_MUTANT("part-read.group.order")))
-            return bad(reader, "a key group before it does not decode", err);
-        *last_group = group;
+            (group < to->last_group && !MR_MUTANT("part-read.group.order")))
+            return bad(to->reader, "a key group before it does not decode", err);
+        to->last_group = group;
+        if (to->only_shard != NONE && to->only_shard != shard)
+            continue;
+        if (to->shard != shard) {
+            end_shard(to);
+            MR_TRY(mr__loader_begin(to->store, (unsigned)shard, to->reader->part->key_count,
+                                    &to->loader, err));
+            to->shard = shard;
+        }
         section = mr_bytes_of(data, size);
-        MR_TRY(apply_section(reader, store, (unsigned)group, &section, entries, err));
+        MR_TRY(apply_section(to, (unsigned)group, &section, err));
     }
     return MR_OK;
 }
@@ -300,29 +377,146 @@ static enum mr_status check_foot(struct mr_part_reader *reader, const struct mr_
 enum mr_status mr__part_apply(struct mr_part_reader *reader, struct mr_store *store,
                               bool count_keys, struct mr_error *err)
 {
-    uint64_t entries = 0;
+    struct applying to = {.reader = reader, .store = store, .only_shard = NONE, .shard = NONE};
     uint32_t records = 0;
-    int last_group = 0;
 
-    if (reader->part->is_snapshot) {
+    if (reader->part->is_snapshot)
         mr__store_clear(store);
-        MR_TRY(mr__store_reserve(store, reader->part->key_count, err));
-    } else if (mr_store_count(store) > 0 && store->seed != reader->seed &&
-               !MR_MUTANT("part-read.apply.seed")) {
+    else if (mr_store_count(store) > 0 && store->seed != reader->seed &&
+             !MR_MUTANT("part-read.apply.seed"))
         return bad(reader, "its keys were hashed with another seed than those before it", err);
-    }
     store->seed = reader->seed;
     for (;;) {
         struct mr_record record;
 
         MR_TRY(next_record(reader, &record, err));
-        if (record.kind == MR_RECORD_FILE_FOOT && reader->part->is_snapshot)
-            mr__store_loaded_in_order(store);
-        if (record.kind == MR_RECORD_FILE_FOOT)
-            return check_foot(reader, store, &record, count_keys, entries, records, err);
+        if (record.kind == MR_RECORD_FILE_FOOT) {
+            end_shard(&to);
+            return check_foot(reader, store, &record, count_keys, to.entries, records, err);
+        }
         if (record.kind != MR_RECORD_GROUP && !MR_MUTANT("part-read.apply.kind"))
             return bad(reader, "a record of another kind", err);
-        MR_TRY(apply_group(reader, store, &record, &last_group, &entries, err));
+        MR_TRY(apply_group(&to, &record, err));
         records++;
     }
+}
+
+/* ---------------------------------------------------------------- by shards */
+
+static void seek(struct mr_part_reader *reader, uint64_t at, uint64_t chain)
+{
+    reader->at = reader->file_at = at;
+    reader->chain = chain;
+    reader->used = 0;
+    mr_buf_clear(&reader->buffer);
+}
+
+/* A record's header and the first byte of what is in it: only those are read. */
+static enum mr_status peek_record(struct mr_part_reader *reader, uint8_t header[PEEK_BYTES],
+                                  struct mr_error *err)
+{
+    size_t got = 0;
+
+    if (reader->part->size_bytes - reader->at < PEEK_BYTES)
+        return bad(reader, "it is cut short", err);
+    if (reader->file == NULL) {
+        memcpy(header, reader->data + reader->at, PEEK_BYTES);
+        return MR_OK;
+    }
+    MR_TRY(mr_env_pread(reader->env, reader->file, header, PEEK_BYTES, reader->at, &got, err));
+    return got == PEEK_BYTES ? MR_OK : bad(reader, "it is cut short", err);
+}
+
+static enum mr_status add_mark(struct mr_part_reader *reader, struct mr_part_index *index,
+                               uint8_t group, struct mr_error *err)
+{
+    uint32_t capacity = index->capacity == 0 ? 64 : index->capacity * 2;
+    struct mr_part_mark *grown = index->marks;
+
+    if (index->count == index->capacity) {
+        grown = mr_realloc(NULL, index->marks, capacity * sizeof(*grown));
+        if (grown == NULL)
+            return no_memory(reader, err);
+        index->marks = grown;
+        index->capacity = capacity;
+    }
+    grown[index->count++] =
+        (struct mr_part_mark){.at = reader->at, .chain = reader->chain, .group = group};
+    return MR_OK;
+}
+
+/* What the headers say is taken on trust: whoever applies a record checks it. */
+enum mr_status mr__part_index(struct mr_part_reader *reader, struct mr_part_index *index,
+                              struct mr_error *err)
+{
+    struct mr_record foot;
+    struct mr_bytes bytes;
+
+    for (;;) {
+        uint8_t header[PEEK_BYTES];
+        uint32_t length;
+        uint64_t sum;
+
+        MR_TRY(peek_record(reader, header, err));
+        bytes = mr_bytes_of(header, sizeof(header));
+        length = mr_bytes_u32(&bytes);
+        if (header[6] != MR_RECORD_GROUP)
+            break;
+        if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES)
+            return bad(reader, "it is cut short", err);
+        bytes = mr_bytes_of(header + 16, 8);
+        sum = mr_bytes_u64(&bytes);
+        MR_TRY(add_mark(reader, index, header[MR_RECORD_HEADER_BYTES], err));
+        reader->at += MR_RECORD_HEADER_BYTES + length;
+        reader->chain = sum;
+    }
+    seek(reader, reader->at, reader->chain);
+    MR_TRY(next_record(reader, &foot, err));
+    if (foot.kind != MR_RECORD_FILE_FOOT)
+        return bad(reader, "a record of another kind", err);
+    bytes = mr_bytes_of(foot.payload.data, foot.payload.size_bytes);
+    index->entries = mr_bytes_u64(&bytes);
+    return check_foot(reader, NULL, &foot, false, index->entries, index->count, err);
+}
+
+void mr__part_index_release(struct mr_part_index *index)
+{
+    mr_free(index->marks);
+    *index = (struct mr_part_index){0};
+}
+
+/* The record before the first one of a shard may end with keys of it. */
+static uint32_t first_record_of(const struct mr_part_index *index, unsigned shard)
+{
+    uint32_t i = 0;
+
+    while (i < index->count && mr_store_shard((uint64_t)index->marks[i].group << 56) < shard)
+        i++;
+    return i > 0 ? i - 1 : 0;
+}
+
+enum mr_status mr__part_apply_shard(struct mr_part_reader *reader,
+                                    const struct mr_part_index *index, struct mr_store *store,
+                                    unsigned shard, uint64_t *ret_entries, struct mr_error *err)
+{
+    struct applying to = {
+        .reader = reader, .store = store, .only_shard = (int)shard, .shard = NONE};
+    uint32_t i = first_record_of(index, shard);
+
+    if (i < index->count)
+        seek(reader, index->marks[i].at, index->marks[i].chain);
+    for (; i < index->count && mr_store_shard((uint64_t)index->marks[i].group << 56) <= shard;
+         i++) {
+        struct mr_record record;
+
+        if (reader->at != index->marks[i].at || reader->chain != index->marks[i].chain)
+            return bad(reader, "its records changed while it was read", err);
+        MR_TRY(next_record(reader, &record, err));
+        if (record.kind != MR_RECORD_GROUP)
+            return bad(reader, "a record of another kind", err);
+        MR_TRY(apply_group(&to, &record, err));
+    }
+    end_shard(&to);
+    *ret_entries = to.entries;
+    return MR_OK;
 }

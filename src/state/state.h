@@ -20,6 +20,7 @@
 #define MR_STATE_STATE_H
 
 #include "base/buf.h"
+#include "env/jobs.h"
 #include "wal/batch_log.h"
 
 #include <millrace/batch.h>
@@ -39,6 +40,12 @@ struct mr_state_config {
     uint32_t snapshot_every; /* tests: also every k batches; 0 = never */
     uint32_t retain_batches; /* 100 */
     bool volatile_only;      /* nothing is written */
+    /*
+     * Threads that load and write the shards of stores with so many bytes or more; {0}: the
+     * caller's alone. The bytes in the files, and what is loaded, do not depend on them.
+     */
+    struct mr_jobs jobs;
+    uint64_t spread_min_bytes;
 };
 
 /* dir is <checkpoint>/state. Loads what recovered->parts names. log_dir: to read in-log deltas. */

@@ -1,7 +1,7 @@
 /*
- * One store, shard by shard: the end of a batch, its content in file order, and loading.
+ * One store, shard by shard: the end of a batch, and its content in file order.
  *
- * Called by state.c (accept, rollback), part_write.c (visits) and part_read.c (load).  store.c
+ * Called by state.c (accept, rollback) and part_write.c (visits); store_load.c loads.  store.c
  * explains the changes that are accepted or undone here, table.c the order.
  *
  * Threads: the driver's.
@@ -301,99 +301,4 @@ enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visi
             MR_TRY(visit_shard(store->shards[i], visit, arg, err));
     }
     return MR_OK;
-}
-
-/* ---------------------------------------------------------------- loading */
-
-static enum mr_status reserve_shard(struct mr_shard *shard, uint64_t key_count,
-                                    struct mr_error *err)
-{
-    unsigned bits = shard->slots == NULL ? MR_TABLE_BITS_MIN : shard->capacity_bits;
-
-    if (!mr__table_is_full(shard, key_count))
-        return MR_OK;
-    while (bits < MR_TABLE_BITS_MAX && ((uint64_t)3 << bits) / 4 < shard->used_slots + key_count)
-        bits++;
-    return mr__table_resize(shard, bits, err);
-}
-
-enum mr_status mr__store_reserve(struct mr_store *store, uint64_t key_count, struct mr_error *err)
-{
-    enum { FEW = 64 };
-    uint64_t each = key_count / MR_STORE_SHARDS;
-
-    for (unsigned i = 0; i < MR_STORE_SHARDS && each > FEW; i++) {
-        struct mr_shard *shard = NULL;
-
-        MR_TRY(mr__store_shard(store, (uint64_t)i << (64 - MR_SHARD_BITS), &shard, err));
-        MR_TRY(reserve_shard(shard, each, err));
-    }
-    return MR_OK;
-}
-
-static enum mr_status load_put(struct mr_shard *shard, uint64_t hash, const void *key,
-                               size_t key_bytes, const void *value, size_t value_bytes,
-                               struct mr_error *err)
-{
-    uint32_t fragment = (uint32_t)(hash >> 32);
-    uint32_t i, ref = 0;
-    bool found = false;
-
-    MR_ASSERT(shard->change_count == 0);
-    MR_TRY(mr__table_grow(shard, err));
-    i = mr__table_find(shard, fragment, key, key_bytes, &found);
-    if (found) {
-        struct mr_entry *entry = mr__entry_at(shard, shard->slots[i].ref);
-
-        if (value_bytes <=
-            mr__slab_class_bytes(mr__entry_class(entry)) - MR_ENTRY_HEADER_BYTES - key_bytes) {
-            entry->value_bytes = (uint32_t)value_bytes;
-            memcpy(mr__entry_value(entry), value, value_bytes);
-            return MR_OK;
-        }
-        MR_TRY(mr__entry_make(shard, key, key_bytes, value_bytes, value_bytes, 0, &ref, err));
-        mr__entry_free(shard, shard->slots[i].ref);
-        shard->slots[i].ref = ref;
-    } else {
-        MR_TRY(mr__table_add(shard, i, fragment, key, key_bytes, value_bytes, 0, &ref, err));
-    }
-    memcpy(mr__entry_value(mr__entry_at(shard, ref)), value, value_bytes);
-    shard->committed_count = shard->live_count;
-    return MR_OK;
-}
-
-enum mr_status mr__store_load_put(struct mr_store *store, uint64_t hash, const void *key,
-                                  size_t key_bytes, const void *value, size_t value_bytes,
-                                  struct mr_error *err)
-{
-    struct mr_shard *shard = NULL;
-
-    MR_TRY(mr__store_shard(store, hash, &shard, err));
-    return load_put(shard, hash, key, key_bytes, value, value_bytes, err);
-}
-
-void mr__store_load_delete(struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes)
-{
-    struct mr_shard *shard = store->shards[mr_store_shard(hash)];
-    uint32_t i, ref = 0;
-    bool found = false;
-
-    if (shard == NULL || shard->slots == NULL)
-        return;
-    MR_ASSERT(shard->change_count == 0);
-    i = mr__table_find(shard, (uint32_t)(hash >> 32), key, key_bytes, &found);
-    if (!found)
-        return;
-    ref = shard->slots[i].ref;
-    mr__table_remove(shard, i);
-    mr__entry_free(shard, ref);
-    shard->committed_count = --shard->live_count;
-}
-
-void mr__store_loaded_in_order(struct mr_store *store)
-{
-    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
-        if (store->shards[i] != NULL)
-            store->shards[i]->loose_count = 0;
-    }
 }
