@@ -97,10 +97,9 @@ static void apply(struct database *db, struct db_table *table, const char *query
             world_anomaly(db->world, "changed batch",
                           "table %s: batch %" PRId64 " was written again with other rows",
                           table->name, batch);
-        if (!table->at_least_once)
-            return;
+        return;
     }
-    if (mark == NULL && batch != database_last(table, query) + 1 && !table->at_least_once)
+    if (batch != database_last(table, query) + 1 && !table->by_time)
         world_anomaly(db->world, "skipped batch", "table %s: batch %" PRId64 " after %" PRId64,
                       table->name, batch, database_last(table, query));
     if (table->replaces)
@@ -108,8 +107,6 @@ static void apply(struct database *db, struct db_table *table, const char *query
     for (size_t i = 0; i < rows->count; i++)
         rows_add(&table->rows, &rows->rows[i]);
     db->batches++;
-    if (mark != NULL)
-        return;
     if (table->mark_count == table->mark_room) {
         table->mark_room = table->mark_room == 0 ? 64 : 2 * table->mark_room;
         table->marks = realloc(table->marks, table->mark_room * sizeof(*table->marks));

@@ -48,6 +48,8 @@ int main(int argc, char **argv)
     for (uint64_t seed = from; seed <= to; seed++) {
         run_seed(seed, single && getenv("VERBOSE") != NULL ? stdout : NULL, &one);
         add(&sum, &one);
+        if (!single && getenv("PROGRESS") != NULL)
+            fprintf(stderr, "seed %" PRIu64 " %" PRIu64 " ms %s\n", seed, one.cpu_us / 1000, one.shape);
         if (single)
             printf("seed %" PRIu64 " hash %016" PRIx64 ": %s\n", seed, one.hash, one.shape);
         if (one.anomaly[0] != '\0') {

@@ -310,7 +310,7 @@ void run_seed(uint64_t seed, FILE *verbose, struct run_result *ret_result)
     choose_faults(world);
     choose_threads(&run);
     run.db = database_new(world);
-    run.ops = &sql_program;
+    run.ops = world_chance(world, 512) ? &dstream_program : &sql_program;
     run.program = run.ops->make(world, run.db);
     begin_us = world_now_ns(world) / 1000;
     if (live_with_faults(&run) && world->anomaly[0] == '\0')
