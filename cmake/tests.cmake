@@ -75,18 +75,3 @@ if(TARGET millrace AND NOT MR_SANITIZE)
         $<TARGET_FILE:millrace> $<TARGET_FILE:millrace_shared>)
     set_tests_properties(hardening PROPERTIES LABELS lint)
 endif()
-
-# Fuzzers: libFuzzer programs, only on request.
-if(MR_FUZZ)
-    add_custom_target(fuzz)
-    file(GLOB fuzzers CONFIGURE_DEPENDS tests/fuzz/fuzz_*.c)
-    foreach(source IN LISTS fuzzers)
-        get_filename_component(name ${source} NAME_WE)
-        add_executable(${name} ${source})
-        set_target_properties(${name} PROPERTIES
-            RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
-        target_link_libraries(${name} PRIVATE mr_all)
-        target_link_options(${name} PRIVATE -fsanitize=fuzzer)
-        add_dependencies(fuzz ${name})
-    endforeach()
-endif()

@@ -1,9 +1,8 @@
 /*
  * The format csv: options, where to cut, rows as CSV.  Reading is in csv_decode.c.
  *
- * A cut is a newline outside quotes. Outside or inside is told by counting: data begins at a
- * record, a quote flips, an escape jumps over what follows it; a doubled quote flips twice and so
- * changes nothing.
+ * A cut is the end of a record as the decoder sees it: both ask mr__csv_record_end, so that bytes
+ * give the same records however they come. A stray quote spoils its line, not what follows.
  *
  * Written rows quote a field only when they must: a delimiter, quote or line end inside, or text
  * that would read as null. Times are SQL text ("2026-11-21 10:00:00"), nulls are null_value.
@@ -86,22 +85,75 @@ static enum mr_status check(const struct mr_schema *declared, const struct mr_op
 
 /* ---- where to cut ---- */
 
+static size_t behind_newline(struct mr_slice data, size_t from)
+{
+    const char *newline =
+        from < data.size_bytes ? memchr(data.data + from, '\n', data.size_bytes - from) : NULL;
+
+    return newline == NULL ? 0 : (size_t)(newline - data.data) + 1;
+}
+
+/* From an opening quote to behind the closing one; false: there is none. */
+static bool skip_quoted(const struct mr__csv_dialect *dialect, size_t bytes_max,
+                        struct mr_slice data, size_t record, size_t *at)
+{
+    char quote = dialect->quote, escape = dialect->escape;
+
+    for (size_t i = *at + 1; i < data.size_bytes && i - record <= bytes_max; i++) {
+        char c = data.data[i];
+        char next = i + 1 < data.size_bytes ? data.data[i + 1] : '\0';
+
+        if (c == escape && i + 1 < data.size_bytes &&
+            (next == quote || (escape != quote && next == escape))) {
+            i++;
+        } else if (c == quote) {
+            *at = i + 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t mr__csv_record_end(const struct mr__csv_dialect *dialect, size_t bytes_max, bool is_last,
+                          struct mr_slice data, size_t record)
+{
+    const char *bytes = data.data;
+    size_t size = data.size_bytes, at = record;
+
+    for (;; at++) { /* over the delimiter */
+        if (dialect->quote != 0 && at < size && bytes[at] == dialect->quote) {
+            if (!skip_quoted(dialect, bytes_max, data, record, &at))
+                return is_last || size - record > bytes_max ? behind_newline(data, record) : 0;
+            at += at + 1 < size && bytes[at] == '\r' && bytes[at + 1] == '\n';
+            if (at < size && bytes[at] != dialect->delimiter)
+                return behind_newline(data, at);
+        } else {
+            while (at < size && bytes[at] != dialect->delimiter && bytes[at] != '\n' &&
+                   (dialect->quote == 0 || bytes[at] != dialect->quote))
+                at++;
+            if (at < size && bytes[at] != dialect->delimiter)
+                return behind_newline(data, at);
+        }
+        if (at >= size)
+            return 0;
+    }
+}
+
 static size_t cut(const struct mr_options *options, struct mr_slice data)
 {
     struct mr__csv_dialect dialect = {0};
-    bool inside = false;
-    size_t last = 0;
+    size_t bytes_max = mr__option_size(options, "max_line_bytes", MR__LINE_BYTES_MAX_DEFAULT);
+    size_t last = 0, end;
 
     if (mr__csv_dialect(options, &dialect, NULL) != MR_OK)
         return 0; /* decoder_new refuses these options */
-    for (size_t i = 0; i < data.size_bytes; i++) {
-        char c = data.data[i];
-        if (inside && c == dialect.escape && dialect.escape != dialect.quote)
-            i++;
-        else if (c == dialect.quote && dialect.quote != 0)
-            inside = !inside;
-        else if (c == '\n' && !inside)
-            last = i + 1;
+    if (data.size_bytes >= 3 && memcmp(data.data, "\xef\xbb\xbf", 3) == 0)
+        end = mr__csv_record_end(&dialect, bytes_max, false, data, 3);
+    else
+        end = mr__csv_record_end(&dialect, bytes_max, false, data, 0);
+    while (end != 0) {
+        last = end;
+        end = mr__csv_record_end(&dialect, bytes_max, false, data, last);
     }
     return last;
 }

@@ -13,8 +13,9 @@
  *
  * A record is bad when it has another number of fields, a quote in the middle of a field, bytes
  * behind a closing quote, a quote without end, a value that is none of its type, bytes that are not
- * UTF-8, or more than max_line_bytes. Decoding goes on behind the first newline after the place
- * that was found bad; after a quote without end, behind the line where the record begins.
+ * UTF-8, or more than max_line_bytes. Decoding goes on with the next record: after a stray quote and
+ * bytes behind a closing one, behind the first newline after that place; after a quote without end,
+ * behind the line where the record begins.
  *
  * Called through csv.c.  Threads: a decoder belongs to one.
  */
@@ -180,10 +181,7 @@ static enum mr_status remove_escapes(struct run *run, struct field *field)
 static enum mr_status no_end(struct run *run, const char *text)
 {
     run->at = text;
-    enum mr_status status = wrong(run, "a quoted field without its end");
-    run->at = run->record;
-    run->line_ends = 0;
-    return status;
+    return wrong(run, "a quoted field without its end");
 }
 
 /* At the opening quote. */
@@ -353,21 +351,22 @@ static void cut_columns(struct run *run)
         mr_column_builder_truncate(mr_batch_builder_column(run->builder, i), run->rows);
 }
 
-/* Reports the record and goes on behind the newline that follows the place at hand. */
+/* Reports the record and goes on where the next one begins. */
 static enum mr_status bad_record(struct run *run, struct mr_error *err)
 {
-    const char *at = run->at > run->record && run->at[-1] == '\n' ? run->at - 1 : run->at;
-
-    const char *newline = at < run->end ? memchr(at, '\n', (size_t)(run->end - at)) : NULL;
-    const char *record_end = newline == NULL ? run->end : newline;
+    struct mr_slice data = {run->data, (size_t)(run->end - run->data)};
+    size_t next = mr__csv_record_end(&run->decoder->dialect, run->decoder->record_bytes_max, true,
+                                     data, (size_t)(run->record - run->data));
+    const char *record_end = next == 0 ? run->end : run->data + next - 1;
     struct mr_slice raw = {run->record, (size_t)(record_end - run->record)};
+
     cut_columns(run);
     MR_TRY(mr__bad_record(&run->bad, run->line_index, (uint64_t)(run->record - run->data), raw,
                           run->why.text, err));
     for (const char *c = run->record; c < record_end; c++)
         run->line_index += *c == '\n';
-    run->line_index += newline != NULL;
-    run->at = newline == NULL ? run->end : newline + 1;
+    run->line_index += next != 0;
+    run->at = next == 0 ? run->end : record_end + 1;
     return MR_OK;
 }
 

@@ -2,7 +2,8 @@
  * Any bytes as a number, time, duration or size: what is accepted is printed and read back as the
  * same value.
  */
-#include "base/check.h"
+#include "fuzz/fuzz.h"
+
 #include "base/number_text.h"
 #include "base/text.h"
 #include "base/time_text.h"
@@ -13,8 +14,6 @@
 #include <string.h>
 
 enum { TEXT_BYTES_MAX = 4096 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void try_numbers(const char *text, size_t size)
 {
@@ -27,19 +26,19 @@ static void try_numbers(const char *text, size_t size)
     mr_int128 decimal_again;
 
     if (mr_int_parse(text, size, &whole))
-        MR_ASSERT(mr_int_parse(printed, mr_int_print(whole, printed), &whole_again) &&
-                  whole == whole_again);
+        FUZZ_CHECK(mr_int_parse(printed, mr_int_print(whole, printed), &whole_again) &&
+                   whole == whole_again);
     if (mr_double_parse(text, size, &real)) {
-        MR_ASSERT(mr_double_parse(printed, mr_double_print(real, printed), &real_again));
-        MR_ASSERT(real == real_again || (isnan(real) && isnan(real_again)));
+        FUZZ_CHECK(mr_double_parse(printed, mr_double_print(real, printed), &real_again));
+        FUZZ_CHECK(real == real_again || (isnan(real) && isnan(real_again)));
         (void)mr_float_print((float)real, printed);
         (void)mr_double_print_fixed(real, 15, printed);
     }
     for (unsigned scale = 0; scale <= 38; scale += 19) {
         if (mr_decimal_parse(text, size, 38, scale, &decimal))
-            MR_ASSERT(mr_decimal_parse(printed, mr_decimal_print(decimal, scale, printed), 38,
-                                       scale, &decimal_again) &&
-                      decimal == decimal_again);
+            FUZZ_CHECK(mr_decimal_parse(printed, mr_decimal_print(decimal, scale, printed), 38,
+                                        scale, &decimal_again) &&
+                       decimal == decimal_again);
     }
 }
 
@@ -53,16 +52,16 @@ static void try_times(const char *text, size_t size)
 
     for (int nanos = 0; nanos < 2; nanos++) {
         if (mr_timestamp_parse(text, size, nanos == 1, &value))
-            MR_ASSERT(mr_timestamp_parse(printed, mr_timestamp_print(value, nanos == 1, printed),
-                                         nanos == 1, &again) &&
-                      value == again);
+            FUZZ_CHECK(mr_timestamp_parse(printed, mr_timestamp_print(value, nanos == 1, printed),
+                                          nanos == 1, &again) &&
+                       value == again);
     }
     if (mr_date_parse(text, size, &days))
-        MR_ASSERT(mr_date_parse(printed, mr_date_print(days, printed), &days_again) &&
-                  days == days_again);
+        FUZZ_CHECK(mr_date_parse(printed, mr_date_print(days, printed), &days_again) &&
+                   days == days_again);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void one(const uint8_t *data, size_t size)
 {
     static const char *const names[] = {"topic", "format", "max_offsets_per_trigger"};
     char text[TEXT_BYTES_MAX + 1];
@@ -70,15 +69,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int64_t value = -1;
 
     if (size > TEXT_BYTES_MAX)
-        return 0;
+        return;
     memcpy(text, data, size);
     text[size] = '\0';
     try_numbers(text, size);
     try_times(text, size);
-    MR_ASSERT(!mr_parse_duration_us(text, &value) || value >= 0);
-    MR_ASSERT(!mr_parse_size(text, &value) || value >= 0);
+    FUZZ_CHECK(!mr_parse_duration_us(text, &value) || value >= 0);
+    FUZZ_CHECK(!mr_parse_size(text, &value) || value >= 0);
     (void)mr_text_nearest(text, names, MR_ARRAY_SIZE(names));
-    MR_ASSERT(mr_text_escape(text, size, escaped, sizeof(escaped)) < sizeof(escaped));
-    MR_ASSERT(mr_utf8_valid(escaped, strlen(escaped)));
-    return 0;
+    FUZZ_CHECK(mr_text_escape(text, size, escaped, sizeof(escaped)) < sizeof(escaped));
+    FUZZ_CHECK(mr_utf8_valid(escaped, strlen(escaped)));
+}
+
+int FUZZ_ONE(const uint8_t *data, size_t size)
+{
+    return fuzz_run(one, data, size);
 }

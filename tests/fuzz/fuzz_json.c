@@ -1,93 +1,65 @@
 /*
- * libFuzzer: any bytes through the JSON decoder, with prediction and the general way; both must
- * give the same rows and the same reports, and what was read must be written and read back without
- * a complaint.
+ * Any bytes through the JSON decoder, with prediction and the general way: both give the same rows
+ * and the same reports. What was read is written and read back without a complaint (formats.h). The
+ * first byte chooses columns and options.
  */
-#include "base/buf.h"
+#include "fuzz/formats.h"
 
 #include "formats/json_internal.h"
 
-#include <millrace/batch.h>
-
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char columns[] =
     "n BIGINT, i TINYINT, t TEXT, d DOUBLE, m DECIMAL(10,2), b BOOLEAN, dt DATE, ts TIMESTAMP, "
     "l INT[], s STRUCT(x INT, t TEXT, p STRUCT(q INT[])[])";
+static const char flat[] = "a BIGINT, b VARCHAR, c DOUBLE, ts TIMESTAMP";
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool condition)
+static void general(struct mr_decoder *decoder)
 {
-    if (!condition)
-        abort();
+    mr__json_set_predict(decoder, false);
 }
 
-static void note_bad(void *arg, const struct mr_position *position, struct mr_slice raw,
-                     const char *reason)
+static void predict(struct mr_decoder *decoder)
 {
-    mr_buf_printf(arg, "%" PRIu64 ":%" PRIu64 ":%zu: %s\n", position->record, position->byte_offset,
-                  raw.size_bytes, reason);
+    mr__json_set_predict(decoder, true);
 }
 
-static enum mr_status add_bytes(void *arg, const void *data, size_t size_bytes,
-                                struct mr_error *err)
+static void one(const uint8_t *data, size_t size)
 {
-    (void)err;
-    mr_buf_add(arg, data, size_bytes);
-    return MR_OK;
-}
+    static const struct mr_option_pair pairs[] = {
+        {"timestamp_format", "epoch_ms"}, {"max_line_bytes", "64 B"}, {"timestamp_format", "iso"}};
+    struct fuzz_format run = {.format = &mr__format_json, .columns = columns, .prepare = predict};
+    struct fuzz_decoded fast, slow = {0};
+    struct fuzz_format other;
+    uint8_t choice = size == 0 ? 0 : data[0];
 
-/* Rows as JSON and bad records as text. */
-static void run(const struct mr_schema *schema, const char *data, size_t size_bytes, bool predict,
-                struct mr_buf *rows, struct mr_buf *bad)
-{
-    struct mr_decoder_args args = {
-        .declared = schema, .schema = schema, .on_error = MR_ON_ERROR_SKIP};
-    struct mr_position position = {"fuzz", 1, 0};
-    struct mr_decoder *decoder = NULL;
-    struct mr_batch_builder *builder = NULL;
-    struct mr_batch *batch = NULL;
-
-    must(mr__format_json.decoder_new(&args, &decoder, NULL) == MR_OK);
-    mr__json_set_predict(decoder, predict);
-    must(mr_batch_builder_new(schema, &builder, NULL) == MR_OK);
-    must(mr__format_json.decode(decoder, (struct mr_slice){data, size_bytes}, &position, builder,
-                                note_bad, bad, NULL) == MR_OK);
-    must(mr_batch_builder_finish(builder, &batch, NULL) == MR_OK);
-    must(mr__format_json.encode(NULL, batch, true, add_bytes, rows, NULL) == MR_OK);
-    mr_batch_unref(batch);
-    mr_batch_builder_free(builder);
-    mr__format_json.decoder_free(decoder);
-}
-
-static void must_equal(const struct mr_buf *a, const struct mr_buf *b)
-{
-    must(a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0));
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-    struct mr_schema *schema = NULL;
-    struct mr_buf rows[3] = {MR_BUF_INIT, MR_BUF_INIT, MR_BUF_INIT};
-    struct mr_buf bad[3] = {MR_BUF_INIT, MR_BUF_INIT, MR_BUF_INIT};
-
-    must(mr_schema_parse(columns, strlen(columns), &schema, NULL) == MR_OK);
-    run(schema, (const char *)data, size, true, &rows[0], &bad[0]);
-    run(schema, (const char *)data, size, false, &rows[1], &bad[1]);
-    must_equal(&rows[0], &rows[1]);
-    must_equal(&bad[0], &bad[1]);
-    if (rows[0].size > 0) {
-        run(schema, rows[0].data, rows[0].size, true, &rows[2], &bad[2]);
-        must_equal(&rows[0], &rows[2]);
-        must(bad[2].size == 0);
+    if (size == 0)
+        return;
+    if ((choice & 1) != 0)
+        run.columns = flat;
+    if ((choice & 2) != 0)
+        run.wanted = (choice & 1) != 0 ? "b VARCHAR, ts TIMESTAMP"
+                                       : "t TEXT, s STRUCT(x INT, t "
+                                         "TEXT, p STRUCT(q INT[])[])";
+    if ((choice & 12) == 12) {
+        run.pairs = &pairs[(choice >> 4) % 3];
+        run.pair_count = 1;
+        run.write_pairs = &pairs[2];
+        run.write_pair_count = 0;
     }
-    for (int i = 0; i < 3; i++) {
-        mr_buf_release(&rows[i]);
-        mr_buf_release(&bad[i]);
+    other = run;
+    other.prepare = general;
+    if (fuzz_decode(&run, (const char *)data + 1, size - 1, &fast) &&
+        fuzz_decode(&other, (const char *)data + 1, size - 1, &slow)) {
+        FUZZ_SAME(&fast.rows, &slow.rows);
+        FUZZ_SAME(&fast.bad, &slow.bad);
+        fuzz_format_laws(&run, (const char *)data + 1, size - 1);
     }
-    mr_schema_unref(schema);
-    return 0;
+    fuzz_decoded_release(&fast);
+    fuzz_decoded_release(&slow);
+}
+
+int FUZZ_ONE(const uint8_t *data, size_t size)
+{
+    return fuzz_run(one, data, size);
 }

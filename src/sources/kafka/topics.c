@@ -13,6 +13,7 @@
 #include <string.h>
 
 enum { TOPICS_MAX = MR_LIMIT_KAFKA_TOPICS };
+enum { PATTERN_COPIES_MAX = 10000 };
 
 void mr_ksrc_topics_release(struct mr_ksrc_topics *topics)
 {
@@ -65,14 +66,47 @@ static enum mr_status parse_topic_list(struct mr_ksrc_topics *topics, const char
     }
 }
 
+/* regcomp copies what is repeated, for every repetition once more, so thirty '+' around each other
+ * take all memory there is. At most that many copies of the innermost part: */
+static bool is_too_repetitive(const char *pattern)
+{
+    uint64_t copies = 1;
+
+    for (const char *at = pattern; *at != '\0' && copies <= PATTERN_COPIES_MAX; at++) {
+        if (*at == '\\' && at[1] != '\0') {
+            at++;
+        } else if (*at == '+' || *at == '*' || *at == '?') {
+            copies *= 2;
+        } else if (*at == '{') {
+            uint64_t most = 1, number = 0;
+
+            for (at++; (*at >= '0' && *at <= '9') || *at == ','; at++) {
+                number = *at == ',' ? 0 : MR_MIN(number * 10 + (uint64_t)(*at - '0'), UINT32_MAX);
+                most = MR_MAX(most, number);
+            }
+            copies *= most + 1;
+            at--;
+        }
+    }
+    return copies > PATTERN_COPIES_MAX;
+}
+
 /* The whole name must match: "^(pattern)$". */
 static enum mr_status parse_pattern(struct mr_ksrc_topics *topics, const char *pattern,
                                     struct mr_error *err)
 {
-    char *whole = mr_asprintf("^(%s)$", pattern);
-    regex_t *compiled = mr_alloc_zero(NULL, sizeof(*compiled));
+    char *whole;
+    regex_t *compiled;
     enum mr_status status = MR_OK;
 
+    if (is_too_repetitive(pattern))
+        return MR_FAIL(
+            err, MR_CONFIG,
+            "wrong option 'topic_pattern' of source '%s': it repeats too much; use fewer "
+            "'*', '+', '?' and '{n}'",
+            topics->source);
+    whole = mr_asprintf("^(%s)$", pattern);
+    compiled = mr_alloc_zero(NULL, sizeof(*compiled));
     if (whole == NULL || compiled == NULL) {
         status = no_memory(topics->source, err);
     } else if (regcomp(compiled, whole, REG_EXTENDED | REG_NOSUB) != 0) {

@@ -1,0 +1,69 @@
+/*
+ * Any bytes as lines and as raw records (text, raw); the first byte chooses. Lines written are the
+ * lines that were read. Also the scanners that find line ends and bad UTF-8 in vectors of bytes,
+ * against the plain ones.
+ */
+#include "fuzz/formats.h"
+
+#include "base/text.h"
+#include "formats/scan.h"
+
+#include <string.h>
+
+static void check_scanners(const char *data, size_t size)
+{
+    uint64_t bitmap[(4096 + 64) / 64];
+
+    FUZZ_CHECK(mr__scan_utf8_valid(data, size) == mr_utf8_valid(data, size));
+    if (size > 4096)
+        return;
+    mr__scan_newlines(data, size, bitmap);
+    for (size_t i = 0; i < mr__scan_words(size) * 64; i++)
+        FUZZ_CHECK(((bitmap[i / 64] >> (i % 64)) & 1) == (i < size && data[i] == '\n'));
+}
+
+static void one(const uint8_t *data, size_t size)
+{
+    static const struct mr_option_pair small = {"max_line_bytes", "16 B"};
+    struct fuzz_format run = {.format = &mr__format_text, .columns = "line VARCHAR"};
+
+    if (size == 0)
+        return;
+    check_scanners((const char *)data + 1, size - 1);
+    switch (data[0] % 4) {
+    case 0:
+        break;
+    case 1:
+        run.columns = "line BLOB";
+        break;
+    case 2:
+        run.pairs = &small;
+        run.pair_count = 1;
+        run.write_pairs = &small;
+        break;
+    default:
+        run.format = &mr__format_raw;
+        run.columns = "value BLOB";
+        break;
+    }
+    if (run.format == &mr__format_raw) {
+        struct fuzz_decoded decoded;
+
+        if (fuzz_decode(&run, (const char *)data + 1, size - 1, &decoded))
+            FUZZ_CHECK(decoded.row_count <= 1 && decoded.bad_count == 0);
+        fuzz_decoded_release(&decoded);
+    } else if (data[0] % 4 == 2 || memchr(data + 1, '\r', size - 1) != NULL) {
+        /* A line that ends in '\r' cannot be written as one. */
+        struct fuzz_decoded decoded;
+
+        (void)fuzz_decode(&run, (const char *)data + 1, size - 1, &decoded);
+        fuzz_decoded_release(&decoded);
+    } else {
+        fuzz_format_laws(&run, (const char *)data + 1, size - 1);
+    }
+}
+
+int FUZZ_ONE(const uint8_t *data, size_t size)
+{
+    return fuzz_run(one, data, size);
+}
