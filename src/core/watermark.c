@@ -18,6 +18,8 @@
  */
 #include "core/internal.h"
 
+#include "base/mutant.h"
+
 /* What reaches the input of a node, from what its inputs pass on: the least of those that have
  * one. */
 static int64_t input_watermark(const struct mr_node *node)
@@ -99,6 +101,8 @@ static void advance_node(struct mr_node *node)
     advance_by_source(node);
     if (node->event_count == 0 || node->event_max_us < INT64_MIN + node->watermark_delay_us)
         return;
+    if (MR_MUTANT("watermark.advance.delay"))
+        node->watermark_us = MR_MAX(node->watermark_us, node->event_max_us);
     node->watermark_us = MR_MAX(node->watermark_us, node->event_max_us - node->watermark_delay_us);
 }
 
@@ -153,7 +157,7 @@ int64_t mr__watermark_next(struct mr_query *query)
             continue;
         if (!any)
             global = node->watermark_us;
-        else if (query->config.watermark_policy_max)
+        else if (query->config.watermark_policy_max || MR_MUTANT("watermark.next.min"))
             global = MR_MAX(global, node->watermark_us);
         else
             global = MR_MIN(global, node->watermark_us);
