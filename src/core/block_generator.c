@@ -54,6 +54,18 @@ enum mr_status mr__generator_failure(struct mr_generator *generator, struct mr_e
     return status;
 }
 
+void mr__generator_fail(struct mr_generator *generator, enum mr_status status,
+                        const struct mr_error *failure)
+{
+    mr_mutex_lock(&generator->lock);
+    if (generator->failed == MR_OK) {
+        generator->failed = status;
+        generator->failure = *failure;
+    }
+    mr_cond_broadcast(&generator->changed);
+    mr_mutex_unlock(&generator->lock);
+}
+
 /* ---------------------------------------------------------------- rate */
 
 /* Token bucket (RL-1): permits come at the rate in force; at most one second of unused ones is

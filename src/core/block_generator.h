@@ -71,6 +71,10 @@ enum mr_status mr__generator_add(struct mr_generator *generator, const struct mr
 enum mr_status mr__generator_cut(struct mr_generator *generator, struct mr_error *err);
 /* The failure that sticks, or MR_OK. */
 enum mr_status mr__generator_failure(struct mr_generator *generator, struct mr_error *err);
+/* Makes a failure of somebody else stick, unless there is one. What is in the buffer is not lost:
+ * it was not acknowledged. */
+void mr__generator_fail(struct mr_generator *generator, enum mr_status status,
+                        const struct mr_error *failure);
 /* A stop is near: waits for permits end, adding goes on. */
 void mr__generator_hurry(struct mr_generator *generator);
 /* Ends the timer, writes the rest. A second time it does nothing. */

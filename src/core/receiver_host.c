@@ -249,6 +249,14 @@ static bool run_once(struct mr_receiver_host *host)
         tell(host, MR_QUERY_RECEIVER_STOPPED);
         return false;
     }
+    /* What can be read once only will not get better by being read again. */
+    if (status != MR_OK && host->ops->ends && !mr_status_retriable(status)) {
+        (void)mr__generator_cut(&host->generator, NULL);
+        mr__generator_fail(&host->generator, status, &err);
+        mr_receiver_note_error(host, err.text);
+        tell(host, MR_QUERY_RECEIVER_STOPPED);
+        return false;
+    }
     /* What the last run took in is a block before anything of the next one is. */
     delay_us = restart_delay(host, status, &failures);
     if (status != MR_OK) {

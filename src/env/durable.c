@@ -92,8 +92,15 @@ done:
 
 enum mr_status mr_durable_mkdirs(struct mr_env *env, const char *dir, struct mr_error *err)
 {
+    /* PATH_MAX of Linux, and what is made below: nothing is made of a path that ends too deep. */
+    enum { PATH_BYTES_MAX = 4096, BELOW_BYTES = 256 };
     size_t size = strlen(dir);
 
+    if (size > PATH_BYTES_MAX - BELOW_BYTES)
+        return MR_FAIL(err, MR_LIMIT,
+                       "cannot make the directory '%.100s...': its path has %zu bytes, at most %d "
+                       "are possible; use a shorter path",
+                       dir, size, PATH_BYTES_MAX - BELOW_BYTES);
     for (size_t end = 1; end <= size; end++) {
         enum mr_status status;
         char *part;

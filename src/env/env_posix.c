@@ -4,6 +4,9 @@
  * Reached through mr_env_posix(), made once, handed down to everything.  The table's functions are
  * in env_posix_file.c, env_posix_path.c and env_posix_net.c.
  *
+ * A standard descriptor that is closed is occupied when the table is first asked for: the next file
+ * to be opened would become it, and rows and log lines would be written into a checkpoint.
+ *
  * Thread: any; there is no state besides the objects handed out.
  */
 #include "env/env_posix.h"
@@ -11,10 +14,14 @@
 #include "base/check.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 /* ---------------------------------------------------------------- errno */
 
@@ -44,14 +51,33 @@ static const struct meaning meanings[] = {
     {ENFILE, MR_LIMIT, "the machine has no open files left"},
     {ENOLCK, MR_LIMIT, "the machine or file server has no locks left"},
     {ENAMETOOLONG, MR_LIMIT, "use a shorter path"},
+    {ENOTSUP, MR_IO, "this file system cannot do that; use another one"},
     {ENOMEM, MR_NOMEM, NULL},
 };
+
+/* The ends of a long path: what is wrong and what to do must fit behind it. Cut between
+ * characters. */
+static const char *shorten(const char *path, char *shown, size_t size)
+{
+    enum { SHOWN_MAX = 240, END_BYTES = 100 };
+    size_t bytes = strlen(path), first = END_BYTES, last = bytes - END_BYTES;
+
+    if (bytes <= SHOWN_MAX)
+        return path;
+    while (first > 0 && ((uint8_t)path[first] & 0xc0) == 0x80)
+        first--;
+    while (last < bytes && ((uint8_t)path[last] & 0xc0) == 0x80)
+        last++;
+    (void)snprintf(shown, size, "%.*s...%s", (int)first, path, path + last);
+    return shown;
+}
 
 enum mr_status mr__posix_fail(struct mr_error *err, const char *action, const char *path,
                               int os_errno)
 {
     const struct meaning *meaning = NULL;
     const char *text = strerrordesc_np(os_errno);
+    char shown[256];
     enum mr_status status;
 
     for (size_t i = 0; i < MR_ARRAY_SIZE(meanings); i++) {
@@ -62,6 +88,7 @@ enum mr_status mr__posix_fail(struct mr_error *err, const char *action, const ch
     status = meaning == NULL ? MR_IO : meaning->status;
     if (text == NULL)
         text = "unknown error";
+    path = shorten(path, shown, sizeof(shown));
     if (meaning == NULL || meaning->remedy == NULL)
         return MR_FAIL(err, status, "cannot %s '%s': %s", action, path, text);
     return MR_FAIL(err, status, "cannot %s '%s': %s; %s", action, path, text, meaning->remedy);
@@ -153,8 +180,21 @@ int mr__posix_ms_left(struct mr_env *env, int64_t deadline_ns)
 
 /* ---------------------------------------------------------------- the table */
 
+/* Occupied by what can neither be read nor written, so that use fails as on a closed one; a
+ * descriptor's number is always the lowest free one. */
+static void occupy_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        int made = fcntl(fd, F_GETFD) < 0 ? open("/", O_PATH) : fd;
+
+        if (made > STDERR_FILENO) /* another thread has taken the number meanwhile */
+            close(made);
+    }
+}
+
 struct mr_env *mr_env_posix(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     static const struct mr_env_ops ops = {
         .struct_size = sizeof(ops),
         .open = mr__posix_open,
@@ -188,5 +228,6 @@ struct mr_env *mr_env_posix(void)
     };
     static struct mr_env env = {&ops};
 
+    pthread_once(&once, occupy_standard_descriptors);
     return &env;
 }

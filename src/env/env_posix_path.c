@@ -44,11 +44,14 @@ enum mr_status mr__posix_path_info(struct mr_env *env, const char *path, bool fo
     return MR_OK;
 }
 
-/* Without RENAME_NOREPLACE: two steps, of which the first refuses an existing name. */
+/* Without RENAME_NOREPLACE: two steps, of which the first refuses an existing name. A file system
+ * without links says EPERM, which is no matter of rights: then it is ENOTSUP. */
 static int link_and_unlink(const char *from, const char *to)
 {
-    if (link(from, to) != 0)
+    if (link(from, to) != 0) {
+        errno = errno == EPERM || errno == ENOSYS ? ENOTSUP : errno;
         return -1;
+    }
     return unlink(from);
 }
 

@@ -205,7 +205,9 @@ struct mr_receiver_ops {
                           struct mr_error *err);
     void (*interrupt)(struct mr_receiver *receiver); /* any thread: makes run return soon */
     void (*free)(struct mr_receiver *receiver);
-    bool ends; /* MR_OK from run means no more data ever (stdin); false: reconnect (socket) */
+    /* MR_OK from run means no more data ever, an error that is not retriable ends the query
+     * (stdin); false: run again (socket) */
+    bool ends;
 };
 
 struct mr_receiver_args {
