@@ -1,0 +1,121 @@
+/*
+ * Power loss under whole queries, twice and three times over (faults.md 5.4; rows A1 to A17, A22,
+ * A24, TR-01).
+ *
+ * Each query of disk_flow.h runs on the simulated disk. For every operation of its trace, and every
+ * part of what was not synced then, the machine goes off; the query is started again and must end
+ * with the output of a run that nothing disturbed. Inside each of these recoveries the machine goes
+ * off again: of the smallest query after every operation and with every part, of the others at a
+ * sample; of those, a few a third time. "Every" is up to 4096 parts of one point, the corner cases
+ * and a sample beyond (sim.h).
+ *
+ * QUICK: a sample of all of it.
+ */
+#include "support/disk_flow.h"
+#include "support/evidence.h"
+#include "support/test.h"
+
+#include "base/hash.h"
+
+#include <millrace/types.h>
+
+enum { STATES_MAX = 4096 };
+
+struct crashes {
+    const struct disk_flow *flow;
+    char *expected;
+    uint64_t seed;
+    uint64_t states[3]; /* visited at depth 1, 2, 3 */
+    unsigned depth;
+    bool every; /* at depth 2: all points, all parts */
+    uint64_t third_one_in;
+    uint64_t second_one_in; /* of depth 1: so many have a second loss */
+};
+
+static uint64_t pick(const struct crashes *all, uint64_t below)
+{
+    uint64_t counts[4] = {all->states[0], all->states[1], all->states[2], all->depth};
+
+    return below == 0 ? 0 : mr_hash(counts, sizeof(counts), all->seed) % below;
+}
+
+static void visit(struct mr_sim *after, const struct mr_sim_crash *crash, void *arg)
+{
+    struct crashes *all = arg;
+    struct mr_env *env = mr_sim_env(after);
+    uint64_t before = mr_sim_op_count(after), one_in;
+    struct mr_error err = {0};
+    char *output;
+
+    all->states[all->depth]++;
+    if (disk_flow_run(all->flow, env, &err) != MR_OK)
+        FAIL("%s, depth %u, %s: %s", all->flow->name, all->depth + 1, crash->text, err.text);
+    output = disk_flow_output(env);
+    if (strcmp(output, all->expected) != 0)
+        FAIL("%s, depth %u, wrong output %s:\n%s", all->flow->name, all->depth + 1, crash->text,
+             output);
+    mr_text_free(output);
+    CHECK_EQ_UINT(mr_sim_open_count(after), 0);
+    one_in = all->depth == 0 ? all->second_one_in : all->third_one_in;
+    if (all->depth == 2 || one_in == 0 || pick(all, one_in) != 0)
+        return;
+    all->depth++;
+    if (all->depth == 1 && all->every)
+        mr_sim_crash_everywhere(after, before, STATES_MAX, all->seed, visit, all);
+    else
+        mr_sim_crash_states(after, before + pick(all, mr_sim_op_count(after) - before + 1), 3,
+                            all->seed + all->states[0], visit, all);
+    all->depth--;
+}
+
+static void tell(const struct crashes *all)
+{
+    printf("# %s: %llu states, %llu of depth two, %llu of depth three, seed %llu\n",
+           all->flow->name, (unsigned long long)all->states[0], (unsigned long long)all->states[1],
+           (unsigned long long)all->states[2], (unsigned long long)all->seed);
+    evidence_add("power-loss", "states", all->states[0]);
+    evidence_add("power-loss", "depth2-states", all->states[1]);
+    evidence_add("power-loss", "depth3-states", all->states[2]);
+}
+
+/* The undisturbed run, then all crashes of it. */
+static void crash_all(struct crashes *all, size_t files, uint64_t states_max)
+{
+    struct mr_sim *sim = mr_sim_new(all->seed);
+    struct mr_error err = {0};
+    uint64_t from;
+
+    disk_flow_prepare(all->flow, mr_sim_env(sim), files);
+    from = mr_sim_op_count(sim);
+    CHECK_OK(disk_flow_run(all->flow, mr_sim_env(sim), &err), &err);
+    all->expected = disk_flow_output(mr_sim_env(sim));
+    CHECK_CONTAINS(all->expected, "part-0000000000-00000.json");
+    mr_sim_crash_everywhere(sim, from, states_max, all->seed, visit, all);
+    tell(all);
+    mr_text_free(all->expected);
+    mr_sim_free(sim);
+}
+
+TEST(A22_a_power_loss_at_every_operation_of_every_recovery_changes_nothing)
+{
+    struct crashes all = {.flow = disk_flow_named("sum"), .seed = test_seed(21)};
+
+    all.every = !test_quick();
+    all.second_one_in = test_quick() ? 8 : 1;
+    all.third_one_in = test_quick() ? 4 : 50;
+    crash_all(&all, test_quick() ? 2 : 1, test_quick() ? 2 : STATES_MAX);
+    CHECK(all.states[1] > all.states[0] / 16);
+}
+
+TEST(A1_to_A17_A24_a_power_loss_at_any_point_of_sql_with_state_leaves_it_exactly_once)
+{
+    for (size_t i = 0; i < disk_flow_count; i++) {
+        struct crashes all = {.flow = &disk_flows[i], .seed = test_seed(31)};
+
+        if (test_quick() && i != all.seed % (disk_flow_count - 1) + 1)
+            continue; /* one of them, by the seed; "sum" has its own test */
+        all.second_one_in = test_quick() ? 16 : 2;
+        all.third_one_in = 8;
+        crash_all(&all, test_quick() ? 2 : SIZE_MAX, test_quick() ? 1 : 16);
+    }
+}
