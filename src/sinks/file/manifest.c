@@ -1,9 +1,11 @@
 /*
  * The manifest of an output directory: <dir>/.millrace/manifest.json, replaced whole.
  *
- *     {"version":1, "query":"<checkpoint's id>", "sink":"per_city",
- *      "published":40, "publishing":41, "files":[{"n":"part-0000000041-00000.json","s":1204}],
- *      "stale":[]}
+ *     {"version":2,"query":"<checkpoint's id>","sink":"per_city",
+ *      "published":40,"publishing":41,"files":[{"n":"part-0000000041-00000.json","s":1204}],
+ *      "stale":[],"sum":"<XXH3-64 of all bytes before ,"sum":>"}
+ *
+ * (one line; version 1 had no sum).
  *
  * It binds the directory to one sink of one query, and it is the note of intent that lets publish
  * be repeated:
@@ -22,6 +24,7 @@
 #include "base/limits.h"
 #include "sinks/file/file_sink.h"
 
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/mutant.h"
 
@@ -30,7 +33,9 @@
 
 #define MANIFEST_NAME "manifest.json"
 
-enum { MANIFEST_VERSION = 1, MANIFEST_BYTES_MAX = MR_LIMIT_FILE_SINK_MANIFEST };
+enum { MANIFEST_VERSION = 2, VERSION_WITHOUT_SUM = 1 };
+enum { MANIFEST_BYTES_MAX = MR_LIMIT_FILE_SINK_MANIFEST };
+enum { SUM_BYTES = 27 }; /* ,"sum":"0123456789abcdef"} and the line's end */
 
 enum mr_status mr_fsink_names_add(struct mr_fsink_names *names, const char *name,
                                   uint64_t size_bytes, struct mr_error *err)
@@ -88,6 +93,7 @@ static enum mr_status write_manifest(const struct mr_fsink_manifest *manifest, s
 {
     struct mr_buf buf = MR_BUF_INIT;
     struct mr_json_out out = {&buf, false};
+    char sum[17] = "";
     enum mr_status status;
 
     mr_json_begin_object(&out, NULL);
@@ -98,6 +104,9 @@ static enum mr_status write_manifest(const struct mr_fsink_manifest *manifest, s
     mr_json_add_int(&out, "publishing", manifest->publishing);
     write_names(&out, "files", &manifest->files);
     write_names(&out, "stale", &manifest->stale);
+    if (!buf.failed)
+        snprintf(sum, sizeof(sum), "%016" PRIx64, mr_checksum(buf.data, buf.size));
+    mr_json_add_string(&out, "sum", sum);
     mr_json_end_object(&out);
     mr_buf_add_char(&buf, '\n');
     if (buf.failed)
@@ -158,6 +167,18 @@ static enum mr_status check_owner(const struct mr_fsink_manifest *manifest,
     return MR_OK;
 }
 
+/* Any damage to the file shows: its last bytes are the sum of all before them. */
+static bool sum_fits(const char *text, size_t size_bytes)
+{
+    char tail[SUM_BYTES + 1];
+
+    if (size_bytes < SUM_BYTES)
+        return false;
+    snprintf(tail, sizeof(tail), ",\"sum\":\"%016" PRIx64 "\"}\n",
+             mr_checksum(text, size_bytes - SUM_BYTES));
+    return memcmp(text + size_bytes - SUM_BYTES, tail, SUM_BYTES) == 0;
+}
+
 static enum mr_status parse_manifest(struct mr_fsink_manifest *manifest, const char *text,
                                      size_t size_bytes, bool *ret_ours, struct mr_error *err)
 {
@@ -178,7 +199,13 @@ static enum mr_status parse_manifest(struct mr_fsink_manifest *manifest, const c
         status = damaged(manifest, "it has no version", err);
         goto done;
     }
-    if (version != MANIFEST_VERSION && !MR_MUTANT("file-manifest.parse.version")) {
+    if (version == MANIFEST_VERSION && !sum_fits(text, size_bytes) &&
+        !MR_MUTANT("file-manifest.parse.sum")) {
+        status = damaged(manifest, "its checksum does not match", err);
+        goto done;
+    }
+    if (version != MANIFEST_VERSION && version != VERSION_WITHOUT_SUM &&
+        !MR_MUTANT("file-manifest.parse.version")) {
         status = MR_FAIL(err, MR_VERSION,
                          "cannot write to '%s': its manifest has version %" PRId64
                          "; run the millrace that made it, or use a new output directory",
