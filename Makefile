@@ -6,14 +6,15 @@ PREFIX ?= /usr/local
 EXAMPLE ?= examples/first.sql
 ARGS ?=
 CASES ?= 100
+MINUTES ?= 10
 SEED ?= 1
 export MILLRACE_SOURCE_DIR := $(CURDIR)
 
-.PHONY: help run build test bench fuzz crash differential soak evidence lint fmt install clean
+.PHONY: help run build test bench fuzz fuzz-coverage crash differential soak evidence lint fmt install clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 run: build ## install what is needed, build, run the first example
 	@build/release/millrace run $(EXAMPLE)
@@ -31,10 +32,15 @@ bench: ## the benchmarks
 	@tools/build release all bench_programs
 	@tools/script release bench/run $(ARGS)
 
-fuzz: ## the fuzzers of tests/fuzz
+fuzz: ## the fuzzers of tests/fuzz, two at a time (MINUTES=10 for all of them; ARGS=csv: some)
 	@tools/setup --dev --quiet
 	@tools/build fuzz fuzz
-	@tools/script fuzz tests/fuzz/run $(ARGS)
+	@FUZZ_MINUTES=$(MINUTES) tools/script fuzz tests/fuzz/run $(ARGS)
+
+fuzz-coverage: ## what lines of their parsers the fuzzers' corpora reach
+	@tools/setup --dev --quiet
+	@tools/build fuzz-coverage test_fuzz
+	@tools/script fuzz-coverage tests/fuzz/coverage $(ARGS)
 
 crash: ## stop the real program at every system call and look at what it left
 	@tools/setup --quiet

@@ -4,7 +4,7 @@
  * each text as the value of a member that no column wants, first the general way, then as a line
  * whose shape it has predicted.
  *
- * docs/formats has the answers that the RFC leaves to the reader.
+ * docs/sql.md has the answers that the RFC leaves to the reader.
  */
 #include "support/evidence.h"
 #include "support/format_harness.h"
