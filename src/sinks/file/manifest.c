@@ -29,6 +29,7 @@
 #include "base/mutant.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define MANIFEST_NAME "manifest.json"
