@@ -100,13 +100,8 @@ static bool get_entry(const char *key, size_t key_bytes, const char *value, size
 {
     struct visit *visit = arg;
     struct mr_slice k = {key, key_bytes}, v = {value, value_bytes};
-    bool matches = false;
 
-    visit->status = cli_rows_matches(visit->rows, k, v, visit->wanted, &matches, &visit->err);
-    if (visit->status == MR_OK && matches) {
-        visit->found++;
-        visit->status = cli_rows_print(visit->rows, "", k, v, &visit->err);
-    }
+    visit->status = cli_rows_find(visit->rows, k, v, visit->wanted, &visit->found, &visit->err);
     return visit->status == MR_OK;
 }
 

@@ -208,29 +208,6 @@ static enum mr_status rows_of_entry(struct cli_rows *rows, struct mr_slice key,
     return take_batch(rows, ret_batch, err);
 }
 
-enum mr_status cli_rows_matches(struct cli_rows *rows, struct mr_slice key, struct mr_slice value,
-                                const char *wanted, bool *ret_matches, struct mr_error *err)
-{
-    struct mr_batch *batch = NULL;
-    struct mr_buf text = MR_BUF_INIT;
-    struct mr_row row;
-
-    *ret_matches = false;
-    MR_TRY(rows_of_entry(rows, key, value, &batch, err));
-    row = (struct mr_row){batch, 0};
-    for (uint32_t c = 0; c < mr_state_view_key_count(rows->view) && mr_batch_row_count(batch) > 0;
-         c++) {
-        char one[1024];
-
-        mr_row_print(&row, c, one, sizeof(one));
-        mr_buf_printf(&text, "%s%s", c > 0 ? "," : "", one);
-    }
-    *ret_matches = text.data != NULL && strcmp(text.data, wanted) == 0;
-    mr_buf_release(&text);
-    mr_batch_unref(batch);
-    return MR_OK;
-}
-
 /* Lines with the prefix in front of each. */
 static enum mr_status write_lines(void *arg, const void *data, size_t size_bytes,
                                   struct mr_error *err)
@@ -241,15 +218,13 @@ static enum mr_status write_lines(void *arg, const void *data, size_t size_bytes
     return out->failed ? MR_FAIL(err, MR_NOMEM, "cannot show the state: out of memory") : MR_OK;
 }
 
-enum mr_status cli_rows_print(struct cli_rows *rows, const char *prefix, struct mr_slice key,
-                              struct mr_slice value, struct mr_error *err)
+static enum mr_status print_batch(struct cli_rows *rows, const char *prefix, struct mr_batch *batch,
+                                  struct mr_error *err)
 {
-    struct mr_batch *batch = NULL;
     struct mr_buf text = MR_BUF_INIT;
-    enum mr_status status;
+    enum mr_status status =
+        rows->format->encode(rows->options, batch, true, write_lines, &text, err);
 
-    MR_TRY(rows_of_entry(rows, key, value, &batch, err));
-    status = rows->format->encode(rows->options, batch, true, write_lines, &text, err);
     for (size_t at = 0; status == MR_OK && at < text.size;) {
         const char *end = memchr(text.data + at, '\n', text.size - at);
         size_t size = end != NULL ? (size_t)(end - text.data) - at : text.size - at;
@@ -258,6 +233,56 @@ enum mr_status cli_rows_print(struct cli_rows *rows, const char *prefix, struct 
         at += size + 1;
     }
     mr_buf_release(&text);
+    return status;
+}
+
+enum mr_status cli_rows_print(struct cli_rows *rows, const char *prefix, struct mr_slice key,
+                              struct mr_slice value, struct mr_error *err)
+{
+    struct mr_batch *batch = NULL;
+    enum mr_status status;
+
+    MR_TRY(rows_of_entry(rows, key, value, &batch, err));
+    status = print_batch(rows, prefix, batch, err);
+    mr_batch_unref(batch);
+    return status;
+}
+
+static bool has_key(const struct cli_rows *rows, const struct mr_row *row, const char *wanted)
+{
+    struct mr_buf text = MR_BUF_INIT;
+    bool has;
+
+    for (uint32_t c = 0; c < mr_state_view_key_count(rows->view); c++) {
+        char one[1024];
+
+        mr_row_print(row, c, one, sizeof(one));
+        mr_buf_printf(&text, "%s%s", c > 0 ? "," : "", one);
+    }
+    has = text.data != NULL && strcmp(text.data, wanted) == 0;
+    mr_buf_release(&text);
+    return has;
+}
+
+enum mr_status cli_rows_find(struct cli_rows *rows, struct mr_slice key, struct mr_slice value,
+                             const char *wanted, uint64_t *found, struct mr_error *err)
+{
+    struct mr_batch *batch = NULL;
+    enum mr_status status = MR_OK;
+
+    MR_TRY(rows_of_entry(rows, key, value, &batch, err));
+    for (int64_t at = 0; at < mr_batch_row_count(batch) && status == MR_OK; at++) {
+        struct mr_row row = {batch, at};
+        struct mr_batch *one = NULL;
+
+        if (!has_key(rows, &row, wanted))
+            continue;
+        ++*found;
+        status = mr_batch_slice(batch, at, 1, &one, err);
+        if (status == MR_OK)
+            status = print_batch(rows, "", one, err);
+        mr_batch_unref(one);
+    }
     mr_batch_unref(batch);
     return status;
 }

@@ -24,10 +24,10 @@ enum mr_status cli_rows_add(struct cli_rows *rows, struct mr_slice key, struct m
 enum mr_status cli_rows_finish(struct cli_rows *rows, struct mr_error *err);
 void cli_rows_free(struct cli_rows *rows); /* NULL allowed */
 
-/* Is that the entry's key, its columns written with ',' between: "2026-01-01 00:00:00,Oslo"? Not
- * while rows that were added wait. */
-enum mr_status cli_rows_matches(struct cli_rows *rows, struct mr_slice key, struct mr_slice value,
-                                const char *wanted, bool *ret_matches, struct mr_error *err);
+/* Prints those rows of an entry, as JSON, whose key is `wanted`, its columns written with ','
+ * between: "2026-01-01 00:00:00,Oslo"; *found counts them. Not while rows that were added wait. */
+enum mr_status cli_rows_find(struct cli_rows *rows, struct mr_slice key, struct mr_slice value,
+                             const char *wanted, uint64_t *found, struct mr_error *err);
 /* Prints the rows of one entry as JSON, each line behind `prefix`. */
 enum mr_status cli_rows_print(struct cli_rows *rows, const char *prefix, struct mr_slice key,
                               struct mr_slice value, struct mr_error *err);

@@ -2,7 +2,7 @@
  * The join as an operator: what a batch brings is given to partitions by key, workers run them
  * (join_pairs.c), the rest of the contract of core/operator.h.
  *
- *     run (driver)            tidy the rows held; drop late rows; hash keys; rows to partitions
+ *     run (driver)            drop late rows; hash keys; rows to partitions
  *     run_partition (worker)  join_pairs.c
  *
  * Partition p is the keys whose hash names shard p of the stores, so workers need no lock. What is
@@ -57,12 +57,13 @@ static enum mr_status take_batch(struct mr_join *join, unsigned side, struct mr_
     any_null = (bool *)(hashes + rows);
     MR_TRY(mr_join__hold(join, batch, &held, err));
     MR_ASSERT(held != NULL);
-    MR_TRY(mr_join__hash(join, side, held, hashes, any_null, err));
+    MR_TRY(mr_join__hash(join, side, held, rows, hashes, any_null, err));
     for (uint32_t row = 0; row < rows; row++) {
         struct mr_join_in in = {
             .held = held, .at = row, .hash = hashes[row], .key = MR_JOIN_NO_ROW};
 
-        if (late_us != INT64_MIN && mr_join__time(&join->event[side], held, row) <= late_us) {
+        if (late_us != INT64_MIN &&
+            mr_join__time(join, side, &join->event[side], held, row) <= late_us) {
             ++*late_rows;
             continue;
         }
@@ -112,22 +113,29 @@ static enum mr_status join_run(void *op, struct mr_fold_call *call, struct mr_er
     join->any_run = true;
     join->last_batch_id = call->info->batch_id;
     join->last_watermark_us = call->info->watermark_us;
-    MR_TRY(mr_join__tidy(join, err));
+    mr_join__held_clear(join);
+    atomic_store(&join->parts_to_run, MR_JOIN_PARTS);
     MR_TRY(take_input(join, call, &late_rows, err));
     if (late_rows > 0)
         mr_output_late_rows(call->out, late_rows);
     return MR_OK;
 }
 
+/* The last one lets go of the batches: what is in state has been copied. */
 static enum mr_status join_run_partition(void *op, uint32_t partition, struct mr_fold_call *call,
                                          struct mr_error *err)
 {
     struct mr_join *join = op;
 
-    if (call->partition_count == MR_JOIN_PARTS)
-        return mr_join__run_part(join, &join->parts[partition], call, err);
-    for (unsigned p = 0; p < MR_JOIN_PARTS; p++) /* a small batch has one partition */
-        MR_TRY(mr_join__run_part(join, &join->parts[p], call, err));
+    if (call->partition_count == MR_JOIN_PARTS) {
+        MR_TRY(mr_join__run_part(join, &join->parts[partition], call, err));
+        if (atomic_fetch_sub(&join->parts_to_run, 1) > 1)
+            return MR_OK;
+    } else {
+        for (unsigned p = 0; p < MR_JOIN_PARTS; p++) /* a small batch has one partition */
+            MR_TRY(mr_join__run_part(join, &join->parts[p], call, err));
+    }
+    mr_join__held_clear(join);
     return MR_OK;
 }
 
@@ -214,11 +222,10 @@ static void join_progress(void *op, struct mr_fold_progress *ret_progress)
 {
     const struct mr_join *join = op;
 
-    for (unsigned side = 0; side < 2; side++) {
-        ret_progress->rows_total += mr_store_count(join->store[side]);
+    for (unsigned side = 0; side < 2; side++)
         ret_progress->bytes += mr_store_bytes(join->store[side]);
-    }
     for (unsigned p = 0; p < MR_JOIN_PARTS; p++) {
+        ret_progress->rows_total += join->parts[p].side[0].live + join->parts[p].side[1].live;
         ret_progress->rows_updated += join->parts[p].updated;
         ret_progress->rows_removed += join->parts[p].removed;
     }
@@ -240,8 +247,10 @@ static void join_free(void *op)
         mr_join__part_release(&join->parts[p]);
     mr_join__held_clear(join);
     mr_free(join->held);
-    for (unsigned side = 0; side < 2; side++)
+    for (unsigned side = 0; side < 2; side++) {
         mr_schema_unref(join->schema[side]);
+        mr_schema_unref(join->nested[side]);
+    }
     mr_schema_unref(join->output);
     mr_schema_unref(join->filter_schema);
     if (join->filter.free != NULL)
@@ -275,8 +284,32 @@ static enum mr_status columns_schema(const struct mr_join *join,
     return status;
 }
 
+/* Lists and structs, which blocks keep decoded. */
+static enum mr_status nested_schema(struct mr_join *join, unsigned side, struct mr_error *err)
+{
+    uint32_t columns = mr_schema_field_count(join->schema[side]);
+    struct mr_field *fields = mr_alloc(NULL, columns * sizeof(*fields));
+    uint32_t count = 0;
+    enum mr_status status = MR_OK;
+
+    if (fields == NULL)
+        return mr_join__no_memory(err);
+    for (uint32_t i = 0; i < columns; i++) {
+        const struct mr_field *field = mr_schema_field(join->schema[side], i);
+
+        if (mr_join__is_nested(&field->type))
+            fields[count++] = *field;
+        if (field->type.id == MR_TYPE_TEXT || field->type.id == MR_TYPE_BINARY)
+            join->has_texts[side] = true;
+    }
+    if (count > 0)
+        status = mr_schema_new(fields, count, &join->nested[side], err);
+    mr_free(fields);
+    return status;
+}
+
 static enum mr_status copy_side(struct mr_join *join, unsigned side,
-                                const struct mr_join_side *from)
+                                const struct mr_join_side *from, struct mr_error *err)
 {
     join->schema[side] = mr_schema_ref(from->schema);
     join->event[side] = from->event;
@@ -285,7 +318,7 @@ static enum mr_status copy_side(struct mr_join *join, unsigned side,
     join->pass[side] = from->pass_column;
     for (uint32_t i = 0; i < join->key_count; i++)
         join->keys[i].column[side] = from->keys[i];
-    return MR_OK;
+    return nested_schema(join, side, err);
 }
 
 static void *copy_array(const void *from, size_t bytes)
@@ -322,8 +355,8 @@ static enum mr_status copy_spec(struct mr_join *join, const struct mr_join_spec 
     join->name = mr_strdup(spec->state_name);
     if (join->keys == NULL || join->ranges == NULL || join->outputs == NULL || join->name == NULL)
         return mr_join__no_memory(err);
-    MR_TRY(copy_side(join, 0, &spec->left));
-    MR_TRY(copy_side(join, 1, &spec->right));
+    MR_TRY(copy_side(join, 0, &spec->left, err));
+    MR_TRY(copy_side(join, 1, &spec->right, err));
     for (uint32_t i = 0; i < spec->key_count; i++) {
         const struct mr_type *type = &mr_schema_field(spec->left.schema, spec->left.keys[i])->type;
 

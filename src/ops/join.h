@@ -5,8 +5,8 @@
  *     right rows --> partition by key --> find left rows, this batch's too   --> pairs --> store
  *     watermark  --> rows that can match no more leave; unmatched ones of an outer side with nulls
  *
- * Rows wait in two stores, <state_name>.left and <state_name>.right, one entry a row (join_state.c
- * draws it), and in memory as columns with an index by key and a heap by time. A semi join keeps
+ * Rows wait in two stores, <state_name>.left and <state_name>.right, in blocks (join_state.c
+ * draws them), and memory has an index of them by key and by time. A semi join keeps
  * the unmatched left rows only.
  *
  * Thread: the constructor's caller; then as core/operator.h says for folds.

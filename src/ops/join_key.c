@@ -14,6 +14,8 @@
 
 __extension__ typedef unsigned __int128 wide;
 
+#define NULL_BITS UINT64_C(0x6e756c6c)
+
 static inline uint64_t mix(uint64_t hash, uint64_t value)
 {
     wide product =
@@ -56,7 +58,7 @@ static bool hash_value(const struct mr_column *column, int64_t row, uint64_t *ha
     uint64_t value = 0;
 
     if (mr_column_is_null(column, row)) {
-        *hash = mix(*hash, UINT64_C(0x6e756c6c));
+        *hash = mix(*hash, NULL_BITS);
         return true;
     }
     if (id == MR_TYPE_FLOAT || id == MR_TYPE_DOUBLE) {
@@ -86,19 +88,66 @@ static bool hash_value(const struct mr_column *column, int64_t row, uint64_t *ha
     return true;
 }
 
-enum mr_status mr_join__hash(struct mr_join *join, unsigned side, const struct mr_join_held *held,
-                             uint64_t *hashes, bool *any_null, struct mr_error *err)
+static double double_of(const struct mr_type *type, uint64_t bits)
 {
-    size_t rows = (size_t)mr_batch_row_count(held->batch);
+    uint32_t low = (uint32_t)bits;
+    double two;
+    float one;
 
+    if (type->id == MR_TYPE_DOUBLE) {
+        memcpy(&two, &bits, sizeof(two));
+        return two;
+    }
+    memcpy(&one, &low, sizeof(one));
+    return (double)one;
+}
+
+/* Adds a value of a packed column, as hash_value does. */
+static void hash_packed(const struct mr_join_packed *packed, const struct mr_type *type,
+                        uint32_t at, uint64_t *hash)
+{
+    struct mr_slice text;
+    uint64_t halves[2];
+
+    if (packed->ends != NULL) {
+        text = mr_join__packed_text(packed, at);
+        *hash = mix(*hash, mr_hash(text.data, text.size_bytes, 0));
+    } else if (packed->width == 16) {
+        memcpy(halves, packed->values + (size_t)at * 16, 16);
+        *hash = mix(mix(*hash, halves[1]), halves[0]);
+    } else {
+        uint64_t bits = mr_join__packed_number(packed, at);
+
+        if (type->id == MR_TYPE_FLOAT || type->id == MR_TYPE_DOUBLE)
+            bits = (uint64_t)mr_ordinal_of_double(double_of(type, bits));
+        *hash = mix(*hash, bits);
+    }
+}
+
+static bool hash_cell(const struct mr_join_held *held, uint32_t column, const struct mr_type *type,
+                      uint32_t at, uint64_t *hash)
+{
+    if (mr_join__column(held, column) != NULL)
+        return hash_value(mr_join__column(held, column), at, hash);
+    if (mr_join__is_null(held, column, at))
+        *hash = mix(*hash, NULL_BITS);
+    else
+        hash_packed(&held->packed[column], type, at, hash);
+    return true;
+}
+
+enum mr_status mr_join__hash(struct mr_join *join, unsigned side, const struct mr_join_held *held,
+                             size_t rows, uint64_t *hashes, bool *any_null, struct mr_error *err)
+{
     for (size_t row = 0; row < rows; row++)
         hashes[row] = join->seed;
     memset(any_null, 0, rows);
     for (uint32_t k = 0; k < join->key_count; k++) {
-        const struct mr_column *column = held->columns[join->keys[k].column[side]];
-        bool nulls = mr_column_has_nulls(column);
+        uint32_t index = join->keys[k].column[side];
+        const struct mr_type *type = &mr_schema_field(join->schema[side], index)->type;
+        const struct mr_column *column = mr_join__column(held, index);
 
-        if (join->keys[k].width == 8 && !nulls) {
+        if (join->keys[k].width == 8 && column != NULL && !mr_column_has_nulls(column)) {
             const uint8_t *values = column->values;
 
             for (size_t row = 0; row < rows; row++) {
@@ -109,12 +158,10 @@ enum mr_status mr_join__hash(struct mr_join *join, unsigned side, const struct m
             }
             continue;
         }
-        for (size_t row = 0; row < rows; row++) {
-            int64_t at = (int64_t)row;
-
-            any_null[row] = any_null[row] ||
-                            (nulls && !join->keys[k].null_equal && mr_column_is_null(column, at));
-            if (!hash_value(column, at, &hashes[row]))
+        for (uint32_t row = 0; row < rows; row++) {
+            any_null[row] =
+                any_null[row] || (!join->keys[k].null_equal && mr_join__is_null(held, index, row));
+            if (!hash_cell(held, index, type, row, &hashes[row]))
                 return mr_join__no_memory(err);
         }
     }
@@ -124,6 +171,24 @@ enum mr_status mr_join__hash(struct mr_join *join, unsigned side, const struct m
 }
 
 /* ---- equality ---- */
+
+static bool has_nulls(const struct mr_join_held *held, uint32_t column)
+{
+    const struct mr_column *from = mr_join__column(held, column);
+
+    return (from != NULL ? from->validity : held->packed[column].validity) != NULL;
+}
+
+/* As a packed column has them: a BOOLEAN is 0 or 1. */
+static uint64_t bits_of(const struct mr_join_held *held, uint32_t column,
+                        const struct mr_type *type, uint32_t at)
+{
+    const struct mr_column *from = mr_join__column(held, column);
+
+    if (from != NULL && type->id == MR_TYPE_BOOL)
+        return mr_column_bool(from, at);
+    return mr_join__bits(held, column, mr_type_width(type->id), at);
+}
 
 static bool equal_list(const struct mr_column *a, int64_t row_a, const struct mr_column *b,
                        int64_t row_b)
@@ -170,24 +235,55 @@ static bool equal_value(const struct mr_column *a, int64_t row_a, const struct m
     return true;
 }
 
+/* At least one of them is packed, so no list or struct. */
+static bool equal_packed(const struct mr_type *type, uint32_t column_a,
+                         const struct mr_join_held *a, uint32_t row_a, uint32_t column_b,
+                         const struct mr_join_held *b, uint32_t row_b)
+{
+    uint32_t width = mr_type_width(type->id);
+    uint64_t one, two;
+
+    if (mr_join__is_null(a, column_a, row_a) || mr_join__is_null(b, column_b, row_b))
+        return mr_join__is_null(a, column_a, row_a) && mr_join__is_null(b, column_b, row_b);
+    if (type->id == MR_TYPE_TEXT || type->id == MR_TYPE_BINARY) {
+        struct mr_slice left = mr_join__text(a, column_a, row_a);
+        struct mr_slice right = mr_join__text(b, column_b, row_b);
+
+        return left.size_bytes == right.size_bytes &&
+               memcmp(left.data, right.data, left.size_bytes) == 0;
+    }
+    if (width == 16)
+        return memcmp(mr_join__wide(a, column_a, row_a), mr_join__wide(b, column_b, row_b), 16) ==
+               0;
+    one = bits_of(a, column_a, type, row_a);
+    two = bits_of(b, column_b, type, row_b);
+    if (type->id != MR_TYPE_FLOAT && type->id != MR_TYPE_DOUBLE)
+        return one == two;
+    return mr_ordinal_of_double(double_of(type, one)) == mr_ordinal_of_double(double_of(type, two));
+}
+
 bool mr_join__equal(const struct mr_join *join, unsigned side_a, const struct mr_join_held *a,
                     uint32_t row_a, unsigned side_b, const struct mr_join_held *b, uint32_t row_b)
 {
     for (uint32_t k = 0; k < join->key_count; k++) {
         const struct mr_join_key_column *key = &join->keys[k];
-        const struct mr_column *one = a->columns[key->column[side_a]];
-        const struct mr_column *two = b->columns[key->column[side_b]];
+        uint32_t column_a = key->column[side_a];
+        uint32_t column_b = key->column[side_b];
+        const struct mr_column *one = mr_join__column(a, column_a);
+        const struct mr_column *two = mr_join__column(b, column_b);
 
-        if (key->width == 8 && one->validity == NULL && two->validity == NULL) {
-            uint64_t values[2];
-
-            memcpy(&values[0], bytes_at(one, row_a, 8), 8);
-            memcpy(&values[1], bytes_at(two, row_b, 8), 8);
-            if (values[0] != values[1])
+        if (key->width == 8 && !has_nulls(a, column_a) && !has_nulls(b, column_b)) {
+            if (mr_join__bits(a, column_a, 8, row_a) != mr_join__bits(b, column_b, 8, row_b))
                 return false;
             continue;
         }
-        if (!equal_value(one, row_a, two, row_b))
+        if (one != NULL && two != NULL) {
+            if (!equal_value(one, row_a, two, row_b))
+                return false;
+            continue;
+        }
+        if (!equal_packed(&mr_schema_field(join->schema[side_a], column_a)->type, column_a, a,
+                          row_a, column_b, b, row_b))
             return false;
     }
     return true;
@@ -202,39 +298,66 @@ void mr_join__key_width(struct mr_join_key_column *key, const struct mr_type *ty
 
 /* ---- times and ranges ---- */
 
-int64_t mr_join__time(const struct mr_join_time *time, const struct mr_join_held *held,
-                      uint32_t row)
+int64_t mr_join__time(const struct mr_join *join, unsigned side, const struct mr_join_time *time,
+                      const struct mr_join_held *held, uint32_t row)
 {
-    const struct mr_column *column;
+    const struct mr_type *type;
+    uint32_t index = (uint32_t)time->column;
     int64_t value_us;
     int64_t moved_us;
 
-    if (time->column < 0)
+    if (time->column < 0 || mr_join__is_null(held, index, row))
         return MR_JOIN_NO_TIME;
-    column = held->columns[time->column];
-    if (mr_column_is_null(column, row))
-        return MR_JOIN_NO_TIME;
+    type = &mr_schema_field(join->schema[side], index)->type;
     if (time->field >= 0) {
-        column = &column->children[time->field];
+        const struct mr_column *column = &mr_join__column(held, index)->children[time->field];
+
         if (mr_column_is_null(column, row))
             return MR_JOIN_NO_TIME;
+        type = column->type;
+        value_us = mr_column_int(column, row);
+    } else {
+        value_us = (int64_t)mr_join__bits(held, index, 8, row);
     }
-    value_us = mr_column_int(column, row);
-    if (column->type->id == MR_TYPE_TIMESTAMP_NS)
+    if (type->id == MR_TYPE_TIMESTAMP_NS)
         value_us = mr_floor_div(value_us, 1000);
     if (__builtin_add_overflow(value_us, time->add_us, &moved_us))
         return time->add_us > 0 ? MR_JOIN_NO_TIME : INT64_MIN;
     return moved_us;
 }
 
-static inline int64_t int_at(const struct mr_column *column, int64_t row)
+/* Any integer, date or timestamp; not null. */
+static inline int64_t int_at(const struct mr_join *join, unsigned side,
+                             const struct mr_join_held *held, uint32_t column, uint32_t row)
 {
-    int64_t value;
+    const struct mr_type *type = &mr_schema_field(join->schema[side], column)->type;
+    struct mr_column one = {.type = type, .length = 1};
+    uint64_t bits = mr_join__bits(held, column, mr_type_width(type->id), row);
 
-    if (mr_type_width(column->type->id) != 8)
-        return mr_column_int(column, row);
-    memcpy(&value, bytes_at(column, row, 8), 8);
-    return value;
+    if (mr_type_width(type->id) == 8)
+        return (int64_t)bits;
+    one.values = &bits;
+    return mr_column_int(&one, 0);
+}
+
+static inline bool holds(enum mr_compare compare, mr_int128 one, mr_int128 two)
+{
+    switch (compare) {
+    case MR_EQ:
+        return one == two;
+    case MR_NE:
+        return one != two;
+    case MR_LT:
+        return one < two;
+    case MR_LE:
+        return one <= two;
+    case MR_GT:
+        return one > two;
+    case MR_GE:
+        return one >= two;
+    default:
+        return false;
+    }
 }
 
 bool mr_join__in_range(const struct mr_join *join, const struct mr_join_ref *left,
@@ -242,39 +365,13 @@ bool mr_join__in_range(const struct mr_join *join, const struct mr_join_ref *lef
 {
     for (uint32_t i = 0; i < join->range_count; i++) {
         const struct mr_join_range *range = &join->ranges[i];
-        const struct mr_column *a = left->held->columns[range->left];
-        const struct mr_column *b = right->held->columns[range->right];
-        mr_int128 one, two;
-        bool holds;
+        mr_int128 two;
 
-        if (mr_column_is_null(a, left->at) || mr_column_is_null(b, right->at))
+        if (mr_join__is_null(left->held, range->left, left->at) ||
+            mr_join__is_null(right->held, range->right, right->at))
             return false;
-        one = int_at(a, left->at);
-        two = (mr_int128)int_at(b, right->at) + range->add;
-        switch (range->compare) {
-        case MR_EQ:
-            holds = one == two;
-            break;
-        case MR_NE:
-            holds = one != two;
-            break;
-        case MR_LT:
-            holds = one < two;
-            break;
-        case MR_LE:
-            holds = one <= two;
-            break;
-        case MR_GT:
-            holds = one > two;
-            break;
-        case MR_GE:
-            holds = one >= two;
-            break;
-        default:
-            holds = false;
-            break;
-        }
-        if (!holds)
+        two = (mr_int128)int_at(join, 1, right->held, range->right, right->at) + range->add;
+        if (!holds(range->compare, int_at(join, 0, left->held, range->left, left->at), two))
             return false;
     }
     return true;

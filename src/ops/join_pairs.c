@@ -14,7 +14,10 @@
  */
 #include "ops/join_internal.h"
 
-enum { HINT_AHEAD = 8 };
+enum {
+    HINT_AHEAD = 8,
+    BLOCK_BYTES = 64 * 1024, /* of texts in a block */
+};
 
 struct search {
     struct mr_join *join;
@@ -27,64 +30,6 @@ struct search {
 };
 
 /* ---- columns ---- */
-
-static enum mr_status gather_wide(struct mr_column_builder *out, const struct mr_join_ref *refs,
-                                  size_t count, uint32_t column, struct mr_error *err)
-{
-    MR_TRY(mr_column_builder_reserve(out, (int64_t)count, 0, err));
-    for (size_t i = 0; i < count; i++) {
-        const struct mr_column *from = refs[i].held != NULL ? refs[i].held->columns[column] : NULL;
-        int64_t value;
-
-        if (from == NULL || mr_column_is_null(from, refs[i].at)) {
-            MR_TRY(mr_column_builder_null(out, err));
-            continue;
-        }
-        memcpy(&value, (const uint8_t *)from->values + (size_t)refs[i].at * 8, 8);
-        mr_column_builder_i64(out, value);
-    }
-    return MR_OK;
-}
-
-static enum mr_status gather_text(struct mr_column_builder *out, const struct mr_join_ref *refs,
-                                  size_t count, uint32_t column, struct mr_error *err)
-{
-    size_t bytes = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        if (refs[i].held != NULL && !mr_column_is_null(refs[i].held->columns[column], refs[i].at))
-            bytes += mr_column_text(refs[i].held->columns[column], refs[i].at).size_bytes;
-    }
-    MR_TRY(mr_column_builder_reserve(out, (int64_t)count, bytes, err));
-    for (size_t i = 0; i < count; i++) {
-        const struct mr_column *from = refs[i].held != NULL ? refs[i].held->columns[column] : NULL;
-        struct mr_slice text;
-
-        if (from == NULL || mr_column_is_null(from, refs[i].at)) {
-            MR_TRY(mr_column_builder_null(out, err));
-            continue;
-        }
-        text = mr_column_text(from, refs[i].at);
-        mr_column_builder_bytes(out, text.data, text.size_bytes);
-    }
-    return MR_OK;
-}
-
-enum mr_status mr_join__gather(struct mr_column_builder *out, const struct mr_join_ref *refs,
-                               size_t count, uint32_t column, struct mr_error *err)
-{
-    if (mr_type_width(out->type->id) == 8)
-        return gather_wide(out, refs, count, column, err);
-    if (out->type->id == MR_TYPE_TEXT || out->type->id == MR_TYPE_BINARY)
-        return gather_text(out, refs, count, column, err);
-    for (size_t i = 0; i < count; i++) {
-        if (refs[i].held == NULL)
-            MR_TRY(mr_column_builder_null(out, err));
-        else
-            MR_TRY(mr_column_builder_copy(out, refs[i].held->columns[column], refs[i].at, err));
-    }
-    return MR_OK;
-}
 
 /* The rows that refs name, as a batch of those columns. */
 static enum mr_status make_batch(struct search *s, struct mr_batch_builder *builder,
@@ -117,22 +62,16 @@ static enum mr_status emit(struct search *s, size_t count)
 
 /* ---- candidates ---- */
 
-static inline struct mr_join_ref ref_of_row(const struct mr_join_row *row)
-{
-    return (struct mr_join_ref){row->held, row->at};
-}
-
 /* Both sides of candidates as refs, from index `from` on, at the same places. */
 static void fill_refs(struct search *s)
 {
     const struct mr_join_in *ins = s->part->in[s->side].rows;
-    const struct mr_join_row *others = s->part->side[!s->side].rows;
 
     for (size_t i = 0; i < s->pair_count; i++) {
         const struct mr_join_pair *pair = &s->part->pairs[i];
 
         s->part->refs[s->side][i] = (struct mr_join_ref){ins[pair->in].held, ins[pair->in].at};
-        s->part->refs[!s->side][i] = ref_of_row(&others[pair->other]);
+        s->part->refs[!s->side][i] = mr_join__ref(s->part, !s->side, pair->other);
     }
 }
 
@@ -167,7 +106,7 @@ static enum mr_status emit_semi(struct search *s)
 
     for (size_t i = 0; i < s->pair_count; i++) {
         struct mr_join_in *in = &part->in[s->side].rows[part->pairs[i].in];
-        struct mr_join_row *other = &part->side[!s->side].rows[part->pairs[i].other];
+        uint8_t *other = mr_join__flags(part, !s->side, part->pairs[i].other);
 
         if (s->side == 0) {
             if (in->matched)
@@ -176,11 +115,11 @@ static enum mr_status emit_semi(struct search *s)
             part->refs[0][count++] = (struct mr_join_ref){in->held, in->at};
             continue;
         }
-        if (other->leaving)
+        if ((*other & MR_JOIN_LEAVING) != 0)
             continue;
-        other->leaving = true;
+        *other |= MR_JOIN_LEAVING;
         MR_TRY(mr_join__list_add(&part->list, part->pairs[i].other, s->err));
-        part->refs[0][count++] = ref_of_row(other);
+        part->refs[0][count++] = mr_join__ref(part, 0, part->pairs[i].other);
     }
     return emit(s, count);
 }
@@ -196,8 +135,8 @@ static enum mr_status mark_matched(struct search *s)
 
         if (own)
             part->in[s->side].rows[pair->in].matched = true;
-        if (other && !part->side[!s->side].rows[pair->other].matched)
-            MR_TRY(mr_join__store_matched(s->join, part, !s->side, pair->other, s->err));
+        if (other && (*mr_join__flags(part, !s->side, pair->other) & MR_JOIN_MATCHED) == 0)
+            MR_TRY(mr_join__set_matched(s->join, part, !s->side, pair->other, s->err));
     }
     return MR_OK;
 }
@@ -228,7 +167,7 @@ static enum mr_status search_row(struct search *s, uint32_t index)
     const struct mr_join *join = s->join;
     struct mr_join_part *part = s->part;
     struct mr_join_in *in = &part->in[s->side].rows[index];
-    const struct mr_join_row *others = part->side[!s->side].rows;
+    uint32_t next;
     uint32_t key = mr_join__find_key(join, part, s->side, in);
     struct mr_join_ref refs[2];
 
@@ -237,12 +176,12 @@ static enum mr_status search_row(struct search *s, uint32_t index)
     if (key == MR_JOIN_NO_ROW)
         return MR_OK;
     refs[s->side] = (struct mr_join_ref){in->held, in->at};
-    for (uint32_t row = part->keys.keys[key].head[!s->side]; row != MR_JOIN_NO_ROW;
-         row = others[row].next) {
-        if (others[row].next != MR_JOIN_NO_ROW)
-            __builtin_prefetch(&others[others[row].next]);
-        refs[!s->side] = ref_of_row(&others[row]);
-        if (others[row].leaving ||
+    for (uint32_t row = part->keys.keys[key].head[!s->side]; row != MR_JOIN_NO_ROW; row = next) {
+        next = mr_join__link(part, !s->side, row)->next;
+        if (next != MR_JOIN_NO_ROW)
+            __builtin_prefetch(mr_join__link(part, !s->side, next));
+        refs[!s->side] = mr_join__ref(part, !s->side, row);
+        if ((*mr_join__flags(part, !s->side, row) & MR_JOIN_LEAVING) != 0 ||
             (join->range_count > 0 && !mr_join__in_range(join, &refs[0], &refs[1])))
             continue;
         part->pairs[s->pair_count++] = (struct mr_join_pair){index, row};
@@ -280,7 +219,7 @@ static enum mr_status emit_failed(struct search *s)
 
 static bool has_expired(const struct search *s, const struct mr_join_in *in)
 {
-    int64_t time_us = mr_join__time(&s->join->expiry[s->side], in->held, in->at);
+    int64_t time_us = mr_join__time(s->join, s->side, &s->join->expiry[s->side], in->held, in->at);
     int64_t until_us;
 
     if (s->info->watermark_us == INT64_MIN || time_us == MR_JOIN_NO_TIME ||
@@ -300,52 +239,52 @@ static bool is_stored(const struct search *s, const struct mr_join_in *in)
     return mr_join__preserves(s->join, 1) && !in->matched;
 }
 
+/* Texts of a row: blocks are cut before they are large. */
+static size_t text_bytes(const struct search *s, const struct mr_join_in *in)
+{
+    const struct mr_schema *schema = s->join->schema[s->side];
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; i < mr_schema_field_count(schema); i++) {
+        enum mr_type_id id = mr_schema_field(schema, i)->type.id;
+
+        if ((id == MR_TYPE_TEXT || id == MR_TYPE_BINARY) && !mr_join__is_null(in->held, i, in->at))
+            bytes += mr_join__text(in->held, i, in->at).size_bytes;
+    }
+    return bytes;
+}
+
 static enum mr_status store_side(struct search *s)
 {
     const struct mr_join_ins *ins = &s->part->in[s->side];
-    const struct mr_join_in *rows[MR_JOIN_STORE_ROWS];
+    bool has_texts = s->join->has_texts[s->side];
+    size_t bytes = 0;
     size_t count = 0;
 
     for (size_t i = 0; i < ins->count; i++) {
-        if (is_stored(s, &ins->rows[i]))
-            rows[count++] = &ins->rows[i];
-        if (count < MR_JOIN_STORE_ROWS)
-            continue;
-        MR_TRY(mr_join__store_rows(s->join, s->part, s->side, rows, count, s->err));
-        count = 0;
-    }
-    return mr_join__store_rows(s->join, s->part, s->side, rows, count, s->err);
-}
-
-/* Left rows of a semi join wait for the right rows of their own batch before they are stored. */
-static enum mr_status keep_left(struct search *s)
-{
-    struct mr_join_part *part = s->part;
-    const struct mr_join_ins *ins = &part->in[0];
-    uint32_t row;
-
-    part->fresh.count = 0;
-    for (size_t i = 0; i < ins->count; i++) {
         if (!is_stored(s, &ins->rows[i]))
             continue;
-        MR_TRY(mr_join__keep_row(s->join, part, 0, &ins->rows[i], &row, s->err));
-        MR_TRY(mr_join__list_add(&part->fresh, row, s->err));
+        s->part->ins[count++] = &ins->rows[i];
+        if (has_texts)
+            bytes += text_bytes(s, &ins->rows[i]);
+        if (count < MR_JOIN_BLOCK_ROWS && bytes < BLOCK_BYTES)
+            continue;
+        MR_TRY(mr_join__store_rows(s->join, s->part, s->side, count, s->err));
+        count = bytes = 0;
     }
-    return MR_OK;
+    return mr_join__store_rows(s->join, s->part, s->side, count, s->err);
 }
 
-/* Those that matched go, the others are stored. */
+/* Left rows of a semi join that matched leave; those of this batch were never there. */
 static enum mr_status settle_left(struct search *s)
 {
     struct mr_join_part *part = s->part;
-    const struct mr_join_row *rows = part->side[0].rows;
 
-    for (size_t i = 0; i < part->fresh.count; i++) {
-        if (!rows[part->fresh.rows[i]].leaving)
-            MR_TRY(mr_join__store_kept(s->join, part, 0, part->fresh.rows[i], s->err));
-    }
     for (size_t i = 0; i < part->list.count; i++) {
-        part->removed += !rows[part->list.rows[i]].fresh;
+        if (mr_join__block(part, 0, part->list.rows[i])->run == part->run)
+            part->updated--;
+        else
+            part->removed++;
         MR_TRY(mr_join__drop_row(s->join, part, 0, part->list.rows[i], s->err));
     }
     return MR_OK;
@@ -367,9 +306,7 @@ static enum mr_status run_side(struct search *s)
             MR_TRY(search_row(s, i));
     }
     MR_TRY(flush(s));
-    if (s->join->type == MR_JOIN_SEMI && s->side == 0)
-        return keep_left(s);
-    if (s->join->type == MR_JOIN_SEMI)
+    if (s->join->type == MR_JOIN_SEMI && s->side == 1)
         MR_TRY(settle_left(s));
     return store_side(s);
 }
@@ -384,13 +321,11 @@ static enum mr_status evict(struct search *s)
     if (s->join->expiry[s->side].column < 0 || s->info->watermark_us == INT64_MIN ||
         __builtin_add_overflow(s->info->watermark_us, s->join->shift_us[s->side], &until_us))
         return MR_OK;
-    MR_TRY(mr_join__expired(part, s->side, until_us, s->err));
+    MR_TRY(mr_join__expired(s->join, part, s->side, until_us, s->err));
     for (size_t i = 0; i < part->list.count && preserves; i++) {
-        const struct mr_join_row *row = &part->side[s->side].rows[part->list.rows[i]];
-
-        if (row->matched)
+        if ((*mr_join__flags(part, s->side, part->list.rows[i]) & MR_JOIN_MATCHED) != 0)
             continue;
-        part->refs[s->side][count] = ref_of_row(row);
+        part->refs[s->side][count] = mr_join__ref(part, s->side, part->list.rows[i]);
         part->refs[!s->side][count++] = (struct mr_join_ref){NULL, 0};
         if (count == MR_JOIN_CHUNK_PAIRS) {
             MR_TRY(emit(s, count));
@@ -404,22 +339,25 @@ static enum mr_status evict(struct search *s)
     return MR_OK;
 }
 
-static enum mr_status make_room(struct mr_join_part *part, struct mr_error *err)
+static bool has_room(void **memory, size_t bytes)
 {
-    if (part->pairs != NULL)
-        return MR_OK;
-    for (unsigned side = 0; side < 2; side++) {
-        if (part->refs[side] == NULL)
-            part->refs[side] = mr_alloc(NULL, MR_JOIN_CHUNK_PAIRS * sizeof(*part->refs[side]));
-        if (part->refs[side] == NULL)
-            return mr_join__no_memory(err);
-    }
-    if (part->keep == NULL)
-        part->keep = mr_alloc(NULL, MR_JOIN_CHUNK_PAIRS * sizeof(*part->keep));
-    if (part->keep == NULL)
-        return mr_join__no_memory(err);
-    part->pairs = mr_alloc(NULL, MR_JOIN_CHUNK_PAIRS * sizeof(*part->pairs));
-    return part->pairs != NULL ? MR_OK : mr_join__no_memory(err);
+    if (*memory == NULL)
+        *memory = mr_alloc(NULL, bytes);
+    return *memory != NULL;
+}
+
+enum mr_status mr_join__make_room(struct mr_join_part *part, struct mr_error *err)
+{
+    size_t pairs = MR_JOIN_CHUNK_PAIRS;
+    bool ok = has_room((void **)&part->refs[0], pairs * sizeof(*part->refs[0])) &&
+              has_room((void **)&part->refs[1], pairs * sizeof(*part->refs[1])) &&
+              has_room((void **)&part->keep, pairs * sizeof(*part->keep)) &&
+              has_room((void **)&part->pairs, pairs * sizeof(*part->pairs)) &&
+              has_room((void **)&part->ins, MR_JOIN_BLOCK_ROWS * sizeof(struct mr_join_in *)) &&
+              has_room((void **)&part->numbers,
+                       MR_JOIN_BLOCK_ROWS * (sizeof(*part->numbers) + sizeof(bool)));
+
+    return ok ? MR_OK : mr_join__no_memory(err);
 }
 
 enum mr_status mr_join__run_part(struct mr_join *join, struct mr_join_part *part,
@@ -430,10 +368,13 @@ enum mr_status mr_join__run_part(struct mr_join *join, struct mr_join_part *part
 
     part->updated = 0;
     part->removed = 0;
-    MR_TRY(make_room(part, err));
+    part->run++;
+    MR_TRY(mr_join__make_room(part, err));
     for (s.side = 0; s.side < 2; s.side++)
         MR_TRY(run_side(&s));
     for (s.side = 0; s.side < 2; s.side++)
         MR_TRY(evict(&s));
+    for (unsigned side = 0; side < 2; side++)
+        MR_TRY(mr_join__settle(join, part, side, err));
     return MR_OK;
 }

@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/check.h"
+#include "ops/join_block.h"
 #include "ops/ops.h"
 #include "state/view.h"
 
@@ -231,11 +232,15 @@ static const struct mr_state_view_ops dedup_view = {
 static const struct mr_state_view_ops limit_view = {
     .kind = "limit", .open = limit_open, .add = plain_add, .free = plain_free};
 
-/* ---- join: u8 matched, the columns ---- */
+/* ---- join: blocks of rows, their marks before them, single rows (join_state.c) ---- */
+
+enum { JOIN_ROW_KEY_BYTES = 9, JOIN_KEY_BYTES = 11, JOIN_BLOCK_PART = 0xffff };
 
 struct side {
     struct mr_schema *keys;
     struct mr_schema *columns;
+    struct mr_join_packed *packed;
+    struct mr_buf marks; /* the number and the value of those seen last */
 };
 
 static void side_free(void *pointer)
@@ -244,6 +249,8 @@ static void side_free(void *pointer)
 
     mr_schema_unref(side->keys);
     mr_schema_unref(side->columns);
+    mr_free(side->packed);
+    mr_buf_release(&side->marks);
     mr_free(side);
 }
 
@@ -285,6 +292,13 @@ static enum mr_status join_open(const char *key_schema, const char *value_schema
         status = mr_state_view_join(side->keys, matched, &front, err);
     if (status == MR_OK)
         status = mr_state_view_join(front, side->columns, ret_columns, err);
+    if (status == MR_OK) {
+        side->packed = mr_alloc(NULL, mr_schema_field_count(side->columns) * sizeof(*side->packed));
+        if (side->packed == NULL) {
+            mr_schema_unref(*ret_columns);
+            status = MR_FAIL(err, MR_NOMEM, "cannot show the state: out of memory");
+        }
+    }
     mr_schema_unref(matched);
     mr_schema_unref(front);
     if (status != MR_OK) {
@@ -296,14 +310,13 @@ static enum mr_status join_open(const char *key_schema, const char *value_schema
     return MR_OK;
 }
 
-static enum mr_status join_add(void *view, struct mr_slice key, struct mr_slice value,
-                               struct mr_batch_builder *out, int64_t *ret_rows,
-                               struct mr_error *err)
+/* An entry of one row, as the first version wrote them. */
+static enum mr_status add_single(const struct side *side, struct mr_slice key,
+                                 struct mr_slice value, struct mr_batch_builder *out,
+                                 struct mr_error *err)
 {
-    const struct side *side = view;
     uint32_t key_count = mr_schema_field_count(side->keys);
 
-    *ret_rows = 1;
     if (value.size_bytes < 1)
         return MR_FAIL(err, MR_CORRUPT, "a row of the state is cut short");
     MR_TRY(mr_state_view_key(side->keys, key, out, 0, err));
@@ -312,6 +325,69 @@ static enum mr_status join_add(void *view, struct mr_slice key, struct mr_slice 
     return mr_state_view_value(side->columns,
                                (struct mr_slice){value.data + 1, value.size_bytes - 1}, out,
                                key_count + 1, err);
+}
+
+static bool has_bit(const uint8_t *bits, uint32_t at)
+{
+    return bits != NULL && (bits[at >> 3] >> (at & 7) & 1) != 0;
+}
+
+/* A row's number is the block's, times 1,024, and its place. */
+static int64_t row_number(struct mr_slice key, uint32_t at)
+{
+    uint64_t bits = 0;
+
+    for (int i = 0; i < 8; i++)
+        bits = bits << 8 | (uint8_t)key.data[1 + i];
+    return (int64_t)((bits ^ UINT64_C(1) << 63) << MR_JOIN_BLOCK_BITS | at);
+}
+
+static enum mr_status add_block(struct side *side, struct mr_slice key, struct mr_slice value,
+                                struct mr_batch_builder *out, int64_t *ret_rows,
+                                struct mr_error *err)
+{
+    const uint8_t *left = NULL;
+    const uint8_t *matched = NULL;
+    uint32_t rows = 0;
+
+    MR_TRY(mr_join__unpack(value, side->columns, side->packed, &rows, &matched, err));
+    if (side->marks.size == JOIN_ROW_KEY_BYTES + 2 * (size_t)((rows + 7) / 8) &&
+        memcmp(side->marks.data, key.data, JOIN_ROW_KEY_BYTES) == 0) {
+        left = (const uint8_t *)side->marks.data + JOIN_ROW_KEY_BYTES;
+        matched = left + (rows + 7) / 8;
+    }
+    for (uint32_t at = 0; at < rows; at++) {
+        if (has_bit(left, at))
+            continue;
+        MR_TRY(mr_column_builder_int(mr_batch_builder_column(out, 0), row_number(key, at), err));
+        MR_TRY(mr_column_builder_bool(mr_batch_builder_column(out, 1), has_bit(matched, at), err));
+        for (uint32_t c = 0; c < mr_schema_field_count(side->columns); c++)
+            MR_TRY(mr_join__append(mr_batch_builder_column(out, 2 + c), &side->packed[c], at, err));
+        ++*ret_rows;
+    }
+    return MR_OK;
+}
+
+static enum mr_status join_add(void *view, struct mr_slice key, struct mr_slice value,
+                               struct mr_batch_builder *out, int64_t *ret_rows,
+                               struct mr_error *err)
+{
+    struct side *side = view;
+
+    *ret_rows = 0;
+    if (key.size_bytes != JOIN_KEY_BYTES) {
+        *ret_rows = 1;
+        return add_single(side, key, value, out, err);
+    }
+    if ((uint8_t)key.data[9] == JOIN_BLOCK_PART >> 8 &&
+        (uint8_t)key.data[10] == (JOIN_BLOCK_PART & 0xff))
+        return add_block(side, key, value, out, ret_rows, err);
+    mr_buf_clear(&side->marks); /* they come before their block */
+    mr_buf_add(&side->marks, key.data, JOIN_ROW_KEY_BYTES);
+    mr_buf_add(&side->marks, value.data, value.size_bytes);
+    if (side->marks.failed)
+        return MR_FAIL(err, MR_NOMEM, "cannot show the state: out of memory");
+    return MR_OK;
 }
 
 static const struct mr_state_view_ops join_view = {

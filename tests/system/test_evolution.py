@@ -242,6 +242,34 @@ class Evolution(unittest.TestCase):
         row = json.loads(self.millrace("state", "get", "checkpoint", "per_city.agg", "Oslo").stdout)
         self.assertEqual(row, {"city": "Oslo", "rows": 3, "sum(price)": 20, "avg(price)": 20 / 3})
 
+    def test_a_join_s_rows_of_an_earlier_build_are_joined_and_leave(self):
+        """The golden checkpoint has an entry for each row that waits; newer ones have blocks of rows."""
+        self.golden(3)
+        self.assertRegex(self.millrace("check", "q.sql").stdout, r"operator +paid.join +same")
+        before = self.millrace("state", "export", "checkpoint", "paid.join.left").stdout
+        self.assertIn('"matched":true,"o.id":1,"item":"pen","price":1.50,"tags":["blue","thin"]', before)
+        self.write("in/b/2.jsonl", '{"id":4,"method":"cash","ts":"2026-01-01 00:00:30"}\n'
+                                   '{"id":1,"method":"voucher","ts":"2026-01-01 00:00:31"}\n')
+        self.write("in/a/2.jsonl", '{"id":9,"item":"hat","price":20.00,"tags":["wool"],"ts":"2026-01-01 00:00:05"}\n')
+        self.millrace("run", "--until-caught-up", "q.sql")
+        rows = [json.loads(line) for line in self.millrace("state", "export", "checkpoint", "paid.join.left").stdout.splitlines()]
+        self.assertEqual({row["o.id"]: row["matched"] for row in rows}, {1: True, 2: False, 3: False, 4: True, 9: True})
+        hat = next(row for row in rows if row["o.id"] == 9)
+        found = self.millrace("state", "get", "checkpoint", "paid.join.left", str(hat["row"])).stdout
+        self.assertEqual(json.loads(found), hat)
+        self.write("in/a/3.jsonl", '{"id":8,"item":"egg","price":0.20,"tags":["egg"],"ts":"2026-01-01 00:02:00"}\n')
+        self.write("in/b/3.jsonl", '{"id":8,"method":"coin","ts":"2026-01-01 00:02:30"}\n')
+        self.millrace("run", "--until-caught-up", "q.sql")
+        paid = []
+        for name in sorted(os.listdir(self.path("out"))):
+            if name.endswith(".csv"):
+                with open(self.path("out", name), encoding="utf-8") as file:
+                    paid += file.read().split()[1:]
+        self.assertEqual(sorted(paid), ["1,pen,1.50,blue,card", "1,pen,1.50,blue,voucher", "2,book,12.00,,", "3,,,,",
+                                        "4,cup,3.25,red,cash", "8,egg,0.20,egg,coin", "9,hat,20.00,wool,cash"])
+        self.assertEqual(self.millrace("state", "export", "checkpoint", "paid.join.left").stdout.count("\n"), 1)
+        self.millrace("checkpoint", "verify", "checkpoint", text="are good")
+
     def test_the_checkpoint_of_an_earlier_build_can_be_edited_too(self):
         self.golden(1)
         with open(self.path("q.sql"), encoding="utf-8") as file:

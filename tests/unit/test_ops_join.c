@@ -354,6 +354,60 @@ TEST(a_key_with_many_rows_and_many_small_batches)
     close_join(&flow);
 }
 
+/* What a batch brings, by its number: a row or two a side, times that go on in steps. */
+static const char *small_batch(int number, unsigned side, char text[200])
+{
+    int at = number / 3 * 2;
+
+    if ((number + (int)side) % 4 == 3)
+        return NULL;
+    snprintf(text, 200, "%d|%ds|a%d;%d|%ds|b", number * 7 % 11, at, number, number % 5, at + 1);
+    return text;
+}
+
+static uint64_t entries_in(struct join_flow *flow)
+{
+    return mr_store_count(mr_state_find(flow->state, "j.left")) +
+           mr_store_count(mr_state_find(flow->state, "j.right"));
+}
+
+/* Blocks of few rows become one, rows leave blocks that stay: all of it as if nothing was. */
+TEST(many_small_batches_join_alike_with_and_without_restarts)
+{
+    static const int64_t bounds[] = {150, 100};
+    static const enum mr_join_type types[] = {MR_JOIN_INNER, MR_JOIN_FULL, MR_JOIN_SEMI};
+
+    for (int type = 0; type < 3; type++) {
+        struct join_flow flows[2];
+        char left[200], right[200];
+        uint64_t most = 0;
+
+        open_join(&flows[0], t, types[type], bounds);
+        open_join(&flows[1], t, types[type], bounds);
+        for (int i = 0; i < 600; i++) {
+            const char *texts[2] = {small_batch(i, 0, left), small_batch(i, 1, right)};
+
+            for (int f = 0; f < 2; f++) {
+                flows[f].late_us = flows[f].watermark_us;
+                flows[f].watermark_us = (i / 3 * 2 - 3) * SECOND;
+            }
+            if (i % 37 == 5)
+                restart(&flows[1]);
+            (void)batch(&flows[0], texts[0], texts[1]);
+            CHECK_EQ_STR(batch(&flows[1], texts[0], texts[1]), text_of(&flows[0]));
+            CHECK_EQ_INT(rows_in_state(&flows[1]), rows_in_state(&flows[0]));
+            CHECK_EQ_INT(entries_in(&flows[1]), entries_in(&flows[0]));
+            most = MR_MAX(most, entries_in(&flows[0]));
+        }
+        CHECK(most < 700); /* of up to 600 rows in 400 blocks and their marks */
+        flows[0].watermark_us = 10000 * SECOND;
+        (void)batch(&flows[0], NULL, NULL);
+        CHECK_EQ_INT(entries_in(&flows[0]), 0);
+        close_join(&flows[0]);
+        close_join(&flows[1]);
+    }
+}
+
 TEST(keys_of_every_type_are_found)
 {
     static const char schema[] = "a BOOLEAN, b TINYINT, c UBIGINT, d DOUBLE, e DECIMAL(20,2), f "
