@@ -1,6 +1,7 @@
 /*
  * The file sink: names, visibility, and every place where a kill may hit it.
  */
+#include "support/evidence.h"
 #include "support/plugin_harness.h"
 
 #include "base/alloc.h"
@@ -296,6 +297,55 @@ TEST(a_damaged_manifest_is_refused)
     plug_write_file(test_path(t, "out/.millrace/manifest.json"), "{\"version\":9}");
     CHECK_STATUS(plug_sink_try(&sink, &spec, NULL), MR_VERSION);
     plug_sink_close(&sink);
+    mr_free(options);
+}
+
+/* Is the directory refused, with the manifest's name, when its manifest has these bytes? */
+static void check_refused(struct test *t, const struct plug_sink_spec *spec, const char *text,
+                          size_t size)
+{
+    struct mr_error err = {0};
+    struct plug_sink sink;
+    FILE *file = fopen(test_path(t, "out/.millrace/manifest.json"), "w");
+
+    CHECK(file != NULL && fwrite(text, 1, size, file) == size && fclose(file) == 0);
+    enum mr_status status = plug_sink_try(&sink, spec, &err);
+
+    plug_sink_close(&sink);
+    if (status != MR_CORRUPT && status != MR_VERSION)
+        FAIL("taken as good: %.*s", (int)size, text);
+    CHECK_CONTAINS(err.text, "out");
+}
+
+TEST(B2_B3_B4_B22_every_cut_and_every_flipped_bit_of_a_manifest_is_noticed)
+{
+    const char *const rows[] = {"1|a", "2|b"};
+    struct plug_sink sink;
+    char *options, *text;
+    struct plug_sink_spec spec = spec_of(t, &options);
+    size_t size;
+
+    plug_sink_open(&sink, &spec);
+    plug_batch_out(&sink, 0, rows, 2);
+    plug_batch_out(&sink, 1, rows, 2);
+    plug_sink_close(&sink);
+    text = plug_read_file(test_path(t, "out/.millrace/manifest.json"));
+    size = strlen(text);
+    for (size_t end = 0; end < size; end++)
+        check_refused(t, &spec, text, end);
+    for (size_t bit = 0; bit < size * 8; bit++) {
+        text[bit / 8] = (char)(text[bit / 8] ^ (1 << bit % 8));
+        check_refused(t, &spec, text, size);
+        text[bit / 8] = (char)(text[bit / 8] ^ (1 << bit % 8));
+    }
+    plug_write_file(test_path(t, "out/.millrace/manifest.json"), text);
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), 1);
+    plug_sink_close(&sink);
+    evidence_add("damage", "files", 1);
+    evidence_add("damage", "cuts", size);
+    evidence_add("damage", "flips", size * 8);
+    mr_text_free(text);
     mr_free(options);
 }
 
