@@ -6,7 +6,6 @@ PREFIX ?= /usr/local
 EXAMPLE ?= examples/first.sql
 ARGS ?=
 CASES ?= 100
-MINUTES ?= 10
 SEED ?= 1
 export MILLRACE_SOURCE_DIR := $(CURDIR)
 
@@ -35,7 +34,7 @@ bench: ## the benchmarks
 fuzz: ## the fuzzers of tests/fuzz, two at a time (MINUTES=10 for all of them; ARGS=csv: some)
 	@tools/setup --dev --quiet
 	@tools/build fuzz fuzz
-	@FUZZ_MINUTES=$(MINUTES) tools/script fuzz tests/fuzz/run $(ARGS)
+	@FUZZ_MINUTES=$(or $(MINUTES),10) tools/script fuzz tests/fuzz/run $(ARGS)
 
 fuzz-coverage: ## what lines of their parsers the fuzzers' corpora reach
 	@tools/setup --dev --quiet
