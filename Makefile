@@ -7,6 +7,9 @@ EXAMPLE ?= examples/first.sql
 ARGS ?=
 CASES ?= 100
 SEED ?= 1
+SEEDS ?= 2000
+CANARY ?=
+CANARY_SEEDS ?= 1000
 export MILLRACE_SOURCE_DIR := $(CURDIR)
 
 .PHONY: help run build test bench fuzz fuzz-coverage crash differential soak evidence lint fmt install clean
@@ -45,6 +48,10 @@ crash: ## stop the real program at every system call and look at what it left
 	@tools/setup --quiet
 	@tools/build release
 	@tools/script release tests/crash/run $(ARGS)
+
+sim: ## the product in a simulated world: SEED=n replays one (VERBOSE=1: its trace), SEEDS=2000 many, CANARY=1 planted bugs
+	@tools/setup --quiet
+	@MILLRACE_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) tests/sim/run $(if $(CANARY),--canary $(CANARY_SEEDS),$(if $(filter command line,$(origin SEED)),$(SEED),--seeds 1-$(SEEDS)))
 
 differential: ## many random queries against DuckDB, and the vectors under many courses (CASES=100 SEED=1)
 	@tools/setup --quiet

@@ -63,6 +63,8 @@ static struct {
     uint64_t hash;
     uint64_t switches;
     uint64_t made;
+    unsigned locks_held;
+    bool alone;
 } now;
 
 static uint64_t mix(uint64_t value)
@@ -227,10 +229,22 @@ static void wake(const void *what, bool all)
 
 void fibers_pause(void)
 {
-    if (!now.active || now.count < 2 || now.config.preempt_of_256 == 0 ||
+    if (!now.active || now.alone || now.count < 2 || now.config.preempt_of_256 == 0 ||
         choose(256) >= now.config.preempt_of_256)
         return;
     reschedule();
+}
+
+void fibers_alone_begin(void)
+{
+    while (now.locks_held > 0)
+        reschedule();
+    now.alone = true;
+}
+
+void fibers_alone_end(void)
+{
+    now.alone = false;
 }
 
 void fibers_sleep_ns(int64_t duration_ns)
@@ -346,14 +360,16 @@ void mr_mutex_lock(struct mr_mutex *mutex)
 {
     fibers_pause();
     while (pthread_mutex_trylock(&mutex->handle) != 0) {
-        MR_ASSERT(now.active);
+        MR_ASSERT(now.active && !now.alone);
         wait_for(mutex, INT64_MAX);
     }
+    now.locks_held++;
 }
 
 void mr_mutex_unlock(struct mr_mutex *mutex)
 {
     MR_ASSERT(pthread_mutex_unlock(&mutex->handle) == 0);
+    now.locks_held--;
     if (now.active && now.count > 1) {
         wake(mutex, true);
         fibers_pause();
@@ -379,10 +395,12 @@ static bool wait_on(struct mr_cond *cond, struct mr_mutex *mutex, int64_t until_
 
     MR_ASSERT(now.active);
     MR_ASSERT(pthread_mutex_unlock(&mutex->handle) == 0);
+    now.locks_held--;
     wake(mutex, true);
     timed_out = wait_for(cond, until_ns);
     while (pthread_mutex_trylock(&mutex->handle) != 0)
         wait_for(mutex, INT64_MAX);
+    now.locks_held++;
     return timed_out;
 }
 

@@ -38,6 +38,12 @@ void fibers_end(void);
 /* A point where another fiber may go on. */
 void fibers_pause(void);
 void fibers_sleep_ns(int64_t duration_ns);
+/*
+ * Between the two nobody else runs, and nobody was stopped while holding a lock: for calls that take
+ * locks under a lock that spins (tables in memory wake their readers so).
+ */
+void fibers_alone_begin(void);
+void fibers_alone_end(void);
 uint64_t fibers_switches(void);
 /* Hash over the choices made so far. */
 uint64_t fibers_hash(void);

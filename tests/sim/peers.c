@@ -80,6 +80,11 @@ enum mr_status peers_connect(struct mr_env *env, const char *host, const char *p
     return MR_OK;
 }
 
+static size_t print_line(const struct peer_line *line, char *text, size_t size)
+{
+    return (size_t)snprintf(text, size, "%" PRId64 ":%" PRId64 ";\n", line->key, line->id);
+}
+
 /* Copies what is due; lines that are whole with it count as delivered. */
 static size_t take(struct peer *peer, char *data, size_t size)
 {
@@ -93,8 +98,7 @@ static size_t take(struct peer *peer, char *data, size_t size)
            peer->lines[peer->next].due_ns <= world_now_ns(world)) {
         struct peer_line *line = &peer->lines[peer->next];
         char text[64];
-        size_t bytes = (size_t)snprintf(text, sizeof(text), "%" PRId64 ":%" PRId64 ";\n", line->key,
-                                        line->id);
+        size_t bytes = print_line(line, text, sizeof(text));
         size_t part = MR_MIN(bytes - peer->next_offset, size - used);
 
         memcpy(data + used, text + peer->next_offset, part);
@@ -113,9 +117,14 @@ static size_t take(struct peer *peer, char *data, size_t size)
 /* What the server had on its way is gone with the connection. */
 static void lose_line(struct peer *peer)
 {
+    struct peer_line *line = &peer->lines[peer->next];
+    char text[64];
+
     if (peer->next_offset == 0 || peer->next == peer->line_count)
         return;
-    peer->lines[peer->next++].state = LINE_LOST_BY_PEER;
+    line->state = peer->next_offset + 1 == print_line(line, text, sizeof(text)) ? LINE_CUT
+                                                                                : LINE_LOST_BY_PEER;
+    peer->next++;
     peer->next_offset = 0;
 }
 

@@ -12,7 +12,8 @@
 
 #include "sim/world.h"
 
-enum peer_line_state { LINE_WAITS, LINE_DELIVERED, LINE_LOST_BY_PEER };
+/* CUT: all but its end was delivered, and then the connection ended: it may count as a line. */
+enum peer_line_state { LINE_WAITS, LINE_DELIVERED, LINE_LOST_BY_PEER, LINE_CUT };
 
 struct peer_line {
     int64_t key;

@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "core/query.h"
+#include "sim/fibers.h"
 #include "sql/plan.h"
 
 #include <millrace/ext/durable.h>
@@ -161,7 +162,9 @@ static void feed_step(struct program *program, struct source *source, size_t fro
     }
     MR_ASSERT(mr_batch_builder_finish(builder, &batch, NULL) == MR_OK);
     mr_batch_builder_free(builder);
+    fibers_alone_begin();
     MR_ASSERT(mr_memory_add(mr_memory_table(source->table), batch, NULL) == MR_OK);
+    fibers_alone_end();
     mr_batch_unref(batch);
 }
 
