@@ -184,6 +184,10 @@ TEST(a_cut_is_never_inside_quotes)
         {"a,\"x\\\"\ny\"\nb", "escape=\\", 10},
         {"a,\"x\nb\n", "quote='", 7},
         {"a,\"x\nb\n", "quote=", 7},
+        {"5\" disk\nb\n", NULL, 10},          /* a stray quote spoils its line, not what follows */
+        {"\"a\"b\"\nc,\"d\ne", NULL, 6},      /* so do bytes behind a closing one */
+        {"\xef\xbb\xbf\"a\nb\"\nc", NULL, 9}, /* a byte order mark is no field */
+        {"\"a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n", "max_line_bytes=16", 21},
     };
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -192,6 +196,34 @@ TEST(a_cut_is_never_inside_quotes)
         CHECK_EQ_UINT(
             mr__format_csv.cut(options, (struct mr_slice){table[i].data, strlen(table[i].data)}),
             table[i].want);
+        mr_options_free(options);
+    }
+}
+
+TEST(bytes_give_the_same_records_however_they_come)
+{
+    static const char data[] = "1,5\" disk\n2,b\nx,\"a\nb\"\n3,\"c\nd\"\n\"4\" ,e\n5,f\n";
+    struct decode_setup setup = {
+        .format = &mr__format_csv, .declared = "n BIGINT, t TEXT", .on_error = MR_ON_ERROR_SKIP};
+    struct decoded d;
+
+    format_decode(&setup, data, strlen(data), &d);
+    CHECK_EQ_STR(d.rows, "2|b\n3|c\nd\n5|f\n");
+    decoded_release(&d);
+    for (size_t end = 0; end <= strlen(data); end++) {
+        struct mr_options *options = format_options(&mr__format_csv, NULL, MR_OPTION_SOURCE);
+        size_t cut = mr__format_csv.cut(options, (struct mr_slice){data, end});
+        struct mr_buf rows = MR_BUF_INIT;
+
+        CHECK(cut <= end);
+        format_decode(&setup, data, cut, &d);
+        mr_buf_add_str(&rows, d.rows);
+        decoded_release(&d);
+        format_decode(&setup, data + cut, strlen(data) - cut, &d);
+        mr_buf_add_str(&rows, d.rows);
+        CHECK_EQ_STR(rows.data, "2|b\n3|c\nd\n5|f\n");
+        decoded_release(&d);
+        mr_buf_release(&rows);
         mr_options_free(options);
     }
 }
