@@ -13,6 +13,7 @@
  *
  * Thread: fibers; one program at a time.
  */
+#include "sim/broker.h"
 #include "sim/run.h"
 
 #include "base/buf.h"
@@ -30,7 +31,8 @@
 
 enum { SOURCES_MAX = 2, SHAPES_PER_RUN = 3, END_KEY = -1 };
 
-static const int64_t begin_us = INT64_C(1767225600000000); /* 2026-01-01 */
+static const int64_t january_us = INT64_C(1767225600000000); /* 2026-01-01 */
+static const int64_t begin_us = INT64_C(1767225600000000) + INT64_C(86400000000);
 
 enum shape {
     SHAPE_STATELESS,
@@ -52,11 +54,15 @@ struct event {
     int64_t v;
     int64_t ts_us;
     int64_t due_us; /* when it comes, after the run's begin */
+    int partition;  /* Kafka: where it is */
+    bool exposed;   /* Kafka: it went before everybody had to have read it */
 };
+
+enum source_kind { SOURCE_MEMORY, SOURCE_FILES, SOURCE_KAFKA };
 
 struct source {
     const char *name;
-    bool files;
+    enum source_kind kind;
     char table[60];
     struct event *events;
     size_t count;
@@ -91,7 +97,11 @@ struct program {
     int64_t delay_us;
     int64_t start_us; /* monotonic */
     char *text;
-    char settings[200];
+    struct broker *broker; /* NULL: no Kafka in this run */
+    bool loses;            /* what was not read may go: only the stateless shape is used then */
+    bool fails_on_loss;
+    bool recreated;
+    bool exposed;          /* some event is */
     const char *trigger;
     unsigned workers;
     uint64_t small_batch_bytes;
@@ -168,6 +178,18 @@ static void feed_step(struct program *program, struct source *source, size_t fro
     mr_batch_unref(batch);
 }
 
+static void print_event(const struct event *event, char *text, size_t size)
+{
+    int64_t us = event->ts_us - january_us;
+    int64_t seconds = us / 1000000;
+
+    snprintf(text, size,
+             "{\"id\":%" PRId64 ",\"k\":%" PRId64 ",\"v\":%" PRId64 ",\"ts\":\"2026-01-%02dT%02d:%02d:"
+             "%02d.%06dZ\"}",
+             event->id, event->k, event->v, (int)(1 + seconds / 86400), (int)(seconds / 3600 % 24),
+             (int)(seconds / 60 % 60), (int)(seconds % 60), (int)(us % 1000000));
+}
+
 static void feed_file(struct program *program, struct source *source, size_t from, size_t to)
 {
     struct mr_env *env = world_outside(program->world);
@@ -175,12 +197,10 @@ static void feed_file(struct program *program, struct source *source, size_t fro
     char name[40], dir[40];
 
     for (size_t i = from; i < to; i++) {
-        const struct event *event = &source->events[i];
+        char line[160];
 
-        mr_buf_printf(&text,
-                      "{\"id\":%" PRId64 ",\"k\":%" PRId64 ",\"v\":%" PRId64
-                      ",\"us\":%" PRId64 "}\n",
-                      event->id, event->k, event->v, event->ts_us);
+        print_event(&source->events[i], line, sizeof(line));
+        mr_buf_printf(&text, "%s\n", line);
     }
     snprintf(dir, sizeof(dir), "/in-%s", source->name);
     snprintf(name, sizeof(name), "f%05u.json", source->file_number++);
@@ -189,10 +209,115 @@ static void feed_file(struct program *program, struct source *source, size_t fro
     mr_buf_release(&text);
 }
 
+/* ---- Kafka ---- */
+
+static const struct output *stateless_of(const struct program *program)
+{
+    for (size_t i = 0; i < program->output_count; i++) {
+        if (program->outputs[i].shape == SHAPE_STATELESS && !program->outputs[i].files)
+            return &program->outputs[i];
+    }
+    return NULL;
+}
+
+/* Was it read by a batch that is committed? The newest one may have to run again. */
+static bool was_read(void *arg, size_t tag)
+{
+    const struct program *program = arg;
+    const struct output *output = stateless_of(program);
+    int64_t newest = -1;
+    const struct rows *rows;
+
+    if (output == NULL)
+        return false;
+    rows = &output->table->rows;
+    for (size_t i = 0; i < output->table->mark_count; i++)
+        newest = MR_MAX(newest, output->table->marks[i].batch);
+    for (size_t i = 0; i < rows->count; i++) {
+        if (rows->rows[i].batch < newest &&
+            rows->rows[i].values[0] == program->sources[0].events[tag].id)
+            return true;
+    }
+    return false;
+}
+
+static void expose(void *arg, size_t tag)
+{
+    struct program *program = arg;
+
+    program->exposed = true;
+    if (tag < program->sources[0].count)
+        program->sources[0].events[tag].exposed = true;
+}
+
+static bool has_begun(const struct program *program)
+{
+    const struct output *output = stateless_of(program);
+
+    return output != NULL && output->table->mark_count >= 2;
+}
+
+/* Things that happen to a cluster. */
+static void trouble(struct program *program, struct source *source)
+{
+    struct world *world = program->world;
+
+    if (source->partitions > 1 && world_strikes(world, FAULT_GROWN, 4))
+        broker_grow(program->broker, source->name);
+    if (!has_begun(program))
+        return;
+    if (world_strikes(world, FAULT_RETENTION, 20))
+        broker_retain(program->broker, source->name, was_read,
+                      program->loses && world_chance(world, 200), expose, program);
+    if (program->loses && !program->recreated && world_strikes(world, FAULT_RECREATED, 3)) {
+        program->recreated = program->exposed = true;
+        broker_recreate(program->broker, source->name, expose, program);
+    }
+}
+
+static void feed_kafka(struct program *program, struct source *source, size_t from, size_t to)
+{
+    struct world *world = program->world;
+    int partition = (int)world_random(world, (uint64_t)broker_partitions(program->broker,
+                                                                         source->name));
+    enum broker_transaction transaction =
+        world_chance(world, 512) ? TRANSACTION_NONE : TRANSACTION_COMMITTED;
+    int64_t ends_ns = world_now_ns(world);
+    char lines[16][160];
+    const char *payloads[16];
+    size_t tags[16];
+
+    MR_ASSERT(to - from <= 16);
+    for (size_t i = from; i < to; i++) {
+        struct event *event = &source->events[i];
+
+        event->partition = partition;
+        event->exposed = program->recreated;
+        print_event(event, lines[i - from], sizeof(lines[0]));
+        payloads[i - from] = lines[i - from];
+        tags[i - from] = i;
+    }
+    if (world_strikes(world, FAULT_ABORTED, 200)) {
+        static const char aborted[] = "{\"id\":-77,\"k\":77,\"v\":77,\"ts\":\"2026-01-01T00:00:00Z\"}";
+        const char *const bad[] = {aborted, aborted};
+        const size_t bad_tags[] = {SIZE_MAX, SIZE_MAX};
+
+        broker_produce(program->broker, source->name, partition, bad, bad_tags, 2,
+                       TRANSACTION_ABORTED,
+                       ends_ns + (int64_t)world_random(world, 3000) * 1000000);
+    }
+    if (transaction != TRANSACTION_NONE && world_strikes(world, FAULT_HANGING, 100))
+        ends_ns += (int64_t)world_random(world, 20000) * 1000000;
+    broker_produce(program->broker, source->name, partition, payloads, tags, to - from, transaction,
+                   ends_ns);
+}
+
 static void sql_feed(struct program *program, bool all)
 {
     int64_t at_us = world_now_ns(program->world) / 1000 - program->start_us;
 
+    if (program->broker != NULL && program->world->faults_on)
+        trouble(program, &program->sources[0]);
     for (size_t s = 0; s < program->source_count; s++) {
         struct source *source = &program->sources[s];
 
@@ -203,13 +328,17 @@ static void sql_feed(struct program *program, bool all)
             while (to < source->count && to - source->fed < source->step_rows &&
                    (all || source->events[to].due_us <= at_us))
                 to++;
-            if (source->files)
+            if (source->kind == SOURCE_KAFKA)
+                feed_kafka(program, source, source->fed, to);
+            else if (source->kind == SOURCE_FILES)
                 feed_file(program, source, source->fed, to);
             else
                 feed_step(program, source, source->fed, to);
             source->fed = to;
         }
     }
+    if (program->broker != NULL && !program->world->faults_on)
+        broker_settle(program->broker);
 }
 
 static bool sql_fed(const struct program *program)
@@ -225,12 +354,26 @@ static bool sql_fed(const struct program *program)
 
 static void write_source(struct program *program, struct mr_buf *text, struct source *source)
 {
+    struct world *world = program->world;
     long long delay_ms = (long long)program->delay_us / 1000;
 
-    if (source->files) {
+    if (source->kind == SOURCE_KAFKA) {
         mr_buf_printf(text,
-                      "CREATE TABLE %s (id BIGINT, k BIGINT, v BIGINT, us BIGINT, ts TIMESTAMP AS "
-                      "(make_timestamp(us)), WATERMARK FOR ts AS ts - INTERVAL '%lld "
+                      "CREATE TABLE %s (id BIGINT, k BIGINT, v BIGINT, ts TIMESTAMP, "
+                      "WATERMARK FOR ts AS ts - INTERVAL '%lld "
+                      "milliseconds') WITH (connector = 'kafka', brokers = 'sim:9092', topic = "
+                      "'%s', format = 'json', start = 'earliest', fail_on_data_loss = '%s', "
+                      "max_offsets_per_trigger = %u, min_partitions = %u);\n",
+                      source->name, delay_ms, source->name,
+                      program->fails_on_loss ? "true" : "false",
+                      world_chance(world, 512) ? 0 : 1 + (unsigned)world_random(world, 20),
+                      (unsigned)world_random(world, 5));
+        return;
+    }
+    if (source->kind == SOURCE_FILES) {
+        mr_buf_printf(text,
+                      "CREATE TABLE %s (id BIGINT, k BIGINT, v BIGINT, ts TIMESTAMP, "
+                      "WATERMARK FOR ts AS ts - INTERVAL '%lld "
                       "milliseconds') WITH (connector = 'file', path = '/in-%s', format = 'json', "
                       "max_files_per_trigger = %u);\n",
                       source->name, delay_ms, source->name,
@@ -338,6 +481,10 @@ static void choose_shapes(struct program *program)
 
         if (program->has_late)
             shape = SHAPE_WINDOWS;
+        if (program->loses)
+            shape = SHAPE_STATELESS;
+        else if (program->sources[0].kind == SOURCE_KAFKA && program->sources[0].partitions > 1)
+            shape = (enum shape)world_random(world, SHAPE_WINDOWS); /* no order of times */
         for (size_t k = 0; k < program->output_count; k++)
             again |= program->outputs[k].shape == shape;
         if (again)
@@ -345,7 +492,8 @@ static void choose_shapes(struct program *program)
         program->output_count++;
         output->shape = shape;
         output->name = shape_names[shape];
-        output->files = shape != SHAPE_COMPLETE && !program->has_late && world_chance(world, 300);
+        output->files = shape != SHAPE_COMPLETE && !program->has_late && !program->loses &&
+                        world_chance(world, 300);
         if (!output->files)
             output->table = database_table(program->db, output->name);
         if (shape == SHAPE_JOIN)
@@ -371,19 +519,45 @@ static void choose_options(struct program *program)
 
 static void describe(struct program *program)
 {
+    static const char *const kinds[] = {"memory ", "files ", "kafka "};
     char text[300];
-    size_t used = (size_t)snprintf(text, sizeof(text), "sql");
+    size_t used = (size_t)snprintf(text, sizeof(text), "sql%s",
+                                   program->loses ? program->fails_on_loss ? " loses" : " loses, goes on"
+                                                  : "");
 
     for (size_t i = 0; i < program->output_count; i++)
         used += (size_t)snprintf(text + used, sizeof(text) - used, " %s->%s",
                                  program->outputs[i].name, program->outputs[i].files ? "files" : "db");
     snprintf(text + used, sizeof(text) - used,
              "%s, %s%u, trigger %s, workers %u, small %u, segment %u, snapshot %u, retain %u",
-             program->has_late ? " late" : "", program->sources[0].files ? "files" : "memory ",
+             program->has_late ? " late" : "", kinds[program->sources[0].kind],
              program->sources[0].partitions, program->trigger, program->workers,
              (unsigned)program->small_batch_bytes, (unsigned)program->segment_bytes,
              program->snapshot_every, program->retain_batches);
     program_describe(program->world, text);
+}
+
+static void choose_sources(struct program *program)
+{
+    struct world *world = program->world;
+
+    if (world_chance(world, 340))
+        program->broker = broker_new(world);
+    program->fails_on_loss = world_chance(world, 700);
+    program->loses = program->broker != NULL && world_chance(world, 256);
+    for (size_t i = 0; i < SOURCES_MAX; i++) {
+        struct source *source = &program->sources[i];
+
+        source->name = i == 0 ? "a" : "b";
+        source->partitions = 1 + (unsigned)world_random(world, 3);
+        source->kind = program->broker != NULL        ? SOURCE_KAFKA
+                       : world_chance(world, 300)     ? SOURCE_FILES
+                                                      : SOURCE_MEMORY;
+        if (i > 0 && program->broker != NULL)
+            source->partitions = 1;
+        if (program->broker != NULL)
+            broker_make_topic(program->broker, source->name, (int)source->partitions);
+    }
 }
 
 static struct program *sql_make(struct world *world, struct database *db)
@@ -394,8 +568,9 @@ static struct program *sql_make(struct world *world, struct database *db)
     MR_ASSERT(program != NULL);
     program->world = world;
     program->db = db;
-    program->has_late = world_chance(world, 150);
     program->source_count = 1;
+    choose_sources(program);
+    program->has_late = !program->loses && program->broker == NULL && world_chance(world, 150);
     choose_shapes(program);
     choose_options(program);
     disorder_us = (int64_t)world_random(world, 8000) * 1000;
@@ -411,11 +586,15 @@ static struct program *sql_make(struct world *world, struct database *db)
     for (size_t i = 0; i < program->source_count; i++) {
         struct source *source = &program->sources[i];
 
-        source->name = i == 0 ? "a" : "b";
         source->step_rows = 1 + (unsigned)world_random(world, 12);
-        source->partitions = 1 + (unsigned)world_random(world, 3);
         snprintf(source->table, sizeof(source->table), "sim-%s", source->name);
         make_events(program, source, disorder_us);
+        if (source->kind == SOURCE_FILES) {
+            char dir[40];
+
+            snprintf(dir, sizeof(dir), "/in-%s", source->name);
+            MR_ASSERT(mr_durable_mkdirs(mr_sim_env(world->sim), dir, NULL) == MR_OK);
+        }
     }
     if (program->has_late)
         program->late = database_table(db, "late");
@@ -507,6 +686,10 @@ static bool sql_drained(struct program *program)
 static bool sql_expects(struct program *program, enum mr_status status, const char *text)
 {
     MR_UNUSED(text);
+    if (status == MR_DATA_LOSS)
+        return program->fails_on_loss && program->exposed;
+    if (status == MR_UNAVAILABLE && program->world->faults[FAULT_BROKER_DOWN] > 0)
+        return program->world->faults_on;
     return status == MR_USER && program->world->faults_on && program->world->faults[FAULT_USER] > 0;
 }
 
@@ -756,7 +939,7 @@ static void check_order(struct program *program, const struct output *output,
     const struct source *source = &program->sources[0];
     size_t at = 0;
 
-    if (source->files || source->partitions > 1 || output->files)
+    if (source->kind != SOURCE_MEMORY || source->partitions > 1 || output->files)
         return;
     for (size_t i = 0; i < have->count && program->world->anomaly[0] == '\0'; i++) {
         while (at < source->count && source->events[at].id != have->rows[i].values[0])
@@ -786,6 +969,25 @@ static void add_late(struct program *program, struct rows *have)
     }
 }
 
+/* Going on without what was lost is what was asked for: what was exposed need not be there. */
+static void forgive_lost(const struct program *program, const struct rows *have, struct rows *want)
+{
+    const struct source *source = &program->sources[0];
+    size_t kept = 0;
+
+    for (size_t i = 0; i < want->count; i++) {
+        bool there = false, exposed = false;
+
+        for (size_t k = 0; k < have->count && !there; k++)
+            there = rows_compare(&have->rows[k], &want->rows[i]) == 0;
+        for (size_t k = 0; k < source->count; k++)
+            exposed |= source->events[k].exposed && source->events[k].id == want->rows[i].values[0];
+        if (there || !exposed)
+            want->rows[kept++] = want->rows[i];
+    }
+    want->count = kept;
+}
+
 static void check_output(struct program *program, struct output *output, bool whole)
 {
     const struct rows *out = rows_of(program, output);
@@ -806,6 +1008,8 @@ static void check_output(struct program *program, struct output *output, bool wh
     }
     if (program->has_late)
         add_late(program, &have);
+    if (whole && program->exposed && !program->fails_on_loss)
+        forgive_lost(program, &have, &want);
     if (whole)
         rows_check(program->world, output->name, &have, &want);
     rows_release(&want);
@@ -826,6 +1030,7 @@ static void sql_free(struct program *program)
     }
     for (size_t i = 0; i < program->output_count; i++)
         rows_release(&program->outputs[i].rows);
+    broker_free(program->broker);
     mr_schema_unref(program->schema);
     mr_text_free(program->text);
     free(program);

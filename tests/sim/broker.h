@@ -1,0 +1,42 @@
+/*
+ * A Kafka cluster in memory, behind the names of librdkafka: broker.c has every function of it that
+ * the Kafka source calls, so a program linked with it reads from here.
+ *
+ *     partition    0 .. log_start .. stable .. end
+ *                      gone          what read_committed shows   what open transactions hold back
+ *
+ * Records of a transaction become visible, or never do, when it ends; its marker takes an offset.
+ *
+ * Thread: fibers.
+ */
+#ifndef MR_TESTS_SIM_BROKER_H
+#define MR_TESTS_SIM_BROKER_H
+
+#include "sim/world.h"
+
+enum { BROKER_PARTITIONS_MAX = 8 };
+
+struct broker; /* there is one at a time */
+
+struct broker *broker_new(struct world *world); /* NULL: a build without Kafka */
+void broker_free(struct broker *broker);
+
+void broker_make_topic(struct broker *broker, const char *name, int partitions);
+int broker_partitions(const struct broker *broker, const char *name);
+enum broker_transaction { TRANSACTION_NONE, TRANSACTION_COMMITTED, TRANSACTION_ABORTED };
+/* count records to one partition, in one transaction that ends at ends_ns; tags are the caller's. */
+void broker_produce(struct broker *broker, const char *name, int partition,
+                    const char *const *payloads, const size_t *tags, size_t count,
+                    enum broker_transaction transaction, int64_t ends_ns);
+/* All transactions end now. */
+void broker_settle(struct broker *broker);
+/* Retention: removes records from the front while may_go(tag) says so; `lost` gets those that go
+ * although it says no (force: one more). */
+void broker_retain(struct broker *broker, const char *name, bool (*may_go)(void *arg, size_t tag),
+                   bool force, void (*gone)(void *arg, size_t tag), void *arg);
+/* Deleted and made again: another id, empty. gone: every record it had. */
+void broker_recreate(struct broker *broker, const char *name, void (*gone)(void *arg, size_t tag),
+                     void *arg);
+void broker_grow(struct broker *broker, const char *name);
+
+#endif
