@@ -6,7 +6,8 @@
  *   store.c        what operators call; changes and undo of one batch
  *   store_batch.c  end of a batch, visits in file order
  *   store_load.c   filling shards from parts
- *   part_write.c   deltas and snapshots as bytes
+ *   part_write.c   deltas and snapshots: which runs of keys, by whom, in which order
+ *   part_encode.c  one run of keys as bytes
  *   part_read.c    reading them back
  *   state.c        the stores of a query: prepare, applied, rollback, purge
  *   load.c         recovery, the offline reader, verify
@@ -124,6 +125,7 @@ enum mr_status mr__store_shard(struct mr_store *store, uint64_t hash, struct mr_
 void mr__store_free(struct mr_store *store);     /* NULL allowed */
 void mr__store_clear(struct mr_store *store);    /* no keys, no changes; memory given back */
 void mr__store_accept(struct mr_store *store);   /* changes become the base; cannot fail */
+void mr__shard_accept(struct mr_shard *shard);   /* the same of one */
 void mr__store_rollback(struct mr_store *store); /* changes are undone; cannot fail */
 bool mr__store_is_changed(const struct mr_store *store); /* since the last accept */
 void mr__store_count_changes(const struct mr_store *store, struct mr_store_stats *ret_stats);
@@ -138,12 +140,49 @@ struct mr_item {
     bool is_delete;
 };
 typedef enum mr_status (*mr_item_fn)(const struct mr_item *item, void *arg, struct mr_error *err);
-/* Each changed key once, sorted by fragment and then key. */
+/* Each changed key of a shard once, by fragment and then key. */
+struct mr_sorted_changes {
+    struct mr_slot *items; /* owned by the caller: mr_free */
+    size_t count;
+};
+enum mr_status mr__shard_sort_changes(const struct mr_shard *shard, /* NULL: has none */
+                                      struct mr_sorted_changes *ret_sorted, struct mr_error *err);
+enum mr_status mr__shard_visit_changes(const struct mr_shard *shard, const struct mr_slot *items,
+                                       size_t count, mr_item_fn visit, void *arg,
+                                       struct mr_error *err);
+/* The live keys of a shard with fragments in [from, end), in the same order. */
+enum mr_status mr__shard_visit_range(const struct mr_shard *shard, uint64_t from, uint64_t end,
+                                     mr_item_fn visit, void *arg, struct mr_error *err);
+
+/* All shards. */
 enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn visit, void *arg,
                                        struct mr_error *err);
-/* All live keys in the same order. */
 enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visit, void *arg,
                                    struct mr_error *err);
+
+/* ---------------------------------------------------------------- part_encode.c */
+
+/*
+ * Entries as GROUP records whose headers are not made yet: each has room for one, which holds the
+ * bytes of its payload (u32) so far. Whoever puts the records of a part one behind the other makes
+ * them.
+ */
+struct mr_encoder {
+    struct mr_encoder *next;
+    const char *store_name; /* for errors */
+    struct mr_buf bytes;    /* whole records */
+    size_t record;          /* where the one being filled begins; SIZE_MAX: there is none */
+    size_t section;         /* where the length of the open section goes; SIZE_MAX: none is open */
+    unsigned group;         /* of it */
+    uint64_t entries, deletes;
+    /* called after each whole record but the last; may take what is in bytes */
+    enum mr_status (*full)(struct mr_encoder *encoder, void *arg, struct mr_error *err);
+    void *arg;
+};
+void mr__encoder_begin(struct mr_encoder *encoder, const char *store_name);
+/* An mr_item_fn: the encoder is arg. */
+enum mr_status mr__encoder_add(const struct mr_item *item, void *arg, struct mr_error *err);
+enum mr_status mr__encoder_end(struct mr_encoder *encoder, struct mr_error *err);
 
 /* ---------------------------------------------------------------- store_load.c */
 
@@ -182,10 +221,13 @@ struct mr_part_target {
     struct mr_staged *staged; /* sealed, not published; else NULL */
 };
 void mr__part_target_release(struct mr_part_target *target);
-/* A delta of the store's changes, or a snapshot of all of it. Fills size_bytes, sum, key_count and
- * in_log of part; its other fields go into the head. */
+/*
+ * A delta of the store's changes, or a snapshot of all of it. Fills size_bytes, sum, key_count and
+ * in_log of part; its other fields go into the head. *ret_stats: what is in it.
+ */
 enum mr_status mr__part_write(const struct mr_store *store, struct mr_state_part *part,
-                              const uint8_t query_id[16], struct mr_part_target *target,
+                              const uint8_t query_id[16], const struct mr_jobs *jobs,
+                              struct mr_part_target *target, struct mr_store_stats *ret_stats,
                               struct mr_error *err);
 
 struct mr_part_reader;

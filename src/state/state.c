@@ -314,13 +314,17 @@ static enum mr_status write_part(struct mr_state *state, struct mr_store *store,
                                     .inline_bytes_max = state->config.inline_bytes_max,
                                     .make_dir = make_dir,
                                     .arg = &maker};
+    struct mr_store_stats stats;
     enum mr_status status;
 
     if (dir == NULL || file == NULL) {
         status = MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", store->name);
         goto done;
     }
-    MR_TRY_GOTO(mr__part_write(store, &part, state->config.query_id, &target, err));
+    MR_TRY_GOTO(mr__part_write(store, &part, state->config.query_id, &state->config.jobs, &target,
+                               &stats, err));
+    if (!is_snapshot)
+        store->stats = stats;
     part.file = part.in_log ? NULL : file;
     MR_TRY_GOTO(place_part(state, &target, &part, log, err));
     state->snapshots_written += is_snapshot;
@@ -359,7 +363,9 @@ enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint3
     for (size_t i = 0; i < state->store_count; i++) {
         struct mr_store *store = state->stores[i];
 
-        mr__store_count_changes(store, &store->stats);
+        store->stats = (struct mr_store_stats){0};
+        if (state->config.volatile_only || store->relaid)
+            mr__store_count_changes(store, &store->stats); /* else by who writes them */
         /* A store without changes writes nothing, but its first part tells the checkpoint that it
          * exists. */
         if (!state->config.volatile_only)
@@ -368,13 +374,48 @@ enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint3
     return MR_OK;
 }
 
+/* The shards of a store; each is set to NULL when it is done. */
+struct accepting {
+    struct mr_shard *shards[MR_STORE_SHARDS];
+};
+
+static enum mr_status accept_shard(void *arg, size_t index, unsigned worker, struct mr_error *err)
+{
+    struct accepting *accepting = arg;
+
+    MR_UNUSED(worker);
+    MR_UNUSED(err);
+    if (accepting->shards[index] != NULL)
+        mr__shard_accept(accepting->shards[index]);
+    accepting->shards[index] = NULL;
+    return MR_OK;
+}
+
+/* Many changes are accepted by all workers. When these cannot be had nothing was accepted, or all
+ * that they began, and the driver does the rest. */
+static void accept_store(struct mr_state *state, struct mr_store *store)
+{
+    enum { MANY = 16 << 10 };
+    struct accepting accepting;
+    size_t change_count = 0;
+
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
+        accepting.shards[i] = store->shards[i];
+        change_count += store->shards[i] != NULL ? store->shards[i]->change_count : 0;
+    }
+    if (change_count > MANY)
+        (void)mr_jobs_run(&state->config.jobs, accept_shard, &accepting, MR_STORE_SHARDS, NULL);
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
+        (void)accept_shard(&accepting, i, 0, NULL);
+}
+
 void mr_state_applied(struct mr_state *state, uint64_t batch_id)
 {
     for (size_t i = 0; i < state->store_count; i++) {
         struct mr_store *store = state->stores[i];
         if (mr__store_is_changed(store))
             store->version = batch_id;
-        mr__store_accept(store);
+        accept_store(state, store);
     }
     for (uint32_t i = state->committed_parts; i < state->parts.count; i++) {
         struct mr_store *store = mr_state_find(state, state->parts.parts[i].store);

@@ -49,7 +49,7 @@ static inline void hint_change(const struct mr_shard *shard, size_t k)
  * Newest change first: whoever looks at a superseded entry (the REPLACED change that superseded it)
  * comes before the change that frees it.
  */
-static void accept_shard(struct mr_shard *shard)
+void mr__shard_accept(struct mr_shard *shard)
 {
     bool any_deleted = false;
 
@@ -82,7 +82,7 @@ void mr__store_accept(struct mr_store *store)
 {
     for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
         if (store->shards[i] != NULL)
-            accept_shard(store->shards[i]);
+            mr__shard_accept(store->shards[i]);
     }
 }
 
@@ -232,18 +232,18 @@ static void order_equals(const struct mr_shard *shard, struct mr_slot *items, si
     }
 }
 
-static enum mr_status visit_shard_changes(const struct mr_shard *shard, mr_item_fn visit, void *arg,
-                                          struct mr_error *err)
+enum mr_status mr__shard_sort_changes(const struct mr_shard *shard,
+                                      struct mr_sorted_changes *ret_sorted, struct mr_error *err)
 {
     enum { FEW = 64 };
     size_t count = 0;
-    struct mr_slot *memory, *items;
-    enum mr_status status = MR_OK;
+    struct mr_slot *items, *smaller;
 
-    if (shard->change_count == 0)
+    *ret_sorted = (struct mr_sorted_changes){0};
+    if (shard == NULL || shard->change_count == 0)
         return MR_OK;
-    memory = items = mr_alloc(NULL, 2 * shard->change_count * sizeof(*memory));
-    if (memory == NULL)
+    items = mr_alloc(NULL, 2 * shard->change_count * sizeof(*items));
+    if (items == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot read state '%s' out: out of memory", shard->name);
     for (size_t k = 0; k < shard->change_count; k++) {
         const struct mr_change *change = &shard->changes[k];
@@ -254,41 +254,68 @@ static enum mr_status visit_shard_changes(const struct mr_shard *shard, mr_item_
     }
     if (count <= FEW)
         sort_few(items, count);
-    else
-        items = sort_by_fragment(items, items + shard->change_count, count);
+    else /* four passes: the result is where it began */
+        MR_ASSERT(sort_by_fragment(items, items + shard->change_count, count) == items);
     order_equals(shard, items, count);
-    for (size_t i = 0; i < count && status == MR_OK; i++) {
-        struct mr_item item = item_of(items[i].fragment, mr__entry_at(shard, items[i].ref));
-        status = visit(&item, arg, err);
+    smaller = mr_realloc(NULL, items, MR_MAX(count, (size_t)1) * sizeof(*items));
+    *ret_sorted = (struct mr_sorted_changes){smaller != NULL ? smaller : items, count};
+    return MR_OK;
+}
+
+enum mr_status mr__shard_visit_changes(const struct mr_shard *shard, const struct mr_slot *items,
+                                       size_t count, mr_item_fn visit, void *arg,
+                                       struct mr_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct mr_item item;
+
+        if (i + AHEAD < count)
+            __builtin_prefetch(mr__entry_at(shard, items[i + AHEAD].ref));
+        item = item_of(items[i].fragment, mr__entry_at(shard, items[i].ref));
+        MR_TRY(visit(&item, arg, err));
     }
-    mr_free(memory);
-    return status;
+    return MR_OK;
+}
+
+/* The table is in file order; a key stands at the home of its fragment or right of it, without a
+ * gap between. */
+enum mr_status mr__shard_visit_range(const struct mr_shard *shard, uint64_t from, uint64_t end,
+                                     mr_item_fn visit, void *arg, struct mr_error *err)
+{
+    uint32_t i, home_of_end;
+
+    if (shard == NULL || shard->slots == NULL)
+        return MR_OK;
+    home_of_end = mr__table_home(shard, (uint32_t)(end - 1));
+    for (i = mr__table_home(shard, (uint32_t)from); i + 1 < shard->slot_count; i++) {
+        const struct mr_slot *slot = &shard->slots[i];
+        struct mr_item item;
+
+        if (i + AHEAD < shard->slot_count && shard->slots[i + AHEAD].ref != 0)
+            __builtin_prefetch(mr__entry_at(shard, shard->slots[i + AHEAD].ref));
+        if (slot->ref == 0 ? i > home_of_end : slot->fragment >= end)
+            break;
+        if (slot->ref == 0 || slot->fragment < from)
+            continue;
+        item = item_of(slot->fragment, mr__entry_at(shard, slot->ref));
+        if (!item.is_delete)
+            MR_TRY(visit(&item, arg, err));
+    }
+    return MR_OK;
 }
 
 enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn visit, void *arg,
                                        struct mr_error *err)
 {
     for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
-        if (store->shards[i] != NULL)
-            MR_TRY(visit_shard_changes(store->shards[i], visit, arg, err));
-    }
-    return MR_OK;
-}
+        struct mr_sorted_changes sorted = {0};
+        enum mr_status status;
 
-/* The table is in file order. */
-static enum mr_status visit_shard(const struct mr_shard *shard, mr_item_fn visit, void *arg,
-                                  struct mr_error *err)
-{
-    for (uint32_t i = 0; i + 1 < shard->slot_count; i++) {
-        struct mr_item item;
-
-        if (i + AHEAD < shard->slot_count && shard->slots[i + AHEAD].ref != 0)
-            __builtin_prefetch(mr__entry_at(shard, shard->slots[i + AHEAD].ref));
-        if (shard->slots[i].ref == 0)
-            continue;
-        item = item_of(shard->slots[i].fragment, mr__entry_at(shard, shard->slots[i].ref));
-        if (!item.is_delete)
-            MR_TRY(visit(&item, arg, err));
+        MR_TRY(mr__shard_sort_changes(store->shards[i], &sorted, err));
+        status =
+            mr__shard_visit_changes(store->shards[i], sorted.items, sorted.count, visit, arg, err);
+        mr_free(sorted.items);
+        MR_TRY(status);
     }
     return MR_OK;
 }
@@ -296,9 +323,8 @@ static enum mr_status visit_shard(const struct mr_shard *shard, mr_item_fn visit
 enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visit, void *arg,
                                    struct mr_error *err)
 {
-    for (unsigned i = 0; i < MR_STORE_SHARDS; i++) {
-        if (store->shards[i] != NULL)
-            MR_TRY(visit_shard(store->shards[i], visit, arg, err));
-    }
+    for (uint64_t i = 0; i < MR_STORE_SHARDS; i++)
+        MR_TRY(mr__shard_visit_range(store->shards[i], i << (32 - MR_SHARD_BITS),
+                                     (i + 1) << (32 - MR_SHARD_BITS), visit, arg, err));
     return MR_OK;
 }

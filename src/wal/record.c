@@ -80,24 +80,27 @@ size_t mr_record_begin(struct mr_buf *out)
     return start;
 }
 
-void mr_record_finish(struct mr_buf *out, size_t start, enum mr_record_kind kind, uint8_t version,
-                      uint64_t chain, uint64_t *ret_sum)
+void mr_record_frame(uint8_t header[MR_RECORD_HEADER_BYTES], enum mr_record_kind kind,
+                     uint8_t version, uint64_t chain, size_t payload_bytes, uint64_t *ret_sum)
 {
-    size_t payload_bytes;
-    uint8_t *header;
     uint64_t sum;
 
-    if (out->failed)
-        return;
-    MR_ASSERT(out->size > start + MR_RECORD_HEADER_BYTES);
-    payload_bytes = out->size - start - MR_RECORD_HEADER_BYTES;
-    MR_ASSERT(payload_bytes <= MR_RECORD_BYTES_MAX);
-    header = (uint8_t *)out->data + start;
+    MR_ASSERT(payload_bytes >= 1 && payload_bytes <= MR_RECORD_BYTES_MAX);
     put_header(header, kind, version, chain, payload_bytes);
     sum = sum_of(header, header + MR_RECORD_HEADER_BYTES, payload_bytes);
     put_u64(header + 16, sum);
     if (ret_sum != NULL)
         *ret_sum = sum;
+}
+
+void mr_record_finish(struct mr_buf *out, size_t start, enum mr_record_kind kind, uint8_t version,
+                      uint64_t chain, uint64_t *ret_sum)
+{
+    if (out->failed)
+        return;
+    MR_ASSERT(out->size > start + MR_RECORD_HEADER_BYTES);
+    mr_record_frame((uint8_t *)out->data + start, kind, version, chain,
+                    out->size - start - MR_RECORD_HEADER_BYTES, ret_sum);
 }
 
 static bool all_zero(const uint8_t *data, size_t size_bytes)

@@ -71,6 +71,9 @@ void mr_record_append(struct mr_buf *out, enum mr_record_kind kind, uint8_t vers
 size_t mr_record_begin(struct mr_buf *out);
 void mr_record_finish(struct mr_buf *out, size_t start, enum mr_record_kind kind, uint8_t version,
                       uint64_t chain, uint64_t *ret_sum);
+/* The same in place: the header before payload_bytes that stand behind it. */
+void mr_record_frame(uint8_t header[MR_RECORD_HEADER_BYTES], enum mr_record_kind kind,
+                     uint8_t version, uint64_t chain, size_t payload_bytes, uint64_t *ret_sum);
 /*
  * Reads the record at the start of data; *ret_record borrows from data; *ret_size gets header +
  * payload bytes.

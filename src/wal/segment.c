@@ -95,13 +95,16 @@ static void make_tag(uint64_t key, uint32_t ordinal, uint32_t index, bool last,
     tag[15] = CHECK_LAST_BYTE;
 }
 
+_Static_assert(MR_SECTOR_TAG_BYTES == 2 * sizeof(uint64_t), "a tag is two words");
+
 static unsigned bits_apart(const uint8_t *a, const uint8_t *b)
 {
-    unsigned bits = 0;
+    uint64_t words_a[2], words_b[2];
 
-    for (unsigned i = 0; i < MR_SECTOR_TAG_BYTES; i++)
-        bits += (unsigned)__builtin_popcount((unsigned)(a[i] ^ b[i]));
-    return bits;
+    memcpy(words_a, a, sizeof(words_a));
+    memcpy(words_b, b, sizeof(words_b));
+    return (unsigned)(__builtin_popcountll(words_a[0] ^ words_b[0]) +
+                      __builtin_popcountll(words_a[1] ^ words_b[1]));
 }
 
 /* True when the sector holds an undamaged tag of a group after `ordinal`. */
