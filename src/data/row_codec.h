@@ -21,8 +21,26 @@
 
 #include <millrace/ext/builder.h>
 
+#include <string.h>
+
 /* Appends the key bytes of value `row` of a column. */
 void mr_key_encode(struct mr_buf *out, const struct mr_column *column, int64_t row);
+/* The key bytes of a BIGINT or timestamp that is not null. */
+enum { MR_KEY_INT64_BYTES = 9 };
+static inline void mr_key_store_int64(char out[MR_KEY_INT64_BYTES], int64_t value)
+{
+    uint64_t swapped = __builtin_bswap64((uint64_t)value ^ UINT64_C(1) << 63);
+
+    out[0] = 1;
+    memcpy(out + 1, &swapped, sizeof(swapped));
+}
+static inline int64_t mr_key_load_int64(const char *at)
+{
+    uint64_t swapped;
+
+    memcpy(&swapped, at + 1, sizeof(swapped));
+    return (int64_t)(__builtin_bswap64(swapped) ^ UINT64_C(1) << 63);
+}
 /* Reads one key value of that type back and appends it to a column builder. MR_CORRUPT when the
  * bytes do not fit. */
 enum mr_status mr_key_decode(struct mr_bytes *bytes, const struct mr_type *type,

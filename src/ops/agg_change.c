@@ -291,7 +291,12 @@ static enum mr_status convert_value(const struct change *change, struct mr_slice
 {
     const struct mr_agg_layout *from = change->from;
     const struct mr_agg_layout *to = change->to;
+    char fixed[MR_AGG_PACKS_UP_TO_BYTES];
 
+    if (mr_agg_packs(from)) {
+        MR_TRY(mr_agg_unpack(from, value, fixed, err));
+        value = (struct mr_slice){fixed, from->fixed_bytes};
+    }
     MR_TRY(mr_agg_check(from, value, err));
     if (!mr_buf_reserve(out, to->fixed_bytes + value.size_bytes))
         return MR_FAIL(err, MR_NOMEM, "cannot convert state: out of memory");

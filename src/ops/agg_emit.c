@@ -14,6 +14,16 @@
 #include <inttypes.h>
 #include <math.h>
 
+/* A column of BIGINTs: nothing to check but the room. */
+static inline enum mr_status add_int64(struct mr_column_builder *out, int64_t value,
+                                       struct mr_error *err)
+{
+    if (out->length == out->capacity)
+        MR_TRY(mr_column_builder_reserve(out, 1, 0, err));
+    mr_column_builder_i64(out, value);
+    return MR_OK;
+}
+
 enum mr_status mr_agg_emit_int_sum(const struct mr_agg_slot *slot, mr_int128 sum,
                                    struct mr_column_builder *out, struct mr_error *err)
 {
@@ -30,7 +40,7 @@ enum mr_status mr_agg_emit_int_sum(const struct mr_agg_slot *slot, mr_int128 sum
                        "cannot emit the sum of '%s': it does not fit a BIGINT; cast its argument "
                        "to DECIMAL(38,0) or DOUBLE",
                        slot->identity);
-    return mr_column_builder_int(out, (int64_t)sum, err);
+    return add_int64(out, (int64_t)sum, err);
 }
 
 static enum mr_status emit_sum(const struct mr_agg_slot *slot, const char *at,
@@ -191,12 +201,12 @@ static enum mr_status emit_result(const struct mr_agg_layout *layout, uint32_t i
     const struct mr_agg_result *result = &layout->results[index];
 
     if (result->kind == MR_AGG_COUNT_ALL)
-        return mr_column_builder_int(out, mr_load_i64(buffers), err);
+        return add_int64(out, mr_load_i64(buffers), err);
     const struct mr_agg_slot *slot = &layout->slots[result->slot];
     const char *at = buffers + slot->offset;
     switch (slot->kind) {
     case MR_SLOT_COUNT:
-        return mr_column_builder_int(out, mr_load_i64(at), err);
+        return add_int64(out, mr_load_i64(at), err);
     case MR_SLOT_SUM_INT:
     case MR_SLOT_SUM_FLOAT:
         if (mr_load_i64(at + 16) == 0)
@@ -215,24 +225,49 @@ static enum mr_status emit_result(const struct mr_agg_layout *layout, uint32_t i
     }
 }
 
-enum mr_status mr_agg_emit(const struct mr_agg_layout *layout, struct mr_slice key,
-                           struct mr_slice buffers, struct mr_batch_builder *out,
-                           struct mr_error *err)
+static enum mr_status emit_keys(const struct mr_agg_layout *layout, struct mr_slice key,
+                                struct mr_batch_builder *out, struct mr_error *err)
 {
     struct mr_bytes bytes = mr_bytes_of(key.data, key.size_bytes);
 
-    MR_TRY(mr_agg_check(layout, buffers, err));
+    if (layout->key_count == 1 && key.size_bytes == MR_KEY_INT64_BYTES && key.data[0] == 1 &&
+        mr_schema_field(layout->output, 0)->type.id == MR_TYPE_INT64)
+        return add_int64(mr_batch_builder_column(out, 0), mr_key_load_int64(key.data), err);
     for (uint32_t i = 0; i < layout->key_count; i++) {
         const struct mr_type *type = &mr_schema_field(layout->output, i)->type;
         MR_TRY(mr_key_decode(&bytes, type, mr_batch_builder_column(out, i), err));
     }
-    if (mr_bytes_left(&bytes) != 0)
-        return MR_FAIL(err, MR_CORRUPT,
-                       "cannot read the key of a group: %zu bytes too many; restore the checkpoint "
-                       "from a copy",
-                       mr_bytes_left(&bytes));
+    if (mr_bytes_left(&bytes) == 0)
+        return MR_OK;
+    return MR_FAIL(err, MR_CORRUPT,
+                   "cannot read the key of a group: %zu bytes too many; restore the checkpoint "
+                   "from a copy",
+                   mr_bytes_left(&bytes));
+}
+
+enum mr_status mr_agg_emit_row(const struct mr_agg_layout *layout, struct mr_slice key,
+                               struct mr_slice buffers, struct mr_batch_builder *out,
+                               struct mr_error *err)
+{
+    char fixed[MR_AGG_PACKS_UP_TO_BYTES];
+
+    if (mr_agg_packs(layout) && buffers.size_bytes < layout->fixed_bytes) {
+        MR_TRY(mr_agg_unpack(layout, buffers, fixed, err));
+        buffers = (struct mr_slice){fixed, layout->fixed_bytes};
+    } else {
+        MR_TRY(mr_agg_check(layout, buffers, err));
+    }
+    MR_TRY(emit_keys(layout, key, out, err));
     for (uint32_t i = 0; i < layout->result_count; i++)
         MR_TRY(emit_result(layout, i, buffers.data,
                            mr_batch_builder_column(out, layout->key_count + i), err));
+    return MR_OK;
+}
+
+enum mr_status mr_agg_emit(const struct mr_agg_layout *layout, struct mr_slice key,
+                           struct mr_slice buffers, struct mr_batch_builder *out,
+                           struct mr_error *err)
+{
+    MR_TRY(mr_agg_emit_row(layout, key, buffers, out, err));
     return mr_batch_builder_rows_added(out, 1, err);
 }

@@ -161,6 +161,7 @@ static enum mr_status flush(struct mr_agg_lane *lane, struct mr_error *err)
 
     if (lane->builder_rows == 0)
         return MR_OK;
+    MR_TRY(mr_batch_builder_rows_added(lane->builder, lane->builder_rows, err));
     lane->builder_rows = 0;
     MR_TRY(mr_batch_builder_finish(lane->builder, &batch, err));
     enum mr_status status = mr_output_emit(lane->out, batch, err);
@@ -173,7 +174,7 @@ enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *la
 {
     if (lane->builder == NULL)
         MR_TRY(mr_batch_builder_new(fold->layout->output, &lane->builder, err));
-    MR_TRY(mr_agg_emit(fold->layout, key, buffers, lane->builder, err));
+    MR_TRY(mr_agg_emit_row(fold->layout, key, buffers, lane->builder, err));
     lane->builder_rows++;
     if (lane->builder_rows >= EMIT_ROWS_MAX ||
         (lane->builder_rows % EMIT_CHECK_ROWS == 0 &&
@@ -431,7 +432,8 @@ static enum mr_status find_parts(struct mr_agg_fold *fold, const struct mr_fold_
             const struct mr_batch *batch = call->inputs[i].batches[b];
 
             fold->parts[fold->part_count++] =
-                (struct mr_agg_part){mr_batch_column(batch, 0), mr_batch_column(batch, 1)};
+                (struct mr_agg_part){mr_batch_column(batch, 0), mr_batch_column(batch, 1),
+                                     fold->link == NULL ? NULL : mr_batch_column(batch, 2)->values};
         }
     }
     return MR_OK;
@@ -453,8 +455,7 @@ static enum mr_status fold_run(void *op, struct mr_fold_call *call, struct mr_er
     fold->any_run = true;
     fold->last_batch_id = call->info->batch_id;
     fold->last_watermark_us = call->info->watermark_us;
-    MR_TRY(find_parts(fold, call, err));
-    return call->partition_count > 1 ? mr_agg_deal(fold, err) : MR_OK;
+    return find_parts(fold, call, err);
 }
 
 static enum mr_status fold_lane(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
@@ -504,7 +505,9 @@ static enum mr_status fold_run_partition(void *op, uint32_t partition, struct mr
 
 static uint32_t fold_partition_count(void *op)
 {
-    return ((struct mr_agg_fold *)op)->layout->key_count == 0 ? 1 : MR_STORE_SHARDS;
+    const struct mr_agg_fold *fold = op;
+
+    return fold->layout->key_count == 0 || fold->link == NULL ? 1 : MR_STORE_SHARDS;
 }
 
 /* The least event time of all groups. */
@@ -549,6 +552,8 @@ static enum mr_status fold_open(void *op, struct mr_state *state, struct mr_erro
     MR_TRY_GOTO(mr_agg_value_schema(fold->layout, &values, err));
     MR_TRY_GOTO(
         mr_state_store(state, fold->state_name, "aggregate", keys, values, &fold->store, err));
+    if (fold->link != NULL)
+        fold->link->seed = mr_store_seed(fold->store);
     fold->any_run = false;
     forget_times(fold);
 done:
@@ -571,7 +576,8 @@ static struct mr_store *fold_store(void *op)
 
 static void free_lane(struct mr_agg_lane *lane)
 {
-    mr_agg_refs_release(&lane->refs);
+    mr_agg_bucket_release(&lane->bucket);
+    mr_free(lane->cursors);
     mr_free(lane->touched.keys);
     mr_free(lane->expired.keys);
     mr_arena_release(&lane->arena);
@@ -586,6 +592,7 @@ static void fold_free(void *op)
     if (fold == NULL)
         return;
     mr_agg_layout_free(fold->layout);
+    mr_agg_link_unref(fold->link);
     mr_free(fold->state_name);
     mr_free(fold->parts);
     mr_free(fold->always.keys);
@@ -626,8 +633,8 @@ static enum mr_status copy_always(struct mr_agg_fold *fold, const struct mr_aggr
     return MR_OK;
 }
 
-enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,
-                                    struct mr_error *err)
+enum mr_status mr_agg_fold_new(const struct mr_aggregate_spec *spec, struct mr_agg_link *link,
+                               struct mr_fold_op *ret_op, struct mr_error *err)
 {
     struct mr_agg_fold *fold = NULL;
     enum mr_status status;
@@ -639,6 +646,10 @@ enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct
     fold = mr_alloc_zero(NULL, sizeof(*fold));
     if (fold == NULL)
         return mr_agg_fold_no_memory(err);
+    if (link != NULL) {
+        fold->link = link;
+        link->user_count++;
+    }
     MR_TRY_GOTO(mr_agg_layout_new(spec, &fold->layout, err));
     MR_TRY_GOTO(copy_always(fold, spec, err));
     fold->mode = spec->mode;
@@ -658,4 +669,10 @@ enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct
 done:
     fold_free(fold);
     return status;
+}
+
+enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,
+                                    struct mr_error *err)
+{
+    return mr_agg_fold_new(spec, NULL, ret_op, err);
 }

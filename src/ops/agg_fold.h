@@ -8,8 +8,8 @@
 #ifndef MR_OPS_AGG_FOLD_H
 #define MR_OPS_AGG_FOLD_H
 
+#include "ops/agg_deal.h"
 #include "ops/agg_times.h"
-#include "ops/aggregate.h"
 
 #include "base/alloc.h"
 
@@ -24,8 +24,7 @@ struct mr_agg_keys {
     size_t capacity;
 };
 
-/* A partial of the batch: its hash, and its bytes in the input's memory. (Not a row number: the
- * offsets of a random row are two more places to wait for.) */
+/* A partial of a bucket: its hash, and its bytes in the input's memory. */
 struct mr_agg_ref {
     uint64_t hash;
     const char *key;
@@ -34,9 +33,17 @@ struct mr_agg_ref {
     uint32_t value_bytes;
 };
 
-struct mr_agg_refs {
+/* Its place in the order of hashes. */
+struct mr_agg_place {
+    uint32_t low; /* bits of the hash below those of the bucket */
+    uint32_t number;
+};
+
+/* The partials of one bucket, from all batches of the input; memory of the largest so far. */
+struct mr_agg_bucket_refs {
     struct mr_agg_ref *refs;
-    struct mr_agg_ref *scratch;
+    struct mr_agg_place *places;
+    struct mr_agg_place *scratch;
     size_t count;
     size_t capacity;
 };
@@ -48,12 +55,14 @@ struct mr_agg_lane {
     const struct mr_batch_info *info;
     unsigned first_shard;
     unsigned last_shard;
-    struct mr_agg_refs refs;    /* one shard: its partials */
+    struct mr_agg_bucket_refs bucket; /* one shard: what is being merged */
+    size_t *cursors;                  /* the same: how far each part has been read */
     struct mr_agg_keys touched; /* all shards, update mode: keys of merged partials, in the input's
                                    memory */
     struct mr_agg_keys expired; /* in arena */
     struct mr_arena arena;
     struct mr_buf merged;
+    char fixed[MR_AGG_PACKS_UP_TO_BYTES]; /* layouts that pack: the group just merged, plain */
     struct mr_batch_builder *builder;
     int64_t builder_rows;
     uint64_t late_rows;
@@ -63,10 +72,12 @@ struct mr_agg_lane {
 struct mr_agg_part {
     const struct mr_column *keys;
     const struct mr_column *values;
+    const uint64_t *hashes; /* NULL: of a plain half, which tells none */
 };
 
 struct mr_agg_fold {
     struct mr_agg_layout *layout;
+    struct mr_agg_link *link; /* NULL: the input comes from a plain half */
     enum mr_output_mode mode;
     char *state_name;
     struct mr_store *store;
@@ -99,8 +110,6 @@ enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *la
                                 struct mr_slice key, struct mr_slice buffers, struct mr_error *err);
 
 /* agg_merge.c */
-/* Deals the partials of the batch out to the lanes, by shard. Driver. */
-enum mr_status mr_agg_deal(struct mr_agg_fold *fold, struct mr_error *err);
 /* Is it a group that every batch emits? */
 bool mr_agg_is_always(const struct mr_agg_fold *fold, struct mr_slice key);
 /* Everything, in order of arrival; update mode: their keys into lane->touched. */
@@ -109,6 +118,6 @@ enum mr_status mr_agg_merge_all(struct mr_agg_fold *fold, struct mr_agg_lane *la
 /* The partials of the lane's shard, in the order of their hashes; update mode: emits each group. */
 enum mr_status mr_agg_merge_shard(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                   struct mr_error *err);
-void mr_agg_refs_release(struct mr_agg_refs *refs);
+void mr_agg_bucket_release(struct mr_agg_bucket_refs *bucket);
 
 #endif

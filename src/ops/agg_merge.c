@@ -2,14 +2,16 @@
  * Partials into the store of the aggregate fold.
  *
  *     small batch   in order of arrival: partition by partition, row by row
- *     else          dealt out by shard --> sorted by hash --> one pass through the shard
+ *     else          a shard bucket by bucket: gathered from all tasks --> sorted by hash --> merged
  *
- * A shard keeps its entries by hash, so the sorted pass walks through memory instead of jumping
- * about in it, and the entries it will need are asked for ahead. Partials of one key lie side by
- * side then, in order of arrival (the sort is stable), so a changed group can be emitted as soon as
- * the last of them is in, without looking it up again.
+ * Each batch of partials has its rows by bucket (agg_deal.h), so a bucket is one stretch of rows in
+ * each of them, and what is gathered and sorted at a time fits the second-level cache. A shard has
+ * its entries by hash, so merging walks through memory instead of jumping about in it, and the
+ * entries it will need are asked for ahead. Partials of one key lie side by side then, in order of
+ * arrival (the sort is stable), so a changed group can be emitted as soon as the last of them is
+ * in, without looking it up again.
  *
- * Thread: mr_agg_deal the driver's, the others the lane's.
+ * Thread: the lane's.
  */
 #include "ops/agg_fold.h"
 
@@ -20,9 +22,11 @@
 enum {
     FAR = 32,
     NEAR = 16,
-    DIGIT_BITS = 11,
+    /* A store has keys by the top 32 bits of their hash, then by their bytes. */
+    PLACE_BITS = 32 - MR_AGG_BUCKET_BITS,
+    DIGIT_BITS = 8,
     DIGITS = 1 << DIGIT_BITS,
-    SORTED_FROM = 28, /* bits of a hash below it are not sorted by */
+    FEW = 48, /* are sorted by insertion */
     FIRST_LOOK = 256,
 };
 /* Not an event time: they are at least INT64_MIN + 1. */
@@ -39,6 +43,19 @@ static struct mr_slice value_of(const struct mr_agg_ref *ref)
 }
 
 /* ---- One partial ---- */
+
+static enum mr_status count_late(const struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                 struct mr_slice buffers, struct mr_error *err)
+{
+    if (mr_agg_packs(fold->layout)) {
+        MR_TRY(mr_agg_unpack(fold->layout, buffers, lane->fixed, err));
+        buffers.data = lane->fixed;
+    } else {
+        MR_TRY(mr_agg_check(fold->layout, buffers, err));
+    }
+    lane->late_rows += mr_load_u64(buffers.data);
+    return MR_OK;
+}
 
 /* Counts a late one. *ret_time_us: NO_TIME = it has none. */
 static enum mr_status check_time(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
@@ -58,10 +75,8 @@ static enum mr_status check_time(struct mr_agg_fold *fold, struct mr_agg_lane *l
         return MR_OK;
     if (fold->mode != MR_MODE_COMPLETE && info->late_watermark_us != INT64_MIN &&
         time_us <= info->late_watermark_us) {
-        MR_TRY(mr_agg_check(fold->layout, buffers, err));
-        lane->late_rows += mr_load_u64(buffers.data);
         *ret_late = true;
-        return MR_OK;
+        return count_late(fold, lane, buffers, err);
     }
     *ret_time_us = time_us;
     return MR_OK;
@@ -81,26 +96,41 @@ static enum mr_status note_time(struct mr_agg_fold *fold, uint64_t hash, int64_t
     return MR_OK;
 }
 
+/* Layouts that pack: the entry gets the packed form, lane->fixed the plain one. */
+static enum mr_status merge_packed(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                   uint64_t hash, int64_t time_us, struct mr_slice key,
+                                   struct mr_slice buffers, struct mr_error *err)
+{
+    const struct mr_agg_layout *layout = fold->layout;
+    char more[MR_AGG_PACKS_UP_TO_BYTES];
+    char packed[MR_AGG_PACK_ROOM_BYTES];
+    struct mr_store_entry at;
+
+    if (!mr_store_find(fold->store, hash, key.data, key.size_bytes, &at)) {
+        MR_TRY(mr_agg_unpack(layout, buffers, lane->fixed, err));
+        MR_TRY(mr_store_put_hashed(fold->store, hash, key.data, key.size_bytes, packed,
+                                   mr_agg_pack(layout, lane->fixed, packed), err));
+        return note_time(fold, hash, time_us, err);
+    }
+    MR_TRY(mr_agg_unpack(layout, (struct mr_slice){at.value, at.value_bytes}, lane->fixed, err));
+    MR_TRY(mr_agg_unpack(layout, buffers, more, err));
+    MR_TRY(mr_agg_merge_fixed(layout, lane->fixed, more, err));
+    return mr_store_put_at(fold->store, &at, packed, mr_agg_pack(layout, lane->fixed, packed), err);
+}
+
 /* Merges a partial; *ret_value: the buffers of its group now, until the next change of the lane. */
 static enum mr_status merge_group(struct mr_agg_fold *fold, struct mr_agg_lane *lane, uint64_t hash,
                                   int64_t time_us, struct mr_slice key, struct mr_slice buffers,
                                   struct mr_slice *ret_value, struct mr_error *err)
 {
     const struct mr_agg_layout *layout = fold->layout;
-    char *value = NULL;
-    bool created = false;
 
-    MR_TRY(mr_agg_check(layout, buffers, err));
-    if (layout->bytes_count == 0) {
-        MR_TRY(mr_store_upsert_hashed(fold->store, hash, key.data, key.size_bytes,
-                                      layout->fixed_bytes, &value, &created, err));
-        *ret_value = (struct mr_slice){value, layout->fixed_bytes};
-        if (!created)
-            return mr_agg_merge_fixed(layout, value, buffers.data, err);
-        memcpy(value, buffers.data, buffers.size_bytes);
-        return note_time(fold, hash, time_us, err);
+    if (mr_agg_packs(layout)) {
+        *ret_value = (struct mr_slice){lane->fixed, layout->fixed_bytes};
+        return merge_packed(fold, lane, hash, time_us, key, buffers, err);
     }
     struct mr_slice have = {NULL, 0};
+    MR_TRY(mr_agg_check(layout, buffers, err));
     *ret_value = buffers;
     if (mr_store_get_hashed(fold->store, hash, key.data, key.size_bytes, &have.data,
                             &have.size_bytes)) {
@@ -109,8 +139,8 @@ static enum mr_status merge_group(struct mr_agg_fold *fold, struct mr_agg_lane *
     } else {
         MR_TRY(note_time(fold, hash, time_us, err));
     }
-    return mr_store_put(fold->store, key.data, key.size_bytes, ret_value->data,
-                        ret_value->size_bytes, err);
+    return mr_store_put_hashed(fold->store, hash, key.data, key.size_bytes, ret_value->data,
+                               ret_value->size_bytes, err);
 }
 
 enum mr_status mr_agg_merge_all(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
@@ -122,7 +152,9 @@ enum mr_status mr_agg_merge_all(struct mr_agg_fold *fold, struct mr_agg_lane *la
         for (int64_t row = 0; row < part->keys->length; row++) {
             struct mr_slice key = mr_column_text(part->keys, row);
             struct mr_slice buffers = mr_column_text(part->values, row);
-            uint64_t hash = mr_store_hash(fold->store, key.data, key.size_bytes);
+            uint64_t hash = part->hashes != NULL
+                                ? part->hashes[row]
+                                : mr_store_hash(fold->store, key.data, key.size_bytes);
             struct mr_slice value;
             int64_t time_us;
             bool late;
@@ -139,209 +171,325 @@ enum mr_status mr_agg_merge_all(struct mr_agg_fold *fold, struct mr_agg_lane *la
     return MR_OK;
 }
 
-/* ---- Dealing out, sorting ---- */
+/* ---- Gathering and sorting a bucket ---- */
 
-void mr_agg_refs_release(struct mr_agg_refs *refs)
+void mr_agg_bucket_release(struct mr_agg_bucket_refs *bucket)
 {
-    mr_free(refs->refs);
-    mr_free(refs->scratch);
-    *refs = (struct mr_agg_refs){0};
+    mr_free(bucket->refs);
+    mr_free(bucket->places);
+    mr_free(bucket->scratch);
+    *bucket = (struct mr_agg_bucket_refs){0};
 }
 
-static bool refs_reserve(struct mr_agg_refs *refs, size_t count)
+static bool grow_array(void *array_pointer, size_t capacity, size_t width)
 {
-    if (count <= refs->capacity)
-        return true;
-    mr_agg_refs_release(refs);
-    refs->refs = mr_alloc(NULL, count * sizeof(*refs->refs));
-    refs->scratch = mr_alloc(NULL, count * sizeof(*refs->scratch));
-    if (refs->refs == NULL || refs->scratch == NULL) {
-        mr_agg_refs_release(refs);
+    void *array;
+
+    memcpy(&array, array_pointer, sizeof(array));
+    array = mr_realloc(NULL, array, capacity * width);
+    if (array == NULL)
         return false;
-    }
-    refs->capacity = count;
+    memcpy(array_pointer, &array, sizeof(array));
     return true;
 }
 
-/* The hash of each partial, and room for as many as each shard gets. */
-static enum mr_status count_shards(struct mr_agg_fold *fold, uint64_t *hashes, struct mr_error *err)
+static bool reserve_refs(struct mr_agg_bucket_refs *bucket, size_t more)
 {
-    size_t counts[MR_STORE_SHARDS] = {0};
-    size_t at = 0;
+    size_t capacity = MR_MAX(bucket->count + more, bucket->capacity * 2);
 
-    for (size_t p = 0; p < fold->part_count; p++) {
-        const struct mr_column *keys = fold->parts[p].keys;
+    if (bucket->count + more <= bucket->capacity)
+        return true;
+    if (!grow_array(&bucket->refs, capacity, sizeof(*bucket->refs)) ||
+        !grow_array(&bucket->places, capacity, sizeof(*bucket->places)) ||
+        !grow_array(&bucket->scratch, capacity, sizeof(*bucket->scratch)))
+        return false;
+    bucket->capacity = capacity;
+    return true;
+}
 
-        for (int64_t row = 0; row < keys->length; row++) {
-            struct mr_slice key = mr_column_text(keys, row);
+/* The first row at or behind `from` whose bucket is not before that one. */
+static size_t find_bucket(const struct mr_agg_part *part, size_t from, uint32_t bucket)
+{
+    size_t low = from, high = (size_t)part->keys->length;
 
-            hashes[at] = mr_store_hash(fold->store, key.data, key.size_bytes);
-            counts[mr_store_shard(hashes[at++])]++;
-        }
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (mr_agg_bucket(part->hashes[middle]) < bucket)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++) {
-        fold->lanes[shard].refs.count = 0;
-        if (!refs_reserve(&fold->lanes[shard].refs, counts[shard]))
-            return mr_agg_fold_no_memory(err);
+    return low;
+}
+
+/* Where each part's rows of the lane's shard begin, and how many there are. */
+static enum mr_status find_shard(const struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                 size_t *ret_count, struct mr_error *err)
+{
+    uint32_t first = lane->first_shard * (MR_AGG_BUCKETS / MR_STORE_SHARDS);
+
+    mr_free(lane->cursors);
+    lane->cursors = mr_alloc(NULL, (fold->part_count + 1) * sizeof(*lane->cursors));
+    if (lane->cursors == NULL)
+        return mr_agg_fold_no_memory(err);
+    *ret_count = 0;
+    for (size_t p = 0; p < fold->part_count; p++) {
+        size_t begins = find_bucket(&fold->parts[p], 0, first);
+
+        lane->cursors[p] = begins;
+        *ret_count +=
+            find_bucket(&fold->parts[p], begins, first + MR_AGG_BUCKETS / MR_STORE_SHARDS) - begins;
     }
     return MR_OK;
 }
 
-enum mr_status mr_agg_deal(struct mr_agg_fold *fold, struct mr_error *err)
+static void add_row(struct mr_agg_bucket_refs *bucket, const struct mr_agg_part *part, size_t row)
 {
-    size_t rows = 0, at = 0;
-    uint64_t *hashes;
-    enum mr_status status;
+    const int32_t *keys = part->keys->offsets + row;
+    const int32_t *values = part->values->offsets + row;
+    uint64_t hash = part->hashes[row];
 
-    for (size_t p = 0; p < fold->part_count; p++)
-        rows += (size_t)fold->parts[p].keys->length;
-    hashes = mr_alloc(NULL, (rows + 1) * sizeof(*hashes));
-    if (hashes == NULL)
-        return mr_agg_fold_no_memory(err);
-    status = count_shards(fold, hashes, err);
-    for (size_t p = 0; p < fold->part_count && status == MR_OK; p++) {
-        for (int64_t row = 0; row < fold->parts[p].keys->length; row++, at++) {
-            struct mr_agg_refs *refs = &fold->lanes[mr_store_shard(hashes[at])].refs;
-            struct mr_slice key = mr_column_text(fold->parts[p].keys, row);
-            struct mr_slice value = mr_column_text(fold->parts[p].values, row);
-
-            refs->refs[refs->count++] =
-                (struct mr_agg_ref){hashes[at], key.data, value.data, (uint32_t)key.size_bytes,
-                                    (uint32_t)value.size_bytes};
-        }
-    }
-    mr_free(hashes);
-    return status;
+    bucket->refs[bucket->count] =
+        (struct mr_agg_ref){hash, (const char *)part->keys->values + keys[0],
+                            (const char *)part->values->values + values[0],
+                            (uint32_t)(keys[1] - keys[0]), (uint32_t)(values[1] - values[0])};
+    bucket->places[bucket->count] = (struct mr_agg_place){
+        (uint32_t)(hash >> 32) & (((uint32_t)1 << PLACE_BITS) - 1), (uint32_t)bucket->count};
+    bucket->count++;
 }
 
-static void sort_digit(struct mr_agg_refs *refs, unsigned shift)
+/* What is read of the next part. */
+static void hint_part(const struct mr_agg_fold *fold, const struct mr_agg_lane *lane, size_t p)
+{
+    const struct mr_agg_part *part = &fold->parts[p];
+    size_t row = lane->cursors[p];
+
+    if (row >= (size_t)part->keys->length)
+        return;
+    __builtin_prefetch(part->hashes + row);
+    __builtin_prefetch(part->hashes + row + 8);
+    __builtin_prefetch((const char *)part->keys->values + part->keys->offsets[row]);
+    __builtin_prefetch((const char *)part->values->values + part->values->offsets[row]);
+}
+
+/* All partials of the bucket, in order of arrival. */
+static enum mr_status gather(const struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                             uint32_t number, struct mr_error *err)
+{
+    struct mr_agg_bucket_refs *bucket = &lane->bucket;
+
+    bucket->count = 0;
+    for (size_t p = 0; p < fold->part_count; p++) {
+        const struct mr_agg_part *part = &fold->parts[p];
+        size_t row = lane->cursors[p], end = row, length = (size_t)part->keys->length;
+
+        if (p + 1 < fold->part_count)
+            hint_part(fold, lane, p + 1);
+        while (end < length && mr_agg_bucket(part->hashes[end]) == number)
+            end++;
+        if (bucket->count + (end - row) > UINT32_MAX)
+            return MR_FAIL(err, MR_LIMIT,
+                           "cannot fold an aggregation: more than %u partials with one start of "
+                           "their hashes; make batches smaller",
+                           UINT32_MAX);
+        if (!reserve_refs(bucket, end - row))
+            return mr_agg_fold_no_memory(err);
+        for (; row < end; row++)
+            add_row(bucket, part, row);
+        lane->cursors[p] = end;
+    }
+    return MR_OK;
+}
+
+static void sort_digit(struct mr_agg_bucket_refs *bucket, unsigned shift)
 {
     uint32_t starts[DIGITS + 1] = {0};
-    struct mr_agg_ref *sorted = refs->scratch;
+    struct mr_agg_place *sorted = bucket->scratch;
 
-    for (size_t i = 0; i < refs->count; i++)
-        starts[(refs->refs[i].hash >> shift & (DIGITS - 1)) + 1]++;
+    for (size_t i = 0; i < bucket->count; i++)
+        starts[(bucket->places[i].low >> shift & (DIGITS - 1)) + 1]++;
     for (size_t d = 0; d < DIGITS; d++)
         starts[d + 1] += starts[d];
-    for (size_t i = 0; i < refs->count; i++)
-        sorted[starts[refs->refs[i].hash >> shift & (DIGITS - 1)]++] = refs->refs[i];
-    refs->scratch = refs->refs;
-    refs->refs = sorted;
+    for (size_t i = 0; i < bucket->count; i++)
+        sorted[starts[bucket->places[i].low >> shift & (DIGITS - 1)]++] = bucket->places[i];
+    bucket->scratch = bucket->places;
+    bucket->places = sorted;
 }
 
-/* By the upper 33 bits below those of the shard; what is equal in them stays in order. */
-static void sort_refs(struct mr_agg_refs *refs)
+/* By hash; what is equal stays in order. */
+static void sort_places(struct mr_agg_bucket_refs *bucket)
 {
-    for (unsigned digit = 0; digit < 3; digit++)
-        sort_digit(refs, SORTED_FROM + digit * DIGIT_BITS);
+    struct mr_agg_place *places = bucket->places;
+
+    if (bucket->count > FEW) {
+        for (unsigned shift = 0; shift < PLACE_BITS; shift += DIGIT_BITS)
+            sort_digit(bucket, shift);
+        return;
+    }
+    for (size_t i = 1; i < bucket->count; i++) {
+        struct mr_agg_place place = places[i];
+        size_t k = i;
+
+        for (; k > 0 && places[k - 1].low > place.low; k--)
+            places[k] = places[k - 1];
+        places[k] = place;
+    }
 }
 
 /* ---- A shard ---- */
 
-/* Has an earlier partial of the run the same key? */
-static bool is_repeated(const struct mr_agg_ref *run, size_t index)
+static bool same_key(const struct mr_agg_ref *a, const struct mr_agg_ref *b)
 {
-    struct mr_slice key = key_of(&run[index]);
-
-    for (size_t i = 0; i < index; i++) {
-        struct mr_slice other = key_of(&run[i]);
-
-        if (run[i].hash == run[index].hash && other.size_bytes == key.size_bytes &&
-            memcmp(other.data, key.data, key.size_bytes) == 0)
-            return true;
-    }
-    return false;
+    return a->hash == b->hash && a->key_bytes == b->key_bytes &&
+           memcmp(a->key, b->key, a->key_bytes) == 0;
 }
 
-/* The groups of a run of partials whose hashes are equal as far as they were sorted; those that
- * every batch emits follow at its end. */
-static enum mr_status emit_run(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
-                               const struct mr_agg_ref *run, size_t count, struct mr_error *err)
+/* By hash, then key; partials of a key in order of arrival. */
+static int compare_refs(const struct mr_agg_ref *refs, struct mr_agg_place a, struct mr_agg_place b)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct mr_slice key = key_of(&run[i]);
-        struct mr_slice value = {NULL, 0};
+    const struct mr_agg_ref *x = &refs[a.number], *y = &refs[b.number];
+    int order;
 
-        if (is_repeated(run, i) || mr_agg_is_always(fold, key) ||
-            !mr_store_get_hashed(fold->store, run[i].hash, key.data, key.size_bytes, &value.data,
-                                 &value.size_bytes))
+    if (x->hash != y->hash)
+        return x->hash < y->hash ? -1 : 1;
+    order = memcmp(x->key, y->key, MR_MIN(x->key_bytes, y->key_bytes));
+    if (order == 0 && x->key_bytes != y->key_bytes)
+        order = x->key_bytes < y->key_bytes ? -1 : 1;
+    return order != 0 ? order : (a.number > b.number) - (a.number < b.number);
+}
+
+static void sift_down(const struct mr_agg_ref *refs, struct mr_agg_place *heap, size_t at,
+                      size_t count)
+{
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        struct mr_agg_place place = heap[at];
+
+        if (child + 1 < count && compare_refs(refs, heap[child], heap[child + 1]) < 0)
+            child++;
+        if (compare_refs(refs, place, heap[child]) >= 0)
+            return;
+        heap[at] = heap[child];
+        heap[child] = place;
+    }
+}
+
+/* Different keys whose hashes are equal as far as the sort looked: rare, but each of them may have
+ * many partials. */
+static void sort_run(const struct mr_agg_ref *refs, struct mr_agg_place *run, size_t count)
+{
+    for (size_t i = count / 2; i-- > 0;)
+        sift_down(refs, run, i, count);
+    for (size_t end = count; end-- > 1;) {
+        struct mr_agg_place greatest = run[0];
+
+        run[0] = run[end];
+        run[end] = greatest;
+        sift_down(refs, run, 0, end);
+    }
+}
+
+/* All partials of one key; update mode: emits the group, unless every batch does at its end. */
+static enum mr_status merge_key(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                const struct mr_agg_place *places, size_t count,
+                                struct mr_error *err)
+{
+    const struct mr_agg_ref *first = &lane->bucket.refs[places[0].number];
+    struct mr_slice key = key_of(first);
+    struct mr_slice value = {NULL, 0};
+    bool late = false;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct mr_agg_ref *ref = &lane->bucket.refs[places[i].number];
+        int64_t time_us;
+
+        MR_TRY(check_time(fold, lane, key, value_of(ref), &late, &time_us, err));
+        if (!late)
+            MR_TRY(merge_group(fold, lane, first->hash, time_us, key, value_of(ref), &value, err));
+    }
+    if (late || fold->mode != MR_MODE_UPDATE || mr_agg_is_always(fold, key))
+        return MR_OK;
+    return mr_agg_lane_emit(fold, lane, key, value, err);
+}
+
+/* Partials whose hashes are equal as far as they were sorted: nearly always of one key. */
+static enum mr_status merge_run(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                struct mr_agg_place *run, size_t count, struct mr_error *err)
+{
+    const struct mr_agg_ref *refs = lane->bucket.refs;
+    size_t begin = 0;
+
+    for (size_t i = 1; i < count; i++) {
+        if (!same_key(&refs[run[0].number], &refs[run[i].number])) {
+            sort_run(refs, run, count);
+            break;
+        }
+    }
+    for (size_t end = 1; end <= count; end++) {
+        if (end < count && same_key(&refs[run[begin].number], &refs[run[end].number]))
             continue;
-        MR_TRY(mr_agg_lane_emit(fold, lane, key, value, err));
+        MR_TRY(merge_key(fold, lane, &run[begin], end - begin, err));
+        begin = end;
     }
     return MR_OK;
 }
 
-static enum mr_status merge_run(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
-                                const struct mr_agg_ref *run, size_t count, struct mr_error *err)
+/* What will be needed soon: the place in the table, then the entry. */
+static void hint_far(const struct mr_agg_fold *fold, const struct mr_agg_bucket_refs *bucket,
+                     size_t at)
 {
-    struct mr_slice value = {NULL, 0};
-    size_t merged = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        struct mr_slice key = key_of(&run[i]);
-        struct mr_slice buffers = value_of(&run[i]);
-        int64_t time_us;
-        bool late;
-
-        MR_TRY(check_time(fold, lane, key, buffers, &late, &time_us, err));
-        if (late)
-            continue;
-        MR_TRY(merge_group(fold, lane, run[i].hash, time_us, key, buffers, &value, err));
-        merged++;
-    }
-    if (fold->mode != MR_MODE_UPDATE || merged == 0)
-        return MR_OK;
-    if (count == 1 && !mr_agg_is_always(fold, key_of(run)))
-        return mr_agg_lane_emit(fold, lane, key_of(run), value, err);
-    return emit_run(fold, lane, run, count, err);
+    if (at < bucket->count)
+        mr_store_hint(fold->store, bucket->refs[bucket->places[at].number].hash, 0);
 }
 
-/* What will be needed soon: the bytes of the partial, its place in the table, its entry. */
-static void hint(const struct mr_agg_fold *fold, const struct mr_agg_refs *refs, size_t at)
+static void hint_near(const struct mr_agg_fold *fold, const struct mr_agg_bucket_refs *bucket,
+                      size_t at)
 {
-    const struct mr_agg_ref *ref = &refs->refs[at];
-    size_t left = refs->count - at;
-
-    if (left > FAR) {
-        __builtin_prefetch(ref[FAR].key);
-        __builtin_prefetch(ref[FAR].value);
-        mr_store_hint(fold->store, ref[FAR].hash, 0);
-    }
-    if (left > NEAR)
-        mr_store_hint(fold->store, ref[NEAR].hash, 1);
+    if (at < bucket->count)
+        mr_store_hint(fold->store, bucket->refs[bucket->places[at].number].hash, 1);
 }
 
-/* After some partials: how many groups of all will be new ones? Hashes are even: the first
- * tell. */
-static void expect_groups(struct mr_agg_fold *fold, const struct mr_agg_lane *lane, size_t done,
-                          uint64_t count_before)
+static enum mr_status merge_bucket(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                   struct mr_error *err)
 {
-    uint64_t made = mr_store_shard_count(fold->store, lane->first_shard) - count_before;
-    uint64_t left = (uint64_t)(lane->refs.count - done);
+    struct mr_agg_bucket_refs *bucket = &lane->bucket;
+    size_t end;
 
-    mr_store_expect(fold->store, lane->first_shard, made * left / done * 9 / 8 + 16);
+    sort_places(bucket);
+    for (size_t at = 0; at < FAR; at++)
+        hint_far(fold, bucket, at);
+    for (size_t at = 0; at < NEAR; at++)
+        hint_near(fold, bucket, at);
+    for (size_t at = 0; at < bucket->count; at = end) {
+        uint32_t low = bucket->places[at].low;
+
+        for (end = at; end < bucket->count && bucket->places[end].low == low; end++) {
+            hint_far(fold, bucket, end + FAR);
+            hint_near(fold, bucket, end + NEAR);
+        }
+        MR_TRY(merge_run(fold, lane, &bucket->places[at], end - at, err));
+    }
+    return MR_OK;
 }
 
 enum mr_status mr_agg_merge_shard(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                   struct mr_error *err)
 {
-    struct mr_agg_refs *refs = &lane->refs;
+    uint32_t first = lane->first_shard * (MR_AGG_BUCKETS / MR_STORE_SHARDS);
     uint64_t count_before = mr_store_shard_count(fold->store, lane->first_shard);
-    size_t look_at = FIRST_LOOK;
-    size_t end;
+    size_t look_at = FIRST_LOOK, done = 0, count = 0;
 
-    sort_refs(refs);
-    for (size_t at = 0; at < refs->count; at = end) {
-        uint64_t bits = refs->refs[at].hash >> SORTED_FROM;
-
-        hint(fold, refs, at);
-        for (end = at + 1; end < refs->count && refs->refs[end].hash >> SORTED_FROM == bits; end++)
-            hint(fold, refs, end);
-        MR_TRY(merge_run(fold, lane, &refs->refs[at], end - at, err));
-        if (end >= look_at) {
-            expect_groups(fold, lane, end, count_before);
-            look_at *= 16;
-        }
+    MR_TRY(find_shard(fold, lane, &count, err));
+    for (uint32_t i = 0; i < MR_AGG_BUCKETS / MR_STORE_SHARDS; i++) {
+        MR_TRY(gather(fold, lane, first + i, err));
+        MR_TRY(merge_bucket(fold, lane, err));
+        done += lane->bucket.count;
+        if (done < look_at)
+            continue;
+        /* How many groups of all will be new ones? Hashes are even: the first tell. */
+        uint64_t made = mr_store_shard_count(fold->store, lane->first_shard) - count_before;
+        mr_store_expect(fold->store, lane->first_shard, made * (count - done) / done * 9 / 8 + 16);
+        look_at = done * 16;
     }
     return MR_OK;
 }

@@ -40,6 +40,14 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 /* ---- merging ---- */
 
+enum mr_status mr_agg_damaged(size_t size_bytes, struct mr_error *err)
+{
+    return MR_FAIL(err, MR_CORRUPT,
+                   "cannot read the buffers of a group: %zu bytes do not fit the aggregates; "
+                   "restore the checkpoint from a copy",
+                   size_bytes);
+}
+
 enum mr_status mr_agg_check(const struct mr_agg_layout *layout, struct mr_slice buffers,
                             struct mr_error *err)
 {
@@ -54,12 +62,7 @@ enum mr_status mr_agg_check(const struct mr_agg_layout *layout, struct mr_slice 
         if (mr_slot_is_wide(slot->kind))
             wanted += mr_load_u32(buffers.data + slot->offset + 1);
     }
-    if (ok && buffers.size_bytes == wanted)
-        return MR_OK;
-    return MR_FAIL(err, MR_CORRUPT,
-                   "cannot read the buffers of a group: %zu bytes do not fit the aggregates; "
-                   "restore the checkpoint from a copy",
-                   buffers.size_bytes);
+    return ok && buffers.size_bytes == wanted ? MR_OK : mr_agg_damaged(buffers.size_bytes, err);
 }
 
 enum mr_status mr_agg_sum_overflow(const struct mr_agg_slot *slot, struct mr_error *err)

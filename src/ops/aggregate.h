@@ -7,7 +7,7 @@
  *   agg_emit.c      results                            agg_sketch.c   slots that keep sketches
  *   agg_partial.c   the map operator                   agg_text.c     layouts as text
  *   agg_fold.c      the fold operator                  agg_change.c   buffers of other layouts
- *   agg_user.c      aggregates of a program
+ *   agg_user.c      aggregates of a program       agg_pack.c     buffers in few bytes
  */
 #ifndef MR_OPS_AGGREGATE_H
 #define MR_OPS_AGGREGATE_H
@@ -155,6 +155,10 @@ enum mr_status mr_agg_merge_fixed(const struct mr_agg_layout *layout, char *a, c
 enum mr_status mr_agg_merge_into(const struct mr_agg_layout *layout, struct mr_slice a,
                                  struct mr_slice b, struct mr_buf *out, struct mr_error *err);
 enum mr_status mr_agg_sum_overflow(const struct mr_agg_slot *slot, struct mr_error *err);
+/* mr_agg_emit of a row that the caller tells the builder of (mr_batch_builder_rows_added). */
+enum mr_status mr_agg_emit_row(const struct mr_agg_layout *layout, struct mr_slice key,
+                               struct mr_slice buffers, struct mr_batch_builder *out,
+                               struct mr_error *err);
 /* A sum as BIGINT or DECIMAL(38,s); MR_BAD_DATA when it does not fit. */
 enum mr_status mr_agg_emit_int_sum(const struct mr_agg_slot *slot, mr_int128 sum,
                                    struct mr_column_builder *out, struct mr_error *err);
@@ -163,6 +167,24 @@ void mr_agg_print(const struct mr_agg_layout *layout, struct mr_buf *out);
 /* MR_CORRUPT when these are no buffers of this layout. */
 enum mr_status mr_agg_check(const struct mr_agg_layout *layout, struct mr_slice buffers,
                             struct mr_error *err);
+
+enum mr_status mr_agg_damaged(size_t size_bytes, struct mr_error *err);
+
+/*
+ * agg_pack.c: buffers without byte strings in few bytes. Only layouts that pack: values of a store
+ * of kind "aggregate" and partials on their way to it may then have either form, which their size
+ * tells.
+ */
+enum { MR_AGG_PACKS_UP_TO_BYTES = 512, MR_AGG_PACK_ROOM_BYTES = 1024 };
+static inline bool mr_agg_packs(const struct mr_agg_layout *layout)
+{
+    return layout->bytes_count == 0 && layout->fixed_bytes <= MR_AGG_PACKS_UP_TO_BYTES;
+}
+/* out: MR_AGG_PACK_ROOM_BYTES. Returns how many were written, at most fixed_bytes. */
+size_t mr_agg_pack(const struct mr_agg_layout *layout, const char *fixed, char *out);
+/* Either form into fixed_bytes at `fixed`. MR_CORRUPT. */
+enum mr_status mr_agg_unpack(const struct mr_agg_layout *layout, struct mr_slice value, char *fixed,
+                             struct mr_error *err);
 
 /* State of the partial aggregation of rows: buffers of all groups of a task. */
 struct mr_agg_bytes {

@@ -199,8 +199,16 @@ struct mr_aggregate_spec {
  */
 enum mr_status mr_op_aggregate_partial(const struct mr_aggregate_spec *spec,
                                        struct mr_map_op *ret_op, struct mr_error *err);
+/* Partials of the operator above; all of a batch is one partition. */
 enum mr_status mr_op_aggregate_fold(const struct mr_aggregate_spec *spec, struct mr_fold_op *ret_op,
                                     struct mr_error *err);
+/*
+ * Both at once, made for each other: partials come in the order of the shards of the fold's store
+ * with the hashes of their keys, so large batches are merged by all workers. Large batches: order
+ * by hash. What one half emits only the other one reads.
+ */
+enum mr_status mr_op_aggregate(const struct mr_aggregate_spec *spec, struct mr_map_op *ret_partial,
+                               struct mr_fold_op *ret_fold, struct mr_error *err);
 
 /* The same merge kernels for others (windows of DStreams): buffers of one group. */
 struct mr_agg_layout;

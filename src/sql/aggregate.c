@@ -126,17 +126,28 @@ static enum mr_status add_fold(struct mr_sql_block *block, const struct mr_aggre
     struct mr_sql_planner *p = block->p;
     struct mr_node *node = block->input.node;
     bool is_session = block->has_window && block->window.session;
-    struct mr_map_op partial;
-    struct mr_fold_op fold;
+    struct mr_map_op partial = {0};
+    struct mr_fold_op fold = {0};
     struct mr_sql_rel parts = {0};
     enum mr_status status;
 
-    MR_TRY(mr_op_aggregate_partial(spec, &partial, p->err));
-    MR_TRY(mr_sql__add_map(p, block->query->owner, "partial", &partial, &node, 1, &parts));
-    if (is_session)
-        MR_TRY(mr_op_session_fold(spec, &fold, p->err));
-    else
-        MR_TRY(mr_op_aggregate_fold(spec, &fold, p->err));
+    if (is_session) {
+        MR_TRY(mr_op_aggregate_partial(spec, &partial, p->err));
+        status = mr_op_session_fold(spec, &fold, p->err);
+        if (status != MR_OK) {
+            partial.ops->free(partial.op);
+            mr_schema_unref(partial.schema);
+            return status;
+        }
+    } else {
+        MR_TRY(mr_op_aggregate(spec, &partial, &fold, p->err));
+    }
+    status = mr_sql__add_map(p, block->query->owner, "partial", &partial, &node, 1, &parts);
+    if (status != MR_OK) {
+        fold.ops->free(fold.op);
+        mr_schema_unref(fold.schema);
+        return status;
+    }
     mr_buf_printf(&p->text, "operator %s: %s, state '%s', %u keys, %u aggregates%s\n",
                   spec->state_name, is_session ? "sessions" : "aggregate", spec->state_name,
                   spec->key_count, spec->agg_count,

@@ -147,6 +147,8 @@ static inline unsigned mr_key_group(uint64_t key_hash)
     return (unsigned)(key_hash >> 56);
 }
 uint64_t mr_store_hash(const struct mr_store *store, const void *key, size_t key_bytes);
+/* It is mr_hash with this seed. */
+uint64_t mr_store_seed(const struct mr_store *store);
 
 /* *ret_value borrows until the next change of the store. */
 bool mr_store_get(const struct mr_store *store, const void *key, size_t key_bytes,
@@ -155,6 +157,10 @@ bool mr_store_get_hashed(const struct mr_store *store, uint64_t hash, const void
                          size_t key_bytes, const char **ret_value, size_t *ret_value_bytes);
 enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes,
                             const void *value, size_t value_bytes, struct mr_error *err);
+/* The same when the key's hash is at hand. */
+enum mr_status mr_store_put_hashed(struct mr_store *store, uint64_t hash, const void *key,
+                                   size_t key_bytes, const void *value, size_t value_bytes,
+                                   struct mr_error *err);
 /*
  * For merges on the hot path: finds or makes the key (a new one has value_bytes of zeros;
  * *ret_created tells) and gives its value for changing in place, at a fixed size. The caller must
@@ -219,6 +225,9 @@ enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_ent
                                const void *value, size_t value_bytes, struct mr_error *err);
 enum mr_status mr_store_delete_at(struct mr_store *store, const struct mr_store_entry *at,
                                   struct mr_error *err);
+/* The entry of a key, unless it is not there: for put_at and delete_at. */
+bool mr_store_find(const struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
+                   struct mr_store_entry *ret_entry);
 /* Visits the entries of keys whose hash has those top 32 bits: mostly one, or none. */
 void mr_store_visit_fragment(const struct mr_store *store, uint32_t fragment,
                              mr_store_visit_fn visit, void *arg);

@@ -138,6 +138,11 @@ uint64_t mr_store_hash(const struct mr_store *store, const void *key, size_t key
     return mr_hash(key, key_bytes, store->seed);
 }
 
+uint64_t mr_store_seed(const struct mr_store *store)
+{
+    return store->seed;
+}
+
 static enum mr_status make_shard(struct mr_store *store, unsigned index, struct mr_error *err)
 {
     struct mr_shard *shard = mr_alloc_zero(NULL, sizeof(*shard));
@@ -197,6 +202,21 @@ bool mr_store_get_hashed(const struct mr_store *store, uint64_t hash, const void
     return true;
 }
 
+bool mr_store_find(const struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
+                   struct mr_store_entry *ret_entry)
+{
+    uint32_t slot = 0;
+    struct mr_entry *entry =
+        find_live(store->shards[mr_store_shard(hash)], hash, key, key_bytes, &slot);
+
+    if (entry == NULL)
+        return false;
+    *ret_entry =
+        (struct mr_store_entry){entry->bytes,       mr__entry_value(entry), (uint32_t)key_bytes,
+                                entry->value_bytes, (uint32_t)(hash >> 32), slot};
+    return true;
+}
+
 /*
  * Finds or makes the key with a value of that size; *ret_created: it was not there (its value is
  * not set then).
@@ -237,7 +257,14 @@ static enum mr_status touch(struct mr_shard *shard, uint64_t hash, const void *k
 enum mr_status mr_store_put(struct mr_store *store, const void *key, size_t key_bytes,
                             const void *value, size_t value_bytes, struct mr_error *err)
 {
-    uint64_t hash = mr_store_hash(store, key, key_bytes);
+    return mr_store_put_hashed(store, mr_store_hash(store, key, key_bytes), key, key_bytes, value,
+                               value_bytes, err);
+}
+
+enum mr_status mr_store_put_hashed(struct mr_store *store, uint64_t hash, const void *key,
+                                   size_t key_bytes, const void *value, size_t value_bytes,
+                                   struct mr_error *err)
+{
     struct mr_shard *shard = NULL;
     uint32_t ref = 0;
     bool created = false;

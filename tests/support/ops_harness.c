@@ -277,8 +277,7 @@ static void make_ops(struct ops_flow *flow, struct mr_aggregate_spec *spec)
         flow->make(flow, flow->make_arg);
     } else {
         spec->input = flow->input;
-        CHECK_OK(mr_op_aggregate_partial(spec, &flow->partial, &err), &err);
-        CHECK_OK(mr_op_aggregate_fold(spec, &flow->fold, &err), &err);
+        CHECK_OK(mr_op_aggregate(spec, &flow->partial, &flow->fold, &err), &err);
     }
     CHECK_OK(flow->fold.ops->open(flow->fold.op, flow->state, &err), &err);
 }
