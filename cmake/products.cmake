@@ -36,12 +36,20 @@ if(objects AND NOT MR_ONLY)
         set_target_properties(millrace PROPERTIES ENABLE_EXPORTS ON)
     endif()
 
-    # Installed, the program and the library find fetched libraries beside them.
-    set(rpath "$ORIGIN/../lib/millrace")
-    set_target_properties(millrace_shared PROPERTIES INSTALL_RPATH ${rpath})
-    if(TARGET millrace)
-        set_target_properties(millrace PROPERTIES INSTALL_RPATH ${rpath})
+    # The program and the library find fetched libraries beside them: installed in lib/millrace, in the
+    # build directory through a link of that name. One search path serves both, because CMake ends one
+    # that it changes at installation with an empty element, which stands for the working directory.
+    if(MR_HAVE_KAFKA)
+        get_filename_component(fetched ${MR_RDKAFKA_LIBRARY} DIRECTORY)
+        file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+        file(CREATE_LINK ${fetched} ${CMAKE_BINARY_DIR}/lib/millrace SYMBOLIC)
     endif()
+    foreach(product millrace_shared millrace)
+        if(TARGET ${product})
+            set_target_properties(${product} PROPERTIES BUILD_WITH_INSTALL_RPATH ON
+                INSTALL_RPATH "$ORIGIN/../lib/millrace;$ORIGIN/lib/millrace")
+        endif()
+    endforeach()
 
     # Examples see what a user sees: the public headers and the shared library, nothing else.
     file(GLOB examples CONFIGURE_DEPENDS examples/*.c)

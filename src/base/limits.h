@@ -41,6 +41,8 @@
     X(TEST_STEPS, 10000, COUNT, "a TEST block with more steps is refused: exit 64", "fixed")       \
     X(TEST_COLUMNS, 32, COUNT, "a step that names more columns is refused: exit 64", "fixed")      \
     X(SECRET_FILE, 64 * 1024, BYTES, "a larger file of a secret is refused: exit 78", "fixed")     \
+    X(SANDBOX_PATHS, 1024, COUNT, "a pipeline with more paths cannot run in the sandbox: exit 78", \
+      "fixed")                                                                                     \
     X(OPTION_NAMES, 256, COUNT,                                                                    \
       "further names are not compared when the nearest one is looked for", "fixed")
 

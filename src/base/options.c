@@ -229,7 +229,7 @@ static bool is_prefix(const struct mr_option *option)
     return option->type == MR_OPTION_PREFIX || option->type == MR_OPTION_SECRET_PREFIX;
 }
 
-static bool is_named(const struct mr_option *option, const char *key)
+bool mr_option_named(const struct mr_option *option, const char *key)
 {
     int64_t index;
 
@@ -249,7 +249,7 @@ static bool is_below_prefix(const struct mr_option *option, const char *key)
 static struct entry *find(const struct mr_options *options, const char *key)
 {
     for (size_t i = 0; i < options->entry_count; i++) {
-        if (is_named(options->entries[i].option, key))
+        if (mr_option_named(options->entries[i].option, key))
             return &options->entries[i];
     }
     for (size_t i = 0; i < options->entry_count; i++) {

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/number_text.h"
+#include "cli/sandbox.h"
 #include "cli/script.h"
 #include "core/query.h"
 #include "env/thread.h"
@@ -34,6 +35,7 @@ static const struct cli_flag flags[] = {
     {"--once", NULL, NULL, "Run one batch with everything that is there, then exit."},
     {"--progress", NULL, "none|line|json",
      "Progress on standard error: one live line, or a JSON document per batch."},
+    CLI_SANDBOX_FLAGS,
 };
 
 enum progress_style { PROGRESS_NONE, PROGRESS_LINE, PROGRESS_JSON };
@@ -265,6 +267,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
         status = cli_script_set(&script, "trigger", "until caught up", &err);
     if (status == MR_OK && cli_value(command, &args, "--once") != NULL)
         status = cli_script_set(&script, "trigger", "once", &err);
+    if (status == MR_OK)
+        status = cli_sandbox_enter(command, &args, &script, &err);
     if (status == MR_OK)
         status = run_accepting(&runner, &script, cli_value(command, &args, "--progress"),
                                cli_value(command, &args, "--accept"), &err);

@@ -98,6 +98,14 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
     return MR_OK;
 }
 
+enum mr_status cli_script_parse(struct cli_script *script, struct mr_error *err)
+{
+    mr_sql_script_free(script->parsed); /* of the try before */
+    script->parsed = NULL;
+    return mr_sql_script_parse(script->name, script->text, script->text_bytes, &script->parsed,
+                               err);
+}
+
 enum mr_status cli_script_plan(struct cli_script *script, bool check_only,
                                struct mr_sql_plan **ret_plan, struct mr_error *err)
 {
@@ -108,10 +116,7 @@ enum mr_status cli_script_plan(struct cli_script *script, bool check_only,
         .check_only = check_only,
     };
 
-    mr_sql_script_free(script->parsed); /* of the try before */
-    script->parsed = NULL;
-    MR_TRY(
-        mr_sql_script_parse(script->name, script->text, script->text_bytes, &script->parsed, err));
+    MR_TRY(cli_script_parse(script, err));
     return mr_sql_plan(script->parsed, &args, ret_plan, err);
 }
 

@@ -42,6 +42,8 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
                                struct cli_script *script, struct mr_error *err);
 enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value,
                               struct mr_error *err);
+/* The statements anew, into parsed. */
+enum mr_status cli_script_parse(struct cli_script *script, struct mr_error *err);
 /* check_only: nothing is opened or read, and the plan must not be run. */
 enum mr_status cli_script_plan(struct cli_script *script, bool check_only,
                                struct mr_sql_plan **ret_plan, struct mr_error *err);

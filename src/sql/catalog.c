@@ -32,23 +32,6 @@ static const struct mr_option table_options[] = {
      "What the table gets of an aggregation; the setting output_mode when unset."},
 };
 
-static bool option_is(const struct mr_option *option, const char *key)
-{
-    const char *at = option->aliases;
-
-    if (mr_sql__same_name(option->name, key))
-        return true;
-    while (at != NULL && *at != '\0') {
-        const char *bar = strchr(at, '|');
-        size_t size = bar != NULL ? (size_t)(bar - at) : strlen(at);
-
-        if (mr_text_equal_nocase(at, size, key, strlen(key)))
-            return true;
-        at = bar != NULL ? bar + 1 : NULL;
-    }
-    return false;
-}
-
 const char *mr_sql__table_option(const struct mr_sql_table *table, const char *name)
 {
     const struct mr_option *option = table_options;
@@ -56,7 +39,7 @@ const char *mr_sql__table_option(const struct mr_sql_table *table, const char *n
     while (strcmp(option->name, name) != 0)
         option++;
     for (size_t i = 0; table->statement != NULL && i < table->statement->option_count; i++) {
-        if (option_is(option, table->statement->options[i].key))
+        if (mr_option_named(option, table->statement->options[i].key))
             return table->statement->options[i].value;
     }
     return NULL;

@@ -15,8 +15,9 @@ static const struct mr_option settings[] = {
     {"trigger", "spark.trigger", MR_OPTION_TEXT, 0, "asap", NULL, NULL,
      "When batches start: an interval such as '1 second', 'asap', 'once', 'until caught up' or "
      "'continuous'."},
-    {"checkpoint", "checkpointLocation|spark.sql.streaming.checkpointLocation", MR_OPTION_TEXT, 0,
-     NULL, NULL, NULL, "Directory of the checkpoint; without one the query starts anew each time."},
+    {"checkpoint", "checkpointLocation|spark.sql.streaming.checkpointLocation", MR_OPTION_TEXT,
+     MR_OPTION_WRITES, NULL, NULL, NULL,
+     "Directory of the checkpoint; without one the query starts anew each time."},
     {"name", "pipeline.name|queryName", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "Name of the query in logs and metrics; the name of the first sink when unset."},
     {"output_mode", "outputMode", MR_OPTION_ENUM, 0, NULL, "append|update|complete", NULL,
@@ -43,7 +44,7 @@ static const struct mr_option settings[] = {
     {"on_change", NULL, MR_OPTION_ENUM, 0, "ask", "ask|allow|reject", NULL,
      "When the checkpoint is of another version of the query: ask a person (without a terminal: "
      "stop), go on with whatever is possible, or stop."},
-    {"library", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+    {"library", NULL, MR_OPTION_TEXT, MR_OPTION_READS, NULL, NULL, NULL,
      "Shared library with functions for SQL; it exports millrace_functions (docs/sql.md)."},
     {"block_interval", "blockInterval|spark.streaming.blockInterval", MR_OPTION_DURATION, 0,
      "200 ms", "0 s", "1 minute", "How often a receiver's input becomes a block of the log."},

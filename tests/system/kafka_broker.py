@@ -5,7 +5,8 @@
         ... broker.plain is "127.0.0.1:port" ...
 
 The jars are those that "tools/setup --kafka-broker" fetched (MILLRACE_KAFKA_JARS, else the cache). Listeners: plain, SASL over
-plain TCP (PLAIN and SCRAM), TLS, SASL over TLS. Users: alice/alice-pw (PLAIN), bob/bob-pw (SCRAM-SHA-256 and -512).
+plain TCP (PLAIN and SCRAM), TLS, SASL over TLS. Users: alice/canary-alice-pw (PLAIN), bob/canary-bob-pw
+(SCRAM-SHA-256 and -512); tools/run-tests fails when a test's output has one of these passwords.
 """
 import glob
 import os
@@ -55,7 +56,7 @@ background.threads=2
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 """
 
-JAAS = """listener.name.{listener}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="alice-pw";
+JAAS = """listener.name.{listener}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="canary-alice-pw";
 listener.name.{listener}.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.{listener}.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 """
@@ -144,7 +145,7 @@ class Broker:
                      f"ssl.truststore.type=PEM\nssl.truststore.location={directory}/ca.pem\n")
         self._write("server.properties", text)
         self._write("log4j2.yaml", LOG4J)
-        users = [f"SCRAM-SHA-{bits}=[name=bob,password=bob-pw]" for bits in (256, 512)]
+        users = [f"SCRAM-SHA-{bits}=[name=bob,password=canary-bob-pw]" for bits in (256, 512)]
         subprocess.run(self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties",
                                   *[word for user in users for word in ("--add-scram", user)]),
                        cwd=directory, check=True, stdout=subprocess.DEVNULL)

@@ -462,7 +462,7 @@ class Kafka(unittest.TestCase):
             with self.subTest(mechanism):
                 for folder in ("cp", "out"):
                     shutil.rmtree(os.path.join(self.dir, folder), True)
-                self.run_sql(self.secured(mechanism, user, user + "-pw", self.broker.sasl))
+                self.run_sql(self.secured(mechanism, user, f"canary-{user}-pw", self.broker.sasl))
                 self.assertEqual(self.ids(), [0, 1, 2])
                 shutil.rmtree(os.path.join(self.dir, "cp"))
                 shutil.rmtree(os.path.join(self.dir, "out"))
@@ -484,7 +484,7 @@ class Kafka(unittest.TestCase):
         self.run_sql(self.sql(brokers=self.broker.tls, **authority), 77, "certificate")
         for folder in ("cp", "out"):
             shutil.rmtree(os.path.join(self.dir, folder), True)
-        self.run_sql(self.secured("SCRAM-SHA-512", "bob", "bob-pw", self.broker.sasl_tls,
+        self.run_sql(self.secured("SCRAM-SHA-512", "bob", "canary-bob-pw", self.broker.sasl_tls,
                                   kafka__ssl__ca__location=os.path.join(self.broker.dir, "ca.pem")))
         self.assertEqual(self.ids(), [0, 1, 2])
 

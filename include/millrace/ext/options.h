@@ -26,7 +26,16 @@ enum mr_option_type {
     MR_OPTION_SECRET_PREFIX,
 };
 
-enum mr_option_flags { MR_OPTION_REQUIRED = 1, MR_OPTION_SOURCE = 2, MR_OPTION_SINK = 4 };
+enum mr_option_flags {
+    MR_OPTION_REQUIRED = 1,
+    MR_OPTION_SOURCE = 2,
+    MR_OPTION_SINK = 4,
+    /* A TEXT that is a path, for `millrace run --sandbox`: read (of a glob, the directory before
+     * its first wildcard), or made and written. An ENUM with WRITES: given another value than the
+     * default, what the same table reads is changed, too. */
+    MR_OPTION_READS = 8,
+    MR_OPTION_WRITES = 16,
+};
 
 struct mr_option {
     const char *name; /* "max_offsets_per_trigger": lower case, '_' between words */
@@ -84,6 +93,9 @@ MR_API bool mr_options_prefixed(const struct mr_options *options, const char *pr
 /* The same for a SECRET_PREFIX; *ret_secret is borrowed. */
 MR_API bool mr_options_secrets(const struct mr_options *options, const char *prefix, size_t index,
                                const char **ret_key, const struct mr_secret **ret_secret);
+
+/* Is it called so: by its name or one of its aliases, without case? Not for prefixes. */
+MR_API bool mr_option_named(const struct mr_option *option, const char *key);
 
 /* Parsers that others need too. */
 MR_API bool mr_parse_duration_us(const char *text, int64_t *ret_us);

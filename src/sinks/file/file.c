@@ -49,7 +49,7 @@ struct mr_sink {
 };
 
 static const struct mr_option file_options[] = {
-    {"path", NULL, MR_OPTION_TEXT, MR_OPTION_REQUIRED, NULL, NULL, NULL,
+    {"path", NULL, MR_OPTION_TEXT, MR_OPTION_REQUIRED | MR_OPTION_WRITES, NULL, NULL, NULL,
      "The output directory; it is made when missing and belongs to one query."},
 };
 

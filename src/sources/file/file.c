@@ -62,7 +62,7 @@ struct mr_source {
 };
 
 static const struct mr_option file_options[] = {
-    {"path", NULL, MR_OPTION_TEXT, MR_OPTION_REQUIRED, NULL, NULL, NULL,
+    {"path", NULL, MR_OPTION_TEXT, MR_OPTION_REQUIRED | MR_OPTION_READS, NULL, NULL, NULL,
      "A directory, a file, or a glob with *, ? and [...]."},
     {"max_files_per_trigger", "maxFilesPerTrigger", MR_OPTION_INT, 0, "0", "0", NULL,
      "At most this many files in a batch; 0 sets no limit."},
@@ -84,9 +84,9 @@ static const struct mr_option file_options[] = {
      "path; those are looked into."},
     {"path_glob_filter", "pathGlobFilter", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "Only files whose name matches."},
-    {"clean_source", "cleanSource", MR_OPTION_ENUM, 0, "off", "off|archive|delete", NULL,
-     "What becomes of a file when the batch after its own is committed."},
-    {"source_archive_dir", "sourceArchiveDir", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+    {"clean_source", "cleanSource", MR_OPTION_ENUM, MR_OPTION_WRITES, "off", "off|archive|delete",
+     NULL, "What becomes of a file when the batch after its own is committed."},
+    {"source_archive_dir", "sourceArchiveDir", MR_OPTION_TEXT, MR_OPTION_WRITES, NULL, NULL, NULL,
      "Where clean_source = 'archive' moves files, each with its whole path below it."},
     {"max_line_bytes", "maxLineBytes", MR_OPTION_SIZE, 0, "16 MiB", "16 B", "1 GiB",
      "A longer record is a bad record."},
