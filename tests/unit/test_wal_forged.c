@@ -1,0 +1,763 @@
+/*
+ * Logs whose every checksum and tag is right and whose meaning is wrong: records in an order that
+ * no run of ours writes, segments of other logs, heads that say something else (faults.md B6 to
+ * B11, B16, B20). Damage that a checksum notices is in test_wal_batch_log.c.
+ *
+ *     forge_segment(&f, 1) | forge_record ... forge_group | forge_record ... | forge_end
+ */
+#include "support/wal_log.h"
+
+#include "wal/checkpoint.h"
+#include "wal/record.h"
+
+enum { SIZE = 8192 };
+
+struct forger {
+    struct mr_sim *sim;
+    struct mr_env *env;
+    enum mr_segment_kind kind;
+    struct mr_buf file, records;
+    uint64_t number, chain, head_sum, plan_sum, commit_sum;
+    uint32_t ordinal;
+    struct mr_log_position position;
+    /* what is wrong with the next head */
+    uint8_t query, head_kind, head_version, head_flags;
+    uint64_t number_told, size_told, before;
+    bool behind_head, bad_head_sum, wrong_key;
+};
+
+static struct forger forger_new(enum mr_segment_kind kind)
+{
+    struct forger f = {.sim = mr_sim_new(1), .kind = kind};
+
+    f.env = mr_sim_env(f.sim);
+    make_dir(f.env, LOG_DIR);
+    return f;
+}
+
+static void forger_free(struct forger *f)
+{
+    mr_buf_release(&f->file);
+    mr_buf_release(&f->records);
+    mr_sim_free(f->sim);
+}
+
+static void forge_segment(struct forger *f, uint64_t number)
+{
+    struct mr_part_list none = {0};
+    struct mr_buf payload = MR_BUF_INIT, head = MR_BUF_INIT;
+    uint8_t id[16];
+
+    memset(id, 7, sizeof(id));
+    id[3] = (uint8_t)(7 + f->query);
+    f->number = number;
+    f->ordinal = 1;
+    mr_buf_clear(&f->file);
+    mr__segment_head_begin(&payload, f->number_told != 0 ? f->number_told : number,
+                           f->size_told != 0 ? f->size_told : SIZE, id);
+    if (f->kind == MR_SEGMENT_BATCH_LOG) {
+        size_t at = payload.size;
+
+        mr__head_encode(&payload, &f->position, &none);
+        payload.data[at] = (char)(payload.data[at] | f->head_flags);
+    } else {
+        mr_buf_add_u64(&payload, f->before);
+        mr_buf_add_u64(&payload, f->head_flags);
+    }
+    mr_record_append(&head,
+                     f->head_kind != 0 ? (enum mr_record_kind)f->head_kind : MR_RECORD_SEGMENT,
+                     f->head_version != 0 ? f->head_version : MR_SEGMENT_FORMAT, f->chain,
+                     payload.data, payload.size, &f->head_sum);
+    if (f->bad_head_sum)
+        head.data[16] ^= 1;
+    if (f->behind_head)
+        mr_buf_add_u8(&head, 1);
+    mr__group_encode(&f->file, mr__segment_key(f->kind, f->wrong_key ? number + 1 : number), 0,
+                     head.data, head.size);
+    mr_buf_release(&payload);
+    mr_buf_release(&head);
+}
+
+/* A record behind the others of its group; NEXT is not part of the chain. */
+static void forge_record(struct forger *f, enum mr_record_kind kind, unsigned version,
+                         struct mr_buf *payload)
+{
+    uint64_t sum = 0;
+
+    mr_record_append(&f->records, kind, (uint8_t)version, f->chain, payload->data, payload->size,
+                     &sum);
+    if (kind != MR_RECORD_NEXT)
+        f->chain = sum;
+    if (kind == MR_RECORD_PLAN)
+        f->plan_sum = sum;
+    if (kind == MR_RECORD_COMMIT)
+        f->commit_sum = sum;
+    mr_buf_release(payload);
+}
+
+static void forge_group(struct forger *f)
+{
+    mr__group_encode(&f->file, mr__segment_key(f->kind, f->number), f->ordinal++, f->records.data,
+                     f->records.size);
+    mr_buf_clear(&f->records);
+}
+
+static void write_unsynced(struct mr_env *env, const char *path, const void *data, size_t size)
+{
+    struct mr_file *file = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE, &file, &err), &err);
+    CHECK_OK(mr_env_pwrite(env, file, data, size, 0, &err), &err);
+    mr_env_close(env, file);
+}
+
+static const char *forged_path(const struct forger *f, uint64_t number)
+{
+    static char path[64];
+
+    snprintf(path, sizeof(path), LOG_DIR "/%020" PRIu64 "%s", number,
+             f->kind == MR_SEGMENT_BATCH_LOG ? ".log" : ".blocks");
+    return path;
+}
+
+static void forge_end(struct forger *f)
+{
+    while (f->file.size < SIZE)
+        mr_buf_add_u64(&f->file, 0);
+    CHECK(!f->file.failed && f->file.size == SIZE);
+    write_unsynced(f->env, forged_path(f, f->number), f->file.data, f->file.size);
+}
+
+static void add_epoch(struct forger *f, uint32_t epoch)
+{
+    struct mr_buf payload = MR_BUF_INIT;
+
+    mr_buf_add_u32(&payload, epoch);
+    forge_record(f, MR_RECORD_EPOCH, 1, &payload);
+}
+
+static void add_plan(struct forger *f, uint64_t batch)
+{
+    struct mr_plan plan = {.batch_id = batch};
+    struct mr_buf payload = MR_BUF_INIT;
+
+    mr__plan_encode(&payload, &plan);
+    forge_record(f, MR_RECORD_PLAN, 1, &payload);
+}
+
+static void add_delta(struct forger *f, uint64_t batch, uint8_t flag)
+{
+    struct mr_buf payload = MR_BUF_INIT;
+
+    mr__delta_encode(&payload, batch, "s", false, "x", 1);
+    payload.data[1] = (char)flag;
+    forge_record(f, MR_RECORD_DELTA, 1, &payload);
+}
+
+/* part: NULL = none. flags: or'ed into those of the part. */
+static void add_commit(struct forger *f, uint64_t batch, struct mr_state_part *part, uint8_t flags)
+{
+    struct mr_commit commit = {.batch_id = batch, .parts = part, .part_count = part != NULL};
+    struct mr_log_position position = {
+        .plan_sum = f->plan_sum, .has_commit = true, .commit_sum = f->commit_sum};
+    struct mr_buf payload = MR_BUF_INIT;
+
+    mr__commit_encode(&payload, &commit, &position);
+    if (flags !=
+        0) /* batch, epoch, attempt, two sums, watermark, count, "s", version, epoch, attempt */
+        payload.data[1 + 4 + 4 + 8 + 8 + 8 + 1 + 2 + 1 + 4 + 4] ^= (char)flags;
+    forge_record(f, MR_RECORD_COMMIT, 1, &payload);
+}
+
+static void add_next(struct forger *f, uint64_t number, uint64_t sum)
+{
+    struct mr_buf payload = MR_BUF_INIT;
+
+    mr_buf_add_u64(&payload, number);
+    mr_buf_add_u64(&payload, sum);
+    forge_record(f, MR_RECORD_NEXT, 1, &payload);
+}
+
+static struct mr_state_part part_of(bool in_log, const char *file)
+{
+    return (struct mr_state_part){.store = (char *)(uintptr_t) "s",
+                                  .in_log = in_log,
+                                  .file = (char *)(uintptr_t)file,
+                                  .size_bytes = 1};
+}
+
+/* The log must be read (reason NULL) or refused, and is forgotten. */
+static void check_log_as(struct forger *f, const uint8_t *query_id, enum mr_status wanted,
+                         const char *reason)
+{
+    struct mr_replay_options options = {.query_id = query_id};
+    struct mr_replay replay;
+    struct mr_error err = {0};
+    enum mr_status status = mr__replay_run(f->env, LOG_DIR, &options, &replay, &err);
+
+    if (status == MR_OK)
+        mr__replay_release(&replay);
+    if (reason == NULL)
+        CHECK_OK(status, &err);
+    else
+        CHECK_FAILS(status, &err, wanted, reason);
+    forger_free(f);
+}
+
+static void check_log(struct forger *f, const char *reason)
+{
+    if (f->file.size < SIZE) {
+        if (f->records.size > 0)
+            forge_group(f);
+        forge_end(f);
+    }
+    check_log_as(f, NULL, MR_CORRUPT, reason);
+}
+
+static struct forger one_plan(void)
+{
+    struct forger f = forger_new(MR_SEGMENT_BATCH_LOG);
+
+    forge_segment(&f, 1);
+    add_plan(&f, 0);
+    forge_group(&f);
+    return f;
+}
+
+/* ---------------------------------------------------------------- records of the batch log */
+
+TEST(a_log_that_is_made_like_ours_is_read)
+{
+    struct forger f = one_plan();
+    struct mr_state_part part = part_of(true, NULL);
+
+    add_epoch(&f, 1);
+    add_delta(&f, 0, 0);
+    add_commit(&f, 0, &part, 0);
+    add_plan(&f, 1);
+    check_log(&f, NULL);
+}
+
+TEST(B7_B10_B11_records_that_do_not_follow_are_refused)
+{
+    struct mr_state_part part = part_of(true, NULL);
+    struct forger f = one_plan();
+
+    add_epoch(&f, 0);
+    check_log(&f, "an epoch does not grow");
+    f = one_plan();
+    add_delta(&f, 1, 0);
+    check_log(&f, "belongs to no batch that was running");
+    f = one_plan();
+    add_commit(&f, 0, &part, 0);
+    check_log(&f, "do not fit");
+    f = one_plan();
+    add_delta(&f, 0, 0);
+    add_commit(&f, 0, NULL, 0);
+    check_log(&f, "do not fit");
+    f = one_plan();
+    add_commit(&f, 0, NULL, 0);
+    add_commit(&f, 0, NULL, 0);
+    check_log(&f, "committed twice");
+    f = one_plan();
+    f.commit_sum = 5;
+    add_commit(&f, 0, NULL, 0);
+    check_log(&f, "does not follow the commit before it");
+    f = one_plan();
+    f.plan_sum ^= 1;
+    add_commit(&f, 0, NULL, 0);
+    check_log(&f, "another plan");
+    f = one_plan();
+    add_commit(&f, 1, NULL, 0);
+    check_log(&f, "belongs to no plan");
+    f = one_plan();
+    add_plan(&f, 1);
+    check_log(&f, "before the one before it was committed");
+    f = one_plan();
+    add_commit(&f, 0, NULL, 0);
+    add_plan(&f, 2);
+    check_log(&f, "there is a gap");
+    f = one_plan();
+    add_delta(&f, 0, 0);
+    check_log(&f, "deltas without their commit");
+}
+
+TEST(B6_records_of_another_form_are_refused)
+{
+    struct forger f = one_plan();
+    struct mr_buf payload = MR_BUF_INIT;
+
+    mr_buf_add_u32(&payload, 5);
+    forge_record(&f, MR_RECORD_EPOCH, 2, &payload);
+    forge_group(&f);
+    forge_end(&f);
+    check_log_as(&f, NULL, MR_VERSION, "version 2");
+    f = one_plan();
+    add_epoch(&f, 9);
+    f.records.data[4] = 0x4d;
+    f.records.data[5] = 0x52;
+    forge_group(&f);
+    forge_end(&f);
+    check_log_as(&f, NULL, MR_VERSION, "byte order");
+    f = one_plan();
+    add_epoch(&f, 9);
+    f.records.data[16] ^= 1;
+    check_log(&f, "checksum");
+    f = one_plan();
+    for (int i = 0; i < 8; i++)
+        mr_buf_add_u64(&f.records, 0);
+    check_log(&f, "without any record");
+}
+
+TEST(B6_payloads_with_impossible_fields_are_refused)
+{
+    struct mr_plan_source source = {(char *)(uintptr_t) "in", NULL, NULL};
+    struct mr_plan plan = {.sources = &source, .source_count = 1};
+    struct mr_state_part part = part_of(false, "../x");
+    struct mr_buf payload = MR_BUF_INIT;
+    struct forger f;
+
+    for (unsigned i = 0; i < 4; i++) {
+        f = forger_new(MR_SEGMENT_BATCH_LOG);
+        forge_segment(&f, 1);
+        mr__plan_encode(&payload, &plan);
+        if (i == 0)
+            mr_buf_add_u8(&payload, 0);
+        if (i == 1) /* the name's second byte */
+            payload.data[payload.size - 3] = 0;
+        if (i == 2) { /* so many sources: 2^34 */
+            payload.size -= 6;
+            mr_buf_add_varint(&payload, UINT64_C(1) << 34);
+        }
+        if (i == 3) /* settings: neither there nor not */
+            payload.data[1 + 4 + 4 + 8 + 8 + 8 + 8] = 2;
+        forge_record(&f, MR_RECORD_PLAN, 1, &payload);
+        check_log(&f, "a plan does not decode");
+    }
+    f = one_plan();
+    add_commit(&f, 0, &part, 0);
+    check_log(&f, "a commit does not decode");
+    f = one_plan();
+    part.file = (char *)(uintptr_t) "x";
+    add_commit(&f, 0, &part, 4);
+    check_log(&f, "a commit does not decode");
+    f = one_plan();
+    add_delta(&f, 0, 0);
+    add_commit(&f, 0, &part, 2);
+    check_log(&f, "a commit does not decode");
+    f = one_plan();
+    add_delta(&f, 0, 2);
+    check_log(&f, "a delta does not decode");
+    f = forger_new(MR_SEGMENT_BATCH_LOG);
+    f.head_flags = 4;
+    forge_segment(&f, 1);
+    check_log(&f, "head does not decode");
+}
+
+/* ---------------------------------------------------------------- segments */
+
+TEST(B6_B16_B20_heads_that_say_something_else_are_refused)
+{
+    static const char *const reasons[] = {
+        "checksum",      "foreign bytes",       "not the head",     "copy of another",
+        "was made with", "head of the segment", "format 9 is newer"};
+
+    for (unsigned i = 0; i < 7; i++) {
+        struct forger f = forger_new(MR_SEGMENT_BATCH_LOG);
+
+        f.bad_head_sum = i == 0;
+        f.behind_head = i == 1;
+        f.head_kind = i == 2 ? MR_RECORD_PLAN : 0;
+        f.number_told = i == 3 ? 2 : 0;
+        f.size_told = i == 4 ? 2 * SIZE : 0;
+        f.wrong_key = i == 5;
+        f.head_version = i == 6 ? 9 : 0;
+        forge_segment(&f, 1);
+        forge_end(&f);
+        check_log_as(&f, NULL, i == 6 ? MR_VERSION : MR_CORRUPT, reasons[i]);
+    }
+}
+
+TEST(B1_B2_a_file_shorter_than_a_sector_is_cut_short)
+{
+    struct forger f = forger_new(MR_SEGMENT_BATCH_LOG);
+
+    forge_segment(&f, 1);
+    write_unsynced(f.env, forged_path(&f, 1), f.file.data, 300);
+    f.file.size = SIZE;
+    check_log(&f, "the file is cut short");
+}
+
+TEST(B16_a_file_larger_than_any_segment_is_refused_before_it_is_read)
+{
+    const char *dir = t->dir, *path = test_path(t, "00000000000000000001.log");
+    struct mr_replay_options options = {0};
+    struct mr_replay replay;
+    struct mr_file *file = NULL;
+    struct mr_error err = {0};
+    struct mr_env *env = mr_env_posix();
+
+    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE, &file, &err), &err);
+    CHECK_OK(mr_env_truncate(env, file, UINT64_C(1) << 32, &err), &err);
+    mr_env_close(env, file);
+    CHECK_FAILS(mr__replay_run(env, dir, &options, &replay, &err), &err, MR_CORRUPT,
+                "more than any segment has");
+}
+
+/* Segment 1 with a plan and NEXT to segment 2, which begins. */
+static struct forger two_segments(void)
+{
+    struct forger f = forger_new(MR_SEGMENT_BATCH_LOG);
+    struct mr_buf first = MR_BUF_INIT;
+    uint64_t chain;
+
+    forge_segment(&f, 1);
+    add_plan(&f, 0);
+    forge_group(&f);
+    mr_buf_add(&first, f.file.data, f.file.size);
+    chain = f.chain;
+    f.position = (struct mr_log_position){.has_plan = true, .plan_sum = f.plan_sum};
+    forge_segment(&f, 2); /* for its sum */
+    mr_buf_clear(&f.file);
+    mr_buf_add(&f.file, first.data, first.size);
+    mr_buf_release(&first);
+    f.number = 1;
+    f.ordinal = 2;
+    f.chain = chain;
+    return f;
+}
+
+TEST(B7_B9_segments_that_do_not_follow_each_other_are_refused)
+{
+    struct forger f = two_segments();
+
+    add_next(&f, 3, f.head_sum);
+    check_log(&f, "a next segment that cannot be");
+    f = two_segments();
+    add_next(&f, 2, f.head_sum);
+    add_epoch(&f, 9);
+    check_log(&f, "a record follows the last one");
+    f = two_segments();
+    add_next(&f, 2, f.head_sum);
+    forge_group(&f);
+    add_epoch(&f, 9);
+    check_log(&f, "a flush follows the last one");
+    f = two_segments();
+    add_next(&f, 2, f.head_sum);
+    forge_group(&f);
+    mr_buf_add_u64(&f.file, 77);
+    check_log(&f, "foreign bytes follow");
+    f = two_segments();
+    add_next(&f, 2, f.head_sum ^ 1);
+    forge_group(&f);
+    forge_end(&f);
+    forge_segment(&f, 2);
+    check_log(&f, "not the segment that the one before it names");
+    f = two_segments();
+    add_next(&f, 2, f.head_sum);
+    forge_group(&f);
+    forge_end(&f);
+    f.position.plan_batch = 4;
+    forge_segment(&f, 2);
+    check_log(&f, "records before it are missing");
+    f = two_segments();
+    forge_end(&f);
+    forge_segment(&f, 3);
+    check_log(&f, "nothing between them");
+    f = two_segments();
+    forge_end(&f);
+    forge_segment(&f, 2);
+    add_epoch(&f, 9);
+    check_log(&f, "it was written to");
+}
+
+TEST(B6_a_segment_of_another_query_is_refused)
+{
+    static const uint8_t ours[16] = {1, 2, 3};
+    struct forger f = one_plan();
+
+    forge_end(&f);
+    check_log_as(&f, ours, MR_CORRUPT, "another query");
+    f = two_segments();
+    add_next(&f, 2, f.head_sum);
+    forge_group(&f);
+    forge_end(&f);
+    f.query = 1;
+    forge_segment(&f, 2);
+    check_log(&f, "another query");
+}
+
+TEST(B9_a_log_whose_last_plan_is_not_in_it_is_refused)
+{
+    struct forger f = forger_new(MR_SEGMENT_BATCH_LOG);
+    struct mr_recovered recovered = {0};
+    struct mr_error err = {0};
+
+    f.position = (struct mr_log_position){.has_plan = true, .plan_batch = 7};
+    forge_segment(&f, 3);
+    forge_end(&f);
+    CHECK_FAILS(mr_batch_log_peek(f.env, LOG_DIR, 100, &recovered, &err), &err, MR_CORRUPT,
+                "are missing");
+    forger_free(&f);
+}
+
+/* ---------------------------------------------------------------- sectors */
+
+TEST(B3_a_bit_of_a_tag_that_was_flipped_is_damage)
+{
+    struct forger f = one_plan();
+
+    f.file.data[512 + 496] ^= 1;
+    check_log(&f, "bits of a sector tag were flipped");
+}
+
+TEST(B5_a_missing_sector_is_damage_before_a_later_flush_and_a_torn_tail_without_one)
+{
+    struct forger f = one_plan();
+    struct mr_replay_options options = {0};
+    struct mr_replay replay;
+    struct mr_error err = {0};
+    struct mr_buf payload = MR_BUF_INIT;
+
+    add_epoch(&f, 9);
+    forge_group(&f);
+    memset(f.file.data + 512, 0, 512);
+    check_log(&f, "a part is missing");
+    /* Of a flush of two sectors only the second came. */
+    f = one_plan();
+    mr__delta_encode(&payload, 0, "s", false, f.file.data, 600);
+    forge_record(&f, MR_RECORD_DELTA, 1, &payload);
+    forge_group(&f);
+    memset(f.file.data + 1024, 0, 512);
+    forge_end(&f);
+    CHECK_OK(mr__replay_run(f.env, LOG_DIR, &options, &replay, &err), &err);
+    CHECK(replay.torn_bytes > 512 && replay.tail == 1024 && replay.ordinal == 2);
+    mr__replay_release(&replay);
+    forger_free(&f);
+}
+
+TEST(what_an_earlier_segment_left_in_a_file_that_is_used_again_is_nothing)
+{
+    struct mr_buf file = MR_BUF_INIT, out = MR_BUF_INIT;
+    struct mr_group group;
+
+    mr__group_encode(&file, mr__segment_key(MR_SEGMENT_BLOCK_LOG, 1), 7, "old", 3);
+    CHECK_EQ_INT(mr__group_read((const uint8_t *)file.data, file.size, 0,
+                                mr__segment_key(MR_SEGMENT_BLOCK_LOG, 2), 1, true, &out, &group),
+                 MR_GROUP_NONE);
+    mr_buf_release(&file);
+    mr_buf_release(&out);
+}
+
+/* ---------------------------------------------------------------- an open after a kill */
+
+static struct mr_batch_log *open_forged(struct forger *f)
+{
+    struct mr_batch_log_config config = log_config(SIZE, 100);
+    struct mr_recovered recovered = {0};
+    struct mr_batch_log *log = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_batch_log_open(f->env, LOG_DIR, &config, &log, &recovered, &err), &err);
+    mr_recovered_release(&recovered);
+    return log;
+}
+
+/* What a power loss leaves now must be a log that goes on. */
+static void check_after_power_loss(struct forger *f)
+{
+    struct mr_sim *after = mr_sim_power_loss(f->sim, mr_sim_op_count(f->sim));
+    struct mr_replay_options options = {0};
+    struct mr_replay replay;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr__replay_run(mr_sim_env(after), LOG_DIR, &options, &replay, &err), &err);
+    CHECK_EQ_UINT(replay.unused_segment, 0);
+    CHECK(replay.has_last_plan);
+    mr__replay_release(&replay);
+    mr_sim_free(after);
+}
+
+TEST(A21_a_segment_that_a_kill_left_unused_is_removed_for_good)
+{
+    struct forger f = two_segments();
+    struct mr_file_info info;
+    struct mr_error err = {0};
+
+    forge_end(&f);
+    forge_segment(&f, 2);
+    forge_end(&f);
+    CHECK_OK(mr_env_sync_dir(f.env, LOG_DIR, &err), &err);
+    mr_batch_log_close(open_forged(&f));
+    CHECK_STATUS(mr_env_path_info(f.env, segment_file(2), false, &info, NULL), MR_NOT_FOUND);
+    check_after_power_loss(&f);
+    forger_free(&f);
+}
+
+TEST(A3_A5_A21_the_segment_before_an_empty_tail_is_durable_when_the_log_is_open)
+{
+    struct forger f = two_segments();
+
+    add_next(&f, 2, f.head_sum);
+    forge_group(&f);
+    forge_end(&f);
+    forge_segment(&f, 2);
+    forge_end(&f);
+    mr_batch_log_close(open_forged(&f));
+    check_after_power_loss(&f);
+    forger_free(&f);
+}
+
+TEST(D12_a_log_file_that_was_replaced_is_not_written_to)
+{
+    struct forger f = one_plan();
+    struct mr_batch_log *log;
+    struct mr_error err = {0};
+    struct bytes bytes;
+
+    forge_end(&f);
+    log = open_forged(&f);
+    bytes = read_bytes(f.env, segment_file(1));
+    CHECK_OK(mr_env_unlink(f.env, segment_file(1), &err), &err);
+    write_unsynced(f.env, segment_file(1), bytes.data, bytes.size);
+    log_commit(log, 0, 0);
+    CHECK_FAILS(mr_batch_log_sync(log, &err), &err, MR_IO, "removed or replaced");
+    mr_batch_log_close(log);
+    free(bytes.data);
+    forger_free(&f);
+}
+
+/* ---------------------------------------------------------------- records */
+
+static enum mr_record_result read_exactly(const void *data, size_t size, uint64_t chain)
+{
+    void *copy = malloc(size); /* of exactly that size: the sanitizer sees a reader go past it */
+    struct mr_record record;
+    enum mr_record_result result;
+    size_t read_bytes_count;
+
+    CHECK_NOT_NULL(copy);
+    memcpy(copy, data, size);
+    result = mr_record_read(copy, size, chain, &record, &read_bytes_count);
+    free(copy);
+    return result;
+}
+
+TEST(B2_B3_B7_B16_B20_a_record_is_whole_and_in_its_place_or_says_why_not)
+{
+    struct mr_buf record = MR_BUF_INIT;
+    uint8_t zeros[40] = {0};
+    uint8_t saved[40];
+
+    mr_record_append(&record, MR_RECORD_EPOCH, 1, 5, "payload", 7, NULL);
+    CHECK_EQ_INT(read_exactly(record.data, record.size, 5), MR_RECORD_OK);
+    CHECK_EQ_INT(read_exactly(record.data, record.size, 6), MR_RECORD_BAD_CHAIN);
+    for (size_t size = 1; size < record.size; size++)
+        CHECK_EQ_INT(read_exactly(record.data, size, 5), MR_RECORD_TRUNCATED);
+    CHECK_EQ_INT(read_exactly(zeros, sizeof(zeros), 5), MR_RECORD_END);
+    zeros[39] = 1;
+    CHECK(read_exactly(zeros, sizeof(zeros), 5) != MR_RECORD_END);
+    memcpy(saved, record.data, record.size);
+    record.data[record.size - 1] ^= 1;
+    CHECK_EQ_INT(read_exactly(record.data, record.size, 5), MR_RECORD_BAD_SUM);
+    memcpy(record.data, saved, record.size);
+    record.data[4] = 0x4d;
+    record.data[5] = 0x52;
+    CHECK_EQ_INT(read_exactly(record.data, record.size, 5), MR_RECORD_WRONG_ENDIAN);
+    record.data[4] = 9;
+    CHECK_EQ_INT(read_exactly(record.data, record.size, 5), MR_RECORD_BAD_MAGIC);
+    memcpy(record.data, saved, record.size);
+    memset(record.data, 0xff, 4);
+    CHECK_EQ_INT(read_exactly(record.data, record.size, 5), MR_RECORD_BAD_LENGTH);
+    mr_buf_release(&record);
+}
+
+/* ---------------------------------------------------------------- the checkpoint's directory */
+
+static void check_identity(unsigned kind, unsigned version, uint32_t format, bool longer,
+                           bool behind, enum mr_status wanted, const char *reason)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_buf payload = MR_BUF_INIT, file = MR_BUF_INIT;
+    struct mr_checkpoint checkpoint = {0};
+    struct mr_error err = {0};
+
+    mr_buf_add_u64(&payload, 1);
+    mr_buf_add_u64(&payload, 2);
+    mr_buf_add_u32(&payload, format);
+    mr_buf_add_u64(&payload, 0);
+    mr_buf_add_u64(&payload, 0);
+    if (longer)
+        mr_buf_add_u8(&payload, 1);
+    mr_record_append(&file, (enum mr_record_kind)kind, (uint8_t)version, 0, payload.data,
+                     payload.size, NULL);
+    if (behind)
+        mr_buf_add_u8(&file, 0);
+    make_dir(env, "/cp");
+    write_unsynced(env, "/cp/query", file.data, file.size);
+    if (wanted == MR_OK)
+        CHECK_OK(mr_checkpoint_open(env, "/cp", &checkpoint, &err), &err);
+    else
+        CHECK_FAILS(mr_checkpoint_open(env, "/cp", &checkpoint, &err), &err, wanted, reason);
+    mr_checkpoint_release(&checkpoint);
+    mr_buf_release(&payload);
+    mr_buf_release(&file);
+    mr_sim_free(sim);
+}
+
+TEST(B6_an_identity_of_another_kind_version_or_length_is_refused)
+{
+    check_identity(MR_RECORD_QUERY, 1, 1, false, false, MR_OK, NULL);
+    check_identity(MR_RECORD_PLAN, 1, 1, false, false, MR_CORRUPT, "not the identity");
+    check_identity(MR_RECORD_QUERY, 2, 1, false, false, MR_VERSION, "newer millrace");
+    check_identity(MR_RECORD_QUERY, 1, 9, false, false, MR_VERSION, "format 9");
+    check_identity(MR_RECORD_QUERY, 1, 1, true, false, MR_CORRUPT, "does not decode");
+    check_identity(MR_RECORD_QUERY, 1, 1, false, true, MR_CORRUPT, "foreign bytes");
+}
+
+TEST(A14_D9_a_checkpoint_is_opened_once_made_once_and_durable)
+{
+    struct mr_sim *sim = mr_sim_new(1), *after;
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_checkpoint checkpoint = {0}, second = {0};
+    struct mr_file_info info;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_checkpoint_open(env, "/cp", &checkpoint, &err), &err);
+    CHECK_FAILS(mr_checkpoint_open(env, "/cp", &second, &err), &err, MR_BUSY, NULL);
+    mr_checkpoint_release(&checkpoint);
+    CHECK_FAILS(mr_checkpoint_create(env, "/cp", 1, &second, &err), &err, MR_CONFIG,
+                "there is one");
+    after = mr_sim_power_loss(sim, mr_sim_op_count(sim));
+    CHECK_OK(mr_env_path_info(mr_sim_env(after), "/cp/log", false, &info, &err), &err);
+    CHECK_OK(mr_env_path_info(mr_sim_env(after), "/cp/state", false, &info, &err), &err);
+    mr_sim_free(after);
+    mr_sim_free(sim);
+}
+
+TEST(B15_the_parts_before_a_snapshot_are_kept_until_it_is_old)
+{
+    static const struct {
+        uint64_t version;
+        bool is_snapshot;
+    } made[] = {{1, false}, {2, false}, {2, true}, {3, false}};
+    struct mr_part_list list = {0};
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_part_list_reserve(&list, 4, &err), &err);
+    for (unsigned i = 0; i < 4; i++) {
+        struct mr_state_part part = {.store = mr_strdup("s"),
+                                     .version = made[i].version,
+                                     .is_snapshot = made[i].is_snapshot,
+                                     .in_log = true};
+
+        mr_part_list_add(&list, &part);
+    }
+    mr_part_list_prune(&list, 5, 4, NULL, NULL);
+    CHECK_EQ_UINT(list.count, 4);
+    mr_part_list_prune(&list, 7, 4, NULL, NULL);
+    CHECK_EQ_UINT(list.count, 2);
+    mr_part_list_release(&list);
+}
