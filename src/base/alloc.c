@@ -50,9 +50,10 @@ enum { RED_ZONE_BYTES = 0 };
 struct mr_budget {
     struct mr_budget *parent; /* NULL: the process's budget is the last one */
     char *name;
-    size_t limit_bytes; /* 0 = none */
+    _Atomic size_t limit_bytes; /* 0 = none */
     _Atomic size_t used_bytes;
     _Atomic size_t peak_bytes;
+    _Atomic uint64_t refused_count;
 };
 
 struct header {
@@ -111,6 +112,27 @@ size_t mr_budget_peak(const struct mr_budget *budget)
     return atomic_load_explicit(&budget->peak_bytes, memory_order_relaxed);
 }
 
+size_t mr_budget_limit(const struct mr_budget *budget)
+{
+    if (budget == NULL)
+        budget = &process_budget;
+    return atomic_load_explicit(&budget->limit_bytes, memory_order_relaxed);
+}
+
+void mr_budget_set_limit(struct mr_budget *budget, size_t limit_bytes)
+{
+    if (budget == NULL)
+        budget = &process_budget;
+    atomic_store_explicit(&budget->limit_bytes, limit_bytes, memory_order_relaxed);
+}
+
+uint64_t mr_budget_refused(const struct mr_budget *budget)
+{
+    if (budget == NULL)
+        budget = &process_budget;
+    return atomic_load_explicit(&budget->refused_count, memory_order_relaxed);
+}
+
 static void discharge(struct mr_budget *budget, const struct mr_budget *up_to, size_t size)
 {
     for (; budget != up_to; budget = budget->parent)
@@ -123,8 +145,10 @@ static bool charge(struct mr_budget *budget, size_t size)
         size_t before = atomic_fetch_add_explicit(&at->used_bytes, size, memory_order_relaxed);
         size_t used = before + size;
         size_t peak = atomic_load_explicit(&at->peak_bytes, memory_order_relaxed);
+        size_t limit = atomic_load_explicit(&at->limit_bytes, memory_order_relaxed);
 
-        if (at->limit_bytes != 0 && (used > at->limit_bytes || used < before)) {
+        if (limit != 0 && (used > limit || used < before)) {
+            atomic_fetch_add_explicit(&at->refused_count, 1, memory_order_relaxed);
             discharge(budget, at->parent, size);
             errno = ENOMEM;
             return false;
@@ -135,6 +159,16 @@ static bool charge(struct mr_budget *budget, size_t size)
             ;
     }
     return true;
+}
+
+bool mr_budget_charge(struct mr_budget *budget, size_t size_bytes)
+{
+    return charge(budget == NULL ? &process_budget : budget, size_bytes);
+}
+
+void mr_budget_discharge(struct mr_budget *budget, size_t size_bytes)
+{
+    discharge(budget == NULL ? &process_budget : budget, NULL, size_bytes);
 }
 
 /* ---------------------------------------------------------------- single blocks */
@@ -252,6 +286,17 @@ void mr_free(void *memory)
     UNPOISON(header, sizeof(*header));
     discharge(header->budget, NULL, size_of(header) + sizeof(*header));
     free((uint8_t *)memory - offset_of(header));
+}
+
+size_t mr_alloc_bytes(const void *memory)
+{
+    const struct header *header = (const void *)((const uint8_t *)memory - sizeof(struct header));
+    size_t size;
+
+    UNPOISON(header, sizeof(*header));
+    size = size_of(header) + sizeof(*header);
+    POISON(header, sizeof(*header));
+    return size;
 }
 
 /* An aligned block moves by hand: realloc would forget the alignment. */

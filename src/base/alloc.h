@@ -19,13 +19,24 @@ struct mr_budget *mr_budget_new(struct mr_budget *parent, const char *name, size
 void mr_budget_free(struct mr_budget *budget);
 size_t mr_budget_used(const struct mr_budget *budget); /* NULL = the process */
 size_t mr_budget_peak(const struct mr_budget *budget);
+size_t mr_budget_limit(const struct mr_budget *budget);                 /* 0 = none */
+void mr_budget_set_limit(struct mr_budget *budget, size_t limit_bytes); /* NULL = the process */
+/* Allocations that its own limit refused. */
+uint64_t mr_budget_refused(const struct mr_budget *budget);
+/*
+ * Memory that somebody else allocates (a library's, a queue's): counted as if it were ours, so that
+ * the limit holds for both. False when it does not fit. Given back with mr_budget_discharge.
+ */
+bool mr_budget_charge(struct mr_budget *budget, size_t size_bytes);
+void mr_budget_discharge(struct mr_budget *budget, size_t size_bytes);
 
 /* budget NULL = the process's. size 0 gives a valid pointer. */
 void *mr_alloc(struct mr_budget *budget, size_t size) __attribute__((malloc));
 void *mr_alloc_zero(struct mr_budget *budget, size_t size) __attribute__((malloc));
 /* memory NULL = alloc; keeps the budget it has */
 void *mr_realloc(struct mr_budget *budget, void *memory, size_t size);
-void mr_free(void *memory); /* NULL allowed */
+void mr_free(void *memory);                /* NULL allowed */
+size_t mr_alloc_bytes(const void *memory); /* what its budget is charged for it */
 char *mr_strdup(const char *text);
 char *mr_strndup(const char *text, size_t size_bytes);
 char *mr_asprintf(const char *format, ...) MR_PRINTF(1, 2);

@@ -133,7 +133,9 @@
     X(STATE_TIMERS, 100000, COUNT, "a key with more timers fails the batch: exit 70", "fixed")     \
     X(STATE_VARIABLES, 64, COUNT, "a processor with more variables is refused: exit 78", "fixed")  \
     X(STATE_DELTAS, 4096, COUNT, "a snapshot is written", "fixed")                                 \
-    X(STATE_STORE_NAME, 100, BYTES, "a longer name is refused: exit 78", "fixed")
+    X(STATE_STORE_NAME, 100, BYTES, "a longer name is refused: exit 78", "fixed")                  \
+    X(SPILL_EXTENTS, 16384, COUNT, "256 GiB of state beyond the memory: the batch fails, exit 71", \
+      "memory")
 
 /* Programs in c */
 #define MR_LIMITS_PROGRAMS(X)                                                                      \

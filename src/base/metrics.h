@@ -20,6 +20,12 @@
     X(TASK_RETRIES, "task_retries", "counter", "attempts", "Batches run again after a failure.")   \
     X(STATE_KEYS, "state_keys", "gauge", "keys", "Keys in all state stores.")                      \
     X(STATE_BYTES, "state_bytes", "gauge", "bytes", "Memory of all state stores.")                 \
+    X(STATE_MEMORY_BYTES, "state_memory_bytes", "gauge", "bytes",                                  \
+      "State of all queries of the process that is in memory.")                                    \
+    X(STATE_SPILLED_BYTES, "state_spilled_bytes", "gauge", "bytes",                                \
+      "State of all queries of the process that is in the spill file.")                            \
+    X(MEMORY_BYTES, "memory_bytes", "gauge", "bytes",                                              \
+      "Memory that the process's budget counts, of all queries.")                                  \
     X(LOG_SYNCS, "log_syncs", "counter", "calls", "Flushes of the batch log.")                     \
     X(SNAPSHOTS, "state_snapshots", "counter", "files", "State snapshots written.")                \
     X(RECEIVED_BLOCKS, "received_blocks", "counter", "blocks",                                     \

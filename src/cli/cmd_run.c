@@ -33,6 +33,8 @@ static const struct cli_flag flags[] = {
     CLI_ACCEPT_FLAG,
     {"--until-caught-up", NULL, NULL, "Process what is there, commit, exit."},
     {"--once", NULL, NULL, "Run one batch with everything that is there, then exit."},
+    {"--memory", NULL, "SIZE",
+     "Memory of the process, 512MB: state beyond its share goes to a file; wins over SET memory."},
     {"--progress", NULL, "none|line|json",
      "Progress on standard error: one live line, or a JSON document per batch."},
     CLI_SANDBOX_FLAGS,
@@ -267,6 +269,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
         status = cli_script_set(&script, "trigger", "until caught up", &err);
     if (status == MR_OK && cli_value(command, &args, "--once") != NULL)
         status = cli_script_set(&script, "trigger", "once", &err);
+    if (status == MR_OK && cli_value(command, &args, "--memory") != NULL)
+        status = cli_script_set(&script, "memory", cli_value(command, &args, "--memory"), &err);
     if (status == MR_OK)
         status = cli_sandbox_enter(command, &args, &script, &err);
     if (status == MR_OK)

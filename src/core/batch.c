@@ -17,6 +17,7 @@
 #include "core/internal.h"
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/mutant.h"
 
 #include <stdlib.h>
@@ -46,7 +47,8 @@ static enum mr_status plan_source(struct mr_query *query, struct mr_node *node,
     struct mr_source_run *run = node->source;
     struct mr_plan_limits limits = {.ignore = query->config.trigger == MR_TRIGGER_ONCE,
                                     .batch_time_us = batch_time_us,
-                                    .records_max_rate = atomic_load(&run->rate)};
+                                    .records_max_rate = atomic_load(&run->rate),
+                                    .bytes_max = mr_memory_batch()};
     char *end = NULL;
     enum mr_status status = run->ops->plan(run->object, run->start, &limits, &end, err);
 
@@ -356,6 +358,7 @@ static enum mr_status run_to_staged(struct mr_query *query, struct mr_error *err
     MR_TRY_GOTO(compute(query, tasks, &task_count, bytes, err));
     MR_TRY_GOTO(mr__failpoint(query, "ran", err));
     MR_TRY_GOTO(mr__sinks_stage(query, err));
+    MR_TRY_GOTO(mr_state_check_memory(err));
     status = mr__failpoint(query, "staged", err);
 done:
     for (size_t i = 0; i < room; i++)

@@ -12,7 +12,9 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/mutant.h"
+#include "env/memory_limit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +68,13 @@ static enum mr_status run_jobs(void *pool, mr_job_fn fn, void *arg, size_t count
     return mr__workers_run(pool, fn, arg, count, true, err);
 }
 
+static const char *temporary_dir(void)
+{
+    const char *dir = getenv("TMPDIR");
+
+    return dir != NULL && dir[0] != '\0' ? dir : "/tmp";
+}
+
 static enum mr_status open_state(struct mr_query *query, const struct mr_recovered *recovered,
                                  struct mr_error *err)
 {
@@ -81,6 +90,10 @@ static enum mr_status open_state(struct mr_query *query, const struct mr_recover
     };
     struct mr_state_totals totals;
 
+    mr_state_memory_configure(query->config.spill_dir != NULL ? query->config.spill_dir
+                              : query->durable                ? query->config.checkpoint_dir
+                                                              : temporary_dir(),
+                              mr_memory_state());
     if (query->config.workers > 1)
         config.jobs = (struct mr_jobs){run_jobs, query->workers};
 
@@ -576,12 +589,31 @@ static enum mr_status open_all(struct mr_query *query, struct mr_recovered *reco
     return MR_OK;
 }
 
+/* The process's memory, when nobody said how much, and this query's shares of it. */
+static void take_memory(struct mr_query *query)
+{
+    struct mr_query_config *config = &query->config;
+    const char *what;
+
+    if (mr_memory_bytes() == 0) {
+        uint64_t limit = mr_memory_of_machine(&what);
+
+        mr_memory_set(MR_MAX(limit / 4 * 3, (uint64_t)MR_MEMORY_BYTES_MIN), false);
+        mr_log(MR_LOG_DEBUG, "core", query->name, -1, "memory: %llu MiB, of the %s's %llu MiB",
+               (unsigned long long)(mr_memory_bytes() >> 20), what,
+               (unsigned long long)(limit >> 20));
+    }
+    config->receiver_queue_bytes = mr_memory_part(8, config->receiver_queue_bytes);
+    config->received_memory_bytes = mr_memory_part(16, config->received_memory_bytes);
+}
+
 enum mr_status mr__query_open_parts(struct mr_query *query, struct mr_error *err)
 {
     struct mr_recovered recovered = {0};
     uint8_t run_id[16];
     enum mr_status status;
 
+    take_memory(query);
     query->durable = query->config.checkpoint_dir != NULL;
     query->fingerprint = mr_graph_fingerprint(query->graph);
     if (query->config.workers == 0)

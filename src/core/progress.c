@@ -458,6 +458,10 @@ static void update_gauges(struct mr_query *query)
     mr_state_totals(query->state, &totals);
     mr_metric_set(&query->metrics, MR_METRIC_STATE_KEYS, (int64_t)totals.key_count);
     mr_metric_set(&query->metrics, MR_METRIC_STATE_BYTES, (int64_t)totals.memory_bytes);
+    mr_metric_set(&query->metrics, MR_METRIC_STATE_MEMORY_BYTES, (int64_t)mr_state_memory_bytes());
+    mr_metric_set(&query->metrics, MR_METRIC_STATE_SPILLED_BYTES,
+                  (int64_t)mr_state_spilled_bytes());
+    mr_metric_set(&query->metrics, MR_METRIC_MEMORY_BYTES, (int64_t)mr_budget_used(NULL));
     mr_metric_set(&query->metrics, MR_METRIC_SNAPSHOTS, (int64_t)totals.snapshots_written);
     mr_metric_set(&query->metrics, MR_METRIC_WATERMARK_US, query->watermark_us);
 }

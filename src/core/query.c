@@ -15,6 +15,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/mutant.h"
 
 #include <string.h>
@@ -289,6 +290,22 @@ static bool may_try_again(struct mr_query *query, enum mr_status status, uint32_
     return stop_asked(query) == MR_STOP_NONE;
 }
 
+/* C13: who has the memory, and what to do about it. */
+static void explain_memory(struct mr_query *query, struct mr_error *err)
+{
+    char said[MR_ERROR_TEXT_BYTES];
+    uint64_t keys = 0, bytes = 0;
+    const char *name = mr_state_largest(query->state, &keys, &bytes);
+
+    memcpy(said, err->text, sizeof(said));
+    MR_FAIL(err, MR_NOMEM,
+            "%.200s; 'memory' is %llu MiB, %llu MiB of it counted; most state: '%.64s', %llu keys, "
+            "%llu MiB; give more memory, or smaller batches",
+            said, (unsigned long long)(mr_memory_bytes() >> 20),
+            (unsigned long long)(mr_budget_used(NULL) >> 20), name != NULL ? name : "none",
+            (unsigned long long)keys, (unsigned long long)(bytes >> 20));
+}
+
 /* Runs the planned batch, again after failures that may pass. *ret_left: a peer is away and a stop
  * was asked: the batch is left to the next start. */
 static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, struct mr_error *err)
@@ -320,6 +337,8 @@ static enum mr_status run_with_retries(struct mr_query *query, bool *ret_left, s
                 *ret_left = true;
                 return MR_OK;
             }
+            if (status == MR_NOMEM)
+                explain_memory(query, &local);
             if (err != NULL)
                 *err = local;
             if (err != NULL && err->sql_line == 0)

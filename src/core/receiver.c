@@ -103,6 +103,23 @@ done:
     return MR_OK;
 }
 
+/* The last block up to which (after, last] has at most that many bytes; one is always taken. */
+static uint64_t within(struct mr_source *source, uint64_t after, uint64_t last, uint64_t bytes_max)
+{
+    uint64_t bytes = 0;
+
+    for (uint64_t block = after + 1; block <= last; block++) {
+        struct mr_block_info info;
+
+        if (mr_block_log_info(source->host.log, block, &info, NULL) != MR_OK)
+            continue;
+        bytes += info.size_bytes;
+        if (bytes > bytes_max && block > after + 1)
+            return block - 1;
+    }
+    return last;
+}
+
 /*
  * The newest block that belongs to the batch. A tick takes what came until its time, so that
  * batches that are late have the data of their own interval (RBT-4); a drain takes everything. A
@@ -129,6 +146,8 @@ static enum mr_status last_of_batch(struct mr_source *source, const char *start,
             break;
         last++;
     }
+    if (!limits->ignore && query->config.trigger != MR_TRIGGER_TICK && limits->bytes_max > 0)
+        last = within(source, block_of(start), last, limits->bytes_max);
     *ret_last = last;
     return MR_OK;
 }

@@ -15,6 +15,7 @@
 #include "dstream/streams.h"
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/text.h"
 
 #include <millrace/ext/options.h>
@@ -37,9 +38,12 @@ static const struct mr_option settings[] = {
      "levels with disk)."},
     {"received_copy", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "A directory on another disk for a second copy of received blocks."},
+    {"memory", NULL, MR_OPTION_SIZE, 0, NULL, "64 MiB", NULL,
+     "Memory of the process, the SQL engine and queues included: state beyond its share goes to a "
+     "file. Three quarters of the machine's, or of the control group's, when unset."},
     {"spill_dir", "spark.local.dir", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
-     "Where received blocks and partitions of datasets go that find no room in memory; TMPDIR when "
-     "unset."},
+     "Where state, received blocks and partitions of datasets go that find no room in memory; "
+     "TMPDIR when unset, and for state the checkpoint's directory."},
     {"stored_memory", NULL, MR_OPTION_SIZE, 0, "256 MiB", "64 KiB", NULL,
      "Partitions of datasets kept in memory (mr_rdd_persist); the oldest give way, to disk or to "
      "be "
@@ -274,6 +278,8 @@ enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err)
 
     MR_TRY(mr_options_parse(tables, 1, ctx->settings, ctx->setting_count, 0, &ctx->options, err));
     options = ctx->options;
+    if (mr_options_has(options, "memory"))
+        mr_memory_set((uint64_t)mr_options_int(options, "memory"), true);
     config->block_interval_us = mr_options_int(options, "block_interval");
     config->receiver_rate_max = MR_MAX(mr_options_int(options, "receiver_rate_max"), 0);
     config->restart_delay_us = mr_options_int(options, "receiver_restart_delay");

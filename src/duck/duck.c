@@ -12,10 +12,13 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/json.h"
+#include "base/memory.h"
 #include "base/number_text.h"
 #include "duck/internal.h"
 #include "duck/lex.h"
+#include "env/thread.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const settings[][2] = {
@@ -34,10 +37,18 @@ static enum mr_status open_database(struct mr_duck *duck, struct mr_error *err)
     const struct mr_duck_api *api = duck->api;
     duckdb_config config = NULL;
     enum mr_status status = MR_OK;
+    /* The instances of a query share a quarter of the process's memory: one for each worker, one
+     * that plans. */
+    uint64_t bytes = mr_memory_engine(mr_cpu_count() + 1);
+    char memory[32];
     char *message = NULL;
 
     if (api->duckdb_create_config(&config) != DuckDBSuccess)
         return MR_FAIL(err, MR_NOMEM, "cannot open the SQL engine: out of memory");
+    if (bytes > 0)
+        snprintf(memory, sizeof(memory), "%lluKiB", (unsigned long long)(bytes >> 10));
+    if (bytes > 0 && api->duckdb_set_config(config, "memory_limit", memory) != DuckDBSuccess)
+        status = MR_FAIL(err, MR_CONFIG, "cannot give the SQL engine %s of memory", memory);
     for (size_t i = 0; i < MR_ARRAY_SIZE(settings); i++) {
         if (api->duckdb_set_config(config, settings[i][0], settings[i][1]) != DuckDBSuccess)
             status = MR_FAIL(err, MR_CONFIG,

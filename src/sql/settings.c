@@ -7,6 +7,7 @@
 #include "sql/settings.h"
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "base/text.h"
 
 #include <string.h>
@@ -46,6 +47,12 @@ static const struct mr_option settings[] = {
      "stop), go on with whatever is possible, or stop."},
     {"library", NULL, MR_OPTION_TEXT, MR_OPTION_READS, NULL, NULL, NULL,
      "Shared library with functions for SQL; it exports millrace_functions (docs/sql.md)."},
+    {"memory", NULL, MR_OPTION_SIZE, 0, NULL, "64 MiB", NULL,
+     "Memory of the process, the SQL engine and queues included: state beyond its share goes to a "
+     "file. Three quarters of the machine's, or of the control group's, when unset."},
+    {"spill_dir", "spark.local.dir", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "Where state goes that finds no room in the memory; the checkpoint's directory when unset, "
+     "TMPDIR without one."},
     {"block_interval", "blockInterval|spark.streaming.blockInterval", MR_OPTION_DURATION, 0,
      "200 ms", "0 s", "1 minute", "How often a receiver's input becomes a block of the log."},
     {"receiver_max_rate", "spark.streaming.receiver.maxRate", MR_OPTION_INT, 0, "0", "0", NULL,
@@ -191,6 +198,10 @@ enum mr_status mr_sql_settings_apply(const struct mr_options *options,
     if (config->trigger == MR_TRIGGER_CONTINUOUS && !mr_options_has(options, "block_interval"))
         config->block_interval_us = 0;
     config->receiver_rate_max = mr_options_int(options, "receiver_max_rate");
+    if (mr_options_has(options, "memory"))
+        mr_memory_set((uint64_t)mr_options_int(options, "memory"), true);
+    if (mr_options_has(options, "spill_dir"))
+        config->spill_dir = mr_options_text(options, "spill_dir");
     if (mr_options_has(options, "stop_timeout"))
         config->stop_timeout_us = mr_options_int(options, "stop_timeout");
     return MR_OK;

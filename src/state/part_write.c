@@ -44,6 +44,7 @@
 #include "state/internal.h"
 
 #include "env/thread.h"
+#include "state/spill.h"
 #include "wal/record.h"
 
 #include <string.h>
@@ -446,7 +447,7 @@ static void release_output(struct output *output)
         mr_free(encoder);
     }
     for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
-        mr_free(output->changes[i].items);
+        mr__state_free(output->changes[i].items);
     mr_free(output->pieces);
     mr_cond_release(&output->moved);
     mr_mutex_release(&output->lock);

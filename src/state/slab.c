@@ -16,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "state/spill.h"
 
 #include <string.h>
 
@@ -91,7 +92,7 @@ static bool new_chunk(struct mr_slab *slab, size_t bytes, uint32_t *ret_index)
         if (slab->chunk_count == slab->chunk_capacity && !grow_chunks(slab))
             return false;
     }
-    memory = mr_alloc(NULL, bytes);
+    memory = mr__state_alloc(bytes);
     if (memory == NULL)
         return false;
     index = slab->free_index_count > 0 ? slab->free_indexes[--slab->free_index_count]
@@ -117,7 +118,7 @@ void mr__slab_free(struct mr_slab *slab, uint32_t ref, unsigned class)
         push_free(slab, ref, class);
         return;
     }
-    mr_free(slab->chunks[index]);
+    mr__state_free(slab->chunks[index]);
     slab->chunks[index] = NULL;
     slab->memory_bytes -= mr__slab_class_bytes(class);
     /* Without memory for the list the number is lost until the store goes: nothing else is. */
@@ -190,7 +191,7 @@ bool mr__slab_alloc(struct mr_slab *slab, unsigned class, uint32_t *ret_ref)
 void mr__slab_release(struct mr_slab *slab)
 {
     for (uint32_t i = 0; i < slab->chunk_count; i++)
-        mr_free(slab->chunks[i]);
+        mr__state_free(slab->chunks[i]);
     mr_free(slab->chunks);
     mr_free(slab->free_indexes);
     *slab = (struct mr_slab){0};

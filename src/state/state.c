@@ -371,7 +371,7 @@ enum mr_status mr_state_prepare(struct mr_state *state, uint64_t batch_id, uint3
         if (!state->config.volatile_only)
             MR_TRY(prepare_store(state, store, batch_id, attempt, log, commit, err));
     }
-    return MR_OK;
+    return mr_state_check_memory(err);
 }
 
 /* The shards of a store; each is set to NULL when it is done. */
@@ -471,6 +471,23 @@ enum mr_status mr_state_purge(struct mr_state *state, uint64_t batch_id, uint64_
                                    : MR_MIN(*ret_needed_from, state->parts.parts[i].version);
     }
     return MR_OK;
+}
+
+const char *mr_state_largest(const struct mr_state *state, uint64_t *ret_keys, uint64_t *ret_bytes)
+{
+    const char *name = NULL;
+
+    *ret_bytes = 0;
+    for (size_t i = 0; i < state->store_count; i++) {
+        uint64_t bytes = mr_store_bytes(state->stores[i]);
+
+        if (mr__store_is_hidden(state->stores[i]) || (name != NULL && bytes <= *ret_bytes))
+            continue;
+        name = state->stores[i]->name;
+        *ret_bytes = bytes;
+        *ret_keys = mr_store_count(state->stores[i]);
+    }
+    return name;
 }
 
 void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_totals)

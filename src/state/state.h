@@ -265,6 +265,21 @@ struct mr_state_totals {
     uint64_t snapshots_rebuilt;
 };
 void mr_state_totals(const struct mr_state *state, struct mr_state_totals *ret_totals);
+/* The store that takes most memory: its name (borrowed), keys and bytes; NULL: there is none. */
+const char *mr_state_largest(const struct mr_state *state, uint64_t *ret_keys, uint64_t *ret_bytes);
+
+/*
+ * How much of the state of all queries of the process stays in memory (0 = all of it), and where
+ * the rest goes; the directory is opened when it is needed first, and one that is in use stays.
+ */
+void mr_state_memory_configure(const char *spill_dir, uint64_t share_bytes);
+uint64_t mr_state_memory_bytes(void);  /* in memory, of all queries */
+uint64_t mr_state_spilled_bytes(void); /* in the spill file, resident or not */
+/*
+ * Before a batch is published and before it is committed: whether the disk kept all that was
+ * spilled to it. MR_IO when not, as the batch may have read what was lost.
+ */
+enum mr_status mr_state_check_memory(struct mr_error *err);
 /* Progress of one store in the batch just prepared. */
 struct mr_store_stats {
     uint64_t updated;

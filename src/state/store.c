@@ -27,6 +27,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/hash.h"
+#include "state/spill.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,8 @@ static bool room_for_change(struct mr_shard *shard)
 
     if (shard->change_count < shard->change_capacity)
         return true;
-    grown = mr_realloc(NULL, shard->changes, capacity * sizeof(*grown));
+    grown = mr__state_grow(shard->changes, shard->change_count * sizeof(*grown),
+                           capacity * sizeof(*grown));
     if (grown == NULL)
         return false;
     shard->changes = grown;
@@ -57,7 +59,7 @@ static bool room_for_undo(struct mr_shard *shard, size_t bytes)
 
     if (shard->undo_size + bytes <= shard->undo_capacity)
         return true;
-    grown = mr_realloc(NULL, shard->undo, capacity);
+    grown = mr__state_grow(shard->undo, shard->undo_size, capacity);
     if (grown == NULL)
         return false;
     shard->undo = grown;
@@ -72,7 +74,7 @@ static void note_change(struct mr_shard *shard, uint32_t fragment, uint32_t ref,
 
 static enum mr_status no_memory(const struct mr_shard *shard, struct mr_error *err)
 {
-    return MR_FAIL(err, MR_NOMEM, "cannot change state '%s': out of memory", shard->name);
+    return mr__state_no_memory("change", shard->name, err);
 }
 
 /* Before the first change of a key in a batch: remembers its value. */
@@ -396,8 +398,8 @@ void mr_store_tidy_shard(struct mr_store *store, unsigned index)
     struct mr_shard *shard = store->shards[index];
 
     /* Moving everything costs about as much as a scan: it must pay, and keys may still come. */
-    if (shard != NULL && shard->change_count == 0 && ++shard->scan_count > SCANS &&
-        shard->loose_count > LOOSE_MIN + shard->live_count / 8)
+    if (shard != NULL && shard->change_count == 0 && !mr__state_is_spilled() &&
+        ++shard->scan_count > SCANS && shard->loose_count > LOOSE_MIN + shard->live_count / 8)
         mr__table_tidy(shard);
 }
 
@@ -429,6 +431,7 @@ size_t mr_store_read_shard(const struct mr_store *store, unsigned index, uint32_
 
     if (shard == NULL || shard->slots == NULL)
         return 0;
+    mr__spill_tick();
     while (count == 0) {
         size_t used = find_used(shard, cursor, entries, max);
 
@@ -480,6 +483,7 @@ void mr_store_visit_fragment(const struct mr_store *store, uint32_t fragment,
 
     if (shard == NULL || shard->slots == NULL)
         return;
+    mr__spill_tick();
     for (uint32_t i = mr__table_home(shard, fragment);
          shard->slots[i].ref != 0 && shard->slots[i].fragment <= fragment; i++) {
         struct mr_entry *entry = mr__entry_at(shard, shard->slots[i].ref);
@@ -606,9 +610,9 @@ void mr__store_clear(struct mr_store *store)
         if (shard == NULL)
             continue;
         mr__slab_release(&shard->slab);
-        mr_free(shard->slots);
-        mr_free(shard->changes);
-        mr_free(shard->undo);
+        mr__state_free(shard->slots);
+        mr__state_free(shard->changes);
+        mr__state_free(shard->undo);
         mr_free(shard);
         store->shards[i] = NULL;
     }

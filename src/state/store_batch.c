@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "state/spill.h"
 
 #include <string.h>
 
@@ -25,12 +26,12 @@ static void forget_changes(struct mr_shard *shard)
     shard->undo_size = 0;
     /* A batch that changed everything should not hold its memory for ever. */
     if (shard->change_capacity > KEEP_CHANGES) {
-        mr_free(shard->changes);
+        mr__state_free(shard->changes);
         shard->changes = NULL;
         shard->change_capacity = 0;
     }
     if (shard->undo_capacity > KEEP_UNDO_BYTES) {
-        mr_free(shard->undo);
+        mr__state_free(shard->undo);
         shard->undo = NULL;
         shard->undo_capacity = 0;
     }
@@ -242,9 +243,9 @@ enum mr_status mr__shard_sort_changes(const struct mr_shard *shard,
     *ret_sorted = (struct mr_sorted_changes){0};
     if (shard == NULL || shard->change_count == 0)
         return MR_OK;
-    items = mr_alloc(NULL, 2 * shard->change_count * sizeof(*items));
+    items = mr__state_alloc(2 * shard->change_count * sizeof(*items));
     if (items == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot read state '%s' out: out of memory", shard->name);
+        return mr__state_no_memory("read out", shard->name, err);
     for (size_t k = 0; k < shard->change_count; k++) {
         const struct mr_change *change = &shard->changes[k];
 
@@ -257,7 +258,8 @@ enum mr_status mr__shard_sort_changes(const struct mr_shard *shard,
     else /* four passes: the result is where it began */
         MR_ASSERT(sort_by_fragment(items, items + shard->change_count, count) == items);
     order_equals(shard, items, count);
-    smaller = mr_realloc(NULL, items, MR_MAX(count, (size_t)1) * sizeof(*items));
+    smaller =
+        mr__state_grow(items, count * sizeof(*items), MR_MAX(count, (size_t)1) * sizeof(*items));
     *ret_sorted = (struct mr_sorted_changes){smaller != NULL ? smaller : items, count};
     return MR_OK;
 }
@@ -269,6 +271,7 @@ enum mr_status mr__shard_visit_changes(const struct mr_shard *shard, const struc
     for (size_t i = 0; i < count; i++) {
         struct mr_item item;
 
+        mr__spill_tick();
         if (i + AHEAD < count)
             __builtin_prefetch(mr__entry_at(shard, items[i + AHEAD].ref));
         item = item_of(items[i].fragment, mr__entry_at(shard, items[i].ref));
@@ -297,6 +300,7 @@ enum mr_status mr__shard_visit_range(const struct mr_shard *shard, uint64_t from
             break;
         if (slot->ref == 0 || slot->fragment < from)
             continue;
+        mr__spill_tick();
         item = item_of(slot->fragment, mr__entry_at(shard, slot->ref));
         if (!item.is_delete)
             MR_TRY(visit(&item, arg, err));
@@ -314,7 +318,7 @@ enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn 
         MR_TRY(mr__shard_sort_changes(store->shards[i], &sorted, err));
         status =
             mr__shard_visit_changes(store->shards[i], sorted.items, sorted.count, visit, arg, err);
-        mr_free(sorted.items);
+        mr__state_free(sorted.items);
         MR_TRY(status);
     }
     return MR_OK;

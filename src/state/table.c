@@ -31,6 +31,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "state/spill.h"
 
 #include <string.h>
 
@@ -72,9 +73,10 @@ enum mr_status mr__entry_make(struct mr_shard *shard, const void *key, size_t ke
         return MR_FAIL(err, MR_LIMIT,
                        "cannot put into state '%s': a value of %zu bytes, the limit is %d",
                        shard->name, value_bytes, MR_STORE_VALUE_BYTES_MAX);
+    mr__spill_tick();
     class = mr__slab_class(MR_ENTRY_HEADER_BYTES + key_bytes + MR_MAX(room_bytes, value_bytes));
     if (!mr__slab_alloc(&shard->slab, class, ret_ref))
-        return MR_FAIL(err, MR_NOMEM, "cannot put into state '%s': out of memory", shard->name);
+        return mr__state_no_memory("put into", shard->name, err);
     shard->loose_count++;
     entry = mr__entry_at(shard, *ret_ref);
     entry->value_bytes = (uint32_t)value_bytes;
@@ -164,7 +166,7 @@ static bool rebuild(struct mr_shard *shard, unsigned bits, bool *ret_crowded)
 {
     uint32_t capacity = (uint32_t)1 << bits;
     uint32_t slot_count = capacity + MR_MIN(capacity, (uint32_t)SLACK_MAX) + 1;
-    struct mr_slot *slots = mr_alloc_zero(NULL, (size_t)slot_count * sizeof(*slots));
+    struct mr_slot *slots = mr__state_alloc_zero((size_t)slot_count * sizeof(*slots));
     uint32_t next = 0;
 
     *ret_crowded = false;
@@ -176,12 +178,12 @@ static bool rebuild(struct mr_shard *shard, unsigned bits, bool *ret_crowded)
         next = MR_MAX(next, shard->slots[i].fragment << MR_SHARD_BITS >> (32 - bits));
         if (next + 1 >= slot_count) {
             *ret_crowded = true;
-            mr_free(slots);
+            mr__state_free(slots);
             return false;
         }
         slots[next++] = shard->slots[i];
     }
-    mr_free(shard->slots);
+    mr__state_free(shard->slots);
     shard->slots = slots;
     shard->slot_count = slot_count;
     shard->capacity_bits = bits;
@@ -198,7 +200,7 @@ enum mr_status mr__table_resize(struct mr_shard *shard, unsigned bits, struct mr
     }
     if (crowded)
         return MR_FAIL(err, MR_LIMIT, "cannot put into state '%s': its table is full", shard->name);
-    return MR_FAIL(err, MR_NOMEM, "cannot put into state '%s': out of memory", shard->name);
+    return mr__state_no_memory("put into", shard->name, err);
 }
 
 bool mr__table_is_full(const struct mr_shard *shard, uint64_t more)
@@ -209,6 +211,7 @@ bool mr__table_is_full(const struct mr_shard *shard, uint64_t more)
 
 enum mr_status mr__table_grow(struct mr_shard *shard, struct mr_error *err)
 {
+    mr__spill_tick();
     if (!mr__table_is_full(shard, 1))
         return MR_OK;
     return mr__table_resize(
@@ -298,7 +301,7 @@ static bool move_entry(const struct mr_shard *shard, struct mr_slot *slot, struc
 void mr__table_tidy(struct mr_shard *shard)
 {
     enum { AHEAD = 24 };
-    struct mr_slot *slots = mr_alloc(NULL, (size_t)shard->slot_count * sizeof(*slots));
+    struct mr_slot *slots = mr__state_alloc((size_t)shard->slot_count * sizeof(*slots));
     struct mr_slab slab = {0};
     bool moved = slots != NULL;
 
@@ -312,7 +315,7 @@ void mr__table_tidy(struct mr_shard *shard)
             moved = move_entry(shard, &slots[i], &slab);
     }
     mr__slab_release(moved ? &shard->slab : &slab);
-    mr_free(moved ? shard->slots : slots);
+    mr__state_free(moved ? shard->slots : slots);
     if (moved) {
         shard->slab = slab;
         shard->slots = slots;

@@ -60,6 +60,10 @@ struct mr_plan_limits {
     int64_t batch_time_us;
     /* records a second that the source should not exceed (backpressure); 0 = none */
     int64_t records_max_rate;
+    /* about how many bytes of input the memory has room for in a batch; 0 = enough. A source stops
+     * before it when it knows its sizes (a first unit that is larger goes alone), else by a guess
+     * of its records. */
+    uint64_t bytes_max;
 };
 
 /* Numbers for progress. */

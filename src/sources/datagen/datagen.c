@@ -148,20 +148,32 @@ done:
 }
 
 /* Rows that are due now, counted from the beginning. */
-static int64_t rows_due(const struct mr_source *source, const struct point *from, bool limits)
+/* About. */
+static uint64_t bytes_of_rows(const struct mr_source *source, int64_t rows)
+{
+    return (uint64_t)rows * 16 * mr_schema_field_count(source->schema);
+}
+
+/* limits: NULL = what is due, whatever it is. */
+static int64_t rows_due(const struct mr_source *source, const struct point *from,
+                        const struct mr_plan_limits *limits)
 {
     __extension__ typedef __int128 wide;
+    int64_t rows_max = INT64_MAX;
     wide due;
 
+    if (limits != NULL && !limits->ignore && limits->bytes_max > 0)
+        rows_max = (int64_t)(limits->bytes_max / bytes_of_rows(source, 1));
     if (source->rows_per_second == 0) {
         int64_t room = source->rows_max - MR_MIN(from->rows, source->rows_max);
 
         /* Without limits (Trigger.Once) everything, when there is an end. */
-        if (!limits && source->rows_max != INT64_MAX)
+        if (limits != NULL && limits->ignore && source->rows_max != INT64_MAX)
             return source->rows_max;
-        return from->rows + MR_MIN(room, source->rows_per_batch);
+        return from->rows + MR_MIN(room, MR_MIN(source->rows_per_batch, rows_max));
     }
     due = (wide)(source->newest_us - from->start_us) * source->rows_per_second / US_PER_SECOND;
+    due = MR_MIN(due, (wide)from->rows + rows_max);
     return due < 0 ? 0 : (int64_t)MR_MIN(due, (wide)source->rows_max);
 }
 
@@ -176,7 +188,7 @@ static enum mr_status datagen_plan(struct mr_source *source, const char *start,
     MR_TRY(parse_offset(source, start, &from, err));
     if (!source->frozen)
         source->newest_us = MR_MAX(source->newest_us, mr_env_wall_us(source->env));
-    end = rows_due(source, &from, !limits->ignore);
+    end = rows_due(source, &from, limits);
     if (end <= from.rows)
         return MR_OK;
     *ret_end = mr_asprintf("{\"start_us\":%" PRId64 ",\"rows\":%" PRId64 "}", from.start_us, end);
@@ -210,7 +222,7 @@ static enum mr_status datagen_split(struct mr_source *source, const char *start,
 
     MR_TRY(parse_range(source, start, end, &from, &to, err));
     *ret_partitions = partition_count(to.rows - from.rows);
-    *ret_bytes = (uint64_t)(to.rows - from.rows) * 16 * mr_schema_field_count(source->schema);
+    *ret_bytes = bytes_of_rows(source, to.rows - from.rows);
     return MR_OK;
 }
 
@@ -284,7 +296,7 @@ static bool datagen_exhausted(struct mr_source *source, const char *end)
     if (point.rows >= source->rows_max)
         return true;
     return source->frozen && source->rows_per_second > 0 &&
-           point.rows >= rows_due(source, &point, true);
+           point.rows >= rows_due(source, &point, NULL);
 }
 
 static const struct mr_source_ops datagen_ops = {

@@ -407,22 +407,25 @@ static enum mr_status look_again(struct mr_source *source, struct mr_fsrc_file *
 }
 
 /* Moves the files of the next batch to chosen (which borrows their paths). */
-static enum mr_status choose(struct mr_source *source, bool limits, struct mr_fsrc_file *chosen,
-                             size_t *ret_count, struct mr_error *err)
+static enum mr_status choose(struct mr_source *source, const struct mr_plan_limits *limits,
+                             struct mr_fsrc_file *chosen, size_t *ret_count, struct mr_error *err)
 {
     size_t files_max = FSRC_BATCH_FILES_MAX;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, bytes_max = limits->bytes_max;
     size_t count = 0;
 
-    if (limits && source->files_max > 0)
+    if (source->bytes_max > 0)
+        bytes_max = bytes_max > 0 ? MR_MIN((uint64_t)source->bytes_max, bytes_max)
+                                  : (uint64_t)source->bytes_max;
+    if (!limits->ignore && source->files_max > 0)
         files_max = MR_MIN(files_max, (size_t)source->files_max);
     while (source->pending_at < source->pending.count && count < files_max) {
         struct mr_fsrc_file *file = &source->pending.items[source->pending_at];
         bool take;
 
         MR_TRY(look_again(source, file, &take, err));
-        if (take && limits && source->bytes_max > 0 && count > 0 &&
-            bytes + file->size_bytes > (uint64_t)source->bytes_max)
+        if (take && !limits->ignore && bytes_max > 0 && count > 0 &&
+            bytes + file->size_bytes > bytes_max)
             break;
         source->pending_at++;
         if (take) {
@@ -454,7 +457,8 @@ static enum mr_status set_start_keys(struct mr_source *source, const struct mr_f
 }
 
 static enum mr_status plan_after(struct mr_source *source, const struct mr_fsrc_range *start,
-                                 bool limits, char **ret_end, struct mr_error *err)
+                                 const struct mr_plan_limits *limits, char **ret_end,
+                                 struct mr_error *err)
 {
     int64_t number = start != NULL ? (int64_t)start->number + 1 : 0;
     struct mr_fsrc_file *chosen = NULL;
@@ -506,7 +510,7 @@ static enum mr_status file_plan(struct mr_source *source, const char *start,
     *ret_end = NULL;
     if (start != NULL)
         MR_TRY(mr_fsrc_range_parse(start, source->cuttable, &range, err));
-    status = plan_after(source, range, !limits->ignore, ret_end, err);
+    status = plan_after(source, range, limits, ret_end, err);
     mr_fsrc_range_unref(range);
     return status;
 }

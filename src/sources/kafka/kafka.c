@@ -418,19 +418,24 @@ static int64_t from_of(const struct mr_ksrc_offsets *start, const struct mr_ksrc
 
 /* structured.md 20.4: each partition's share of the limit is in proportion to what waits in it. */
 static void apply_limit(const struct mr_source *source, const struct mr_ksrc_offsets *start,
-                        struct mr_ksrc_offsets *end)
+                        uint64_t bytes_max, struct mr_ksrc_offsets *end)
 {
-    double total = 0;
+    enum { GUESSED_RECORD_BYTES = 1024 };
+    double total = 0, offsets_max = (double)source->offsets_max;
+
+    if (bytes_max > 0 &&
+        (offsets_max < 1 || offsets_max * GUESSED_RECORD_BYTES > (double)bytes_max))
+        offsets_max = (double)(bytes_max / GUESSED_RECORD_BYTES);
 
     for (size_t i = 0; i < end->count; i++)
         total += (double)MR_MAX(end->items[i].offset - from_of(start, &end->items[i]), INT64_C(0));
-    if (source->offsets_max == 0 || total < 1)
+    if (offsets_max < 1 || total <= offsets_max)
         return;
     for (size_t i = 0; i < end->count; i++) {
         struct mr_ksrc_offset *item = &end->items[i];
         int64_t from = from_of(start, item);
         int64_t size = item->offset - from;
-        double share = (double)source->offsets_max * (double)size / total;
+        double share = offsets_max * (double)size / total;
 
         if (size > 0)
             item->offset =
@@ -555,7 +560,7 @@ static enum mr_status kafka_plan(struct mr_source *source, const char *start,
     MR_TRY_GOTO(mr_ksrc_offsets_parse(latest, &source->latest, err));
     MR_TRY_GOTO(apply_freeze(source, &end, err));
     if (!limits->ignore) {
-        apply_limit(source, &from, &end);
+        apply_limit(source, &from, limits->bytes_max, &end);
         MR_TRY_GOTO(apply_rates(source, &from, limits->records_max_rate, &end, err));
     }
     never_backward(&from, &end);
