@@ -7,6 +7,8 @@
  */
 #include "support/wal_log.h"
 
+#include "wal/block_files.h"
+#include "wal/block_log.h"
 #include "wal/checkpoint.h"
 #include "wal/record.h"
 
@@ -117,7 +119,7 @@ static const char *forged_path(const struct forger *f, uint64_t number)
     static char path[64];
 
     snprintf(path, sizeof(path), LOG_DIR "/%020" PRIu64 "%s", number,
-             f->kind == MR_SEGMENT_BATCH_LOG ? ".log" : ".blocks");
+             f->kind == MR_SEGMENT_BATCH_LOG ? ".log" : ".blk");
     return path;
 }
 
@@ -609,6 +611,39 @@ TEST(A3_A5_A21_the_segment_before_an_empty_tail_is_durable_when_the_log_is_open)
     forger_free(&f);
 }
 
+static void replay_is_whole(struct mr_sim *after, const struct mr_sim_crash *crash, void *arg)
+{
+    struct mr_replay_options options = {0};
+    struct mr_replay replay;
+    struct mr_error err = {0};
+
+    (void)arg;
+    if (mr__replay_run(mr_sim_env(after), LOG_DIR, &options, &replay, &err) != MR_OK)
+        FAIL("%s: %s", crash->text, err.text);
+    mr__replay_release(&replay);
+}
+
+TEST(A12_a_power_loss_inside_a_purge_of_the_log_leaves_no_gap)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_batch_log_config config = log_config(SIZE, 1);
+    struct mr_recovered recovered = {0};
+    struct mr_batch_log *log = NULL;
+    struct mr_error err = {0};
+    uint64_t from;
+
+    make_dir(env, LOG_DIR);
+    CHECK_OK(mr_batch_log_open(env, LOG_DIR, &config, &log, &recovered, &err), &err);
+    log_batches(log, 0, 6, 5000);
+    from = mr_sim_op_count(sim);
+    CHECK_OK(mr_batch_log_purge(log, UINT64_MAX, &err), &err);
+    CHECK(mr_sim_op_count(sim) >= from + 4);
+    mr_sim_crash_everywhere(sim, from, 64, 1, replay_is_whole, NULL);
+    mr_batch_log_close(log);
+    mr_sim_free(sim);
+}
+
 TEST(D12_a_log_file_that_was_replaced_is_not_written_to)
 {
     struct forger f = one_plan();
@@ -695,6 +730,10 @@ static void check_identity(unsigned kind, unsigned version, uint32_t format, boo
                      payload.size, NULL);
     if (behind)
         mr_buf_add_u8(&file, 0);
+    if (kind == 0) { /* as a machine of the other byte order writes it */
+        file.data[4] = 0x4d;
+        file.data[5] = 0x52;
+    }
     make_dir(env, "/cp");
     write_unsynced(env, "/cp/query", file.data, file.size);
     if (wanted == MR_OK)
@@ -710,6 +749,7 @@ static void check_identity(unsigned kind, unsigned version, uint32_t format, boo
 TEST(B6_an_identity_of_another_kind_version_or_length_is_refused)
 {
     check_identity(MR_RECORD_QUERY, 1, 1, false, false, MR_OK, NULL);
+    check_identity(0, 1, 1, false, false, MR_VERSION, "byte order");
     check_identity(MR_RECORD_PLAN, 1, 1, false, false, MR_CORRUPT, "not the identity");
     check_identity(MR_RECORD_QUERY, 2, 1, false, false, MR_VERSION, "newer millrace");
     check_identity(MR_RECORD_QUERY, 1, 9, false, false, MR_VERSION, "format 9");
@@ -760,4 +800,350 @@ TEST(B15_the_parts_before_a_snapshot_are_kept_until_it_is_old)
     mr_part_list_prune(&list, 7, 4, NULL, NULL);
     CHECK_EQ_UINT(list.count, 2);
     mr_part_list_release(&list);
+}
+
+/* ---------------------------------------------------------------- received blocks */
+
+static void add_block(struct forger *f, uint64_t number)
+{
+    struct mr_buf payload = MR_BUF_INIT;
+
+    mr_buf_add_u64(&payload, number);
+    mr_buf_add_u64(&payload, 5);
+    mr_buf_add_u64(&payload, 1);
+    mr_buf_add_str(&payload, "rows");
+    forge_record(f, MR_RECORD_BLOCK, 1, &payload);
+}
+
+/* Segment 1 with block 1. */
+static struct forger one_block(void)
+{
+    struct forger f = forger_new(MR_SEGMENT_BLOCK_LOG);
+
+    forge_segment(&f, 1);
+    add_block(&f, 1);
+    forge_group(&f);
+    return f;
+}
+
+static void check_blocks(struct forger *f, enum mr_status wanted, const char *reason)
+{
+    uint64_t first = 0, last = 0;
+    struct mr_error err = {0};
+    enum mr_status status;
+
+    if (f->file.size < SIZE) {
+        if (f->records.size > 0)
+            forge_group(f);
+        forge_end(f);
+    }
+    status = mr_block_log_verify(f->env, LOG_DIR, &first, &last, &err);
+    if (reason == NULL)
+        CHECK_OK(status, &err);
+    else
+        CHECK_FAILS(status, &err, wanted, reason);
+    forger_free(f);
+}
+
+TEST(B6_B10_blocks_that_do_not_follow_are_refused)
+{
+    struct forger f = one_block();
+    struct mr_buf payload = MR_BUF_INIT;
+
+    add_block(&f, 2);
+    check_blocks(&f, MR_OK, NULL);
+    f = one_block();
+    add_block(&f, 3);
+    check_blocks(&f, MR_CORRUPT, "a block is out of order");
+    f = one_block();
+    add_epoch(&f, 9);
+    check_blocks(&f, MR_CORRUPT, "has no place among blocks");
+    f = one_block();
+    add_block(&f, 2);
+    f.records.data[16] ^= 1;
+    check_blocks(&f, MR_CORRUPT, "checksum");
+    f = one_block();
+    mr_buf_add_u8(&payload, 0);
+    forge_record(&f, MR_RECORD_CLOSE, 2, &payload);
+    check_blocks(&f, MR_VERSION, "version 2");
+    f = one_block();
+    for (int i = 0; i < 8; i++)
+        mr_buf_add_u64(&f.records, 0);
+    check_blocks(&f, MR_CORRUPT, "without any record");
+    f = one_block();
+    add_next(&f, 3, 0);
+    check_blocks(&f, MR_CORRUPT, "a next segment that cannot be");
+    f = one_block();
+    add_next(&f, 2, 0);
+    add_block(&f, 2);
+    check_blocks(&f, MR_CORRUPT, "a record follows the last one");
+    f = one_block();
+    add_next(&f, 2, 0);
+    forge_group(&f);
+    add_block(&f, 2);
+    check_blocks(&f, MR_CORRUPT, "a flush follows the last one");
+    f = one_block();
+    add_next(&f, 2, 0);
+    forge_group(&f);
+    mr_buf_add_u64(&f.file, 77);
+    check_blocks(&f, MR_CORRUPT, "foreign bytes follow");
+    f = one_block();
+    f.file.data[512 + 496] ^= 1;
+    check_blocks(&f, MR_CORRUPT, "bits of a sector tag were flipped");
+}
+
+/* Segments 1 and 2 with a block each. what: which one is wrong, see below. */
+static struct forger two_block_segments(unsigned what)
+{
+    struct forger f = one_block();
+    struct mr_buf first = MR_BUF_INIT;
+    uint64_t chain = f.chain;
+
+    mr_buf_add(&first, f.file.data, f.file.size);
+    forge_segment(&f, 2); /* for its sum */
+    mr_buf_clear(&f.file);
+    mr_buf_add(&f.file, first.data, first.size);
+    mr_buf_release(&first);
+    f.number = 1;
+    f.ordinal = 2;
+    if (what != 1) {
+        add_next(&f, 2, what == 2 ? 1 : f.head_sum);
+        forge_group(&f);
+    }
+    forge_end(&f);
+    f.chain = what == 3 ? chain + 1 : chain;
+    f.head_flags = what == 4 ? 2 : 0;
+    forge_segment(&f, what == 5 ? 3 : 2);
+    if (what == 1 || what == 0)
+        add_block(&f, 2);
+    return f;
+}
+
+TEST(B7_B9_segments_of_blocks_that_do_not_follow_each_other_are_refused)
+{
+    static const char *const reasons[] = {NULL,
+                                          "it was written to",
+                                          "not the segment that the one before it names",
+                                          "made when the log stood elsewhere",
+                                          "head does not decode",
+                                          "is missing between"};
+    struct forger f;
+
+    for (unsigned what = 0; what < 6; what++) {
+        f = two_block_segments(what);
+        if (what == 2 || what == 3 || what == 4) { /* the sum of the head differs as well */
+            struct mr_error err = {0};
+            uint64_t first, last;
+
+            forge_end(&f);
+            CHECK_FAILS(mr_block_log_verify(f.env, LOG_DIR, &first, &last, &err), &err, MR_CORRUPT,
+                        reasons[what]);
+            forger_free(&f);
+            continue;
+        }
+        check_blocks(&f, MR_CORRUPT, reasons[what]);
+    }
+    f = one_block();
+    add_next(&f, 2, 5);
+    check_blocks(&f, MR_CORRUPT, "which follows");
+    f = two_block_segments(1);
+    forge_group(&f);
+    forge_end(&f);
+    f.chain++;
+    forge_segment(&f, 3);
+    check_blocks(&f, MR_CORRUPT, "there are");
+}
+
+static struct mr_block_log *open_received(struct mr_env *env, const char *dir)
+{
+    struct mr_block_log_config config = {.segment_bytes = SIZE};
+    struct mr_block_log *log = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_block_log_open(env, dir, &config, &log, &err), &err);
+    return log;
+}
+
+static void put_block(struct mr_block_log *log, size_t size)
+{
+    char *data = calloc(1, size + 1);
+    const struct mr_block_data block = {.data = data, .size_bytes = size};
+    struct mr_error err = {0};
+    uint64_t number = 0;
+
+    CHECK_OK(mr_block_log_put(log, &block, &number, &err), &err);
+    CHECK_EQ_UINT(mr_block_log_last(log), number);
+    free(data);
+}
+
+static uint64_t last_after_power_loss(struct mr_sim *sim, const char *dir)
+{
+    struct mr_sim *after = mr_sim_power_loss(sim, mr_sim_op_count(sim));
+    uint64_t first = 0, last = 0;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_block_log_verify(mr_sim_env(after), dir, &first, &last, &err), &err);
+    mr_sim_free(after);
+    return last;
+}
+
+TEST(A18_a_block_that_was_put_is_durable_with_all_its_directories)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_block_log *log = open_received(mr_sim_env(sim), "/a/b/c");
+
+    put_block(log, 10);
+    CHECK_EQ_UINT(last_after_power_loss(sim, "/a/b/c"), 1);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
+TEST(A3_A21_what_a_kill_left_of_a_rotation_of_blocks_is_cleaned_up_for_good)
+{
+    struct forger f = two_block_segments(0);
+    struct mr_file_info info;
+    struct mr_error err = {0};
+
+    mr_buf_clear(&f.records);
+    forge_end(&f); /* segment 2 is empty, NEXT names it */
+    mr_block_log_close(open_received(f.env, LOG_DIR));
+    CHECK(last_after_power_loss(f.sim, LOG_DIR) >= 1);
+    forger_free(&f);
+    f = two_block_segments(1);
+    mr_buf_clear(&f.records);
+    forge_end(&f); /* empty, and nothing names it */
+    CHECK_OK(mr_env_sync_dir(f.env, LOG_DIR, &err), &err);
+    mr_block_log_close(open_received(f.env, LOG_DIR));
+    CHECK_STATUS(mr_env_path_info(f.env, forged_path(&f, 2), false, &info, NULL), MR_NOT_FOUND);
+    CHECK_EQ_UINT(last_after_power_loss(f.sim, LOG_DIR), 1);
+    forger_free(&f);
+}
+
+static void verify_blocks(struct mr_sim *after, const struct mr_sim_crash *crash, void *arg)
+{
+    uint64_t first = 0, last = 0;
+    struct mr_error err = {0};
+
+    if (mr_block_log_verify(mr_sim_env(after), LOG_DIR, &first, &last, &err) != MR_OK)
+        FAIL("%s: %s", crash->text, err.text);
+    CHECK(last >= *(const uint64_t *)arg);
+}
+
+TEST(A12_a_power_loss_inside_a_purge_leaves_no_gap)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_block_log *log;
+    struct mr_error err = {0};
+    uint64_t from, last = 6;
+
+    make_dir(env, LOG_DIR);
+    log = open_received(env, LOG_DIR);
+    for (int i = 0; i < 6; i++)
+        put_block(log, 5000);
+    from = mr_sim_op_count(sim);
+    CHECK_OK(mr_block_log_purge(log, 6, &err), &err);
+    mr_sim_crash_everywhere(sim, from, 64, 1, verify_blocks, &last);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
+TEST(segments_of_another_size_are_no_spare_files)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_block_log *log;
+    struct mr_error err = {0};
+    uint64_t first = 0, last = 0;
+
+    make_dir(env, LOG_DIR);
+    write_unsynced(env, LOG_DIR "/00000000000000000001.spare", "short", 5);
+    log = open_received(env, LOG_DIR);
+    put_block(log, 30000); /* a segment of its own size */
+    for (int i = 0; i < 3; i++)
+        put_block(log, 5000);
+    CHECK_OK(mr_block_log_purge(log, 4, &err), &err);
+    for (int i = 0; i < 4; i++)
+        put_block(log, 5000);
+    mr_block_log_close(log);
+    CHECK_OK(mr_block_log_verify(env, LOG_DIR, &first, &last, &err), &err);
+    CHECK_EQ_UINT(last, 8);
+    mr_sim_free(sim);
+}
+
+TEST(A2_temporaries_beside_blocks_are_removed)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_file_info info;
+
+    make_dir(env, LOG_DIR);
+    write_unsynced(env, LOG_DIR "/.tmp-00000000000000000009.blk-1", "x", 1);
+    mr_block_log_close(open_received(env, LOG_DIR));
+    CHECK_STATUS(
+        mr_env_path_info(env, LOG_DIR "/.tmp-00000000000000000009.blk-1", false, &info, NULL),
+        MR_NOT_FOUND);
+    mr_sim_free(sim);
+}
+
+TEST(B7_a_block_in_the_place_of_another_is_not_given_as_that)
+{
+    struct forger f = one_block();
+    struct mr_buf out = MR_BUF_INIT, payload = MR_BUF_INIT;
+    struct mr_block_log *log;
+    struct mr_error err = {0};
+
+    forge_end(&f);
+    log = open_received(f.env, LOG_DIR);
+    CHECK_OK(mr_block_log_read(log, 1, &out, &err), &err);
+    CHECK_EQ_UINT(out.size, 4);
+    /* The same place, chain and number, other bytes. */
+    forge_segment(&f, 1);
+    f.chain = f.head_sum * 0;
+    mr_buf_add_u64(&payload, 1);
+    mr_buf_add_u64(&payload, 5);
+    mr_buf_add_u64(&payload, 1);
+    mr_buf_add_str(&payload, "row");
+    forge_record(&f, MR_RECORD_BLOCK, 1, &payload);
+    forge_group(&f);
+    write_unsynced(f.env, forged_path(&f, 1), f.file.data, f.file.size);
+    CHECK_FAILS(mr_block_log_read(log, 1, &out, &err), &err, MR_CORRUPT, "cannot read block 1");
+    mr_block_log_close(log);
+    mr_buf_release(&out);
+    forger_free(&f);
+}
+
+TEST(blocks_and_metadata_have_a_largest_size)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_block_log *log = open_received(mr_sim_env(sim), LOG_DIR);
+    char *metadata = calloc(1, MR_BLOCK_METADATA_BYTES_MAX + 2);
+    const struct mr_block_data block = {.data = "x", .size_bytes = 1, .metadata = metadata};
+    struct mr_error err = {0};
+    uint64_t number;
+
+    memset(metadata, 'm', MR_BLOCK_METADATA_BYTES_MAX + 1);
+    CHECK_FAILS(mr_block_log_put(log, &block, &number, &err), &err, MR_LIMIT, "metadata");
+    free(metadata);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
+TEST(B3_a_block_in_a_spill_file_that_was_changed_is_not_given)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_block_log_config config = {.volatile_only = true, .spill_dir = "/spill"};
+    struct mr_buf out = MR_BUF_INIT;
+    struct mr_block_log *log = NULL;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_block_log_open(env, NULL, &config, &log, &err), &err);
+    put_block(log, 100);
+    CHECK_OK(mr_block_log_read(log, 1, &out, &err), &err);
+    write_unsynced(env, "/spill/0000000001.spill", "\1", 1);
+    CHECK_FAILS(mr_block_log_read(log, 1, &out, &err), &err, MR_DATA_LOSS, "it was changed");
+    mr_buf_release(&out);
+    mr_block_log_close(log);
+    mr_sim_free(sim);
 }
