@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOPICS_MAX = 4, POLL_NS = 20 * 1000000, LATENCY_US = 800 };
+enum { TOPICS_MAX = 4, POLL_NS = 50 * 1000000, LATENCY_US = 800 };
 
 enum record_state { RECORD_VISIBLE, RECORD_OPEN, RECORD_ABORTED, RECORD_MARKER };
 
@@ -497,6 +497,8 @@ rd_kafka_resp_err_t rd_kafka_query_watermark_offsets(rd_kafka_t *rk, const char 
         return RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     *low = found->log_start;
     *high = stable_end(found);
+    world_note(the_broker->world, "kafka: %s/%d has %" PRId64 " to %" PRId64, topic, (int)partition,
+               *low, *high);
     return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -742,6 +744,8 @@ int rd_kafka_consume_start_queue(rd_kafka_topic_t *rkt, int32_t partition, int64
     const struct topic *topic = find_topic(the_broker, rkt->name);
 
     rkqu->reads = true;
+    world_note(the_broker->world, "kafka: reading %s/%d from %" PRId64, rkt->name, (int)partition,
+               offset);
     snprintf(rkqu->topic, sizeof(rkqu->topic), "%s", rkt->name);
     rkqu->partition = partition;
     rkqu->generation = topic != NULL ? topic->generation : 0;
@@ -769,7 +773,8 @@ static rd_kafka_message_t *new_message(const rd_kafka_queue_t *queue, rd_kafka_r
         message->payload = strdup(payload);
         message->len = strlen(payload);
     }
-    world_mix(the_broker->world, (uint64_t)offset ^ (uint64_t)err << 48);
+    world_note(the_broker->world, "kafka: %s/%d gives %d at %" PRId64, queue->topic,
+               (int)queue->partition, (int)err, offset);
     return message;
 }
 

@@ -25,16 +25,21 @@ static const struct canary canaries[] = {
     {"durable.appender-sync.sync", "a log's flush does nothing"},
     {"query.turn.sync-plan", "a batch runs before its plan is durable"},
     {"query.run-planned.sync-commit", "a batch counts as done before its commit is durable"},
-    {"durable.publish.sync-directory", "files are shown without flushing their directory"},
+    {"file-sink.show-parts.sync-dir", "files are shown without flushing their directory"},
     {"durable.staged-seal.sync", "staged files are not flushed"},
-    {"sinks.begin.published", "a batch that is known to be published is published again"},
+    {"durable.create-with.sync", "a new segment's first bytes are not flushed"},
     {"batch.abort.state", "the state is not rolled back when a batch fails"},
+    {"batch.abort.deltas", "deltas of a batch that failed stay in the log's buffer"},
+    {"batch.abort.sinks", "outputs keep what a batch that failed has written"},
     {"batch.commit.remember", "what a source has seen is not kept"},
+    {"file-source.choose.seen", "files that were read are read again"},
     {"block-log.put.wait", "a block is acknowledged before it is durable"},
     {"block-files.write.sync", "received blocks are not flushed"},
     {"batch-log.purge.needed", "segments of the log go that are still needed"},
     {"state.purge.needed", "files of the state go that are still needed"},
+    {"load.sweep.named", "files of the state are swept that a commit names"},
     {"part-read.foot.sum", "the checksum of a state file is not compared"},
+    {"part-read.record.check", "the checksum of a record of the state is not compared"},
     {"watermark.advance.delay", "the watermark forgets its delay"},
     {"watermark.next.min", "the watermark follows the fastest source"},
 };
@@ -72,6 +77,8 @@ static void look(const char *mutant, uint64_t first, uint64_t seeds_max, int to)
             _exit(0);
         }
     }
+    if (mr_mutant_hits() == 0)
+        _exit(3);
     _exit(1);
 }
 
@@ -109,7 +116,11 @@ uint64_t canary_find(size_t index, uint64_t first, uint64_t seeds_max, char *tex
     MR_ASSERT(waitpid(child, &status, 0) == child);
     if (said)
         return seeds;
-    if (WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) > 1)) {
+    snprintf(text, size, "%s", WIFEXITED(status) && WEXITSTATUS(status) == 3
+                                   ? "no seed came to the place"
+                                   : "every seed gave what it should");
+    if (WIFSIGNALED(status) ||
+        (WIFEXITED(status) && WEXITSTATUS(status) != 1 && WEXITSTATUS(status) != 3)) {
         snprintf(text, size, "the process ended with %s %d", WIFSIGNALED(status) ? "signal" : "code",
                  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
         return seeds;

@@ -110,8 +110,8 @@ static int run_canaries(uint64_t seeds_max)
             printf("found after %4" PRIu64 " seeds: %s (%s): %s\n", seeds, canary_name(i),
                    canary_what(i), text);
         else
-            printf("NOT FOUND in %" PRIu64 " seeds: %s (%s)\n", seeds_max, canary_name(i),
-                   canary_what(i));
+            printf("NOT FOUND in %" PRIu64 " seeds: %s (%s): %s\n", seeds_max, canary_name(i),
+                   canary_what(i), text);
         fflush(stdout);
     }
     printf("%zu of %zu planted bugs found\n", found, canary_count());

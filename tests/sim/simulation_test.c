@@ -117,7 +117,7 @@ TEST(the_trace_does_not_depend_on_addresses)
 
 TEST(planted_bugs_are_found)
 {
-    size_t step = test_quick() ? 5 : 1;
+    size_t step = test_quick() ? 5 : 1; /* the quick form takes some */
 
     if (canary_count() == 0)
         SKIP(t, "a build without planted bugs");

@@ -51,6 +51,8 @@ struct mr_ksrc_stream {
     rd_kafka_queue_t *queue;
     bool started;
     int64_t position; /* next offset that will be handed out */
+    /* librdkafka tells the end of a partition once: between position and here is nothing to read */
+    int64_t empty_until;
     rd_kafka_message_t *held[FETCH_MESSAGES];
     size_t held_at;
     size_t held_count;
@@ -103,6 +105,7 @@ static void stream_stop(struct mr_ksrc_stream *stream)
     if (stream->started)
         rd_kafka_consume_stop(stream->handle, stream->partition);
     stream->started = false;
+    stream->empty_until = 0;
     if (stream->queue != NULL)
         rd_kafka_queue_destroy(stream->queue);
     stream->queue = NULL;
@@ -315,6 +318,9 @@ enum mr_status mr_ksrc_reader_new(struct mr_ksrc_reading *reading,
     if (!reader->finished) {
         MR_TRY_GOTO(stream_take(reading, range, &reader->stream, err));
         MR_TRY_GOTO(stream_seek(reader->stream, range->from, err));
+        reader->finished = range->until <= reader->stream->empty_until;
+        if (reader->finished)
+            reader->stream->position = range->until;
     }
     *ret_reader = reader;
     reader = NULL;
@@ -524,6 +530,7 @@ static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_messag
     switch (event->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         if (event->offset >= reader->until) {
+            stream->empty_until = event->offset;
             stream->position = reader->until;
             reader->finished = true;
         } else if (reader->short_end_ns == 0) {
@@ -568,8 +575,11 @@ static enum mr_status take_nothing(struct mr_reader *reader, struct mr_error *er
         now_ns - reader->short_end_ns > (int64_t)CHECK_END_AFTER_MS * 1000000)
         return check_loss(reader, err);
     if (now_ns - reader->progress_ns > reader->reading->stall_timeout_us * 1000) {
+        int64_t position = reader->stream->position, until = reader->until;
+
         MR_TRY(check_loss(reader, err));
-        if (!reader->finished && reader->reading->fail_on_data_loss)
+        /* Nothing was lost, and it does not come: a stream that begins anew may do better. */
+        if (!reader->finished && reader->stream->position == position && reader->until == until)
             return mr_ksrc_client_fail(client, "read", RD_KAFKA_RESP_ERR__TIMED_OUT, err);
     }
     return MR_OK;
