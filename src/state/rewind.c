@@ -211,6 +211,7 @@ static enum mr_status build(struct mr_env *env, const struct mr_checkpoint *orig
     MR_TRY_GOTO(mr_checkpoint_create(env, temporary, original->seed, &copy, err));
     MR_TRY_GOTO(write_copy(env, &copy, as_of, from, err));
     memcpy(ret_query_id, copy.query_id_text, sizeof(copy.query_id_text));
+    /* redundant: the kernel replaces no directory that has entries */
     MR_TRY_GOTO(mr_env_rename(env, temporary, into, !MR_MUTANT("rewind.build.no-replace"), err));
     if (!MR_MUTANT("rewind.build.sync-parent"))
         status = sync_parent(env, into, err);

@@ -434,6 +434,7 @@ static enum mr_status append(struct mr_batch_log *log, enum mr_record_kind kind,
 
     if (payload->failed)
         return no_memory(log, err);
+    /* redundant: mr_record_append asserts the same; here it is an error */
     if (payload->size > MR_RECORD_BYTES_MAX && !MR_MUTANT("batch-log.append.size"))
         return MR_FAIL(err, MR_LIMIT,
                        "cannot write a record of %zu bytes to the log '%s': the limit is %d",
@@ -565,6 +566,7 @@ enum mr_status mr_batch_log_sync(struct mr_batch_log *log, struct mr_error *err)
     uint64_t group_bytes;
 
     MR_ASSERT(!log->has_deltas);
+    /* redundant: the appender refuses what follows a failed write, too */
     if (log->failed && !MR_MUTANT("batch-log.sync.failed"))
         return refuse_failed(log, err);
     if (log->pending.size == 0)

@@ -144,6 +144,7 @@ static enum mr_status remove_others(struct mr_block_files *files, const char *di
         mr_free(path);
     }
     mr__segment_list_release(&found);
+    /* redundant: one that comes back makes the copy unlike the other, and it is made again */
     if (status == MR_OK && !MR_MUTANT("block-copies.remove-others.sync-dir"))
         status = mr_env_sync_dir(files->env, dir, err);
     return status;

@@ -234,6 +234,7 @@ static enum mr_status remove_unused(const struct mr_block_files *files,
     if (path == NULL)
         return no_memory(files, err);
     status = mr_env_unlink(files->env, path, err);
+    /* redundant: opening the tail syncs the same directory before anything relies on it */
     if (status == MR_OK && !MR_MUTANT("block-files.remove-unused.sync-dir"))
         status = mr_env_sync_dir(files->env, copy->dir, err);
     mr_free(path);

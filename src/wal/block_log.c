@@ -247,6 +247,7 @@ static enum mr_status append_locked(struct mr_block_log *log, const struct mr_bl
     if (metadata_bytes > MR_BLOCK_METADATA_BYTES_MAX && !MR_MUTANT("block-log.append.metadata-max"))
         return MR_FAIL(err, MR_LIMIT, "cannot keep metadata of %zu bytes: the limit is %d",
                        metadata_bytes, MR_BLOCK_METADATA_BYTES_MAX);
+    /* redundant: mr_record_finish asserts the same; here it is an error */
     if (block->size_bytes > MR_RECORD_BYTES_MAX - 64 - metadata_bytes &&
         !MR_MUTANT("block-log.append.size-max"))
         return MR_FAIL(err, MR_LIMIT, "cannot keep a block of %zu bytes: the limit is %zu",

@@ -130,7 +130,7 @@ static enum mr_status read_from_copy(struct mr_block_log *log, const struct mr_b
     size_t skip = (size_t)(place->offset % MR_SECTOR_DATA_BYTES), size = 0;
     char name[MR_SEGMENT_NAME_BYTES];
     struct mr_buf bytes = MR_BUF_INIT;
-    struct mr_record record;
+    struct mr_record record = {0};
     enum mr_record_result result;
     enum mr_status status;
     char *path;
@@ -143,6 +143,7 @@ static enum mr_status read_from_copy(struct mr_block_log *log, const struct mr_b
     result = bytes.size <= skip ? MR_RECORD_TRUNCATED
                                 : mr_record_read(bytes.data + skip, bytes.size - skip, place->chain,
                                                  &record, &size);
+    /* the first is redundant: what is no record has no size that fits */
     if ((result != MR_RECORD_OK && !MR_MUTANT("block-read.record.check")) ||
         (record.payload.size_bytes != place->fields_bytes + place->info.size_bytes &&
          !MR_MUTANT("block-read.record.size"))) {

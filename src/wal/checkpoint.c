@@ -163,7 +163,7 @@ static enum mr_status bad_identity(const char *path, const char *reason, struct 
 static enum mr_status parse_identity(struct mr_checkpoint *checkpoint, const char *path,
                                      const char *data, size_t size, struct mr_error *err)
 {
-    struct mr_record record;
+    struct mr_record record = {0};
     struct mr_bytes bytes;
     size_t record_bytes = 0;
     enum mr_record_result result = mr_record_read(data, size, 0, &record, &record_bytes);
@@ -173,6 +173,7 @@ static enum mr_status parse_identity(struct mr_checkpoint *checkpoint, const cha
     if (result == MR_RECORD_WRONG_ENDIAN && !MR_MUTANT("checkpoint.identity.byte-order"))
         return MR_FAIL(err, MR_VERSION, "cannot read '%s': it was written with another byte order",
                        path);
+    /* redundant: what is no record has neither the length nor the kind; here it says why */
     if (result != MR_RECORD_OK && !MR_MUTANT("checkpoint.identity.record"))
         return bad_identity(path, size == 0 ? "the file is empty" : mr_record_result_text(result),
                             err);

@@ -308,6 +308,7 @@ static enum mr_status find_published(struct mr_fsink_manifest *manifest, struct 
         return MR_OK;
     /* What is seen now may not be durable yet: the commit that will rely on it must not be ahead of
      * it. */
+    /* redundant: making .millrace durable has just synced the directory, until that changes */
     if (!MR_MUTANT("file-manifest.published.sync-dir"))
         MR_TRY(mr_env_sync_dir(manifest->env, manifest->dir, err));
     mr_fsink_manifest_done(manifest);

@@ -106,6 +106,7 @@ static enum mr_status open_piece(struct mr_reader *reader, struct mr_error *err)
     reader->finished = false;
     if (!format->whole_files)
         MR_TRY(open_record_piece(reader, err));
+    /* redundant: close_piece looks again, before the batch is staged */
     if (!MR_MUTANT("file-source.open.unchanged"))
         MR_TRY(check_unchanged(reader, err));
     if (format->whole_files)
