@@ -147,6 +147,7 @@ static enum mr_status next_record(struct mr_part_reader *reader, struct mr_recor
     MR_TRY(look_ahead(reader, MR_RECORD_HEADER_BYTES, &data, err));
     MR_ASSERT(data != NULL);
     length = (size_t)data[0] | (size_t)data[1] << 8 | (size_t)data[2] << 16 | (size_t)data[3] << 24;
+    /* redundant: look_ahead refuses it, too; so the frame says what is wrong */
     if (length > reader->part->size_bytes - reader->at - MR_RECORD_HEADER_BYTES &&
         !MR_MUTANT("part-read.record.length"))
         length = 0; /* let the frame say what is wrong with it */

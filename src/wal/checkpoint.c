@@ -243,7 +243,7 @@ static enum mr_status make_identity(struct mr_checkpoint *checkpoint, const uint
                          NULL);
     if (payload.failed || record.failed)
         status = no_memory(checkpoint->dir, err);
-    else
+    else /* no_replace is redundant: nobody else makes one while we hold the lock */
         status = mr_durable_put(checkpoint->env, checkpoint->dir, "query", record.data, record.size,
                                 !MR_MUTANT("checkpoint.make-identity.no-replace"), err);
     mr_buf_release(&payload);
