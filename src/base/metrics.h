@@ -39,10 +39,14 @@
       "Times a lost copy of received blocks was made again from the other.")                       \
     X(RECEIVER_RESTARTS, "receiver_restarts", "counter", "restarts",                               \
       "Times a receiver was started again.")                                                       \
+    X(RECEIVER_DROPPED, "receiver_records_dropped", "counter", "records",                          \
+      "Records that receivers left out: too long, or cut by the end of a connection.")             \
     X(MISSED_TRIGGERS, "missed_triggers", "counter", "triggers",                                   \
       "Trigger times that passed while a batch was running.")                                      \
     X(TEMP_FILES_REMOVED, "temp_files_removed", "counter", "files",                                \
       "Temporary files of dead processes removed at start.")                                       \
+    X(LOG_LINES_LOST, "log_lines_lost", "counter", "lines",                                        \
+      "Log lines of the process that could not be written.")                                       \
     X(WATERMARK_US, "watermark", "gauge", "microseconds", "Watermark in force, since the epoch.")
 
 enum mr_metric {

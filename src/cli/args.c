@@ -4,7 +4,9 @@
  */
 #include "cli/cli.h"
 
+#include "base/buf.h"
 #include "base/check.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -165,11 +167,46 @@ void cli_print_help(const struct cli_command *command)
         print_flag(&common_flags[i]);
 }
 
+/* With --log json: {"level":"E","code":"MR_SQL_ERROR","exit":64,"file":..,"line":..,"text":".."} */
+static bool fail_json(const char *file, const struct mr_error *err, const char *text)
+{
+    struct mr_buf line = MR_BUF_INIT;
+    bool printed;
+
+    mr_buf_printf(&line, "{\"level\":\"E\",\"code\":\"%s\",\"exit\":%d,",
+                  mr_status_name(err->status), mr_status_exit_code(err->status));
+    if (file != NULL) {
+        mr_buf_printf(&line, "\"file\":");
+        mr_json_quote(&line, file, strlen(file));
+        mr_buf_printf(&line, ",\"line\":%u,\"column\":%u,", err->sql_line, err->sql_column);
+    }
+    mr_buf_printf(&line, "\"text\":");
+    mr_json_quote(&line, text, strlen(text));
+    mr_buf_printf(&line, "}\n");
+    printed = !line.failed;
+    if (printed)
+        fprintf(stderr, "%s", line.data);
+    mr_buf_release(&line);
+    return printed;
+}
+
 int cli_fail(const struct mr_error *err)
 {
-    fprintf(stderr, "millrace: %s\n",
-            err->text[0] != '\0' ? err->text : mr_status_text(err->status));
+    (void)cli_fail_at(NULL, err);
     return mr_status_exit_code(err->status);
+}
+
+bool cli_fail_at(const char *file, const struct mr_error *err)
+{
+    const char *text = err->text[0] != '\0' ? err->text : mr_status_text(err->status);
+
+    if (log_style == MR_LOG_JSON && fail_json(file, err, text))
+        return true;
+    if (file != NULL)
+        fprintf(stderr, "millrace: %s:%u:%u: %s\n", file, err->sql_line, err->sql_column, text);
+    else
+        fprintf(stderr, "millrace: %s\n", text);
+    return false;
 }
 
 int cli_finish_stdout(void)

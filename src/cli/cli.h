@@ -58,6 +58,8 @@ const char *cli_value(const struct cli_command *command, const struct cli_args *
 void cli_print_help(const struct cli_command *command);
 /* Prints "millrace: text" to standard error and returns the exit code of the error. */
 int cli_fail(const struct mr_error *err);
+/* The same with the place in a script, NULL = none. True: it was printed as JSON, for machines. */
+bool cli_fail_at(const char *file, const struct mr_error *err);
 /* The exit code of output to stdout: 74 when it could not be written (closed pipe, full disk). */
 int cli_finish_stdout(void);
 

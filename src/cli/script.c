@@ -218,9 +218,8 @@ int cli_script_fail(const struct cli_script *script, const struct mr_error *err)
 {
     if (err->sql_line == 0 || script->text == NULL)
         return cli_fail(err);
-    fprintf(stderr, "millrace: %s:%u:%u: %s\n", script->name, err->sql_line, err->sql_column,
-            err->text);
-    print_caret(script, err->sql_line, err->sql_column);
+    if (!cli_fail_at(script->name, err))
+        print_caret(script, err->sql_line, err->sql_column);
     return mr_status_exit_code(err->status);
 }
 

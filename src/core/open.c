@@ -50,6 +50,10 @@ static enum mr_status open_log(struct mr_query *query, struct mr_recovered *reco
     MR_TRY(mr_checkpoint_open(query->env, query->config.checkpoint_dir, &query->checkpoint, err));
     mr_metric_set(&query->metrics, MR_METRIC_TEMP_FILES_REMOVED,
                   (int64_t)query->checkpoint.temp_files_removed);
+    if (mr_env_is_volatile(query->env, query->config.checkpoint_dir))
+        mr_log(MR_LOG_WARNING, "core", query->name, -1,
+               "checkpoint '%s' is on a file system in memory: it is gone when the machine stops",
+               query->config.checkpoint_dir);
     memcpy(config.query_id, query->checkpoint.query_id, 16);
     MR_TRY(mr_batch_log_open(query->env, query->checkpoint.log_dir, &config, &query->log, recovered,
                              err));

@@ -11,6 +11,7 @@
 #include "core/internal.h"
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/time_text.h"
 
 #include <math.h>
@@ -464,6 +465,7 @@ static void update_gauges(struct mr_query *query)
     mr_metric_set(&query->metrics, MR_METRIC_MEMORY_BYTES, (int64_t)mr_budget_used(NULL));
     mr_metric_set(&query->metrics, MR_METRIC_SNAPSHOTS, (int64_t)totals.snapshots_written);
     mr_metric_set(&query->metrics, MR_METRIC_WATERMARK_US, query->watermark_us);
+    mr_metric_set(&query->metrics, MR_METRIC_LOG_LINES_LOST, (int64_t)mr_log_dropped());
 }
 
 static void tell_listener(struct mr_query *query, bool is_idle, int64_t duration_us)

@@ -181,6 +181,11 @@ void mr_receiver_note_error(struct mr_receiver_host *host, const char *message)
     tell(host, MR_QUERY_RECEIVER_ERROR);
 }
 
+void mr_receiver_note_dropped(struct mr_receiver_host *host, uint64_t records)
+{
+    mr_metric_add(&host->query->metrics, MR_METRIC_RECEIVER_DROPPED, (int64_t)records);
+}
+
 /* How long until the next run. *ret_failures: so many runs in a row, this one too, have failed and
  * stored nothing. */
 static int64_t restart_delay(struct mr_receiver_host *host, enum mr_status status,

@@ -11,6 +11,7 @@
 #include "duck/lib.h"
 
 #include "base/buf.h"
+#include "env/library.h"
 #include "env/thread.h"
 
 #include <dlfcn.h>
@@ -24,6 +25,37 @@
 static struct mr_mutex load_lock = {PTHREAD_MUTEX_INITIALIZER};
 static struct mr_duck_api loaded_api; /* written under load_lock, before loaded is set */
 static bool loaded;                   /* atomic */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { HAS_SANITIZER = 1 };
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+    __has_feature(memory_sanitizer)
+enum { HAS_SANITIZER = 1 };
+#else
+enum { HAS_SANITIZER = 0 };
+#endif
+#else
+enum { HAS_SANITIZER = 0 };
+#endif
+
+/*
+ * The library has 30,000 names that it looks up while it is loaded, nearly all of them its own.
+ * With RTLD_DEEPBIND it looks into itself first, not last. That would also go past an allocator or
+ * a tool that somebody put before libc, so then it is left out.
+ */
+static int load_flags(void)
+{
+    int flags = RTLD_LAZY | RTLD_LOCAL;
+
+#ifdef RTLD_DEEPBIND
+    const char *preloaded = getenv("LD_PRELOAD");
+
+    if (!HAS_SANITIZER && (preloaded == NULL || preloaded[0] == '\0'))
+        flags |= RTLD_DEEPBIND;
+#endif
+    return flags;
+}
 
 static void note_failure(struct mr_buf *tried, const char *path)
 {
@@ -41,7 +73,7 @@ static void *open_library(struct mr_buf *tried)
                             "$ORIGIN/millrace/libduckdb.so", "libduckdb.so"};
 
     if (wanted != NULL && wanted[0] != '\0') {
-        void *handle = dlopen(wanted, RTLD_LAZY | RTLD_LOCAL);
+        void *handle = dlopen(wanted, load_flags());
         if (handle == NULL)
             note_failure(tried, wanted);
         return handle;
@@ -51,7 +83,7 @@ static void *open_library(struct mr_buf *tried)
 
         if (places[i][0] == '\0')
             continue;
-        handle = dlopen(places[i], RTLD_LAZY | RTLD_LOCAL);
+        handle = dlopen(places[i], load_flags());
         if (handle != NULL)
             return handle;
         note_failure(tried, places[i]);
@@ -82,12 +114,19 @@ static enum mr_status load_symbols(void *handle, struct mr_duck_api *ret_api, st
 
 static enum mr_status load_locked(struct mr_error *err)
 {
+    /* The library, and what it takes while it opens: with less it dies inside its allocator. */
+    enum { ROOM_MB = 160 };
     struct mr_buf tried = MR_BUF_INIT;
     enum mr_status status;
     void *handle;
 
     if (__atomic_load_n(&loaded, __ATOMIC_ACQUIRE))
         return MR_OK;
+    if (!mr_library_has_room((size_t)ROOM_MB << 20))
+        return MR_FAIL(err, MR_LIMIT,
+                       "cannot load the SQL engine: it needs %d MB of address space; raise the "
+                       "limit ('ulimit -v')",
+                       ROOM_MB);
     handle = open_library(&tried);
     if (handle == NULL)
         status =

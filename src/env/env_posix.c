@@ -203,6 +203,7 @@ struct mr_env *mr_env_posix(void)
         .pwrite = mr__posix_pwrite,
         .sync = mr__posix_sync,
         .write_soon = mr__posix_write_soon,
+        .is_volatile = mr__posix_is_volatile,
         .truncate = mr__posix_truncate,
         .file_info = mr__posix_file_info,
         .path_info = mr__posix_path_info,

@@ -46,6 +46,7 @@ enum mr_status mr__posix_rmdir(struct mr_env *env, const char *path, struct mr_e
 enum mr_status mr__posix_list(struct mr_env *env, const char *path, mr_dir_visit_fn visit,
                               void *arg, struct mr_error *err);
 enum mr_status mr__posix_sync_dir(struct mr_env *env, const char *path, struct mr_error *err);
+bool mr__posix_is_volatile(struct mr_env *env, const char *path);
 enum mr_status mr__posix_lock(struct mr_env *env, const char *path, struct mr_lock **ret_lock,
                               struct mr_error *err);
 void mr__posix_unlock(struct mr_env *env, struct mr_lock *lock);

@@ -20,10 +20,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum { HOLDER_BYTES_MAX = 160, LOCK_ATTEMPTS_MAX = 16 };
@@ -172,6 +174,15 @@ enum mr_status mr__posix_sync_dir(struct mr_env *env, const char *path, struct m
     if (result == 0 || kept == EINVAL)
         return MR_OK;
     return mr__posix_fail(err, "flush the directory", path, kept);
+}
+
+bool mr__posix_is_volatile(struct mr_env *env, const char *path)
+{
+    struct statfs system;
+
+    MR_UNUSED(env);
+    return statfs(path, &system) == 0 &&
+           (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
 }
 
 /* ---------------------------------------------------------------- locks */

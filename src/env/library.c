@@ -1,12 +1,13 @@
 /*
- * Loading a shared library of the user's (millrace run --library). Called by sql/library.c. Thread:
- * any.
+ * Loading a shared library of the user's (millrace run --library), called by sql/library.c; and
+ * whether there is room for the SQL engine, asked by duck/lib.c. Thread: any.
  */
 #include "env/library.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -59,4 +60,15 @@ enum mr_status mr_library_symbol(const char *path, const char *symbol, void **re
     }
     *ret_address = address;
     return MR_OK;
+}
+
+bool mr_library_has_room(size_t size_bytes)
+{
+    void *room =
+        mmap(NULL, size_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (room == MAP_FAILED)
+        return false;
+    (void)munmap(room, size_bytes);
+    return true;
 }

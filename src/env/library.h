@@ -12,4 +12,7 @@
 enum mr_status mr_library_symbol(const char *path, const char *symbol, void **ret_address,
                                  struct mr_error *err);
 
+/* Could so many bytes of address space be had now? ('ulimit -v' limits them.) */
+bool mr_library_has_room(size_t size_bytes);
+
 #endif

@@ -118,6 +118,9 @@ struct mr_env_ops {
     /* Starts bringing a written range to the disk, without waiting: a sync that comes later has
      * less to do. Promises nothing. May be NULL. */
     void (*write_soon)(struct mr_env *env, struct mr_file *file, uint64_t offset, uint64_t size);
+    /* Is what is flushed below this directory gone when the machine stops (a file system in
+     * memory)? May be NULL: no. */
+    bool (*is_volatile)(struct mr_env *env, const char *path);
 };
 
 struct mr_env {
@@ -137,6 +140,9 @@ MR_API struct mr_env *mr_env_posix(void); /* one per process, never freed */
              (env)->ops->write_soon != NULL                                                        \
          ? (env)->ops->write_soon((env), __VA_ARGS__)                                              \
          : (void)0)
+#define mr_env_is_volatile(env, path)                                                              \
+    ((env)->ops->struct_size > offsetof(struct mr_env_ops, is_volatile) &&                         \
+     (env)->ops->is_volatile != NULL && (env)->ops->is_volatile((env), (path)))
 #define mr_env_sync(env, ...) ((env)->ops->sync((env), __VA_ARGS__))
 #define mr_env_truncate(env, ...) ((env)->ops->truncate((env), __VA_ARGS__))
 #define mr_env_file_info(env, ...) ((env)->ops->file_info((env), __VA_ARGS__))

@@ -198,6 +198,9 @@ MR_API enum mr_status mr_receiver_store_records(struct mr_receiver_host *host,
 MR_API void mr_receiver_set_restart_delay(struct mr_receiver_host *host, int64_t delay_us);
 /* Logged, counted, shown as the receiver's last error; it goes on (RCV-4). Thread: any. */
 MR_API void mr_receiver_note_error(struct mr_receiver_host *host, const char *message);
+/* So many records were left out (too long, cut by the end of a connection): counted; the receiver
+ * logs why. Thread: any. */
+MR_API void mr_receiver_note_dropped(struct mr_receiver_host *host, uint64_t records);
 
 struct mr_receiver_ops {
     size_t struct_size;

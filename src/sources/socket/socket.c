@@ -103,8 +103,9 @@ static void socket_interrupt(struct mr_receiver *receiver)
     atomic_flag_clear_explicit(&receiver->lock, memory_order_release);
 }
 
-static void drop_line(struct mr_receiver *receiver)
+static void drop_line(struct mr_receiver *receiver, struct mr_receiver_host *host)
 {
+    mr_receiver_note_dropped(host, 1);
     receiver->dropped_lines++;
     receiver->dropping = true;
     mr_buf_clear(&receiver->buf);
@@ -173,7 +174,7 @@ static enum mr_status take(struct mr_receiver *receiver, struct mr_receiver_host
         return MR_FAIL(err, MR_NOMEM, "cannot keep a line from %s:%s: out of memory",
                        receiver->host, receiver->port);
     if (receiver->buf.size > receiver->line_bytes_max)
-        drop_line(receiver);
+        drop_line(receiver, host);
     return MR_OK;
 }
 
@@ -195,11 +196,13 @@ static enum mr_status take_rest(struct mr_receiver *receiver, struct mr_receiver
     return status;
 }
 
-static void drop_rest(struct mr_receiver *receiver)
+static void drop_rest(struct mr_receiver *receiver, struct mr_receiver_host *host)
 {
-    if (receiver->buf.size > 0)
+    if (receiver->buf.size > 0) {
+        mr_receiver_note_dropped(host, 1);
         mr_ext_log('W', receiver->name, "dropped %zu bytes from %s:%s: the line was not complete",
                    receiver->buf.size, receiver->host, receiver->port);
+    }
     mr_buf_clear(&receiver->buf);
     receiver->dropping = receiver->after_return = false;
 }
@@ -250,7 +253,7 @@ static enum mr_status receive_all(struct mr_receiver *receiver, struct mr_receiv
     else if (status != MR_OK)
         status = MR_FAIL(err, status, "lost the connection to %s:%s: %s", receiver->host,
                          receiver->port, trouble.text);
-    drop_rest(receiver);
+    drop_rest(receiver, host);
 done:
     mr_free(data);
     return status;

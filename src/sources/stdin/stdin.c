@@ -79,7 +79,8 @@ static void stdin_interrupt(struct mr_receiver *receiver)
 
 /* Room for the next read: a buffer that is full has no '\n', so it grows until the line is too
  * long. */
-static enum mr_status make_room(struct mr_receiver *receiver, struct mr_error *err)
+static enum mr_status make_room(struct mr_receiver *receiver, struct mr_receiver_host *host,
+                                struct mr_error *err)
 {
     size_t capacity = receiver->capacity * 2;
     char *data;
@@ -88,6 +89,7 @@ static enum mr_status make_room(struct mr_receiver *receiver, struct mr_error *e
         receiver->used = 0;
         receiver->dropping = true;
         receiver->dropped_lines++;
+        mr_receiver_note_dropped(host, 1);
         mr_ext_log('W', receiver->name,
                    "dropped a line longer than max_line_bytes = %zu (%" PRIu64
                    " so far); set it higher",
@@ -155,7 +157,7 @@ static enum mr_status stdin_run(struct mr_receiver *receiver, struct mr_receiver
         size_t got = 0;
         enum mr_status status;
 
-        MR_TRY(make_room(receiver, err));
+        MR_TRY(make_room(receiver, host, err));
         fresh = receiver->used;
         status = env->ops->read_stdin(env, receiver->data + fresh, receiver->capacity - fresh,
                                       READ_TIMEOUT_MS, &got, err);
@@ -166,6 +168,13 @@ static enum mr_status stdin_run(struct mr_receiver *receiver, struct mr_receiver
             return store_last(receiver, host, err);
         receiver->used += got;
         MR_TRY(store_lines(receiver, host, fresh, err));
+    }
+    if (receiver->used > 0 && !receiver->dropping) {
+        mr_receiver_note_dropped(host, 1);
+        mr_ext_log('W', receiver->name,
+                   "dropped %zu bytes of standard input at the stop: the line "
+                   "was not complete",
+                   receiver->used);
     }
     return MR_OK;
 }
