@@ -9,9 +9,9 @@
  *     3. look: no entry may be a link, FIFO, device  (B18)
  *     4. read `query`; when there is none:
  *          logs, state or blocks without it: MR_CORRUPT, no new identity is made (B12)
- *          else make one, atomically; crash: none, or the one used from then on (A14)
  *        when there is one: state or blocks without any log: MR_CORRUPT (B13)
  *     5. make log/, state/, received/                crash: the next start makes what is missing
+ *        and the identity when there is none, atomically: none, or the one used from then on (A14)
  *     6. remove the temporaries of dead processes    (A2, B24)
  *
  * `query` is one framed record (record.h): 16 query id, u32 format, u64 created at (us), u64 seed.
@@ -357,6 +357,21 @@ static enum mr_status make_dirs(struct mr_checkpoint *checkpoint, struct mr_erro
 
     for (unsigned i = 0; i < MR_ARRAY_SIZE(dirs); i++)
         MR_TRY(mr_env_mkdir(checkpoint->env, dirs[i], err));
+    return MR_OK;
+}
+
+/*
+ * The directories, and the identity when there is none yet. All of them are durable in the
+ * checkpoint's directory afterwards, with one sync: that of the identity comes last.
+ */
+static enum mr_status make_entries(struct mr_checkpoint *checkpoint, bool has_query,
+                                   const uint64_t *seed, struct mr_error *err)
+{
+    if (has_query)
+        MR_TRY(read_identity(checkpoint, err));
+    MR_TRY(make_dirs(checkpoint, err));
+    if (!has_query)
+        return make_identity(checkpoint, seed, err);
     return MR_MUTANT("checkpoint.make-dirs.sync-dir")
                ? MR_OK
                : mr_env_sync_dir(checkpoint->env, checkpoint->dir, err);
@@ -373,9 +388,7 @@ enum mr_status mr_checkpoint_open(struct mr_env *env, const char *dir,
     MR_TRY_GOTO(mr_durable_mkdirs(env, dir, err));
     MR_TRY_GOTO(lock_dir(&checkpoint, err));
     MR_TRY_GOTO(check_entries(&checkpoint, &has_query, &has_log, err));
-    MR_TRY_GOTO(has_query ? read_identity(&checkpoint, err)
-                          : make_identity(&checkpoint, NULL, err));
-    MR_TRY_GOTO(make_dirs(&checkpoint, err));
+    MR_TRY_GOTO(make_entries(&checkpoint, has_query, NULL, err));
     status = sweep_all(&checkpoint, err);
 done:
     if (status == MR_OK)
@@ -400,8 +413,7 @@ enum mr_status mr_checkpoint_create(struct mr_env *env, const char *dir, uint64_
         MR_TRY_GOTO(
             MR_FAIL(err, MR_CONFIG,
                     "cannot make a checkpoint in '%s': there is one; name another directory", dir));
-    MR_TRY_GOTO(make_identity(&checkpoint, &seed, err));
-    status = make_dirs(&checkpoint, err);
+    status = make_entries(&checkpoint, false, &seed, err);
 done:
     if (status == MR_OK)
         *ret_checkpoint = checkpoint;

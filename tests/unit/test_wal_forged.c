@@ -774,6 +774,14 @@ TEST(A14_D9_a_checkpoint_is_opened_once_made_once_and_durable)
     CHECK_OK(mr_env_path_info(mr_sim_env(after), "/cp/log", false, &info, &err), &err);
     CHECK_OK(mr_env_path_info(mr_sim_env(after), "/cp/state", false, &info, &err), &err);
     mr_sim_free(after);
+    /* a directory that is made again is durable as well */
+    CHECK_OK(mr_env_rmdir(env, "/cp/state", &err), &err);
+    CHECK_OK(mr_env_sync_dir(env, "/cp", &err), &err);
+    CHECK_OK(mr_checkpoint_open(env, "/cp", &checkpoint, &err), &err);
+    mr_checkpoint_release(&checkpoint);
+    after = mr_sim_power_loss(sim, mr_sim_op_count(sim));
+    CHECK_OK(mr_env_path_info(mr_sim_env(after), "/cp/state", false, &info, &err), &err);
+    mr_sim_free(after);
     mr_sim_free(sim);
 }
 
