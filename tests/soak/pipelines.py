@@ -5,10 +5,12 @@ oracle grows with the input: it is made without the program, and compared as a m
 """
 import collections
 import contextlib
+import functools
 import json
 import os
 import random
 import socket
+import subprocess
 import sys
 import threading
 
@@ -23,6 +25,14 @@ def stamp(second):
     """An event time; hours go on counting through the days of 2024."""
     day, rest = divmod(int(second), 86400)
     return f"2024-{1 + day // 28:02d}-{1 + day % 28:02d} {rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+
+
+@functools.cache
+def sandbox(build):
+    """["--sandbox"] where the kernel has one: the soak run is inside."""
+    done = subprocess.run([build / "millrace", "run", "--sandbox", "-e", "SELECT a FROM stdin"], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    return [] if "cannot enter the sandbox" in done.stderr else ["--sandbox"]
 
 
 def visible(out):
@@ -59,10 +69,10 @@ class Pipeline:
         """The last input."""
 
     def command(self, build):
-        return [build / "millrace", "run", "--progress", "json", self.work / "q.sql"]
+        return [build / "millrace", "run", *sandbox(build), "--progress", "json", self.work / "q.sql"]
 
     def drain_command(self, build):
-        return [build / "millrace", "run", "--until-caught-up", self.work / "q.sql"]
+        return [build / "millrace", "run", *sandbox(build), "--until-caught-up", self.work / "q.sql"]
 
     def drained(self):
         """For programs that do not end by themselves: is everything out?"""
