@@ -99,7 +99,7 @@ static bool same_types(const struct mr_agg_layout *from, const struct mr_agg_slo
     if (a->kind != b->kind || !same_bytes(a->kind, &a->type, &b->type) ||
         a->order_count != b->order_count)
         return false;
-    if (a->kind == MR_SLOT_ARG_BEST &&
+    if ((a->kind == MR_SLOT_ARG_BEST || a->kind == MR_SLOT_TOP) &&
         !mr_type_equal(type_of(from, a->other), type_of(to, b->other)))
         return false;
     for (uint32_t i = 0; i < a->order_count; i++) {

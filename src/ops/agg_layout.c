@@ -75,6 +75,8 @@ static const struct kind {
     [MR_AGG_ANY_VALUE] = {"any_value", "any_value", TAKES_ANY, MR_SLOT_FIRST},
     [MR_AGG_ARG_MIN] = {"arg_min", "arg_min", TAKES_ANY_AND_KEY, MR_SLOT_ARG_BEST},
     [MR_AGG_ARG_MAX] = {"arg_max", "arg_max", TAKES_ANY_AND_KEY, MR_SLOT_ARG_BEST},
+    [MR_AGG_TOP_MIN] = {"arg_min", "top_min", TAKES_ANY_AND_KEY, MR_SLOT_TOP},
+    [MR_AGG_TOP_MAX] = {"arg_max", "top_max", TAKES_ANY_AND_KEY, MR_SLOT_TOP},
     [MR_AGG_LIST] = {"list", "list", TAKES_ANY, MR_SLOT_LIST},
     [MR_AGG_COUNT_DISTINCT] = {"count", "set", TAKES_ANY, MR_SLOT_SET},
     [MR_AGG_SUM_DISTINCT] = {"sum", "set", TAKES_NUMBER, MR_SLOT_SET},
@@ -222,8 +224,9 @@ static char *shorten_identity(const char *identity)
 static bool same_slot(const struct mr_agg_slot *a, const struct mr_agg_slot *b)
 {
     if (a->kind != b->kind || strcmp(a->what, b->what) != 0 || a->column != b->column ||
-        a->other != b->other || a->has_filter != b->has_filter || a->filter != b->filter ||
-        a->order_count != b->order_count || strcmp(a->identity, b->identity) != 0)
+        a->other != b->other || a->limit != b->limit || a->has_filter != b->has_filter ||
+        a->filter != b->filter || a->order_count != b->order_count ||
+        strcmp(a->identity, b->identity) != 0)
         return false;
     for (uint32_t i = 0; i < a->order_count; i++) {
         if (a->orders[i].column != b->orders[i].column ||
@@ -243,8 +246,9 @@ static struct mr_agg_slot make_slot(const struct mr_agg_layout *layout, const st
         .kind = kind,
         .what = agg->kind == MR_AGG_USER ? agg->user->name : kinds[agg->kind].what,
         .user = agg->user,
-        .wants_max =
-            agg->kind == MR_AGG_MAX || agg->kind == MR_AGG_ARG_MAX || agg->kind == MR_AGG_BOOL_OR,
+        .wants_max = agg->kind == MR_AGG_MAX || agg->kind == MR_AGG_ARG_MAX ||
+                     agg->kind == MR_AGG_BOOL_OR || agg->kind == MR_AGG_TOP_MAX,
+        .limit = kind == MR_SLOT_TOP ? agg->limit : 0,
         .is_unsigned = field->type.id == MR_TYPE_UINT64,
         .skips_nulls = agg->kind == MR_AGG_ANY_VALUE,
         .column = agg->column,
@@ -256,7 +260,7 @@ static struct mr_agg_slot make_slot(const struct mr_agg_layout *layout, const st
         .type = field->type,
     };
 
-    if (kind == MR_SLOT_COMOMENTS || kind == MR_SLOT_ARG_BEST)
+    if (kind == MR_SLOT_COMOMENTS || kind == MR_SLOT_ARG_BEST || kind == MR_SLOT_TOP)
         slot.other = agg->other;
     for (uint32_t i = 0; i < slot.order_count; i++)
         slot.orders[i] = agg->orders[i];
@@ -313,6 +317,8 @@ static struct mr_type result_type(const struct mr_agg_layout *layout, const stru
         return type;
     case MR_AGG_LIST:
     case MR_AGG_LIST_DISTINCT:
+    case MR_AGG_TOP_MIN:
+    case MR_AGG_TOP_MAX:
         *list_item = (struct mr_field){.name = "item", .type = *input};
         return (struct mr_type){.id = MR_TYPE_LIST, .field_count = 1, .fields = list_item};
     case MR_AGG_USER:

@@ -103,7 +103,8 @@ void mr_agg_print(const struct mr_agg_layout *layout, struct mr_buf *text)
     mr_buf_add_str(text, "rows");
     for (uint32_t i = 0; i < layout->slot_count; i++) {
         const struct mr_agg_slot *slot = &layout->slots[i];
-        bool two = slot->kind == MR_SLOT_ARG_BEST || slot->kind == MR_SLOT_COMOMENTS;
+        bool two = slot->kind == MR_SLOT_ARG_BEST || slot->kind == MR_SLOT_COMOMENTS ||
+                   slot->kind == MR_SLOT_TOP;
 
         mr_buf_printf(text, ", %s(", slot->what);
         add_identity(text, slot->identity);
@@ -148,6 +149,8 @@ static const struct shown {
     {"any_value", "any_value", MR_AGG_ANY_VALUE},
     {"arg_min", "arg_min", MR_AGG_ARG_MIN},
     {"arg_max", "arg_max", MR_AGG_ARG_MAX},
+    {"top_min", "arg_min", MR_AGG_TOP_MIN},
+    {"top_max", "arg_max", MR_AGG_TOP_MAX},
     {"list", "list", MR_AGG_LIST},
     {"set", "distinct", MR_AGG_LIST_DISTINCT},
     {"hll", "approx_count_distinct", MR_AGG_APPROX_COUNT_DISTINCT},

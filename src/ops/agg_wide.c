@@ -7,6 +7,7 @@
  *     LIST         (key size | value size | key | value) ...   varints; the key orders, or is empty
  *     SET          (key size varint | key) ..., ascending      DISTINCT
  *     HLL, DIGEST  agg_sketch.c
+ *     TOP          agg_topn.c                              arg_max(x, t, n)
  *
  * key and value are those of data/row_codec.h. In a task, sets and sketches are appended to and
  * sealed (sorted, made unique) when they have doubled, and at the end; what is stored is sealed.
@@ -375,6 +376,8 @@ static enum mr_status take_row(const struct mr_agg_slot *slot, const struct mr_a
         return take_text(slot, column, row, fixed, bytes, rows->arena, err);
     case MR_SLOT_ARG_BEST:
         return take_best(slot, rows->batch, column, row, fixed, bytes, rows->arena, scratch, err);
+    case MR_SLOT_TOP:
+        return mr_top_add(slot, rows->batch, column, row, fixed, bytes, rows->arena, scratch, err);
     case MR_SLOT_LIST:
         *fixed = 1;
         return add_item(slot, rows->batch, column, row, bytes, rows->arena, scratch, err);
@@ -419,6 +422,8 @@ enum mr_status mr_wide_seal(const struct mr_agg_slot *slot, struct mr_agg_bytes 
         return mr_hll_seal(slot, bytes, arena, err);
     case MR_SLOT_DIGEST:
         return mr_digest_seal(bytes, arena, err);
+    case MR_SLOT_TOP:
+        return mr_top_seal(slot, bytes, err);
     default:
         return MR_OK;
     }
@@ -461,6 +466,8 @@ enum mr_status mr_wide_merge(const struct mr_agg_slot *slot, struct mr_slice a, 
         return mr_hll_merge(slot, a, b, out, err);
     case MR_SLOT_DIGEST:
         return mr_digest_merge(slot, a, b, out, err);
+    case MR_SLOT_TOP:
+        return mr_top_merge(slot, a, b, out, err);
     case MR_SLOT_USER:
         return mr_user_merge(slot, a, b, out, err);
     case MR_SLOT_LIST:
@@ -706,6 +713,8 @@ enum mr_status mr_wide_emit(const struct mr_agg_slot *slot, enum mr_agg_kind kin
                                   : mr_column_builder_int(out, count, err);
     case MR_SLOT_DIGEST:
         return emit_quantile(slot, fraction, bytes, out, err);
+    case MR_SLOT_TOP:
+        return mr_top_emit(slot, bytes, out, err);
     case MR_SLOT_USER:
         return mr_user_emit(slot, bytes, out, err);
     default:

@@ -8,6 +8,7 @@
  *   agg_partial.c   the map operator                   agg_text.c     layouts as text
  *   agg_fold.c      the fold operator                  agg_change.c   buffers of other layouts
  *   agg_user.c      aggregates of a program       agg_pack.c     buffers in few bytes
+ *   agg_topn.c      the n best values
  */
 #ifndef MR_OPS_AGGREGATE_H
 #define MR_OPS_AGGREGATE_H
@@ -41,6 +42,7 @@ enum mr_slot_kind {
     MR_SLOT_SET,      /* (key size varint | key) ..., ascending */
     MR_SLOT_HLL,      /* 0 | hash u64 ..., ascending; or 1 | 4,096 registers */
     MR_SLOT_DIGEST,   /* (mean f64 | weight u64) ..., ascending */
+    MR_SLOT_TOP,      /* agg_topn.c */
     MR_SLOT_USER,     /* what functions of the program keep */
 };
 
@@ -58,11 +60,12 @@ struct mr_agg_slot {
     enum mr_slot_kind kind;
     const char *what; /* its word in the value schema: "sum", "max"; also tells min from max */
     char *identity;   /* of what: mr_agg.identity */
-    bool wants_max;   /* BEST, ARG_BEST: the greatest, else the least */
+    bool wants_max;   /* BEST, ARG_BEST, TOP: the greatest, else the least */
     bool is_unsigned; /* SUM_INT, BITS of UINT64 */
     bool skips_nulls; /* FIRST: any_value */
     uint32_t column;  /* of the input */
-    uint32_t other;   /* ARG_BEST, COMOMENTS */
+    uint32_t other;   /* ARG_BEST, TOP, COMOMENTS */
+    uint32_t limit;   /* TOP: how many; of a layout from text 0: it only shows them */
     bool has_filter;  /* wide ones */
     uint32_t filter;
     uint32_t order_count; /* LIST */
@@ -241,6 +244,18 @@ enum mr_status mr_wide_corrupt(const struct mr_agg_slot *slot, struct mr_error *
 /* Room for more bytes behind bytes->size_bytes; NULL with the error set. */
 char *mr_wide_room(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes, size_t more,
                    struct mr_arena *arena, struct mr_error *err);
+
+/* agg_topn.c */
+enum mr_status mr_top_add(const struct mr_agg_slot *slot, const struct mr_batch *batch,
+                          const struct mr_column *column, int64_t row, char *fixed,
+                          struct mr_agg_bytes *bytes, struct mr_arena *arena,
+                          struct mr_buf scratch[2], struct mr_error *err);
+enum mr_status mr_top_seal(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes,
+                           struct mr_error *err);
+enum mr_status mr_top_merge(const struct mr_agg_slot *slot, struct mr_slice a, struct mr_slice b,
+                            struct mr_buf *out, struct mr_error *err);
+enum mr_status mr_top_emit(const struct mr_agg_slot *slot, struct mr_slice bytes,
+                           struct mr_column_builder *out, struct mr_error *err);
 
 /* agg_user.c */
 enum mr_status mr_user_update(const struct mr_agg_slot *slot, const struct mr_agg_rows *rows,

@@ -114,6 +114,8 @@ enum mr_agg_kind {
     MR_AGG_ANY_VALUE, /* the first that is not null */
     MR_AGG_ARG_MIN,   /* column where other is least; the first of equals */
     MR_AGG_ARG_MAX,
+    MR_AGG_TOP_MIN, /* list of column where other is least, best first; mr_agg.limit of them */
+    MR_AGG_TOP_MAX,
     MR_AGG_LIST,           /* all values, nulls too, in order of arrival or by orders */
     MR_AGG_COUNT_DISTINCT, /* these four keep the set of values */
     MR_AGG_SUM_DISTINCT,
@@ -150,7 +152,7 @@ struct mr_agg_order {
     bool descending;
     bool nulls_first;
 };
-enum { MR_AGG_ORDERS_MAX = 8 };
+enum { MR_AGG_ORDERS_MAX = 8, MR_AGG_TOP_MAX_COUNT = 10000 };
 struct mr_agg {
     enum mr_agg_kind kind;
     uint32_t column;  /* of the input; unused for COUNT_ALL */
@@ -162,6 +164,7 @@ struct mr_agg {
      */
     const char *identity;
     uint32_t other; /* second argument, of the kinds that take one */
+    uint32_t limit; /* TOP: how many, 1 to MR_AGG_TOP_MAX_COUNT */
     /* FILTER of what keeps values: a BOOLEAN column, rows where it is not true are left out */
     bool has_filter;
     uint32_t filter;

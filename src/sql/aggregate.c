@@ -189,6 +189,7 @@ static enum mr_status describe_agg(struct mr_sql_block *block, const struct mr_s
                                .has_filter = agg->filter != MR_SQL_NONE,
                                .filter = column_of(block, agg->filter),
                                .fraction = agg->fraction,
+                               .limit = agg->limit,
                                .user = agg->user,
                                .orders = orders,
                                .order_count = agg->order_count};

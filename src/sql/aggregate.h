@@ -39,6 +39,7 @@ struct mr_sql_agg {
     uint32_t other;
     uint32_t filter;
     double fraction;
+    uint32_t limit; /* of the n best */
     const struct mr_agg_user *user;
     struct mr_agg_order orders[MR_AGG_ORDERS_MAX]; /* column: index of the argument */
     uint32_t order_count;

@@ -5,6 +5,7 @@
  *     sum(v)               an aggregate of the fold     mr_a0
  *     approx_quantile(v,   one each                     list_value(mr_a0, mr_a1)
  *       [0.5, 0.9])
+ *     max(v, 3)            the 3 best of v by v         mr_a0
  *     median(v)            list of v                    list_aggregate(mr_a0, 'median')
  *
  * Functions that cannot be merged from parts but are functions of the values of one column keep the
@@ -230,6 +231,7 @@ struct call {
     struct mr_json *orders;   /* never NULL */
     struct mr_json *filter;   /* NULL: none */
     bool distinct;
+    uint32_t limit;                 /* arg_max(x, y, n): n */
     const struct mr_agg_user *user; /* FORM_USER */
 };
 
@@ -293,17 +295,23 @@ static enum mr_status check_inside(struct mr_sql_block *block, struct mr_json *i
     return MR_OK;
 }
 
+/* max(x), which also is max(x, n) */
+static bool is_best(const struct call *call)
+{
+    return call->function->kind == MR_AGG_MIN || call->function->kind == MR_AGG_MAX;
+}
+
 static enum mr_status check_count(struct mr_sql_block *block, const struct call *call)
 {
     static const struct {
         size_t least, most;
         const char *text;
     } counts[] = {
-        [FORM_PLAIN] = {1, 1, "one argument"},
+        [FORM_PLAIN] = {1, 1, "one argument"}, /* min and max: is_best */
         [FORM_STAR] = {0, 0, "no arguments"},
         [FORM_IF] = {1, 1, "one argument"},
         [FORM_TWO] = {2, 2, "two arguments"},
-        [FORM_BY] = {2, 2, "two arguments"},
+        [FORM_BY] = {2, 3, "two arguments and, for a list of the best, how many"},
         [FORM_VALUE] = {1, 1, "one argument"},
         [FORM_LIST] = {1, 1, "one argument"},
         [FORM_SET] = {1, 1, "one argument"},
@@ -313,6 +321,8 @@ static enum mr_status check_count(struct mr_sql_block *block, const struct call 
     };
     enum form form = call->function->form;
 
+    if (is_best(call) && call->children->count == 2)
+        return MR_OK;
     if (call->children->count >= counts[form].least && call->children->count <= counts[form].most)
         return MR_OK;
     return mr_sql__fail(block->p, block->query, call->node, "%s() takes %s over a stream",
@@ -399,6 +409,8 @@ static enum mr_status make_identity(struct mr_sql_block *block, const struct cal
     mr_buf_add_str(&text, part);
     if (other != NULL && mr_sql__identity(block, other, &part) == MR_OK)
         mr_buf_printf(&text, ", %s", part);
+    if (agg->limit > 0)
+        mr_buf_printf(&text, ", %u", agg->limit);
     if (call->filter != NULL && mr_sql__identity(block, call->filter, &part) == MR_OK)
         mr_buf_printf(&text, "%sFILTER (%s)", text.size > 0 ? " " : "", part);
     for (uint32_t i = 0; i < agg->order_count; i++) {
@@ -418,7 +430,7 @@ static bool same_agg(const struct mr_sql_agg *a, const struct mr_sql_agg *b)
 {
     if (a->kind != b->kind || a->user != b->user || a->argument != b->argument ||
         a->other != b->other || a->filter != b->filter || a->fraction != b->fraction ||
-        a->order_count != b->order_count)
+        a->limit != b->limit || a->order_count != b->order_count)
         return false;
     for (uint32_t i = 0; i < a->order_count; i++) {
         if (a->orders[i].column != b->orders[i].column ||
@@ -458,6 +470,7 @@ static enum mr_status fold_call(struct mr_sql_block *block, const struct call *c
                              .other = MR_SQL_NONE,
                              .filter = MR_SQL_NONE,
                              .fraction = fraction,
+                             .limit = call->limit,
                              .user = kind == MR_AGG_USER ? call->user : NULL};
     enum form form = call->function->form;
     bool keeps_nulls = kind == MR_AGG_LIST || kind == MR_AGG_LIST_DISTINCT || form == FORM_VALUE;
@@ -722,6 +735,32 @@ static enum mr_status put_user(struct mr_sql_block *block, const struct call *ca
     return put_result(block, call, name);
 }
 
+/* arg_max(x, y, n); max(x, n) is arg_max(x, x, n). */
+static enum mr_status put_top(struct mr_sql_block *block, struct call *call)
+{
+    enum mr_agg_kind kind = call->function->kind;
+    struct mr_json *argument = call->children->first;
+    struct mr_json *by = is_best(call) ? argument : argument->next;
+    struct mr_json *count = is_best(call) ? argument->next : by->next;
+    const char *text;
+    const char *name;
+    uint64_t limit = 0;
+
+    MR_TRY(mr_sql__expression_text(block->p, count, &text));
+    if (!mr_uint_parse(text, strlen(text), &limit) || limit < 1 || limit > MR_AGG_TOP_MAX_COUNT)
+        return mr_sql__fail(block->p, block->query, count,
+                            "the last argument of %s() must be a number from 1 to %d over a stream",
+                            call->name, MR_AGG_TOP_MAX_COUNT);
+    if (call->distinct)
+        return mr_sql__fail(block->p, block->query, call->node,
+                            "%s(DISTINCT ...) of the best %u is not supported over a stream",
+                            call->name, (uint32_t)limit);
+    call->limit = (uint32_t)limit;
+    kind = kind == MR_AGG_MIN || kind == MR_AGG_ARG_MIN ? MR_AGG_TOP_MIN : MR_AGG_TOP_MAX;
+    MR_TRY(fold_call(block, call, kind, argument, by, 0, &name));
+    return put_result(block, call, name);
+}
+
 enum mr_status mr_sql__put_aggregate(struct mr_sql_block *block, struct mr_json *node)
 {
     struct call call = {0};
@@ -748,6 +787,8 @@ enum mr_status mr_sql__put_aggregate(struct mr_sql_block *block, struct mr_json 
     default:
         break;
     }
+    if (call.children->count == (is_best(&call) ? 2 : 3))
+        return put_top(block, &call);
     if (call.distinct && has_set) /* for the others it changes nothing: min, any_value, ... */
         return put_distinct(block, &call);
     MR_TRY(fold_call(block, &call, call.function->kind, argument,

@@ -169,6 +169,10 @@ static const struct {
      "arg_max(price, city || id) AS c5, arg_min(id, [n, id::INTEGER]) AS c6",
      "arg_min(id, u) AS c1, arg_max(city, u) AS c2, min_by(s, u) AS c3, max_by(tags, big) AS c4, "
      "arg_max(price, city || id) AS c5, arg_min(id, [coalesce(n, -1000000), id::INTEGER]) AS c6"},
+    {"arg_max(id, id, 3) AS c1, arg_min(city, id, 2) AS c2, max(n, 4) AS c3, min(x, 2) AS c4, "
+     "max(city, 3) FILTER (WHERE ok) AS c5, max_by(tags, id, 2) AS c6, min(price, 1) AS c7, "
+     "list_sum(max(u % 1000, 5))::BIGINT AS c8, arg_max(price, city || id, 3) AS c9",
+     NULL},
     {"list(id) AS c1, array_agg(city) AS c2, list(id ORDER BY n DESC, id) AS c3, "
      "list(city ORDER BY x NULLS FIRST, id) AS c4, list(id) FILTER (WHERE n > 0) AS c5, "
      "list(s) AS c6",
@@ -367,7 +371,10 @@ TEST(what_cannot_be_merged_is_refused_by_name)
         {"SELECT approx_top_k(city, 3) FROM a",
          "'approx_top_k' is not supported over a stream; use"},
         {"SELECT fsum(x) FROM a", "use sum(x)"},
-        {"SELECT min(n, 3) FROM a", "min() takes one argument"},
+        {"SELECT min(n, 3, 4) FROM a", "min() takes one argument"},
+        {"SELECT min(n, 0) FROM a", "must be a number from 1 to 10000"},
+        {"SELECT arg_max(n, id, k) FROM a", "must be a number from 1 to 10000"},
+        {"SELECT max(DISTINCT n, 3) FROM a", "max(DISTINCT ...) of the best 3 is not supported"},
         {"SELECT corr(n) FROM a", "corr() takes two arguments"},
         {"SELECT first(n ORDER BY id) FROM a", "use arg_min(x, y)"},
         {"SELECT approx_quantile(n, 1.5) FROM a", "must be a number from 0 to 1"},

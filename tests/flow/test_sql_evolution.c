@@ -360,6 +360,11 @@ EDIT(another_argument_of_an_aggregate, "INSERT INTO out SELECT k, sum(v) AS s FR
      "INSERT INTO out SELECT k, sum(v * 2) AS s FROM a GROUP BY k;", "out.agg=extend", NULL,
      "x|20\n")
 
+EDIT(more_of_the_best_values,
+     "INSERT INTO out SELECT k, list_sum(max(v, 2)) AS s FROM a GROUP BY k;",
+     "INSERT INTO out SELECT k, list_sum(max(v, 3)) AS s FROM a GROUP BY k;", "out.agg=extend",
+     "top_max", "x|10\n")
+
 EDIT(another_key, COUNTS,
      "INSERT INTO out SELECT v AS k, count(*) AS n, sum(v) AS s FROM a GROUP BY v;",
      "out.agg=rebuild", "emptied", "10|1|10\n")

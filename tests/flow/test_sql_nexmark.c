@@ -238,6 +238,11 @@ TEST(nexmark_q5_hot_auctions)
     check_query(t, "q5", NULL);
 }
 
+TEST(nexmark_q6_the_last_ten_auctions_of_each_seller)
+{
+    check_query(t, "q6", "seller");
+}
+
 TEST(nexmark_q7_highest_bids)
 {
     check_query(t, "q7", NULL);
