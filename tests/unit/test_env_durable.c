@@ -585,6 +585,24 @@ TEST(a_log_grows_past_its_end_and_a_tail_past_the_end_is_damage)
     mr_sim_free(sim);
 }
 
+TEST(a_log_that_is_made_of_an_old_file_replaces_none)
+{
+    struct mr_sim *sim = new_disk();
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_appender *log;
+
+    CHECK_OK(mr_appender_create(env, "/d", "log", 4, &log, &err), &err);
+    mr_appender_close(log);
+    CHECK_OK(mr_appender_create(env, "/d", "spare", 4, &log, &err), &err);
+    mr_appender_close(log);
+    CHECK_FAILS(mr_appender_create_from(env, "/d", "spare", "log", "head", 4, &log, &err), &err,
+                MR_CANNOT_CREATE, "/d/log");
+    CHECK_OK(mr_appender_create_from(env, "/d", "spare", "next", "head", 4, &log, &err), &err);
+    mr_appender_close(log);
+    CHECK_EQ_INT(entries_in(env, "/d"), 2);
+    mr_sim_free(sim);
+}
+
 TEST(after_a_failed_write_or_sync_a_log_must_be_opened_again)
 {
     struct mr_sim *sim = new_disk();

@@ -190,6 +190,29 @@ TEST(a_batch_whose_files_are_all_there_counts_as_published)
     mr_free(options);
 }
 
+TEST(A9_B22_a_batch_is_not_published_while_a_file_of_it_is_short_or_a_stale_one_is_there)
+{
+    struct plug_sink sink;
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    half_published(t);
+    plug_write_file(test_path(t, "out/part-0000000003-00001.json"), "{\"a\":2,");
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), 2);
+    plug_sink_close(&sink);
+    plug_write_file(test_path(t, "out/part-0000000003-00001.json"), "{\"a\":2,\"b\":\"b\"}\n");
+    plug_write_file(test_path(t, "out/part-0000000003-00002.json"), "stale");
+    plug_write_file(test_path(t, "out/.millrace/manifest.json"),
+                    "{\"version\":1,\"query\":\"q1\",\"sink\":\"out\",\"published\":2,"
+                    "\"publishing\":3,\"files\":[{\"n\":\"part-0000000003-00001.json\",\"s\":16}],"
+                    "\"stale\":[{\"n\":\"part-0000000003-00002.json\",\"s\":0}]}\n");
+    plug_sink_open(&sink, &spec);
+    CHECK_EQ_INT(plug_last_published(&sink), 2);
+    plug_sink_close(&sink);
+    mr_free(options);
+}
+
 TEST(a_directory_of_another_query_is_refused)
 {
     struct plug_sink sink;

@@ -120,6 +120,62 @@ TEST(FS_07_by_name_alone_a_file_is_seen_in_every_directory)
     plug_source_stop(&src);
 }
 
+TEST(FS_07_by_name_alone_a_file_waits_for_its_namesake_and_is_then_seen)
+{
+    struct plug_source src;
+    char *start = NULL;
+
+    CHECK(mkdir(test_path(t, "x"), 0700) == 0 && mkdir(test_path(t, "y"), 0700) == 0);
+    open_with(t, &src, "\nfile_name_only=true\nmax_files_per_trigger=1");
+    put_ms(t, "x/d", 1000); /* one listing finds all three */
+    put_ms(t, "y/d", 2000);
+    put_ms(t, "e", 3000);
+    CHECK_EQ_STR(step(&src, &start), "x/d");
+    CHECK_EQ_STR(step(&src, &start), "e");
+    CHECK_EQ_STR(step(&src, &start), "");
+    mr_text_free(start);
+    plug_source_stop(&src);
+}
+
+/* An environment in which a file grows when its bytes are read. */
+struct growing {
+    struct mr_env env;
+    const char *path;
+};
+
+static enum mr_status grow_and_read(struct mr_env *env, struct mr_file *file, void *data,
+                                    size_t size, uint64_t offset, size_t *ret_read,
+                                    struct mr_error *err)
+{
+    struct growing *growing = (struct growing *)env;
+    FILE *more = fopen(growing->path, "a");
+
+    MR_TRY(mr_env_pread(mr_env_posix(), file, data, size, offset, ret_read, err));
+    CHECK(more != NULL && fputs("more", more) > 0 && fclose(more) == 0);
+    return MR_OK;
+}
+
+TEST(B23_a_file_that_changes_while_it_is_read_stops_the_batch)
+{
+    struct mr_env_ops ops = *mr_env_posix()->ops;
+    struct growing growing = {{&ops}, test_path(t, "a")};
+    char *options = mr_asprintf("path=%s", t->dir);
+    struct plug_source src;
+    struct mr_error err = {0};
+    char *end;
+
+    ops.pread = grow_and_read;
+    put_ms(t, "a", 1000);
+    plug_source_open(
+        &src, &(struct plug_source_spec){
+                  .connector = "file", .format = "text", .options = options, .env = &growing.env});
+    end = plug_plan(&src, NULL);
+    CHECK_FAILS(plug_read_try(&src, NULL, end, &err), &err, MR_SOURCE_CHANGED, "size changed");
+    mr_text_free(end);
+    mr_free(options);
+    plug_source_stop(&src);
+}
+
 TEST(FS_08_a_short_age_keeps_one_file_in_mind)
 {
     struct plug_source src;

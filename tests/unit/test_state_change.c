@@ -395,6 +395,30 @@ TEST(damage_to_the_first_snapshot_of_a_new_form_never_brings_the_old_one_back)
     }
 }
 
+/* Neither the forms nor the numbers of keys tell the old entries from the new ones. */
+TEST(damage_to_the_first_snapshot_of_an_emptied_store_never_brings_its_old_entries_back)
+{
+    struct mr_sim *sim = make_old(&in_files);
+    struct mr_error err = {0};
+    struct parts parts;
+    uint64_t keys;
+
+    open_as(mr_sim_env(sim), &in_files, &parts, &old_form, MR_CHANGE_SAME, false);
+    keys = mr_store_count(parts.store);
+    close_parts(&parts);
+    open_as(mr_sim_env(sim), &in_files, &parts, &old_form, MR_CHANGE_REBUILD, false);
+    for (uint64_t key = 100; key < 100 + keys; key++)
+        put_old(&parts, key, 7);
+    commit(&parts);
+    put_old(&parts, 99, 7);
+    commit(&parts);
+    close_parts(&parts);
+    damage(mr_sim_env(sim), ".snap");
+    CHECK_STATUS(try_open(mr_sim_env(sim), &in_files, &parts, &err), MR_CORRUPT);
+    close_parts(&parts);
+    mr_sim_free(sim);
+}
+
 /* ---- versions ---- */
 
 static bool reads_as(struct mr_env *env, uint64_t batch_id, uint64_t key, uint64_t value)
@@ -535,7 +559,7 @@ TEST(the_manifest_is_versioned_with_the_state_and_hidden)
 
 TEST(a_rewound_copy_ends_with_the_batch_and_has_an_id_of_its_own)
 {
-    struct mr_sim *sim = make_old(&in_files);
+    struct mr_sim *sim = make_old(&in_files), *after;
     struct mr_env *env = mr_sim_env(sim);
     struct mr_checkpoint original = {0}, copy = {0};
     struct mr_state *state = NULL;
@@ -556,6 +580,13 @@ TEST(a_rewound_copy_ends_with_the_batch_and_has_an_id_of_its_own)
     mr_checkpoint_release(&original);
     mr_checkpoint_release(&copy);
     CHECK_FAILS(mr_state_rewind(env, DIR, 1, "/back", id, &err), &err, MR_CONFIG, "there already");
+    after = mr_sim_power_loss(sim, mr_sim_op_count(sim));
+    CHECK_OK(mr_state_open_reader(mr_sim_env(after), "/back", &state, &err), &err);
+    mr_state_close(state);
+    mr_sim_free(after);
+    CHECK_OK(mr_env_mkdir(env, DIR "/received/lines", &err), &err);
+    CHECK_FAILS(mr_state_rewind(env, DIR, 1, "/other", id, &err), &err, MR_CONFIG, "is a receiver");
+    CHECK_OK(mr_env_rmdir(env, DIR "/received/lines", &err), &err);
     CHECK_FAILS(mr_state_rewind(env, DIR, 7, "/other", id, &err), &err, MR_NOT_FOUND,
                 "from 0 to 2");
     mr_sim_free(sim);

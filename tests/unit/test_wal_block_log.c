@@ -586,6 +586,41 @@ TEST(the_files_of_one_copy_go_while_blocks_come_and_nothing_is_lost)
     }
 }
 
+TEST(a_copy_whose_file_was_replaced_is_lost_and_repaired)
+{
+    struct copies copies;
+    struct mr_error err = {0};
+    char name[64], *data = NULL;
+    size_t size = 0;
+
+    new_copies(&copies, 1);
+    snprintf(name, sizeof(name), "%s", strrchr(segment_path(1), '/') + 1);
+    CHECK_OK(mr_durable_get(copies.env, segment_path(1), 1 << 20, &data, &size, &err), &err);
+    CHECK_OK(mr_durable_put(copies.env, COPY, name, data, size, false, &err), &err);
+    append_blocks(copies.log, 2, 3, 1);
+    CHECK_EQ_INT(copies.lost, 1);
+    CHECK_EQ_INT(copies.repaired, 1);
+    mr_text_free(data);
+    free_copies(&copies);
+}
+
+TEST(a_copy_that_is_damaged_itself_is_no_copy_to_repair_from)
+{
+    struct copies copies;
+    struct mr_file *file = NULL;
+    struct mr_error err = {0};
+
+    new_copies(&copies, 40);
+    CHECK_OK(mr_env_open(copies.env, segment_path(1), MR_FILE_WRITE, &file, &err), &err);
+    CHECK_OK(mr_env_pwrite(copies.env, file, "!", 1, 512 + 60, &err), &err);
+    mr_env_close(copies.env, file);
+    remove_files(copies.env, COPY);
+    append_blocks(copies.log, 41, 42, 1);
+    CHECK_EQ_INT(copies.lost, 1);
+    CHECK_EQ_INT(copies.repaired, 0);
+    free_copies(&copies);
+}
+
 TEST(a_block_that_is_damaged_in_one_copy_is_read_from_the_other_and_repaired)
 {
     struct copies copies;

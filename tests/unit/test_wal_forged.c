@@ -7,8 +7,7 @@
  */
 #include "support/wal_log.h"
 
-#include "wal/block_files.h"
-#include "wal/block_log.h"
+#include "wal/block_log_internal.h"
 #include "wal/checkpoint.h"
 #include "wal/record.h"
 
@@ -644,6 +643,24 @@ TEST(A12_a_power_loss_inside_a_purge_of_the_log_leaves_no_gap)
     mr_sim_free(sim);
 }
 
+TEST(TR_07_what_belongs_to_a_retained_batch_is_not_purged)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_recovered recovered = {0};
+    struct mr_batch_log *log;
+    struct mr_file_info info;
+    struct mr_error err = {0};
+
+    make_dir(env, LOG_DIR);
+    log = open_log(env, SIZE, &recovered); /* 100 batches are retained */
+    log_batches(log, 0, 6, 5000);
+    CHECK_OK(mr_batch_log_purge(log, UINT64_MAX, &err), &err);
+    CHECK_OK(mr_env_path_info(env, segment_file(1), false, &info, &err), &err);
+    mr_batch_log_close(log);
+    mr_sim_free(sim);
+}
+
 TEST(D12_a_log_file_that_was_replaced_is_not_written_to)
 {
     struct forger f = one_plan();
@@ -1134,6 +1151,24 @@ TEST(blocks_and_metadata_have_a_largest_size)
     CHECK_FAILS(mr_block_log_put(log, &block, &number, &err), &err, MR_LIMIT, "metadata");
     free(metadata);
     mr_block_log_close(log);
+    mr_sim_free(sim);
+}
+
+TEST(a_spill_file_that_is_still_in_use_is_not_written_over)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_block_place place = {.info.size_bytes = 1};
+    char data[] = "x";
+    struct mr_block_spill spill;
+    struct mr_error err = {0};
+
+    mr__spill_init(&spill, mr_sim_env(sim), "/spill");
+    place.data = data;
+    spill.uses[1] = 1;
+    CHECK_FAILS(mr__spill_write(&spill, &place, &err), &err, MR_LIMIT, "too far behind");
+    spill.uses[1] = 0;
+    CHECK_OK(mr__spill_write(&spill, &place, &err), &err);
+    mr__spill_release(&spill);
     mr_sim_free(sim);
 }
 
