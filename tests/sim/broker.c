@@ -239,6 +239,22 @@ void broker_recreate(struct broker *broker, const char *name, void (*gone)(void 
     new_id(broker, topic);
 }
 
+void broker_truncate(struct broker *broker, const char *name, int partition, size_t count,
+                     void (*cut)(void *arg, size_t tag), void *arg)
+{
+    struct partition *of = &find_topic(broker, name)->partitions[partition];
+
+    for (; count > 0 && of->count > 0; count--) {
+        struct record *record = &of->records[--of->count];
+
+        of->end = record->offset;
+        if (record->payload != NULL && record->tag != SIZE_MAX)
+            cut(arg, record->tag);
+        free(record->payload);
+    }
+    world_note(broker->world, "truncated: %s/%d ends at %" PRId64, name, partition, of->end);
+}
+
 void broker_grow(struct broker *broker, const char *name)
 {
     struct topic *topic = find_topic(broker, name);
@@ -935,6 +951,17 @@ void broker_recreate(struct broker *broker, const char *name, void (*gone)(void 
     MR_UNUSED(broker);
     MR_UNUSED(name);
     MR_UNUSED(gone);
+    MR_UNUSED(arg);
+}
+
+void broker_truncate(struct broker *broker, const char *name, int partition, size_t count,
+                     void (*cut)(void *arg, size_t tag), void *arg)
+{
+    MR_UNUSED(broker);
+    MR_UNUSED(name);
+    MR_UNUSED(partition);
+    MR_UNUSED(count);
+    MR_UNUSED(cut);
     MR_UNUSED(arg);
 }
 

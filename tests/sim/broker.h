@@ -37,6 +37,9 @@ void broker_retain(struct broker *broker, const char *name, bool (*may_go)(void 
 /* Deleted and made again: another id, empty. gone: every record it had. */
 void broker_recreate(struct broker *broker, const char *name, void (*gone)(void *arg, size_t tag),
                      void *arg);
+/* An unclean election: the last `count` offsets of a partition never were. cut: what they held. */
+void broker_truncate(struct broker *broker, const char *name, int partition, size_t count,
+                     void (*cut)(void *arg, size_t tag), void *arg);
 void broker_grow(struct broker *broker, const char *name);
 
 #endif

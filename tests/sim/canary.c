@@ -29,7 +29,6 @@ static const struct canary canaries[] = {
     {"durable.staged-seal.sync", "staged files are not flushed"},
     {"durable.create-with.sync", "a new segment's first bytes are not flushed"},
     {"batch.abort.state", "the state is not rolled back when a batch fails"},
-    {"batch.abort.deltas", "deltas of a batch that failed stay in the log's buffer"},
     {"batch.abort.sinks", "outputs keep what a batch that failed has written"},
     {"batch.commit.remember", "what a source has seen is not kept"},
     {"file-source.choose.seen", "files that were read are read again"},
@@ -40,6 +39,9 @@ static const struct canary canaries[] = {
     {"load.sweep.named", "files of the state are swept that a commit names"},
     {"part-read.foot.sum", "the checksum of a state file is not compared"},
     {"part-read.record.check", "the checksum of a record of the state is not compared"},
+    {"kafka-reader.event.empty-until", "the end of a partition is waited for again"},
+    {"kafka.check-ids.changed", "a topic that was made again is taken for the old one"},
+    {"kafka.check-known.log-start", "records that are gone are skipped without a word"},
     {"watermark.advance.delay", "the watermark forgets its delay"},
     {"watermark.next.min", "the watermark follows the fastest source"},
 };

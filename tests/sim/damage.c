@@ -128,6 +128,15 @@ static bool change(struct world *world, struct found *found, enum sim_fault kind
         memset(data + at, 0, MR_MIN((size_t)SECTOR, size - at));
         put(world, path, data, size);
         break;
+    case FAULT_STALE:
+        done = world->older != NULL &&
+               mr_durable_get(mr_sim_env(world->older), path, FILE_BYTES, &other, &other_size,
+                              NULL) == MR_OK &&
+               (other_size != size || memcmp(other, data, size) != 0);
+        if (done)
+            put(world, path, other, other_size);
+        mr_text_free(other);
+        break;
     default: /* FAULT_MISDIRECT */
         from = found->paths[world_random(world, found->count)];
         other = get(world, from, &other_size);
@@ -146,7 +155,7 @@ static bool change(struct world *world, struct found *found, enum sim_fault kind
 bool world_damage(struct world *world, const char *dir, char *what, size_t size)
 {
     static const enum sim_fault kinds[] = {FAULT_FLIP, FAULT_CUT, FAULT_TAIL, FAULT_HOLE,
-                                           FAULT_MISDIRECT};
+                                           FAULT_MISDIRECT, FAULT_STALE};
     struct found found = {.world = world, .dir = dir};
     enum sim_fault kind = kinds[world_random(world, MR_ARRAY_SIZE(kinds))];
     bool done = false;

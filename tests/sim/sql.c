@@ -101,6 +101,8 @@ struct program {
     bool loses;            /* what was not read may go: only the stateless shape is used then */
     bool fails_on_loss;
     bool recreated;
+    bool truncated;        /* the topic's log was cut: nothing comes after that */
+    bool cut_what_was_read;
     bool exposed;          /* some event is */
     const char *trigger;
     unsigned workers;
@@ -250,6 +252,14 @@ static void expose(void *arg, size_t tag)
         program->sources[0].events[tag].exposed = true;
 }
 
+static void cut_off(void *arg, size_t tag)
+{
+    struct program *program = arg;
+
+    program->cut_what_was_read |= was_read(program, tag);
+    expose(program, tag);
+}
+
 static bool has_begun(const struct program *program)
 {
     const struct output *output = stateless_of(program);
@@ -269,7 +279,18 @@ static void trouble(struct program *program, struct source *source)
     if (world_strikes(world, FAULT_RETENTION, 20))
         broker_retain(program->broker, source->name, was_read,
                       program->loses && world_chance(world, 200), expose, program);
-    if (program->loses && !program->recreated && world_strikes(world, FAULT_RECREATED, 3)) {
+    if (program->loses && !program->truncated && !program->recreated &&
+        world_strikes(world, FAULT_TRUNCATED, 3)) {
+        /* What grows again behind the cut could not be told from what was read: nothing does. */
+        program->truncated = true;
+        source->count = source->fed;
+        broker_truncate(program->broker, source->name,
+                        (int)world_random(world, (uint64_t)broker_partitions(program->broker,
+                                                                             source->name)),
+                        1 + world_random(world, 6), cut_off, program);
+    }
+    if (program->loses && !program->recreated && !program->truncated &&
+        world_strikes(world, FAULT_RECREATED, 3)) {
         program->recreated = program->exposed = true;
         broker_recreate(program->broker, source->name, expose, program);
     }
@@ -1008,7 +1029,10 @@ static void check_output(struct program *program, struct output *output, bool wh
     }
     if (program->has_late)
         add_late(program, &have);
-    if (whole && program->exposed && !program->fails_on_loss)
+    if (whole && program->cut_what_was_read && program->fails_on_loss)
+        world_anomaly(program->world, "silent skip", "%s: read records were cut off, and that was "
+                      "not noticed", output->name);
+    if (whole && program->exposed && (!program->fails_on_loss || program->truncated))
         forgive_lost(program, &have, &want);
     if (whole)
         rows_check(program->world, output->name, &have, &want);

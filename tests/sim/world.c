@@ -154,6 +154,10 @@ void world_next_life(struct world *world)
     if (mr_sim_open_count(world->sim) != 0)
         world_anomaly(world, "leak", "%" PRIu64 " files or locks were left open",
                       mr_sim_open_count(world->sim));
+    if (world_has(world, FAULT_STALE) && (world->older == NULL || world_chance(world, 300))) {
+        mr_sim_free(world->older);
+        world->older = mr_sim_kill(world->sim, mr_sim_op_count(world->sim));
+    }
     if (world->after == NULL) /* it ended by itself: what it did not sync may still be lost later */
         world->after = mr_sim_kill(world->sim, mr_sim_op_count(world->sim));
     mr_sim_set_time(world->after, world->sim);
@@ -464,6 +468,7 @@ struct world *world_new(uint64_t seed, FILE *verbose)
 
 void world_free(struct world *world)
 {
+    mr_sim_free(world->older);
     mr_sim_free(world->after);
     mr_sim_free(world->sim);
     free(world);

@@ -90,7 +90,8 @@ struct world {
     /* What went wrong, the first of it; "" = nothing. */
     char anomaly[2048];
 
-    void *net; /* struct peers, or NULL */
+    void *net;            /* struct peer, or NULL */
+    struct mr_sim *older; /* the disk as it was some lives ago, or NULL: for writes that get lost */
 };
 
 struct world *world_new(uint64_t seed, FILE *verbose);

@@ -26,6 +26,8 @@
  */
 #include "sources/kafka/kafka_source.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -530,7 +532,8 @@ static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_messag
     switch (event->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         if (event->offset >= reader->until) {
-            stream->empty_until = event->offset;
+            if (!MR_MUTANT("kafka-reader.event.empty-until"))
+                stream->empty_until = event->offset;
             stream->position = reader->until;
             reader->finished = true;
         } else if (reader->short_end_ns == 0) {
