@@ -12,7 +12,7 @@ CANARY ?=
 CANARY_SEEDS ?= 1000
 export MILLRACE_SOURCE_DIR := $(CURDIR)
 
-.PHONY: help run build test bench fuzz fuzz-coverage crash differential soak evidence lint fmt install clean
+.PHONY: help run build test bench fuzz fuzz-coverage crash mutants differential soak evidence lint fmt install clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -52,6 +52,11 @@ crash: ## stop the real program at every system call and look at what it left
 sim: ## the product in a simulated world: SEED=n replays one (VERBOSE=1: its trace), SEEDS=2000 many, CANARY=1 planted bugs
 	@tools/setup --quiet
 	@MILLRACE_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) tests/sim/run $(if $(CANARY),--canary $(CANARY_SEEDS),$(if $(filter command line,$(origin SEED)),$(SEED),--seeds 1-$(SEEDS)))
+
+mutants: ## leave out each sync, check and fence; a test must notice
+	@tools/setup --dev --quiet
+	@tools/build asan
+	@tools/script asan tests/mutants/run $(ARGS)
 
 differential: ## many random queries against DuckDB, and the vectors under many courses (CASES=100 SEED=1)
 	@tools/setup --quiet

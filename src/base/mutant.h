@@ -1,7 +1,7 @@
 /*
  * Planted bugs: a switch at each place whose removal would break a promise, to prove that a test
- * notices (docs/evidence.md). Only the preset 'mutants' has them; everywhere else MR_MUTANT is the
- * constant false and the compiler removes it.
+ * notices (docs/evidence.md). Only the presets 'asan' and 'mutants' have them; everywhere else
+ * MR_MUTANT is the constant false and the compiler removes it.
  *
  *     if (!MR_MUTANT("durable.publish.sync-directory"))
  *         MR_TRY(sync_directory(...));
