@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +26,32 @@ struct mr_thread {
     void *arg;
     char name[NAME_BYTES_MAX]; /* the kernel keeps 15 bytes */
 };
+
+static struct {
+    atomic_uint_fast64_t count, fail_at;
+    atomic_bool forever;
+} starts;
+
+void mr_thread_fail_at(uint64_t nth, bool forever)
+{
+    atomic_store(&starts.count, 0);
+    atomic_store(&starts.forever, forever);
+    atomic_store(&starts.fail_at, nth);
+}
+
+uint64_t mr_thread_start_count(void)
+{
+    return atomic_load(&starts.count);
+}
+
+/* Counts a start; true when it has to fail. */
+static bool must_fail(void)
+{
+    uint64_t count = atomic_fetch_add(&starts.count, 1) + 1;
+    uint64_t fail_at = atomic_load(&starts.fail_at);
+
+    return fail_at != 0 && (count == fail_at || (count > fail_at && atomic_load(&starts.forever)));
+}
 
 static void *run(void *arg)
 {
@@ -50,7 +77,7 @@ enum mr_status mr_thread_start(const char *name, void (*main)(void *arg), void *
     thread->arg = arg;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    failed = pthread_create(&thread->handle, NULL, run, thread);
+    failed = must_fail() ? EAGAIN : pthread_create(&thread->handle, NULL, run, thread);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed != 0) {
         mr_free(thread);

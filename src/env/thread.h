@@ -8,6 +8,8 @@
 #include <millrace/error.h>
 
 #include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 struct mr_thread;
 struct mr_mutex {
@@ -20,6 +22,12 @@ struct mr_cond {
 enum mr_status mr_thread_start(const char *name, void (*main)(void *arg), void *arg,
                                struct mr_thread **ret_thread, struct mr_error *err);
 void mr_thread_join(struct mr_thread *thread); /* NULL allowed; frees */
+/*
+ * For tests: the nth start from now (1 = next) fails as if the limit of processes were reached, and
+ * all later ones too when forever; 0 = off. Also sets the count of starts to 0.
+ */
+void mr_thread_fail_at(uint64_t nth, bool forever);
+uint64_t mr_thread_start_count(void);
 
 void mr_mutex_init(struct mr_mutex *mutex);
 void mr_mutex_release(struct mr_mutex *mutex);
