@@ -172,6 +172,7 @@ static enum mr_status read_header(struct mr_object_reader *reader, struct mr_err
 {
     struct mr_bytes head;
     uint32_t version, size;
+    enum mr_status status;
 
     if (reader->size_bytes < HEAD_BYTES)
         return damaged(reader, "it is no object file, or was cut", err);
@@ -190,7 +191,10 @@ static enum mr_status read_header(struct mr_object_reader *reader, struct mr_err
         return damaged(reader, "its header is damaged", err);
     MR_TRY(read_more(reader, size, err));
     MR_TRY(check_sum(reader, err));
-    MR_TRY(mr_schema_parse(reader->part.data + HEAD_BYTES, size, &reader->schema, err));
+    status = mr_schema_parse(reader->part.data + HEAD_BYTES, size, &reader->schema, err);
+    if (status == MR_CONFIG) /* whole, but not written by us */
+        return damaged(reader, "its columns cannot be read", err);
+    MR_TRY(status);
     MR_TRY(mr_batch_builder_new(reader->schema, &reader->builder, err));
     part_done(reader);
     return MR_OK;
@@ -274,7 +278,9 @@ static enum mr_status decode_rows(struct mr_object_reader *reader, uint32_t rows
 
     for (uint32_t i = 0; i < columns; i++) /* finish makes new ones */
         reader->columns[i] = mr_batch_builder_column(reader->builder, i);
-    for (uint32_t row = 0; row < rows; row++) {
+    if (columns > 0 && rows > size) /* a row has its null bits at least */
+        return damaged(reader, "a block has more rows than bytes", err);
+    for (uint32_t row = 0; columns > 0 && row < rows; row++) {
         enum mr_status status = mr_value_decode(&bytes, reader->columns, columns, err);
 
         if (status == MR_NOMEM || status == MR_LIMIT)

@@ -141,13 +141,12 @@ static void from(struct maker *maker, unsigned depth)
         expression(maker, DEPTH_MAX - 1);
         break;
     case 4:
+        add(maker, depth < 2 ? "(" : "a");
         if (depth < 2) {
-            add(maker, "(");
             select_query(maker, depth + 1);
             add(maker, ") AS q");
-            break;
         }
-        /* fall through */
+        break;
     case 5:
         add(maker, PICK(maker, "TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '1 minute')",
                         "HOP(TABLE a, DESCRIPTOR(ts), INTERVAL '10 seconds', INTERVAL '1 minute')",

@@ -26,8 +26,10 @@ static bool write_part(const struct mr_store *store, struct mr_state_part *part,
 {
     struct mr_part_target target = {
         .env = mr_sim_env(sim), .inline_bytes_max = UINT64_MAX, .make_dir = no_dir};
+    const struct mr_jobs alone = {0};
+    struct mr_store_stats stats;
     struct mr_error err = {0};
-    enum mr_status status = mr__part_write(store, part, query_id, &target, &err);
+    enum mr_status status = mr__part_write(store, part, query_id, &alone, &target, &stats, &err);
 
     if (status == MR_OK) {
         FUZZ_CHECK(part->in_log);

@@ -78,7 +78,7 @@ static void try_file(const uint8_t *data, size_t size)
                          data[2] == 2 ? 9 : 1, data[3], payload.data, payload.size, &sum);
     if (data[2] == 3)
         mr_buf_add(&record, data, 4);
-    if (!record.failed)
+    if (!record.failed && record.size > 0)
         mr__group_encode(&file, mr__segment_key(MR_SEGMENT_BATCH_LOG, 1), 0, record.data,
                          record.size);
     while (!file.failed && file.size < 8192)

@@ -94,6 +94,9 @@ enum mr_status protocol_open(struct protocol *protocol, uint64_t least, struct m
     FUZZ_CHECK(have >= least && have <= protocol->tried);
     if (have >= least && have <= protocol->tried)
         FUZZ_CHECK(is_version(protocol, &protocol->versions[have]));
+    /* What the dead process had not synced was made durable by this one. */
+    for (uint64_t n = least + 1; n <= have && n < PROTOCOL_VERSIONS; n++)
+        protocol->versions[n].op_count = mr_sim_op_count(protocol->sim);
     protocol->tried = protocol->synced = have;
     return MR_OK;
 }
@@ -104,8 +107,8 @@ void protocol_die(struct protocol *protocol, struct mr_sim *after)
     protocol_close(protocol);
     mr_sim_free(protocol->sim);
     protocol->sim = after;
-    /* Its operations are counted anew: what it holds now holds from its beginning. */
-    for (uint64_t n = 0; n <= protocol->tried; n++)
+    /* After a power loss operations are counted anew, and all that is there is durable. */
+    for (uint64_t n = 0; n <= protocol->tried && mr_sim_op_count(after) == 0; n++)
         protocol->versions[n].op_count = 0;
 }
 
