@@ -2,6 +2,7 @@
 #include "support/test.h"
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "data/object_file.h"
 #include "env/sim.h"
 
@@ -171,5 +172,44 @@ TEST(a_file_that_is_cut_or_changed_anywhere_is_refused)
     mr_buf_release(&out);
     mr_buf_release(&got);
     mr_batch_unref(batch);
+    world_free(&w);
+}
+
+static void add_sum(struct mr_buf *buf, size_t from)
+{
+    mr_buf_add_u64(buf, mr_checksum(buf->data + from, buf->size - from));
+}
+
+static void begin_file(struct mr_buf *file, const char *columns)
+{
+    mr_buf_add_str(file, "MRROWS\r\n");
+    mr_buf_add_u32(file, MR_OBJECT_VERSION);
+    mr_buf_add_u32(file, (uint32_t)strlen(columns));
+    mr_buf_add_str(file, columns);
+    add_sum(file, 0);
+}
+
+TEST(whole_checksums_around_wrong_contents_are_refused_with_the_path)
+{
+    struct world w = world_new(COLUMNS);
+    struct mr_buf file = MR_BUF_INIT, text = MR_BUF_INIT;
+    struct mr_error err = {0};
+    size_t from;
+
+    begin_file(&file, "key \x01");
+    put(&w, file.data, file.size);
+    CHECK_FAILS(read_all(&w, &text, &err), &err, MR_BAD_DATA,
+                "'/d/part-00000' at byte 0: its columns cannot be read");
+    mr_buf_clear(&file);
+    begin_file(&file, "n BIGINT");
+    from = file.size;
+    mr_buf_add_u32(&file, UINT32_MAX);
+    mr_buf_add_u32(&file, 3);
+    mr_buf_add(&file, "\1\1\1", 3);
+    add_sum(&file, from);
+    put(&w, file.data, file.size);
+    CHECK_FAILS(read_all(&w, &text, &err), &err, MR_BAD_DATA, "a block has more rows than bytes");
+    mr_buf_release(&file);
+    mr_buf_release(&text);
     world_free(&w);
 }
