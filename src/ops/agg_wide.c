@@ -401,6 +401,8 @@ enum mr_status mr_wide_update(const struct mr_agg_slot *slot, const struct mr_ag
 
     if (slot->kind == MR_SLOT_USER)
         return mr_user_update(slot, rows, err);
+    if (mr_set_is_fixed(slot))
+        return mr_set_update(slot, rows, filter, err);
     for (uint32_t i = 0; i < rows->count && status == MR_OK; i++) {
         if (filter != NULL &&
             (mr_column_is_null(filter, rows->from + i) || !mr_column_bool(filter, rows->from + i)))
@@ -417,7 +419,8 @@ enum mr_status mr_wide_seal(const struct mr_agg_slot *slot, struct mr_agg_bytes 
 {
     switch (slot->kind) {
     case MR_SLOT_SET:
-        return seal_set(slot, bytes, err);
+        return mr_set_is_fixed(slot) ? mr_set_seal(slot, bytes, arena, err)
+                                     : seal_set(slot, bytes, err);
     case MR_SLOT_HLL:
         return mr_hll_seal(slot, bytes, arena, err);
     case MR_SLOT_DIGEST:
@@ -461,7 +464,8 @@ enum mr_status mr_wide_merge(const struct mr_agg_slot *slot, struct mr_slice a, 
 
     switch (slot->kind) {
     case MR_SLOT_SET:
-        return merge_sets(slot, a, b, out, err);
+        return mr_set_is_fixed(slot) ? mr_set_merge(slot, a, b, out, err)
+                                     : merge_sets(slot, a, b, out, err);
     case MR_SLOT_HLL:
         return mr_hll_merge(slot, a, b, out, err);
     case MR_SLOT_DIGEST:
@@ -662,6 +666,10 @@ static enum mr_status emit_set(const struct mr_agg_slot *slot, enum mr_agg_kind 
 
     if (kind == MR_AGG_SUM_DISTINCT || kind == MR_AGG_AVG_DISTINCT)
         return emit_total(slot, kind, whole, out, err);
+    if (kind == MR_AGG_COUNT_DISTINCT && mr_set_is_fixed(slot)) {
+        count = mr_set_count(slot, whole);
+        return count < 0 ? mr_wide_corrupt(slot, err) : mr_column_builder_int(out, count, err);
+    }
     while (mr_bytes_left(&bytes) > 0) {
         if (!next_key(&bytes, &key) || key.size_bytes == 0)
             return mr_wide_corrupt(slot, err);

@@ -8,7 +8,7 @@
  *   agg_partial.c   the map operator                   agg_text.c     layouts as text
  *   agg_fold.c      the fold operator                  agg_change.c   buffers of other layouts
  *   agg_user.c      aggregates of a program       agg_pack.c     buffers in few bytes
- *   agg_topn.c      the n best values
+ *   agg_topn.c      the n best values             agg_set.c      sets of numbers
  */
 #ifndef MR_OPS_AGGREGATE_H
 #define MR_OPS_AGGREGATE_H
@@ -244,6 +244,17 @@ enum mr_status mr_wide_corrupt(const struct mr_agg_slot *slot, struct mr_error *
 /* Room for more bytes behind bytes->size_bytes; NULL with the error set. */
 char *mr_wide_room(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes, size_t more,
                    struct mr_arena *arena, struct mr_error *err);
+
+/* agg_set.c: SET of numbers and times; the bytes are those of other sets */
+bool mr_set_is_fixed(const struct mr_agg_slot *slot);
+enum mr_status mr_set_update(const struct mr_agg_slot *slot, const struct mr_agg_rows *rows,
+                             const struct mr_column *filter, struct mr_error *err);
+enum mr_status mr_set_seal(const struct mr_agg_slot *slot, struct mr_agg_bytes *bytes,
+                           struct mr_arena *arena, struct mr_error *err);
+enum mr_status mr_set_merge(const struct mr_agg_slot *slot, struct mr_slice a, struct mr_slice b,
+                            struct mr_buf *out, struct mr_error *err);
+/* Values that are not null; -1: the bytes are damaged. */
+int64_t mr_set_count(const struct mr_agg_slot *slot, struct mr_slice whole);
 
 /* agg_topn.c */
 enum mr_status mr_top_add(const struct mr_agg_slot *slot, const struct mr_batch *batch,

@@ -174,6 +174,100 @@ TEST(approx_count_distinct_keeps_its_error_and_does_not_depend_on_the_cut)
     }
 }
 
+/* Columns of several widths: n rows, many of them alike, some null. */
+static struct mr_batch *mixed_numbers(int64_t count)
+{
+    struct mr_schema *schema = ops_schema("a BIGINT, b TINYINT, c DOUBLE, d DATE");
+    struct mr_batch_builder *builder = NULL;
+    struct mr_batch *batch = NULL;
+    struct mr_error err = {0};
+    uint64_t state = 4711;
+
+    CHECK_OK(mr_batch_builder_new(schema, &builder, &err), &err);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t value = (int64_t)(next_random(&state) % 5000) - 2500;
+
+        mr_batch_builder_int(builder, 0, value * INT64_C(100000000000));
+        if (value % 7 == 0)
+            mr_batch_builder_null(builder, 1);
+        else
+            mr_batch_builder_int(builder, 1, value % 100);
+        mr_batch_builder_double(builder, 2, value == 0 ? -0.0 : (double)(value % 1000) / 4);
+        mr_batch_builder_int(builder, 3, value);
+        mr_batch_builder_end_row(builder);
+    }
+    CHECK_OK(mr_batch_builder_finish(builder, &batch, &err), &err);
+    mr_batch_builder_free(builder);
+    mr_schema_unref(schema);
+    return batch;
+}
+
+/* Entries of a set: their sizes are those of a key, and they ascend. */
+static size_t check_set(const char *data, size_t size_bytes)
+{
+    struct mr_bytes bytes = mr_bytes_of(data, size_bytes);
+    const char *before = NULL;
+    size_t before_bytes = 0;
+    size_t count = 0;
+
+    while (mr_bytes_left(&bytes) > 0) {
+        size_t key_bytes = 0;
+        const char *key = mr_bytes_block(&bytes, &key_bytes);
+
+        CHECK(key != NULL && key_bytes > 0);
+        if (key == NULL)
+            return count;
+        CHECK(before == NULL || before_bytes == 1 || memcmp(before, key, key_bytes) < 0);
+        before = key;
+        before_bytes = key_bytes;
+        count++;
+    }
+    return count;
+}
+
+TEST(sets_of_numbers_and_the_best_do_not_depend_on_the_cut)
+{
+    static const int64_t counts[] = {1, 20, 600, 9000};
+    struct set set = {"a BIGINT, b TINYINT, c DOUBLE, d DATE",
+                      {{.kind = MR_AGG_COUNT_DISTINCT, .column = 0, .name = "a"},
+                       {.kind = MR_AGG_COUNT_DISTINCT, .column = 1, .name = "b"},
+                       {.kind = MR_AGG_COUNT_DISTINCT, .column = 2, .name = "c"},
+                       {.kind = MR_AGG_COUNT_DISTINCT, .column = 3, .name = "d"},
+                       {.kind = MR_AGG_TOP_MAX, .column = 1, .other = 0, .limit = 5, .name = "e"},
+                       {.kind = MR_AGG_TOP_MIN, .column = 2, .other = 3, .limit = 50, .name = "f"}},
+                      6};
+
+    for (size_t i = 0; i < MR_ARRAY_SIZE(counts); i++) {
+        struct mr_batch *rows = mixed_numbers(counts[i]);
+        struct mr_agg_layout *layout = layout_of(&set, (struct mr_schema *)mr_batch_schema(rows));
+        struct mr_buf whole = buffers_of(&set, rows, 0, counts[i]);
+        struct mr_buf cut = merge_cuts(&set, layout, rows, 77 + i);
+        const char *at = whole.data + layout->fixed_bytes;
+        size_t sizes[6];
+        char want[100];
+
+        CHECK_EQ_UINT(whole.size, cut.size);
+        CHECK_EQ_MEM(whole.data, cut.data, cut.size);
+        for (int s = 0; s < 6; s++) {
+            size_t size = mr_load_u32(whole.data + layout->slots[s].offset + 1);
+
+            sizes[s] = s < 4 ? check_set(at, size) : 0;
+            at += size;
+        }
+        if (counts[i] == 9000)
+            CHECK_EQ_UINT(sizes[1], 200); /* -99 to 99 and null */
+        snprintf(want, sizeof(want), "%zu|%zu|%zu|%zu|", sizes[0],
+                 sizes[1] - (counts[i] > 20 ? 1 : 0), sizes[2], sizes[3]);
+        if (counts[i] > 20)
+            CHECK(strncmp(emit(layout, (struct mr_slice){whole.data, whole.size}), want,
+                          strlen(want)) == 0);
+        mr_buf_release(&whole);
+        mr_buf_release(&cut);
+        mr_agg_layout_free(layout);
+        mr_batch_unref(rows);
+    }
+}
+
 static int compare_doubles(const void *a, const void *b)
 {
     double left = *(const double *)a, right = *(const double *)b;
