@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "env/sim.h"
 #include "state/state.h"
+#include "support/evidence.h"
 #include "support/test.h"
 #include "wal/checkpoint.h"
 
@@ -319,6 +320,7 @@ TEST(A1_to_A17_A21_A22_every_power_loss_leaves_a_state_between_durable_and_begun
     printf("# %llu crash states over %llu operations\n", (unsigned long long)model->states,
            (unsigned long long)mr_sim_op_count(sim));
     CHECK(model->states > 1000);
+    evidence_add("power-loss", "log-and-state-states", model->states);
     free(model);
     mr_sim_free(sim);
 }

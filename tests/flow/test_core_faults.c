@@ -2,6 +2,7 @@
  * Faults of the batch loop that are not crashes: clocks that jump, peers that are away, stops at
  * bad moments, copies of a checkpoint, failing allocations, many workers (faults.md B, C, D, J).
  */
+#include "support/evidence.h"
 #include "support/flow.h"
 #include "support/test.h"
 
@@ -604,6 +605,7 @@ static void fail_all_allocations(bool forever, unsigned workers)
         quiet_ones = failed ? 0 : quiet_ones + 1;
     }
     CHECK(failures > 50);
+    evidence_add("failure-loops", "allocations", failures);
     mr_text_free(expected);
 }
 
@@ -762,6 +764,7 @@ TEST(C4_C5_an_io_error_of_any_call_ends_the_query_and_the_next_start_goes_on)
         mr_sim_free(sim);
     }
     CHECK(failures > 20);
+    evidence_add("failure-loops", "file-calls", nth - 1);
     mr_text_free(expected);
 }
 

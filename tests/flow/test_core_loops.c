@@ -10,13 +10,15 @@
 #include "support/script.h"
 #include "support/test.h"
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "env/thread.h"
 #include "plugins/plugins.h"
 
+#include <millrace/ext/durable.h>
 #include <millrace/types.h>
 
-#include <stdatomic.h>
+#include <errno.h>
 #include <stdlib.h>
 
 enum { LINES = 6 };
@@ -284,4 +286,95 @@ TEST(C11_every_thread_of_a_query_with_a_receiver_may_fail_to_start)
     }
     CHECK(points >= 6);
     evidence_add("failure-loops", "threads", points);
+}
+
+/* ---- Inside a recovery: a process died in the middle of a batch, the next one meets failures. ---- */
+
+enum kind { ALLOCATIONS, FILE_CALLS };
+
+/* The nth of that kind fails in the recovery. Returns whether there were so many. */
+static bool fail_in_recovery(struct mr_sim *base, const struct disk_flow *flow, enum kind kind,
+                             uint64_t nth, int os_errno, bool forever, const char *expected)
+{
+    struct mr_sim *sim = mr_sim_kill(base, mr_sim_op_count(base));
+    struct mr_env *env = mr_sim_env(sim);
+    uint64_t before = mr_sim_call_count(sim), calls;
+    struct mr_error err = {0};
+    enum mr_status status;
+    char *output;
+
+    if (kind == ALLOCATIONS)
+        disk_flow_fail_allocation(nth, forever);
+    else
+        mr_sim_fail_at(sim, nth, os_errno, forever);
+    status = disk_flow_run(flow, env, &err);
+    calls = kind == ALLOCATIONS ? disk_flow_allocations() : mr_sim_call_count(sim) - before;
+    disk_flow_fail_allocation(0, false);
+    mr_sim_fail_at(sim, 0, 0, false);
+    CHECK_EQ_UINT(mr_sim_open_count(sim), 0);
+    mr_error_clear(&err);
+    if (status != MR_OK)
+        CHECK_OK(disk_flow_run(flow, env, &err), &err);
+    output = disk_flow_output(env);
+    if (strcmp(output, expected) != 0)
+        FAIL("%s %llu%s, errno %d: wrong output:\n%s", kind == ALLOCATIONS ? "allocation" : "call",
+             (unsigned long long)nth, forever ? " and all later ones" : "", os_errno, output);
+    mr_text_free(output);
+    mr_sim_free(sim);
+    return calls >= nth;
+}
+
+/* A process of "sum" died after that part of its operations. */
+static struct mr_sim *killed_in_the_middle(const struct disk_flow *flow, unsigned tenths,
+                                           char **ret_expected)
+{
+    struct mr_sim *sim = mr_sim_new(61), *killed;
+    struct mr_error err = {0};
+    uint64_t from;
+
+    disk_flow_prepare(flow, mr_sim_env(sim), 3);
+    from = mr_sim_op_count(sim);
+    CHECK_OK(disk_flow_run(flow, mr_sim_env(sim), &err), &err);
+    *ret_expected = disk_flow_output(mr_sim_env(sim));
+    killed = mr_sim_kill(sim, from + (mr_sim_op_count(sim) - from) * tenths / 10);
+    mr_sim_free(sim);
+    return killed;
+}
+
+static uint64_t fail_all_in_recovery(enum kind kind, int os_errno)
+{
+    const struct disk_flow *flow = disk_flow_named("sum");
+    uint64_t points = 0;
+
+    for (unsigned tenths = 6; tenths < (test_quick() ? 7u : 9u); tenths++) {
+        char *expected;
+        struct mr_sim *base = killed_in_the_middle(flow, tenths, &expected);
+
+        for (int forever = 0; forever < 2; forever++) {
+            for (uint64_t nth = 1;
+                 fail_in_recovery(base, flow, kind, nth, os_errno, forever != 0, expected);
+                 nth += test_quick() ? 1 + nth / 12 : 1)
+                points++;
+        }
+        mr_text_free(expected);
+        mr_sim_free(base);
+    }
+    return points;
+}
+
+TEST(A22_C4_C5_every_call_of_a_recovery_may_fail_once_or_from_then_on)
+{
+    uint64_t points = fail_all_in_recovery(FILE_CALLS, EIO);
+
+    points += fail_all_in_recovery(FILE_CALLS, ENOSPC);
+    CHECK(points > 50);
+    evidence_add("failure-loops", "file-calls-in-recovery", points);
+}
+
+TEST(A22_C11_every_allocation_of_a_recovery_may_fail_once_or_from_then_on)
+{
+    uint64_t points = fail_all_in_recovery(ALLOCATIONS, 0);
+
+    CHECK(points > 50);
+    evidence_add("failure-loops", "allocations-in-recovery", points);
 }

@@ -1,6 +1,7 @@
 /* See disk_flow.h. */
 #include "support/disk_flow.h"
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "sql/plan.h"
@@ -140,15 +141,36 @@ static void configure(struct mr_query_config *config)
     config->snapshot_every = 2;
 }
 
+static struct {
+    uint64_t nth, count;
+    bool forever;
+} allocations;
+
+void disk_flow_fail_allocation(uint64_t nth, bool forever)
+{
+    allocations.nth = nth;
+    allocations.forever = forever;
+}
+
+uint64_t disk_flow_allocations(void)
+{
+    return allocations.count;
+}
+
 static enum mr_status run_graph(struct mr_env *env, struct mr_graph *graph,
                                 const struct mr_query_config *config, struct mr_error *err)
 {
     struct mr_query *query = NULL;
-    enum mr_status status = mr_query_new(env, graph, config, &query, err);
+    enum mr_status status;
 
+    allocations.count = mr_alloc_count();
+    mr_alloc_fail_at(allocations.nth, allocations.forever);
+    status = mr_query_new(env, graph, config, &query, err);
     if (status == MR_OK)
         status = mr_query_run(query, err);
     mr_query_free(query);
+    allocations.count = mr_alloc_count() - allocations.count;
+    mr_alloc_fail_at(0, false);
     return status;
 }
 

@@ -31,6 +31,10 @@ const struct disk_flow *disk_flow_named(const char *name);
 void disk_flow_prepare(const struct disk_flow *flow, struct mr_env *env, size_t files);
 enum mr_status disk_flow_run(const struct disk_flow *flow, struct mr_env *env,
                              struct mr_error *err);
+/* In the next run the nth allocation of the query fails (not those that make its graph), and all
+ * later ones when forever; 0 = none. Its number of allocations afterwards. */
+void disk_flow_fail_allocation(uint64_t nth, bool forever);
+uint64_t disk_flow_allocations(void);
 /* The caller frees it with mr_text_free. */
 char *disk_flow_output(struct mr_env *env);
 
