@@ -44,10 +44,12 @@ fuzz-coverage: ## what lines of their parsers the fuzzers' corpora reach
 	@tools/build fuzz-coverage test_fuzz
 	@tools/script fuzz-coverage tests/fuzz/coverage $(ARGS)
 
-crash: ## stop the real program at every system call and look at what it left
+crash: ## every power loss and damaged file on the simulated disk; every kill and error of the real program
 	@tools/setup --quiet
 	@tools/build release
+	@tools/script release tests/crash/states
 	@tools/script release tests/crash/run $(ARGS)
+	@tools/script release tests/crash/run --scenario file-to-file --scenario window-to-file --scenario dstream-socket --phases ENOSPC,EIO+,EINTR,short,delay
 
 sim: ## the product in a simulated world: SEED=n replays one (VERBOSE=1: its trace), SEEDS=2000 many, CANARY=1 planted bugs
 	@tools/setup --quiet
