@@ -253,6 +253,21 @@ TEST(nexmark_q8_newcomers_who_sell)
     check_query(t, "q8", NULL);
 }
 
+TEST(nexmark_q9_winning_bids)
+{
+    check_query(t, "q9", NULL);
+}
+
+TEST(nexmark_q18_the_last_bid_of_each_bidder)
+{
+    check_query(t, "q18", "auction, bidder");
+}
+
+TEST(nexmark_q19_the_ten_highest_bids_of_each_auction)
+{
+    check_query(t, "q19", "auction, place");
+}
+
 TEST(nexmark_q11_sessions_of_bidders)
 {
     check_query(t, "q11", NULL);
