@@ -12,7 +12,7 @@ CANARY ?=
 CANARY_SEEDS ?= 1000
 export MILLRACE_SOURCE_DIR := $(CURDIR)
 
-.PHONY: help run build test bench fuzz fuzz-coverage crash mutants differential soak evidence lint fmt install clean
+.PHONY: help run build test bench fuzz fuzz-coverage crash mutants limits differential soak evidence lint fmt install clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -59,6 +59,11 @@ mutants: ## leave out each sync, check and fence; a test must notice
 	@tools/setup --dev --quiet
 	@tools/build asan
 	@tools/script asan tests/mutants/run $(ARGS)
+
+limits: ## a flood, ten million keys, a join of a million, a line of a GiB: each in a cage of a stated size
+	@tools/setup --quiet
+	@tools/build release
+	@QUICK= MILLRACE_LIMITS=long tools/script release tools/run-unittest tests/system/test_limits.py $(ARGS)
 
 differential: ## many random queries against DuckDB, and the vectors under many courses (CASES=100 SEED=1)
 	@tools/setup --quiet

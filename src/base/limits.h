@@ -78,6 +78,12 @@
     X(FILE_PARTITION_VALUE, 1024, BYTES, "a longer value in a name k=v is an error: exit 65",      \
       "fixed")                                                                                     \
     X(KAFKA_TOPICS, 10000, COUNT, "a list or pattern of more topics is refused: exit 78", "fixed") \
+    X(KAFKA_QUEUE, 16 << 20, BYTES,                                                                \
+      "fetching waits until records have been read; at most a 32nd of the memory",                 \
+      "memory, kafka.queued.max.messages.kbytes")                                                  \
+    X(KAFKA_SINK_QUEUE, 1 << 30, BYTES,                                                            \
+      "the task waits until the broker has taken some; at most a 16th of the memory",              \
+      "memory, kafka.queue.buffering.max.kbytes")                                                  \
     X(KAFKA_SINK_TOPICS, 1000, COUNT, "further topics are asked for again each time", "fixed")     \
     X(KAFKA_SINK_KEY, 65536, BYTES, "a longer key of a record fails the batch: exit 71", "fixed")  \
     X(DATAGEN_PARTITIONS, 1024, COUNT, "a larger value is refused: exit 78", "partitions")         \

@@ -7,6 +7,8 @@
 #include "base/alloc.h"
 #include "base/check.h"
 
+#include <millrace/limits.h>
+
 #include <malloc.h>
 #include <stdatomic.h>
 
@@ -35,6 +37,16 @@ void mr_memory_set(uint64_t bytes, bool asked)
     }
     atomic_store(&total_bytes, bytes);
     mr_budget_set_limit(NULL, bytes == 0 ? 0 : (size_t)own_bytes(bytes));
+}
+
+enum mr_status mr_set_memory_limit(uint64_t bytes, struct mr_error *err)
+{
+    if (bytes != 0 && bytes < MR_MEMORY_BYTES_MIN)
+        return MR_FAIL(err, MR_CONFIG,
+                       "cannot run in %llu bytes of memory: give it at least %d MiB",
+                       (unsigned long long)bytes, MR_MEMORY_BYTES_MIN >> 20);
+    mr_memory_set(bytes, true);
+    return MR_OK;
 }
 
 uint64_t mr_memory_bytes(void)

@@ -18,6 +18,7 @@
 #include "env/thread.h"
 #include "plugins/plugins.h"
 #include "sql/plan.h"
+#include "state/state.h"
 
 #include <millrace/ext/durable.h>
 
@@ -117,6 +118,8 @@ static void report(void *arg, const struct mr_progress *progress)
     if (progress->late_rows + progress->bad_rows > 0)
         fprintf(stderr, "  %" PRIu64 " late  %" PRIu64 " bad", progress->late_rows,
                 progress->bad_rows);
+    if (mr_state_spilled_bytes() > 0)
+        fprintf(stderr, "  %" PRIu64 " MiB spilled", mr_state_spilled_bytes() >> 20);
     fflush(stderr);
     runner->line_open = true;
 }

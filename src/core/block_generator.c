@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "base/memory.h"
 
 #include <string.h>
 
@@ -20,7 +21,13 @@
  * receiver goes on with the next one. When the disk does not keep up, the receiver waits at twice
  * the size.
  */
-enum { BLOCK_BYTES_MAX = MR_LIMIT_RECEIVER_BLOCK };
+enum { BLOCK_BYTES_MAX = MR_LIMIT_RECEIVER_BLOCK, BLOCK_BYTES_LEAST = 64 << 10 };
+
+/* A batch takes whole blocks, so little memory needs small ones. */
+static size_t block_bytes_max(void)
+{
+    return (size_t)MR_MAX(mr_memory_part(256, BLOCK_BYTES_MAX), (uint64_t)BLOCK_BYTES_LEAST);
+}
 
 void mr__generator_init(struct mr_generator *generator, const struct mr_generator_config *config)
 {
@@ -211,7 +218,8 @@ enum mr_status mr__generator_add(struct mr_generator *generator, const struct mr
     if (status == MR_OK)
         status = append(generator, records, err);
     if (status == MR_OK) {
-        full = generator->config.interval_us == 0 || generator->current.size >= 2 * BLOCK_BYTES_MAX;
+        full =
+            generator->config.interval_us == 0 || generator->current.size >= 2 * block_bytes_max();
         mr_cond_broadcast(&generator->changed);
     }
     mr_mutex_unlock(&generator->lock);
@@ -231,7 +239,7 @@ static void timer_main(void *arg)
         while (!generator->hurry && generator->current.size == 0)
             mr_cond_wait(&generator->changed, &generator->lock);
         int64_t until_ns = mr_env_monotonic_ns(env) + generator->config.interval_us * 1000;
-        while (!generator->hurry && generator->current.size < BLOCK_BYTES_MAX) {
+        while (!generator->hurry && generator->current.size < block_bytes_max()) {
             int64_t left_ns = until_ns - mr_env_monotonic_ns(env);
             if (left_ns <= 0)
                 break;

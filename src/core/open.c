@@ -607,7 +607,9 @@ static void take_memory(struct mr_query *query)
                (unsigned long long)(mr_memory_bytes() >> 20), what,
                (unsigned long long)(limit >> 20));
     }
-    config->receiver_queue_bytes = mr_memory_part(8, config->receiver_queue_bytes);
+    /* A tick's batch has all that came in its interval: what waits must fit. */
+    config->receiver_queue_bytes =
+        mr_memory_part(config->trigger == MR_TRIGGER_TICK ? 32 : 8, config->receiver_queue_bytes);
     config->received_memory_bytes = mr_memory_part(16, config->received_memory_bytes);
 }
 

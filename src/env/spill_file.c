@@ -100,7 +100,7 @@ static int open_unnamed(const char *dir)
     }
     fd = mkostemp(path, O_CLOEXEC);
     if (fd >= 0)
-        (void)unlink(path);
+        (void)unlinkat(AT_FDCWD, path, 0);
     mr_free(path);
     return fd;
 }
@@ -119,7 +119,7 @@ enum mr_status mr_spill_file_open(const char *dir, struct mr_spill_file **ret_fi
         status = MR_FAIL(err, MR_NOMEM, "cannot spill state: out of memory");
         goto done;
     }
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+    if (mkdirat(AT_FDCWD, dir, 0700) != 0 && errno != EEXIST) {
         status = MR_FAIL(err, MR_CANNOT_CREATE,
                          "cannot make the spill directory '%s': %s; set 'spill_dir' to another one",
                          dir, strerrordesc_np(errno));

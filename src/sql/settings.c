@@ -50,7 +50,7 @@ static const struct mr_option settings[] = {
     {"memory", NULL, MR_OPTION_SIZE, 0, NULL, "64 MiB", NULL,
      "Memory of the process, the SQL engine and queues included: state beyond its share goes to a "
      "file. Three quarters of the machine's, or of the control group's, when unset."},
-    {"spill_dir", "spark.local.dir", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+    {"spill_dir", "spark.local.dir", MR_OPTION_TEXT, MR_OPTION_WRITES, NULL, NULL, NULL,
      "Where state goes that finds no room in the memory; the checkpoint's directory when unset, "
      "TMPDIR without one."},
     {"block_interval", "blockInterval|spark.streaming.blockInterval", MR_OPTION_DURATION, 0,

@@ -4,10 +4,13 @@
 #include "base/memory.h"
 #include "env/memory_limit.h"
 #include "env/spill_file.h"
+#include "env/thread.h"
 #include "state/internal.h"
 #include "state/spill.h"
 #include "support/evidence.h"
 #include "support/test.h"
+
+#include <millrace/limits.h>
 
 #include <dirent.h>
 #include <signal.h>
@@ -94,6 +97,47 @@ TEST(C13_state_beyond_its_share_goes_to_a_file_without_a_name_and_is_the_same)
     mr__store_free(store);
     CHECK_EQ_UINT(mr_state_spilled_bytes(), 0);
     CHECK_EQ_UINT(mr_state_memory_bytes(), 0);
+    mr_state_memory_configure(NULL, 0);
+}
+
+enum { THREADS = 4 };
+struct lane {
+    struct mr_store *store;
+    unsigned number;
+    enum mr_status status;
+};
+
+static void change_shards(void *arg)
+{
+    struct lane *lane = arg;
+
+    for (uint64_t key = 0; key < KEYS / 2 && lane->status == MR_OK; key++) {
+        if (mr_store_shard(mr_store_hash(lane->store, &key, sizeof(key))) % THREADS == lane->number)
+            lane->status = put(lane->store, key, 3, NULL);
+    }
+}
+
+TEST(shards_that_spill_are_changed_by_several_threads_at_once)
+{
+    struct mr_store *store = mr__store_new("s", "test", "k", "v", 99);
+    struct mr_thread *threads[THREADS] = {NULL};
+    struct lane lanes[THREADS];
+    struct mr_error err = {0};
+
+    mr_state_memory_configure(t->dir, SHARE_BYTES / 2);
+    for (unsigned i = 0; i < THREADS; i++) {
+        lanes[i] = (struct lane){store, i, MR_OK};
+        CHECK_OK(mr_thread_start("lane", change_shards, &lanes[i], &threads[i], &err), &err);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        mr_thread_join(threads[i]);
+        CHECK_EQ_INT(lanes[i].status, MR_OK);
+    }
+    CHECK(mr_state_spilled_bytes() > 0);
+    mr__store_accept(store);
+    check_all(store, KEYS / 2, 3);
+    mr__store_free(store);
+    CHECK_EQ_UINT(mr_state_spilled_bytes(), 0);
     mr_state_memory_configure(NULL, 0);
 }
 
@@ -279,6 +323,7 @@ TEST(the_smallest_limit_of_all_control_groups_above_the_process_counts)
 TEST(the_shares_of_the_memory_stay_within_it)
 {
     uint64_t before = mr_memory_bytes();
+    struct mr_error err = {0};
 
     for (uint64_t bytes = MR_MEMORY_BYTES_MIN; bytes < UINT64_C(1) << 36; bytes += bytes / 3) {
         mr_memory_set(bytes, true);
@@ -288,6 +333,10 @@ TEST(the_shares_of_the_memory_stay_within_it)
         CHECK(mr_memory_part(8, UINT64_MAX) == bytes / 8);
         CHECK_EQ_UINT(mr_memory_part(8, 1), 1);
     }
+    CHECK_EQ_INT(mr_set_memory_limit(MR_MEMORY_BYTES_MIN - 1, &err), MR_CONFIG);
+    CHECK_CONTAINS(err.text, "64 MiB");
+    CHECK_OK(mr_set_memory_limit(UINT64_C(1) << 30, &err), &err);
+    CHECK_EQ_UINT(mr_memory_bytes(), UINT64_C(1) << 30);
     mr_memory_set(before, true);
     CHECK_EQ_UINT(mr_budget_limit(NULL), before == 0 ? 0 : mr_budget_limit(NULL));
 }

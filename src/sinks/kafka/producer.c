@@ -14,6 +14,8 @@
  */
 #include "sinks/kafka/producer.h"
 
+#include "base/limits.h"
+#include "base/memory.h"
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -159,6 +161,9 @@ static enum mr_status make_client(struct mr_ksink_producer *producer, struct mr_
     snprintf(timeout_ms, sizeof(timeout_ms), "%" PRId64, producer->timeout_us / 1000);
     MR_TRY_GOTO(set_one(producer, conf, "client.id", "millrace", err));
     MR_TRY_GOTO(set_one(producer, conf, "linger.ms", "5", err));
+    snprintf(text, sizeof(text), "%llu",
+             (unsigned long long)(mr_memory_part(16, MR_LIMIT_KAFKA_SINK_QUEUE) >> 10));
+    MR_TRY_GOTO(set_one(producer, conf, "queue.buffering.max.kbytes", text, err));
     MR_TRY_GOTO(set_one(producer, conf, "message.timeout.ms", timeout_ms, err));
     MR_TRY_GOTO(set_one(producer, conf, "reconnect.backoff.max.ms", "1000", err));
     MR_TRY_GOTO(set_one(producer, conf, "log.connection.close", "false", err));

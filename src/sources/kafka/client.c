@@ -18,10 +18,13 @@
  */
 #include "sources/kafka/kafka_source.h"
 
+#include "base/limits.h"
+#include "base/memory.h"
 #include "base/text.h"
 
 #include <inttypes.h>
 #include <regex.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -63,7 +66,6 @@ static const char *const defaults[][2] = {
     {"client.id", "millrace"},
     {"isolation.level", "read_committed"},
     {"check.crcs", "true"},
-    {"queued.max.messages.kbytes", "16384"},
     {"fetch.queue.backoff.ms", "10"},
     {"fetch.wait.max.ms", "100"}, /* closing a client waits for the fetch that is under way */
     {"reconnect.backoff.max.ms", "1000"},
@@ -186,6 +188,9 @@ enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct m
     atomic_flag_clear(&client->lock);
     for (size_t i = 0; i < MR_ARRAY_SIZE(defaults); i++)
         MR_TRY_GOTO(set_one(client, conf, defaults[i][0], defaults[i][1], err));
+    snprintf(text, sizeof(text), "%llu",
+             (unsigned long long)(mr_memory_part(32, MR_LIMIT_KAFKA_QUEUE) >> 10));
+    MR_TRY_GOTO(set_one(client, conf, "queued.max.messages.kbytes", text, err));
     MR_TRY_GOTO(set_user_keys(client, conf, args->options, err));
     for (size_t i = 0; i < MR_ARRAY_SIZE(fixed); i++)
         MR_TRY_GOTO(set_one(client, conf, fixed[i][0], fixed[i][1], err));
