@@ -454,7 +454,7 @@ void mr__batch_abort(struct mr_query *query)
         mr__sinks_abort(query);
     if (!MR_MUTANT("batch.abort.state"))
         mr_state_rollback(query->state);
-    /* redundant: what fails behind the first delta ends the query, and nothing pending is written */
+    /* redundant: what fails behind the first delta ends the query, which writes nothing pending */
     if (query->log != NULL && !MR_MUTANT("batch.abort.deltas"))
         mr_batch_log_discard_deltas(query->log);
 }

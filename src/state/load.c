@@ -41,7 +41,7 @@ enum mr_status mr__part_take_names(struct mr_store *store, const struct mr_state
         strcmp(store->key_schema, names->key_schema) == 0 &&
         strcmp(store->value_schema, names->value_schema) == 0)
         return MR_OK;
-    /* redundant: a form begins with a snapshot without delta, which apply_chain does not step over */
+    /* redundant: a form begins with a snapshot without delta, where apply_chain stops */
     if (!is_first && !part->is_snapshot && !MR_MUTANT("load.names.form"))
         return MR_FAIL(err, MR_CORRUPT,
                        "cannot read '%s': it is of another form of the operator than the parts "

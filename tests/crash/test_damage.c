@@ -1,7 +1,8 @@
 /*
- * Every file of a checkpoint and of an output directory, damaged in every way of faults.md 4.B: cut,
- * bits flipped, sectors zeroed, bytes appended, replaced by another file of its kind or by an older
- * copy of itself, removed. The query stands in the middle of its work, so a wrong reading would show.
+ * Every file of a checkpoint and of an output directory, damaged in every way of faults.md 4.B:
+ * cut, bits flipped, sectors zeroed, bytes appended, replaced by another file of its kind or by an
+ * older copy of itself, removed. The query stands in the middle of its work, so that a wrong
+ * reading would show.
  *
  *     a damaged file     -> the start fails and names it, or the output is what it must be
  *     the original again -> the output is what it must be: the failed start changed nothing (INV8)

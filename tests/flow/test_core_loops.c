@@ -288,7 +288,7 @@ TEST(C11_every_thread_of_a_query_with_a_receiver_may_fail_to_start)
     evidence_add("failure-loops", "threads", points);
 }
 
-/* ---- Inside a recovery: a process died in the middle of a batch, the next one meets failures. ---- */
+/* ---- Inside a recovery: a process died within a batch, the next one meets failures. ---- */
 
 enum kind { ALLOCATIONS, FILE_CALLS };
 

@@ -1,7 +1,8 @@
 /*
- * What must have happened before what (faults.md 4.0, INV2 to INV4): a batch runs behind its durable
- * PLAN, is told to be committed behind its durable COMMIT, a sink is asked once for a batch it has
- * and gives up an attempt before the next; and what a start refuses before it touches anything.
+ * What must have happened before what (faults.md 4.0, INV2 to INV4): a batch runs behind its
+ * durable PLAN, is told to be committed behind its durable COMMIT, a sink is asked once for a batch
+ * it has and gives up an attempt before the next; and what a start refuses before it touches
+ * anything.
  */
 #include "support/flow.h"
 #include "support/script.h"
