@@ -213,6 +213,38 @@ TEST(A9_B22_a_batch_is_not_published_while_a_file_of_it_is_short_or_a_stale_one_
     mr_free(options);
 }
 
+TEST(a_manifest_that_names_what_is_not_ours_is_refused_and_nothing_is_removed)
+{
+    static const char *const rests[] = {
+        "\"published\":2,\"publishing\":3,\"files\":[],\"stale\":[{\"n\":\"mine.txt\",\"s\":0}]",
+        "\"published\":2,\"publishing\":3,\"files\":[],\"stale\":[{\"n\":\"..\",\"s\":0}]",
+        "\"published\":2,\"publishing\":3,\"files\":[{\"n\":\"part-/../../"
+        "x\",\"s\":0}],\"stale\":[]",
+        "\"published\":2,\"publishing\":3,\"files\":[{\"n\":\"\",\"s\":0}],\"stale\":[]",
+        "\"published\":-2,\"publishing\":-1,\"files\":[],\"stale\":[]",
+        "\"published\":2,\"publishing\":-9,\"files\":[],\"stale\":[]",
+    };
+    struct plug_sink sink;
+    struct mr_error err = {0};
+    char *options;
+    struct plug_sink_spec spec = spec_of(t, &options);
+
+    plug_sink_open(&sink, &spec);
+    plug_sink_close(&sink);
+    plug_write_file(test_path(t, "out/mine.txt"), "mine");
+    for (size_t i = 0; i < sizeof(rests) / sizeof(rests[0]); i++) {
+        char *text =
+            mr_asprintf("{\"version\":1,\"query\":\"q1\",\"sink\":\"out\",%s}\n", rests[i]);
+
+        plug_write_file(test_path(t, "out/.millrace/manifest.json"), text);
+        CHECK_FAILS(plug_sink_try(&sink, &spec, &err), &err, MR_CORRUPT, "manifest.json");
+        plug_sink_close(&sink);
+        mr_free(text);
+    }
+    check_file(t, "out/mine.txt", "mine");
+    mr_free(options);
+}
+
 TEST(a_directory_of_another_query_is_refused)
 {
     struct plug_sink sink;

@@ -33,6 +33,7 @@
 #include <string.h>
 
 #define MANIFEST_NAME "manifest.json"
+#define PART_PREFIX "part-" /* of every file that the sink makes */
 
 enum { MANIFEST_VERSION = 2, VERSION_WITHOUT_SUM = 1 };
 enum { MANIFEST_BYTES_MAX = MR_LIMIT_FILE_SINK_MANIFEST };
@@ -131,6 +132,12 @@ static enum mr_status damaged(const struct mr_fsink_manifest *manifest, const ch
                    manifest->meta_dir, what);
 }
 
+/* It is joined to the directory, and what is stale is removed: nothing but files of ours. */
+static bool is_part_name(const char *name)
+{
+    return strncmp(name, PART_PREFIX, strlen(PART_PREFIX)) == 0 && strchr(name, '/') == NULL;
+}
+
 static enum mr_status read_names(const struct mr_fsink_manifest *manifest,
                                  const struct mr_json *list, struct mr_fsink_names *names,
                                  struct mr_error *err)
@@ -142,7 +149,7 @@ static enum mr_status read_names(const struct mr_fsink_manifest *manifest,
         const struct mr_json *size = mr_json_get(item, "s");
         int64_t size_bytes;
 
-        if (name == NULL || (strchr(name, '/') != NULL && !MR_MUTANT("file-manifest.names.path")) ||
+        if (name == NULL || (!is_part_name(name) && !MR_MUTANT("file-manifest.names.path")) ||
             size == NULL || !mr_json_int(size, &size_bytes) || size_bytes < 0)
             return damaged(manifest, "an entry is not a file", err);
         MR_TRY(mr_fsink_names_add(names, name, (uint64_t)size_bytes, err));
@@ -217,7 +224,8 @@ static enum mr_status parse_manifest(struct mr_fsink_manifest *manifest, const c
     if (mr_json_get(json, "published") == NULL ||
         !mr_json_int(mr_json_get(json, "published"), &manifest->published) ||
         mr_json_get(json, "publishing") == NULL ||
-        !mr_json_int(mr_json_get(json, "publishing"), &manifest->publishing)) {
+        !mr_json_int(mr_json_get(json, "publishing"), &manifest->publishing) ||
+        manifest->published < -1 || manifest->publishing < -1) {
         status = damaged(manifest, "it does not say what is published", err);
         goto done;
     }
@@ -242,7 +250,7 @@ static bool visit_entry(const char *name, enum mr_file_kind kind, void *arg)
     MR_UNUSED(kind);
     if (name[0] != '.')
         entries->any = true;
-    if (strncmp(name, "part-", 5) == 0)
+    if (strncmp(name, PART_PREFIX, strlen(PART_PREFIX)) == 0)
         entries->parts = true;
     return true;
 }

@@ -115,12 +115,21 @@ static uint64_t piece_count_of(const struct mr_fsrc_file *file, bool cuttable)
     return cuttable ? (file->size_bytes - 1) / FSRC_CHUNK_BYTES + 1 : 1;
 }
 
+/* A batch with more is no batch that was planned: an offset that was made up, or 31 TiB. */
+enum { PIECES_MAX = FSRC_BATCH_FILES_MAX * 100 };
+
 static enum mr_status make_pieces(struct mr_fsrc_range *range, bool cuttable, struct mr_error *err)
 {
     uint64_t count = 0;
 
     for (size_t i = 0; i < range->files.count; i++)
         count += piece_count_of(&range->files.items[i], cuttable);
+    if (count > PIECES_MAX)
+        return MR_FAIL(
+            err, MR_LIMIT,
+            "cannot read %zu files in one batch: they have more than %d pieces of %d MiB; "
+            "set max_bytes_per_trigger",
+            range->files.count, PIECES_MAX, FSRC_CHUNK_BYTES >> 20);
     range->pieces = mr_alloc(NULL, (size_t)(count + 1) * sizeof(*range->pieces));
     if (range->pieces == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot plan %zu files: out of memory", range->files.count);
