@@ -12,6 +12,7 @@ to one connection:
     close_after=N      after N bytes from the server both directions are closed, in the middle of whatever it was
     half_close_after=N after N bytes from the server the client gets an end of stream; its own direction goes on
     flip_at=N          one bit of byte N from the server is flipped; which one says the seed
+    flip_match=BYTES   one bit of the first occurrence of these bytes from the server is flipped
     inject=BYTES       instead of the server's first bytes these are sent
     refuse=True        the connection is reset before anything is passed on
 
@@ -25,7 +26,7 @@ import threading
 
 
 class Proxy:
-    def __init__(self, target, script=None, seed=1):
+    def __init__(self, target, script=None, seed=1, port=0):
         self.target = target
         self.script = list(script or [{}])
         self.random = random.Random(seed)
@@ -36,7 +37,7 @@ class Proxy:
         self.open = []
         self.changed = threading.Condition(self.lock)
         self.listener = None
-        self.port = 0
+        self.port = port
 
     @property
     def address(self):
@@ -83,7 +84,7 @@ class Proxy:
     def _reset(one):
         try:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            one.shutdown(socket.SHUT_RDWR)
+            one.shutdown(socket.SHUT_RD)  # wakes the thread that reads, and sends nothing yet
         except OSError:
             pass
         one.close()
@@ -117,6 +118,10 @@ class Proxy:
 
     def _flip(self, data, passed, item):
         at = item.get("flip_at")
+        if item.get("flip_match") in (None, b"") or self.flipped > 0:
+            pass
+        elif item["flip_match"] in data:
+            at = passed + data.index(item["flip_match"]) + len(item["flip_match"]) // 2
         if at is None or not passed <= at < passed + len(data):
             return data
         changed = bytearray(data)

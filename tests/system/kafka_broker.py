@@ -28,10 +28,10 @@ LOG4J = """Configuration:
 PROPERTIES = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},SASLP://127.0.0.1:{sasl}{tls_listeners}
-advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASLP://127.0.0.1:{sasl}{tls_listeners}
+listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},SASLP://127.0.0.1:{sasl},PROXIED://127.0.0.1:{proxied}{tls_listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxy},SASLP://127.0.0.1:{sasl}{tls_listeners}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASLP:SASL_PLAINTEXT,TLS:SSL,SASLTLS:SASL_SSL
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASLP:SASL_PLAINTEXT,PROXIED:PLAINTEXT,TLS:SSL,SASLTLS:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
 log.dirs={dir}/data
 auto.create.topics.enable=false
@@ -128,15 +128,18 @@ class Broker:
     def __init__(self, directory):
         self.dir = directory
         os.makedirs(directory, exist_ok=True)
-        plain, controller, sasl, tls, sasl_tls = free_ports(5)
+        plain, controller, sasl, tls, sasl_tls, proxied, proxy = free_ports(7)
         self.plain = f"127.0.0.1:{plain}"
         self.sasl = f"127.0.0.1:{sasl}"
         self.tls = f"127.0.0.1:{tls}"
         self.sasl_tls = f"127.0.0.1:{sasl_tls}"
+        # For a proxy of tests/support/proxy.py: it listens on proxy_port and passes on to proxied; the broker tells its
+        # clients there to come back by way of the proxy.
+        self.proxied, self.proxy_port = ("127.0.0.1", proxied), proxy
         self.has_tls = make_certificates(directory)
         self.process = None
         listeners = f",TLS://{self.tls},SASLTLS://{self.sasl_tls}" if self.has_tls else ""
-        text = PROPERTIES.format(plain=plain, controller=controller, sasl=sasl, dir=directory,
+        text = PROPERTIES.format(plain=plain, controller=controller, sasl=sasl, dir=directory, proxied=proxied, proxy=proxy,
                                  tls_listeners=listeners)
         text += JAAS.format(listener="saslp")
         if self.has_tls:

@@ -403,6 +403,34 @@ static void add_null_row(struct mr_reader *reader)
     mr_batch_builder_end_row(reader->decoded); /* fills what is missing with null */
 }
 
+/* Nothing but white space: a line of a file that is no record, but here it is one. */
+static bool is_blank(const rd_kafka_message_t *message)
+{
+    const char *value = message->payload;
+
+    for (size_t i = 0; i < message->len; i++) {
+        if (value[i] != ' ' && value[i] != '\t' && value[i] != '\r' && value[i] != '\n')
+            return false;
+    }
+    return true;
+}
+
+/* A record of which no row came, and nobody said why. */
+static enum mr_status bad_blank(struct mr_reader *reader, const rd_kafka_message_t *message,
+                                struct mr_error *err)
+{
+    struct mr_position position = {reader->place, (uint64_t)message->offset, 0};
+
+    if (reader->reading->on_error == MR_ON_ERROR_FAIL)
+        return MR_FAIL(err, MR_BAD_DATA,
+                       "cannot decode '%s' %" PRId64
+                       ": the value is empty; send null for no value, or set on_error = 'skip' or "
+                       "'into TABLE'",
+                       reader->place, message->offset);
+    mr_bad_records_add(reader->bad, &position, (struct mr_slice){"", 0}, "the value is empty");
+    return MR_OK;
+}
+
 /* One record by itself: its decoded rows and, for each of them, its metadata. */
 static enum mr_status take_single(struct mr_reader *reader, const rd_kafka_message_t *message,
                                   struct mr_error *err)
@@ -417,7 +445,13 @@ static enum mr_status take_single(struct mr_reader *reader, const rd_kafka_messa
 
         if (value == NULL)
             return MR_NOMEM;
-        MR_TRY(decode(reader, value, message->len, message->offset, err));
+        if (message->len == 0) /* to some formats an empty line is a row */
+            MR_TRY(decode(reader, "\n", 1, message->offset, err));
+        else
+            MR_TRY(decode(reader, value, message->len, message->offset, err));
+        if (mr_batch_builder_row_count(reader->decoded) == before && is_blank(message) &&
+            (message->len == 0 || strcmp(reader->reading->format->name, "json") == 0))
+            MR_TRY(bad_blank(reader, message, err));
     }
     if (!columns->mixed)
         return MR_OK;
@@ -447,7 +481,7 @@ static enum mr_status take_message(struct mr_reader *reader, const rd_kafka_mess
     }
     /* In a run, record number i is offset run_first + i: only for neighbours that are one line
      * each. */
-    if (columns->mixed || message->payload == NULL || message->len == 0 ||
+    if (columns->mixed || message->payload == NULL || is_blank(message) ||
         memchr(message->payload, '\n', message->len) != NULL) {
         MR_TRY(flush_run(reader, err));
         return take_single(reader, message, err);

@@ -15,7 +15,7 @@
  *                                                               none
  *
  * Environment KAFKA_CONF: "key=value" pairs with ';' between, for every client. KAFKA_HEADERS: the
- * same, headers of every record.
+ * same, headers of every record. KAFKA_TIMESTAMP: milliseconds since the epoch, of every record.
  * Exit code 0, or 1 with a line on standard error.
  */
 #include <librdkafka/rdkafka.h>
@@ -236,6 +236,8 @@ static rd_kafka_headers_t *make_headers(void)
 
 static void send_lines(rd_kafka_t *rk, const char *topic, int32_t partition)
 {
+    const char *time_text = getenv("KAFKA_TIMESTAMP");
+    int64_t time_ms = time_text != NULL ? strtoll(time_text, NULL, 10) : 0; /* 0: now */
     char *line = NULL;
     size_t capacity = 0;
     ssize_t size;
@@ -263,7 +265,7 @@ static void send_lines(rd_kafka_t *rk, const char *topic, int32_t partition)
                 RD_KAFKA_V_KEY(tab != NULL ? line : NULL, key_size),
                 RD_KAFKA_V_VALUE(tab != NULL && value_size == 0 ? NULL : (void *)(uintptr_t)value,
                                  value_size),
-                RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+                RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_TIMESTAMP(time_ms), RD_KAFKA_V_END);
             rd_kafka_poll(rk, code == RD_KAFKA_RESP_ERR__QUEUE_FULL ? 50 : 0);
         } while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL);
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
