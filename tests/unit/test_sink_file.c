@@ -218,8 +218,7 @@ TEST(a_manifest_that_names_what_is_not_ours_is_refused_and_nothing_is_removed)
     static const char *const rests[] = {
         "\"published\":2,\"publishing\":3,\"files\":[],\"stale\":[{\"n\":\"mine.txt\",\"s\":0}]",
         "\"published\":2,\"publishing\":3,\"files\":[],\"stale\":[{\"n\":\"..\",\"s\":0}]",
-        "\"published\":2,\"publishing\":3,\"files\":[{\"n\":\"part-/../../"
-        "x\",\"s\":0}],\"stale\":[]",
+        "\"published\":2,\"publishing\":3,\"files\":[{\"n\":\"part-/../x\",\"s\":0}],\"stale\":[]",
         "\"published\":2,\"publishing\":3,\"files\":[{\"n\":\"\",\"s\":0}],\"stale\":[]",
         "\"published\":-2,\"publishing\":-1,\"files\":[],\"stale\":[]",
         "\"published\":2,\"publishing\":-9,\"files\":[],\"stale\":[]",
