@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -89,6 +90,24 @@ class Cage:
                 pass
 
 
+class Measured(subprocess.Popen):
+    """Keeps what the kernel says of the process when it has ended."""
+    usage = None
+
+    def _try_wait(self, wait_flags):
+        try:
+            pid, status, usage = os.wait4(self.pid, wait_flags)
+        except ChildProcessError:
+            return self.pid, 0
+        if pid == self.pid:
+            self.usage = usage
+        return pid, status
+
+    def resident(self):
+        """Its own pages and those of files it had mapped, at their most."""
+        return self.usage.ru_maxrss * 1024 if self.usage is not None else 0
+
+
 class Limits(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="millrace-limits-")
@@ -117,7 +136,7 @@ class Limits(unittest.TestCase):
         more.setdefault("stdin", subprocess.DEVNULL)
         more.setdefault("stdout", subprocess.PIPE)
         # pylint: disable=consider-using-with,subprocess-popen-preexec-fn
-        process = subprocess.Popen([BIN, *args], cwd=self.dir, stderr=subprocess.PIPE, text=True,
+        process = Measured([BIN, *args], cwd=self.dir, stderr=subprocess.PIPE, text=True,
                                    preexec_fn=prepare, **more)
         process.cage = cage
         self.addCleanup(self.end, process)
@@ -135,7 +154,10 @@ class Limits(unittest.TestCase):
         if case is not None and process.cage is not None:
             evidence.add("limits", f"{case}_budget_max", budget)
             evidence.add("limits", f"{case}_cage_max", process.cage.limit)
-            evidence.add("limits", f"{case}_peak_max", process.cage.peak())
+            evidence.add("limits", f"{case}_cage_peak_max", process.cage.peak())
+            evidence.add("limits", f"{case}_resident_max", process.resident())
+            self.assertGreater(process.resident(), 0)
+            self.assertLess(process.resident(), budget + margin(budget))
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def run_caged(self, case, budget, *args, **more):
@@ -345,7 +367,7 @@ INSERT INTO out SELECT v, pad FROM src;
         done = self.finish(process, "slow_sink", budget)
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
         self.assertEqual([json.loads(line)["v"] for line in done.stdout.splitlines()], list(range(60000)))
-        evidence.add("limits", "slow_sink_resident_max", resident)
+        evidence.add("limits", "slow_sink_still_max", resident)
 
     # ---- one thing that is too large ----
 
@@ -424,6 +446,23 @@ INSERT INTO out SELECT k FROM src;
                               capture_output=True, preexec_fn=cage.enter, env={**os.environ, "MILLRACE_LOG": "debug"})
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
         self.check_groups(1000, 1)
+
+    def test_every_limit_of_the_table_stands_in_the_code_and_is_printed(self):
+        source = os.path.join(os.environ["MILLRACE_SOURCE_DIR"], "src")
+        with open(os.path.join(source, "base", "limits.h"), encoding="utf-8") as file:
+            names = re.findall(r"\bX\(([A-Z_]+), ", file.read())
+        code = ""
+        for name in glob.glob(os.path.join(source, "**", "*.[ch]"), recursive=True):
+            if not name.endswith("base/limits.h"):
+                with open(name, encoding="utf-8") as file:
+                    code += file.read()
+        done = self.finish(self.start("options", "--limits"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreater(len(names), 100)
+        for name in names:
+            self.assertRegex(code, rf"\bMR_LIMIT_{name}\b")
+            self.assertRegex(done.stdout, rf"(?m)^  {name.lower()} ")
+        evidence.add("limits", "limits_named_max", len(names))
 
     def test_memory_that_is_no_size_or_too_small_is_refused(self):
         self.groups(10, 1)
