@@ -28,6 +28,7 @@ struct calls {
     char text[512];
     int64_t last_published;
     unsigned failures; /* so many calls of stage fail, as those of a function do */
+    char sums[128];    /* what was written: v of the first row of each batch */
 };
 
 struct mr_sink {
@@ -74,7 +75,12 @@ static enum mr_status noting_begin(struct mr_sink *sink, const struct mr_sink_ba
 static enum mr_status noting_write(struct mr_sink *sink, uint32_t partition,
                                    const struct mr_batch *batch, struct mr_error *err)
 {
-    (void)sink, (void)partition, (void)batch, (void)err;
+    size_t at = strlen(sink->calls->sums);
+
+    (void)partition, (void)err;
+    if (mr_batch_row_count(batch) > 0)
+        snprintf(sink->calls->sums + at, sizeof(sink->calls->sums) - at, "%d ",
+                 (int)mr_column_int(mr_batch_column(batch, 1), 0));
     return MR_OK;
 }
 
@@ -128,6 +134,7 @@ struct scene {
     int64_t tick_us;
     uint64_t batches;
     bool looks; /* at what is durable, at each point */
+    bool sums;  /* by key, with state */
     unsigned looked;
 };
 
@@ -162,7 +169,7 @@ static enum mr_status at_point(void *arg, const char *point, uint64_t batch_id,
 static enum mr_status run(struct scene *scene, struct mr_error *err)
 {
     struct mr_graph *graph = mr_graph_new();
-    struct mr_node *source = script_source(graph, "in", "1|2|3");
+    struct mr_node *source = script_source(graph, "in", scene->sums ? "1|1|1" : "1|2|3");
     struct mr_sink_spec spec = {.name = "out",
                                 .connector = &noting_connector,
                                 .mode = MR_MODE_APPEND,
@@ -172,6 +179,8 @@ static enum mr_status run(struct scene *scene, struct mr_error *err)
     enum mr_status status;
 
     mr_log_set_sink(quiet, NULL);
+    if (scene->sums)
+        source = flow_add_sum(graph, source, "sum");
     CHECK_OK(mr_graph_sink(graph, &spec, &source, 1, err), err);
     mr_query_config_init(&config);
     config.checkpoint_dir = "/cp";
@@ -229,6 +238,18 @@ TEST(A8_an_attempt_that_failed_is_given_up_before_the_next_one)
     scene.calls.failures = 2;
     CHECK_OK(run(&scene, &err), &err);
     CHECK_EQ_STR(scene.calls.text, "b0 a b0 a b0 p0 b1 p1 b2 p2 ");
+    mr_sim_free(scene.sim);
+}
+
+TEST(A6_an_attempt_that_failed_leaves_nothing_in_the_state)
+{
+    struct scene scene = new_scene();
+    struct mr_error err = {0};
+
+    scene.sums = true;
+    scene.calls.failures = 2;
+    CHECK_OK(run(&scene, &err), &err);
+    CHECK_EQ_STR(scene.calls.sums, "1 1 1 2 3 ");
     mr_sim_free(scene.sim);
 }
 

@@ -289,6 +289,21 @@ TEST(without_a_commit_the_old_form_is_what_the_checkpoint_has)
     mr_sim_free(sim);
 }
 
+/* ---- durable ---- */
+
+TEST(A4_a_commit_is_behind_its_files_and_their_directory)
+{
+    struct mr_sim *sim = make_old(&in_files);
+    struct mr_sim *after = mr_sim_power_loss(sim, mr_sim_op_count(sim));
+    struct parts parts;
+
+    open_as(mr_sim_env(after), &in_files, &parts, &old_form, MR_CHANGE_SAME, false);
+    CHECK(HAS_OLD(parts.store, 1, 7) && HAS_OLD(parts.store, 2, 6));
+    close_parts(&parts);
+    mr_sim_free(after);
+    mr_sim_free(sim);
+}
+
 /* ---- emptied, dropped ---- */
 
 TEST(a_rebuilt_store_begins_empty_and_stays_so)
