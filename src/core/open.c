@@ -599,7 +599,8 @@ static void take_memory(struct mr_query *query)
     struct mr_query_config *config = &query->config;
     const char *what;
 
-    if (mr_memory_bytes() == 0) {
+    /* A simulated world is the same on every machine. */
+    if (mr_memory_bytes() == 0 && !query->env->ops->virtual_time) {
         uint64_t limit = mr_memory_of_machine(&what);
 
         mr_memory_set(MR_MAX(limit / 4 * 3, (uint64_t)MR_MEMORY_BYTES_MIN), false);
