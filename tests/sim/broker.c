@@ -211,8 +211,9 @@ void broker_retain(struct broker *broker, const char *name, bool (*may_go)(void 
         }
         for (size_t i = 0; i < kept; i++)
             free(partition->records[i].payload);
-        if (kept > 0)
-            partition->log_start = partition->records[kept - 1].offset + 1;
+        if (kept == 0)
+            continue;
+        partition->log_start = partition->records[kept - 1].offset + 1;
         memmove(partition->records, partition->records + kept,
                 (partition->count - kept) * sizeof(*partition->records));
         partition->count -= kept;

@@ -280,7 +280,7 @@ static void trouble(struct program *program, struct source *source)
         broker_retain(program->broker, source->name, was_read,
                       program->loses && world_chance(world, 200), expose, program);
     if (program->loses && !program->truncated && !program->recreated &&
-        world_strikes(world, FAULT_TRUNCATED, 3)) {
+        world_strikes(world, FAULT_TRUNCATED, 12)) {
         /* What grows again behind the cut could not be told from what was read: nothing does. */
         program->truncated = true;
         source->count = source->fed;
@@ -290,7 +290,7 @@ static void trouble(struct program *program, struct source *source)
                         1 + world_random(world, 6), cut_off, program);
     }
     if (program->loses && !program->recreated && !program->truncated &&
-        world_strikes(world, FAULT_RECREATED, 3)) {
+        world_strikes(world, FAULT_RECREATED, 12)) {
         program->recreated = program->exposed = true;
         broker_recreate(program->broker, source->name, expose, program);
     }

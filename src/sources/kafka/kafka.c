@@ -328,7 +328,7 @@ static enum mr_status first_offset(struct mr_source *source, const struct mr_ksr
 static enum mr_status check_known(struct mr_source *source, const struct mr_ksrc_offset *start,
                                   int64_t low, int64_t *high, struct mr_error *err)
 {
-    if (start->offset < low && !MR_MUTANT("kafka.check-known.log-start"))
+    if (start->offset < low)
         MR_TRY(lost(source, start->topic, start->partition, start->offset, low,
                     "the log begins behind them", err));
     if (start->offset > *high) {
