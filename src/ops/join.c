@@ -299,7 +299,7 @@ static enum mr_status nested_schema(struct mr_join *join, unsigned side, struct 
 
         if (mr_join__is_nested(&field->type))
             fields[count++] = *field;
-        if (field->type.id == MR_TYPE_TEXT || field->type.id == MR_TYPE_BINARY)
+        if (mr_type_width(field->type.id) == 0 && field->type.id != MR_TYPE_BOOL)
             join->has_texts[side] = true;
     }
     if (count > 0)

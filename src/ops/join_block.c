@@ -36,6 +36,28 @@ static size_t bitmap_bytes(size_t rows)
     return (rows + 7) / 8;
 }
 
+size_t mr_join__value_bytes(const struct mr_column *column, int64_t row)
+{
+    const struct mr_type *type = column->type;
+    size_t bytes = 1;
+
+    if (mr_column_is_null(column, row))
+        return bytes;
+    if (type->id == MR_TYPE_TEXT || type->id == MR_TYPE_BINARY)
+        return bytes + mr_column_text(column, row).size_bytes;
+    if (type->id == MR_TYPE_STRUCT) {
+        for (uint32_t i = 0; i < type->field_count; i++)
+            bytes += mr_join__value_bytes(&column->children[i], row);
+        return bytes;
+    }
+    if (type->id == MR_TYPE_LIST) {
+        for (int64_t i = column->offsets[row]; i < column->offsets[row + 1]; i++)
+            bytes += mr_join__value_bytes(&column->children[0], i);
+        return bytes;
+    }
+    return bytes + mr_type_width(type->id);
+}
+
 /* ---- pack ---- */
 
 /* Room at the end, to be filled; NULL without memory. */

@@ -110,6 +110,9 @@ static inline struct mr_slice mr_join__text(const struct mr_join_held *held, uin
                         : mr_join__packed_text(&held->packed[column], at);
 }
 
+/* About how many bytes value `row` takes in a block, of any type. */
+size_t mr_join__value_bytes(const struct mr_column *column, int64_t row);
+
 /* Lists, structs: their bytes are in the block, and they are decoded for use. */
 static inline bool mr_join__is_nested(const struct mr_type *type)
 {

@@ -51,8 +51,9 @@ struct mr_join_block {
     uint32_t before, after; /* its neighbours; MR_JOIN_NO_ROW */
     uint32_t slot;
     uint32_t rows, live;
-    uint16_t marks; /* part of the key of its marks; 0: it has none */
-    bool touched;   /* among those to be settled */
+    uint32_t value_bytes; /* of its entry */
+    uint16_t marks;       /* part of the key of its marks; 0: it has none */
+    bool touched;         /* among those to be settled */
 };
 
 struct mr_join_due {
@@ -170,8 +171,8 @@ struct mr_join {
     struct mr_join_held **held;
     size_t held_count;
     size_t held_capacity;
-    atomic_uint parts_to_run; /* of the batch at hand */
-    bool has_texts[2];
+    atomic_uint parts_to_run;    /* of the batch at hand */
+    bool has_texts[2];           /* or lists or structs: rows may be large */
     struct mr_schema *nested[2]; /* the columns that blocks hold decoded; NULL = none */
     bool loaded;
     bool any_run;

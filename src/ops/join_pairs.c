@@ -16,7 +16,7 @@
 
 enum {
     HINT_AHEAD = 8,
-    BLOCK_BYTES = 64 * 1024, /* of texts in a block */
+    BLOCK_BYTES = 64 * 1024, /* of texts, lists and structs in a block */
 };
 
 struct search {
@@ -239,7 +239,7 @@ static bool is_stored(const struct search *s, const struct mr_join_in *in)
     return mr_join__preserves(s->join, 1) && !in->matched;
 }
 
-/* Texts of a row: blocks are cut before they are large. */
+/* Texts, lists and structs of a row: blocks are cut before they are large. */
 static size_t text_bytes(const struct search *s, const struct mr_join_in *in)
 {
     const struct mr_schema *schema = s->join->schema[s->side];
@@ -248,8 +248,8 @@ static size_t text_bytes(const struct search *s, const struct mr_join_in *in)
     for (uint32_t i = 0; i < mr_schema_field_count(schema); i++) {
         enum mr_type_id id = mr_schema_field(schema, i)->type.id;
 
-        if ((id == MR_TYPE_TEXT || id == MR_TYPE_BINARY) && !mr_join__is_null(in->held, i, in->at))
-            bytes += mr_join__text(in->held, i, in->at).size_bytes;
+        if (mr_type_width(id) == 0 && id != MR_TYPE_BOOL)
+            bytes += mr_join__value_bytes(mr_join__column(in->held, i), in->at);
     }
     return bytes;
 }

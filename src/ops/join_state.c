@@ -19,9 +19,10 @@
  * grow, so their order is the order in which rows came.
  *
  * Merging. Many small batches make many small blocks: when the last MERGE_BLOCKS have fewer than
- * SMALL_ROWS live rows each, they become one under the number of the first, which keeps the order.
- * When most of what a side holds is dead, its mostly dead blocks are written again. Both depend on
- * what is in the stores alone, so they happen at the same batch after a restart.
+ * SMALL_ROWS live rows and at most SMALL_BYTES each, they become one under the number of the first,
+ * which keeps the order. When most of what a side holds is dead, its mostly dead blocks are written
+ * again. Both depend on what is in the stores alone, so they happen at the same batch after a
+ * restart.
  *
  * Thread: open and load the driver; the rest a partition's worker.
  */
@@ -37,6 +38,7 @@ enum {
     BLOCK_PART = 0xffff,
     MERGE_BLOCKS = 32,
     SMALL_ROWS = 32,
+    SMALL_BYTES = 16 * 1024,
     DEAD_ROWS_MIN = 8 * 1024,
 };
 _Static_assert(MERGE_BLOCKS *SMALL_ROWS <= MR_JOIN_BLOCK_ROWS, "they fit into one");
@@ -136,6 +138,7 @@ static enum mr_status open_block(struct mr_join *join, struct mr_join_part *part
     MR_TRY(mr_join__unpack(value, join->schema[side],
                            (struct mr_join_packed *)(uintptr_t)block->held.packed, &rows,
                            ret_matched, err));
+    block->value_bytes = (uint32_t)value.size_bytes;
     if (join->nested[side] != NULL)
         MR_TRY(decode_nested(join, side, block, err));
     *ret_block = block;
@@ -372,7 +375,8 @@ static enum mr_status merge_small(struct mr_join *join, struct mr_join_part *par
     for (uint32_t at = rows->last; at != MR_JOIN_NO_ROW && count < MERGE_BLOCKS; count++) {
         const struct mr_join_block *block = rows->blocks[at];
 
-        if (block->live >= SMALL_ROWS || block->row_numbers != NULL)
+        if (block->live >= SMALL_ROWS || block->value_bytes > SMALL_BYTES ||
+            block->row_numbers != NULL)
             return MR_OK;
         slot = at;
         at = block->before;
