@@ -138,6 +138,44 @@ static bool visit_entry(const struct mr_log_entry *entry, void *arg)
     return true;
 }
 
+/* Every batch that is said to be retained can be read, as heads and whole. */
+static void read_retained(struct mr_env *env)
+{
+    uint64_t oldest = 0, newest = 0;
+    struct mr_error err = {0};
+
+    if (mr_state_retained(env, PROTOCOL_DIR, &oldest, &newest, &err) != MR_OK)
+        return;
+    FUZZ_CHECK(oldest <= newest);
+    for (uint64_t batch = oldest; batch <= newest + 1 && batch < oldest + 8; batch++) {
+        struct mr_state_reader_options options = {
+            .at_batch = true, .batch_id = batch, .heads = batch % 2 == 0};
+        struct mr_state *reader = NULL;
+        struct mr_store_info info;
+
+        if (mr_state_open_reader_at(env, PROTOCOL_DIR, &options, &reader, &err) != MR_OK) {
+            fuzz_refused(__FILE__, __LINE__, &err, MR_NOT_FOUND, MR_CORRUPT, MR_VERSION);
+            continue;
+        }
+        FUZZ_CHECK(mr_state_reader_batch(reader) == batch && batch <= newest);
+        for (size_t i = 0; mr_state_info(reader, i, &info); i++)
+            FUZZ_CHECK(info.name != NULL);
+        mr_state_close(reader);
+    }
+}
+
+/* A copy as of an older batch, elsewhere on the same disk. */
+static void rewind_copy(struct mr_env *env)
+{
+    uint64_t oldest = 0, newest = 0;
+    struct mr_error err = {0};
+    char id[37];
+
+    if (mr_state_retained(env, PROTOCOL_DIR, &oldest, &newest, &err) == MR_OK &&
+        mr_state_rewind(env, PROTOCOL_DIR, oldest, "/copy", id, &err) != MR_OK)
+        fuzz_refused(__FILE__, __LINE__, &err, MR_CORRUPT, MR_NOT_FOUND, MR_VERSION);
+}
+
 /* What `millrace checkpoint verify` does: reads only. */
 static enum mr_status verify(struct mr_sim *sim, struct mr_error *err)
 {
@@ -153,6 +191,7 @@ static enum mr_status verify(struct mr_sim *sim, struct mr_error *err)
     FUZZ_CHECK(lines == bad);
     if (mr_state_open_reader(env, PROTOCOL_DIR, &reader, NULL) == MR_OK)
         mr_state_close(reader);
+    read_retained(env);
     if (bad > 0)
         status = MR_FAIL(err, MR_CORRUPT, "'%s' has damaged files", PROTOCOL_DIR);
 done:
@@ -177,6 +216,7 @@ static void open_damaged(struct protocol *protocol, enum damage damage, bool clo
     if (status == MR_OK) {
         FUZZ_CHECK(damage != DAMAGE_NONE || verified == MR_OK);
         protocol_close(protocol);
+        rewind_copy(mr_sim_env(protocol->sim));
         return;
     }
     FUZZ_CHECK(damage != DAMAGE_NONE);

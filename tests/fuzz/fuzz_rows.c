@@ -36,6 +36,28 @@ done:
     return status;
 }
 
+/* Rows of other columns are none of the stream's. */
+static void check_columns(const struct mr_batch *batch, const struct mr_schema *schema)
+{
+    static const char *const others[] = {"value BIGINT", "a BIGINT, b VARCHAR, c BIGINT, d BIGINT"};
+    struct mr_buf out = MR_BUF_INIT;
+    struct mr_error err = {0};
+
+    if (mr__rows_encode(&out, batch, schema, &err) != MR_OK)
+        FUZZ_REFUSED(&err, MR_NOMEM);
+    for (size_t i = 0; i < MR_ARRAY_SIZE(others); i++) {
+        struct mr_schema *other = NULL;
+
+        if (mr_schema_parse(others[i], strlen(others[i]), &other, NULL) == MR_OK) {
+            FUZZ_CHECK(mr__rows_encode(&out, batch, other, &err) == MR_CONFIG);
+            FUZZ_CHECK(err.text[0] != '\0');
+        }
+        mr_schema_unref(other);
+    }
+    FUZZ_CHECK(mr_raw_frame(NULL, NULL) == NULL);
+    mr_buf_release(&out);
+}
+
 static void check_taken(const struct mr_schema *schema, struct mr_slice data, uint64_t rows)
 {
     struct mr_batch *batch = NULL;
@@ -56,6 +78,7 @@ static void check_taken(const struct mr_schema *schema, struct mr_slice data, ui
         FUZZ_CHECK(((size_t)(uint8_t)frame[2] << 8 | (uint8_t)frame[3]) == data.size_bytes);
     }
     mr_text_free(frame);
+    check_columns(batch, schema);
     mr_batch_unref(batch);
 }
 

@@ -134,10 +134,34 @@ static void make_rows(struct fuzz_input *input, struct mr_buf *sql)
 static void term(struct fuzz_input *input, struct mr_buf *sql)
 {
     static const char *const operators[] = {" = ", " <> ", " < ", " <= ", " > ", " >= "};
+    static const char *const whole[] = {"0",
+                                        "1",
+                                        "-1",
+                                        "42",
+                                        "127",
+                                        "128",
+                                        "-128",
+                                        "-129",
+                                        "255",
+                                        "256",
+                                        "100",
+                                        "300",
+                                        "2147483648",
+                                        "9223372036854775807",
+                                        "-9223372036854775808"};
+    static const char *const texts[] = {"''", "'a'", "'A'", "'ab'", "'42'", "'a '", "'\xc3\xa4'"};
     const char *name = names[fuzz_below(input, COLUMNS)];
     const char *literal = literals[fuzz_below(input, LITERALS)];
+    uint32_t kind = fuzz_below(input, 4);
     const char *operator= operators[fuzz_below(input, 6)];
 
+    if (kind == 0) { /* of the kinds that we compare ourselves */
+        name = names[fuzz_below(input, 3)];
+        literal = whole[fuzz_below(input, MR_ARRAY_SIZE(whole))];
+    } else if (kind == 1) {
+        name = "k";
+        literal = texts[fuzz_below(input, MR_ARRAY_SIZE(texts))];
+    }
     switch (fuzz_below(input, 8)) {
     case 0:
         mr_buf_printf(sql, "%s IS NULL", name);

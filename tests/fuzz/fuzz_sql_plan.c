@@ -21,7 +21,7 @@ static const char tables[] =
     "CREATE TABLE c (n BIGINT, k VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '5 "
     "seconds') WITH (connector = 'memory', table = 'c');\n"
     "CREATE TABLE names (k VARCHAR, title VARCHAR) "
-    "WITH (connector = 'memory', table = 'names', static = true);\n"
+    "WITH (connector = 'memory', table = 'names', static = 'true');\n"
     "CREATE TABLE late WITH (connector = 'memory', table = 'late');\n";
 
 struct maker {
@@ -203,6 +203,40 @@ static void select_query(struct maker *maker, unsigned depth)
     }
 }
 
+/* What people write: keys, aggregates of columns that fit, a window or none. */
+static void sensible_query(struct maker *maker)
+{
+    const char *key = PICK(maker, "k", "k, n % 10", "b", "upper(k)", "s.y");
+    const char *window =
+        PICK(maker, "", "window(ts, '1 minute')", "window(ts, '1 minute', '20 seconds')",
+             "session_window(ts, '30 seconds')", "");
+    const char *source =
+        PICK(maker, "a", "a", "a", "a JOIN names USING (k)", "(SELECT * FROM a WHERE n > 3) AS a");
+
+    add(maker, "SELECT ");
+    add(maker, window[0] == 's'    ? "window_start, "
+               : window[0] != '\0' ? "window_start, window_end, "
+                                   : "");
+    add(maker, key);
+    for (uint32_t i = 1 + fuzz_below(&maker->input, 4); i > 0; i--) {
+        add(maker, ", ");
+        add(maker, PICK(maker, "count(*)", "count(d)", "sum(n)", "sum(d)", "avg(d)", "min(ts)",
+                        "max(k)", "count(DISTINCT n)", "approx_count_distinct(k)", "stddev(d)",
+                        "var_pop(n)", "list(n)", "string_agg(k, ',')", "first(n)", "last(k)",
+                        "bool_and(b)", "arg_max(k, d)", "sum(n * 2 + 1)", "sum(n) + count(*)",
+                        "max(n) - min(n)", "any_value(b)", "median(d)", "quantile_cont(d, 0.9)"));
+        add(maker, PICK(maker, "", "", "", " FILTER (WHERE n > 1)", " FILTER (WHERE k LIKE 'a%')"));
+    }
+    add(maker, " FROM ");
+    add(maker, source);
+    add(maker, PICK(maker, "", "", " WHERE n > 3", " WHERE k = 'x' AND d < 2.5", " WHERE b"));
+    add(maker, " GROUP BY ");
+    add(maker, window);
+    add(maker, window[0] != '\0' ? ", " : "");
+    add(maker, key);
+    add(maker, PICK(maker, "", "", " HAVING count(*) > 2", " HAVING max(n) > min(n)"));
+}
+
 static void script(struct maker *maker)
 {
     add(maker, tables);
@@ -214,7 +248,9 @@ static void script(struct maker *maker)
     add(maker, "CREATE TABLE o WITH (connector = 'memory', table = 'o', output_mode = '");
     add(maker, PICK(maker, "append", "update", "complete"));
     add(maker, "');\nINSERT INTO o ");
-    if (fuzz_below(&maker->input, 4) == 0)
+    if (fuzz_below(&maker->input, 2) == 0)
+        sensible_query(maker);
+    else if (fuzz_below(&maker->input, 4) == 0)
         add(maker, "SELECT * FROM v");
     else
         select_query(maker, 0);

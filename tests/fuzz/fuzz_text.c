@@ -10,9 +10,15 @@
 
 #include <string.h>
 
+static bool ends_json(char c)
+{
+    return c == '"' || c == '\\' || (unsigned char)c < 0x20;
+}
+
 static void check_scanners(const char *data, size_t size)
 {
     uint64_t bitmap[(4096 + 64) / 64];
+    bool ascii = true, is_ascii = true;
 
     FUZZ_CHECK(mr__scan_utf8_valid(data, size) == mr_utf8_valid(data, size));
     if (size > 4096)
@@ -20,6 +26,12 @@ static void check_scanners(const char *data, size_t size)
     mr__scan_newlines(data, size, bitmap);
     for (size_t i = 0; i < mr__scan_words(size) * 64; i++)
         FUZZ_CHECK(((bitmap[i / 64] >> (i % 64)) & 1) == (i < size && data[i] == '\n'));
+    mr__scan_json(data, size, bitmap, &is_ascii);
+    for (size_t i = 0; i < mr__scan_words(size) * 64; i++)
+        FUZZ_CHECK(((bitmap[i / 64] >> (i % 64)) & 1) == (i < size && ends_json(data[i])));
+    for (size_t i = 0; i < size; i++)
+        ascii = ascii && (unsigned char)data[i] < 0x80;
+    FUZZ_CHECK(ascii == is_ascii);
 }
 
 static void one(const uint8_t *data, size_t size)

@@ -146,20 +146,28 @@ static void try_delta(struct mr_bytes in, struct mr_buf *first, struct mr_buf *s
     compare(in, first, second);
 }
 
-/* The input as it is, then as the payload of a record; then with one bit changed. */
-static void try_record(struct mr_bytes in, struct mr_buf *first)
+/* The input as it is, then as the payload of a record made in two ways; then with one bit changed. */
+static void try_record(struct mr_bytes in, struct mr_buf *first, struct mr_buf *second)
 {
+    enum mr_record_result result;
     struct mr_record record;
-    size_t size = 0;
-    uint64_t sum = 0;
+    size_t size = 0, start;
+    uint64_t sum = 0, sum_again = 0;
 
-    if (mr_record_read(in.at, mr_bytes_left(&in), 0, &record, &size) == MR_RECORD_OK)
+    result = mr_record_read(in.at, mr_bytes_left(&in), 0, &record, &size);
+    FUZZ_CHECK(mr_record_result_text(result)[0] != '\0');
+    if (result == MR_RECORD_OK)
         FUZZ_CHECK(size <= mr_bytes_left(&in));
     if (mr_bytes_left(&in) < 2)
         return;
     mr_record_append(first, MR_RECORD_DELTA, 1, in.at[0], in.at, mr_bytes_left(&in), &sum);
-    if (first->failed)
+    start = mr_record_begin(second);
+    mr_buf_add(second, in.at, mr_bytes_left(&in));
+    mr_record_finish(second, start, MR_RECORD_DELTA, 1, in.at[0], &sum_again);
+    if (first->failed || second->failed)
         return;
+    FUZZ_SAME(first, second);
+    FUZZ_CHECK(sum == sum_again);
     FUZZ_CHECK(mr_record_read(first->data, first->size, in.at[0], &record, &size) == MR_RECORD_OK);
     FUZZ_CHECK(size == first->size && record.sum == sum);
     FUZZ_CHECK(mr_record_read(first->data, first->size - 1, in.at[0], &record, &size) !=
@@ -189,7 +197,7 @@ static void one(const uint8_t *data, size_t size)
         try_delta(in, &first, &second);
         break;
     default:
-        try_record(in, &first);
+        try_record(in, &first, &second);
         break;
     }
     mr_buf_release(&first);
