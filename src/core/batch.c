@@ -311,6 +311,7 @@ static enum mr_status commit_batch(struct mr_query *query, struct mr_error *err)
     commit.epoch = query->epoch;
     commit.attempt = query->attempt;
     commit.next_watermark_us = mr__watermark_next(query);
+    MR_TRY_GOTO(mr__watermark_keep(query, &commit, err));
     if (!MR_MUTANT("batch.commit.remember"))
         MR_TRY_GOTO(remember_sources(query, err));
     MR_TRY_GOTO(

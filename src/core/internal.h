@@ -397,6 +397,10 @@ void mr__watermarks_place(struct mr_query *query);
 int64_t mr__watermark_next(struct mr_query *query);
 /* Is it left out of the minimum, as its sources are idle? Also of a batch just run. */
 bool mr__watermark_is_idle(const struct mr_query *query, const struct mr_node *node);
+/* The watermarks of the nodes into a commit, after mr__watermark_next; and back at a start. */
+enum mr_status mr__watermark_keep(const struct mr_query *query, struct mr_commit *commit,
+                                  struct mr_error *err);
+void mr__watermark_restore(struct mr_query *query, const struct mr_commit *commit);
 /* The source in front of a watermark operator, or NULL when more than maps of it are between. */
 const struct mr_source_run *mr__watermark_source(const struct mr_node *node);
 /* Does some operator want a batch without new data? */

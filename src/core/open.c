@@ -231,6 +231,8 @@ static enum mr_status adopt_recovered(struct mr_query *query, struct mr_recovere
         query->watermark_us = recovered->last_commit.next_watermark_us;
         query->last_watermark_us = recovered->committed_plan.watermark_us;
         query->any_batch_ran = true;
+        if (recovered->last_plan.graph_fingerprint == query->fingerprint)
+            mr__watermark_restore(query, &recovered->last_commit);
     }
     query->last_batch_time_us = recovered->last_plan.batch_time_us;
     query->next_batch = recovered->last_plan.batch_id + (run_again ? 0 : 1);

@@ -14,11 +14,17 @@
  * Every operator gets two: the one in force evicts state, that of the batch before decides what is
  * late, because an operator above may send in this batch what the new watermark closes.
  *
- * Called by batch.c and progress. Thread: driver.
+ * The global one is in every COMMIT. With several watermark nodes those of the nodes are, too, and
+ * when each source last had anything: else a restart would wait for all of them again. A query that
+ * was edited begins without them.
+ *
+ * Called by batch.c, open.c and progress. Thread: driver.
  */
 #include "core/internal.h"
 
 #include "base/mutant.h"
+
+#include <string.h>
 
 /* What reaches the input of a node, from what its inputs pass on: the least of those that have
  * one. */
@@ -164,4 +170,71 @@ int64_t mr__watermark_next(struct mr_query *query)
         any = true;
     }
     return MR_MAX(global, query->plan.watermark_us);
+}
+
+/* ---------------------------------------------------------------- across a restart */
+
+static bool has_mark(const struct mr_node *node, enum mr_mark_kind kind)
+{
+    return kind == MR_MARK_WATERMARK ? node->is_watermark : node->kind == MR_NODE_SOURCE;
+}
+
+static uint32_t count_marks(const struct mr_graph *graph, enum mr_mark_kind kind)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < graph->node_count; i++)
+        count += has_mark(graph->nodes[i], kind);
+    return count;
+}
+
+static bool add_mark(struct mr_commit *commit, const struct mr_node *node, enum mr_mark_kind kind)
+{
+    struct mr_mark *mark = &commit->marks[commit->mark_count];
+
+    *mark = (struct mr_mark){.name = mr_strdup(node->name), .kind = kind};
+    mark->time_us = kind == MR_MARK_WATERMARK ? node->watermark_us : node->source->moved_us;
+    commit->mark_count += mark->name != NULL;
+    return mark->name != NULL;
+}
+
+enum mr_status mr__watermark_keep(const struct mr_query *query, struct mr_commit *commit,
+                                  struct mr_error *err)
+{
+    const struct mr_graph *graph = query->graph;
+    uint32_t count = count_marks(graph, MR_MARK_WATERMARK);
+    bool kept = true;
+
+    if (count < 2) /* the common one says it all */
+        return MR_OK;
+    count += count_marks(graph, MR_MARK_MOVED);
+    commit->marks = mr_alloc_zero(NULL, count * sizeof(*commit->marks));
+    kept = commit->marks != NULL;
+    for (uint32_t i = 0; kept && i < graph->node_count; i++) {
+        for (int kind = MR_MARK_WATERMARK; kept && kind <= MR_MARK_MOVED; kind++) {
+            if (has_mark(graph->nodes[i], (enum mr_mark_kind)kind))
+                kept = add_mark(commit, graph->nodes[i], (enum mr_mark_kind)kind);
+        }
+    }
+    return kept ? MR_OK : MR_FAIL(err, MR_NOMEM, "cannot commit the watermarks: out of memory");
+}
+
+void mr__watermark_restore(struct mr_query *query, const struct mr_commit *commit)
+{
+    const struct mr_graph *graph = query->graph;
+
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct mr_node *node = graph->nodes[i];
+
+        for (uint32_t k = 0; k < commit->mark_count; k++) {
+            const struct mr_mark *mark = &commit->marks[k];
+
+            if (!has_mark(node, mark->kind) || strcmp(mark->name, node->name) != 0)
+                continue;
+            if (mark->kind == MR_MARK_WATERMARK)
+                node->watermark_us = mark->time_us;
+            else
+                node->source->moved_us = mark->time_us;
+        }
+    }
 }

@@ -101,13 +101,18 @@ static enum mr_status write_batch(const struct mr_recovered *as_of, struct mr_st
     enum mr_status status;
 
     plan.epoch = epoch; /* the rest is borrowed */
-    MR_TRY(mr_batch_log_plan(log, &plan, err));
-    MR_TRY(mr_batch_log_sync(log, err));
+    commit.marks = as_of->last_commit.marks;
+    commit.mark_count = as_of->last_commit.mark_count;
+    MR_TRY_GOTO(mr_batch_log_plan(log, &plan, err));
+    MR_TRY_GOTO(mr_batch_log_sync(log, err));
     status = mr_state_prepare(state, plan.batch_id, 0, log, &commit, err);
     if (status == MR_OK)
         status = mr_batch_log_commit(log, &commit, err);
     if (status == MR_OK && !MR_MUTANT("rewind.write-batch.sync"))
         status = mr_batch_log_sync(log, err);
+done:
+    commit.marks = NULL; /* borrowed as well */
+    commit.mark_count = 0;
     mr_commit_release(&commit);
     return status;
 }

@@ -548,7 +548,9 @@ enum mr_status mr_batch_log_commit(struct mr_batch_log *log, const struct mr_com
     }
     MR_TRY_GOTO(mr_part_list_reserve(&log->parts, commit->part_count, err));
     mr__commit_encode(&payload, commit, &log->position);
-    MR_TRY_GOTO(append(log, MR_RECORD_COMMIT, MR_COMMIT_VERSION, &payload, &sum, err));
+    MR_TRY_GOTO(append(log, MR_RECORD_COMMIT,
+                       commit->mark_count > 0 ? MR_COMMIT_MARKS_VERSION : MR_COMMIT_VERSION,
+                       &payload, &sum, err));
     log->position.has_commit = true;
     log->position.commit_batch = commit->batch_id;
     log->position.commit_sum = sum;

@@ -67,6 +67,18 @@ struct mr_state_part {
 };
 void mr_state_part_release(struct mr_state_part *part);
 
+/*
+ * What the next start should know about a time of the graph: the watermark of a node, or when a
+ * source last had anything new. Only where there are several watermarks, so that one of them can be
+ * behind the common one.
+ */
+enum mr_mark_kind { MR_MARK_WATERMARK = 0, MR_MARK_MOVED = 1 };
+struct mr_mark {
+    char *name; /* of the node */
+    enum mr_mark_kind kind;
+    int64_t time_us;
+};
+
 struct mr_commit {
     uint64_t batch_id;
     uint32_t epoch;
@@ -78,6 +90,8 @@ struct mr_commit {
     uint32_t part_count;
     char **receipts; /* one per sink, in graph order, "name=text"; may be empty */
     uint32_t receipt_count;
+    struct mr_mark *marks; /* optional */
+    uint32_t mark_count;
 };
 void mr_commit_release(struct mr_commit *commit);
 

@@ -9,7 +9,8 @@
  *             v sources { block name, opt start, opt end }
  *     DELTA   v batch, u8 is_snapshot, block store, the rest: a part (state/part_write.c)
  *     COMMIT  v batch, u32 epoch, u32 attempt, u64 sum of PLAN, u64 sum of COMMIT before,
- *             u64 next watermark, v parts { part }, v receipts { block }
+ *             u64 next watermark, v parts { part }, v receipts { block };
+ *             version 2: v marks { block name, u8 kind, u64 time }, at least one
  *     part    block store, v version, u32 epoch, u32 attempt, u8 flags (1 snapshot,
  *             2 in log), opt file, v size, u64 sum, v keys
  *     SEGMENT u64 number, u64 file size, 16 query id; where the log stood when it was made:
@@ -54,6 +55,9 @@ void mr_commit_release(struct mr_commit *commit)
         mr_state_part_release(&commit->parts[i]);
     for (uint32_t i = 0; i < commit->receipt_count; i++)
         mr_free(commit->receipts[i]);
+    for (uint32_t i = 0; i < commit->mark_count; i++)
+        mr_free(commit->marks[i].name);
+    mr_free(commit->marks);
     mr_free(commit->parts);
     mr_free(commit->receipts);
     *commit = (struct mr_commit){0};
@@ -258,6 +262,34 @@ void mr__commit_encode(struct mr_buf *out, const struct mr_commit *commit,
     mr_buf_add_varint(out, commit->receipt_count);
     for (uint32_t i = 0; i < commit->receipt_count; i++)
         put_text(out, commit->receipts[i]);
+    if (commit->mark_count > 0)
+        mr_buf_add_varint(out, commit->mark_count);
+    for (uint32_t i = 0; i < commit->mark_count; i++) {
+        put_text(out, commit->marks[i].name);
+        mr_buf_add_u8(out, (uint8_t)commit->marks[i].kind);
+        mr_buf_add_u64(out, (uint64_t)commit->marks[i].time_us);
+    }
+}
+
+/* The rest of a commit; one of version 1 ends before. */
+static void get_marks(struct mr_bytes *bytes, struct mr_commit *commit, bool *no_memory)
+{
+    uint32_t count = get_count(bytes);
+
+    commit->marks = mr_alloc_zero(NULL, (count + 1u) * sizeof(*commit->marks));
+    *no_memory |= commit->marks == NULL;
+    for (uint32_t i = 0; i < count && !bytes->failed && !*no_memory; i++) {
+        struct mr_mark *mark = &commit->marks[i];
+        uint8_t kind;
+
+        mark->name = get_text(bytes, no_memory);
+        commit->mark_count++;
+        kind = mr_bytes_u8(bytes);
+        mark->kind = (enum mr_mark_kind)kind;
+        mark->time_us = (int64_t)mr_bytes_u64(bytes);
+        bytes->failed |= kind > MR_MARK_MOVED;
+    }
+    bytes->failed |= count == 0;
 }
 
 bool mr__commit_decode(struct mr_bytes bytes, struct mr_commit *ret_commit, bool *ret_no_memory)
@@ -278,6 +310,8 @@ bool mr__commit_decode(struct mr_bytes bytes, struct mr_commit *ret_commit, bool
     no_memory |= commit.receipts == NULL;
     for (uint32_t i = 0; i < count && !bytes.failed && !no_memory; i++)
         commit.receipts[commit.receipt_count++] = get_text(&bytes, &no_memory);
+    if (!no_memory && mr_bytes_left(&bytes) > 0)
+        get_marks(&bytes, &commit, &no_memory);
     *ret_no_memory = no_memory;
     if (!all_read(&bytes, no_memory)) {
         mr_commit_release(&commit);

@@ -273,6 +273,10 @@ static enum mr_status apply_commit(struct reader *reader, const struct mr_record
                            &out_of_memory))
         return out_of_memory ? no_memory(reader, err)
                              : damaged(reader, byte, "a commit does not decode", err);
+    if ((commit.mark_count > 0) != (record->version == MR_COMMIT_MARKS_VERSION)) {
+        mr_commit_release(&commit);
+        return damaged(reader, byte, "a commit is not of its version", err);
+    }
     if ((!position->has_plan || commit.batch_id != position->plan_batch) &&
         !MR_MUTANT("log-recover.commit.batch"))
         reason = "a commit belongs to no plan";
@@ -325,7 +329,10 @@ static enum mr_status apply_record(struct reader *reader, const struct mr_record
     struct mr_log_entry entry = {
         .kind = record->kind, .file = reader->segment.path, .offset = byte};
 
-    if (record->version != 1 && !MR_MUTANT("log-recover.record.version"))
+    bool known = record->version == 1 ||
+                 (record->kind == MR_RECORD_COMMIT && record->version == MR_COMMIT_MARKS_VERSION);
+
+    if (!known && !MR_MUTANT("log-recover.record.version"))
         return MR_FAIL(err, MR_VERSION,
                        "cannot read '%s' at byte %" PRIu64
                        ": it has records of version %u; run a newer millrace",

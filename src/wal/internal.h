@@ -28,7 +28,13 @@ struct mr_log_position {
  * batch_log_codec.c: payloads. Encoders append to out (check out->failed); decoders return false on
  * any oddity.
  */
-enum { MR_PLAN_VERSION = 1, MR_COMMIT_VERSION = 1, MR_DELTA_VERSION = 1, MR_EPOCH_VERSION = 1 };
+enum {
+    MR_PLAN_VERSION = 1,
+    MR_COMMIT_VERSION = 1,
+    MR_COMMIT_MARKS_VERSION = 2,
+    MR_DELTA_VERSION = 1,
+    MR_EPOCH_VERSION = 1
+};
 enum { MR_NEXT_VERSION = 1, MR_CLOSE_VERSION = 1 };
 void mr__plan_encode(struct mr_buf *out, const struct mr_plan *plan);
 bool mr__plan_decode(struct mr_bytes bytes, struct mr_plan *ret_plan, bool *ret_no_memory);
