@@ -35,8 +35,6 @@ static const struct canary canaries[] = {
     {"block-files.write.sync", "received blocks are not flushed", 20},
     {"batch-log.purge.needed", "segments of the log go that are still needed", 1},
     {"state.purge.needed", "files of the state go that are still needed", 1},
-    {"kafka-reader.event.empty-until", "the end of a partition is waited for again", 1},
-    {"kafka.check-ids.changed", "a topic that was made again is taken for the old one", 1},
     {"watermark.advance.delay", "the watermark forgets its delay", 2},
     {"watermark.next.min", "the watermark follows the fastest source", 4},
 };

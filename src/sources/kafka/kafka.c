@@ -22,8 +22,6 @@
  */
 #include "sources/kafka/kafka_source.h"
 
-#include "base/mutant.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,7 +234,7 @@ static enum mr_status check_ids(struct mr_source *source, struct mr_error *err)
     const char *topic =
         source->kv != NULL ? mr_ksrc_topic_ids_changed(&source->ids, source->kv) : NULL;
 
-    if (topic == NULL || MR_MUTANT("kafka.check-ids.changed"))
+    if (topic == NULL)
         return MR_OK;
     if (source->reading.fail_on_data_loss)
         return MR_FAIL(err, MR_DATA_LOSS,

@@ -26,8 +26,6 @@
  */
 #include "sources/kafka/kafka_source.h"
 
-#include "base/mutant.h"
-
 #include <inttypes.h>
 #include <string.h>
 
@@ -566,8 +564,7 @@ static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_messag
     switch (event->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         if (event->offset >= reader->until) {
-            if (!MR_MUTANT("kafka-reader.event.empty-until"))
-                stream->empty_until = event->offset;
+            stream->empty_until = event->offset;
             stream->position = reader->until;
             reader->finished = true;
         } else if (reader->short_end_ns == 0) {
