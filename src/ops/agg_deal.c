@@ -32,7 +32,7 @@ static bool grow_records(struct mr_agg_records *list, size_t wanted)
 static bool grow_bytes(struct mr_agg_records *list, size_t wanted)
 {
     size_t capacity = MR_MAX(MR_MAX(wanted, list->bytes_capacity * 2), (size_t)BYTES_MIN);
-    char *grown = mr_realloc(NULL, list->bytes, capacity);
+    char *grown = mr_realloc(NULL, list->bytes, capacity + MR_AGG_RECORDS_SLACK_BYTES);
 
     if (grown == NULL)
         return false;

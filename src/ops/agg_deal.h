@@ -40,6 +40,8 @@ struct mr_agg_record {
     uint32_t key_bytes;
     uint32_t value_bytes;
 };
+/* Behind the bytes: copies may be of more than there is. */
+enum { MR_AGG_RECORDS_SLACK_BYTES = 16 };
 struct mr_agg_records {
     struct mr_agg_record *records;
     size_t count;

@@ -245,23 +245,37 @@ static enum mr_status emit_keys(const struct mr_agg_layout *layout, struct mr_sl
                    mr_bytes_left(&bytes));
 }
 
+static enum mr_status emit_plain(const struct mr_agg_layout *layout, struct mr_slice key,
+                                 const char *buffers, struct mr_batch_builder *out,
+                                 struct mr_error *err)
+{
+    MR_TRY(emit_keys(layout, key, out, err));
+    for (uint32_t i = 0; i < layout->result_count; i++)
+        MR_TRY(emit_result(layout, i, buffers, mr_batch_builder_column(out, layout->key_count + i),
+                           err));
+    return MR_OK;
+}
+
+static __attribute__((noinline)) enum mr_status emit_packed(const struct mr_agg_layout *layout,
+                                                            struct mr_slice key,
+                                                            struct mr_slice packed,
+                                                            struct mr_batch_builder *out,
+                                                            struct mr_error *err)
+{
+    char fixed[MR_AGG_PACKS_UP_TO_BYTES];
+
+    MR_TRY(mr_agg_unpack(layout, packed, fixed, err));
+    return emit_plain(layout, key, fixed, out, err);
+}
+
 enum mr_status mr_agg_emit_row(const struct mr_agg_layout *layout, struct mr_slice key,
                                struct mr_slice buffers, struct mr_batch_builder *out,
                                struct mr_error *err)
 {
-    char fixed[MR_AGG_PACKS_UP_TO_BYTES];
-
-    if (mr_agg_packs(layout) && buffers.size_bytes < layout->fixed_bytes) {
-        MR_TRY(mr_agg_unpack(layout, buffers, fixed, err));
-        buffers = (struct mr_slice){fixed, layout->fixed_bytes};
-    } else {
-        MR_TRY(mr_agg_check(layout, buffers, err));
-    }
-    MR_TRY(emit_keys(layout, key, out, err));
-    for (uint32_t i = 0; i < layout->result_count; i++)
-        MR_TRY(emit_result(layout, i, buffers.data,
-                           mr_batch_builder_column(out, layout->key_count + i), err));
-    return MR_OK;
+    if (mr_agg_packs(layout) && buffers.size_bytes < layout->fixed_bytes)
+        return emit_packed(layout, key, buffers, out, err);
+    MR_TRY(mr_agg_check(layout, buffers, err));
+    return emit_plain(layout, key, buffers.data, out, err);
 }
 
 enum mr_status mr_agg_emit(const struct mr_agg_layout *layout, struct mr_slice key,

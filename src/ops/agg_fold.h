@@ -41,6 +41,7 @@ struct mr_agg_place {
 
 /* The partials of one bucket, from all batches of the input; memory of the largest so far. */
 struct mr_agg_bucket_refs {
+    uint32_t number; /* of the bucket */
     struct mr_agg_ref *refs;
     struct mr_agg_place *places;
     struct mr_agg_place *scratch;
@@ -62,7 +63,11 @@ struct mr_agg_lane {
     struct mr_agg_keys expired; /* in arena */
     struct mr_arena arena;
     struct mr_buf merged;
-    char fixed[MR_AGG_PACKS_UP_TO_BYTES]; /* layouts that pack: the group just merged, plain */
+    /* layouts that pack: partials of a key; what is in the store with them; as it is stored. (Here,
+     * because large arrays of a function may be cleared whenever it is called.) */
+    char fixed[MR_AGG_PACKS_UP_TO_BYTES];
+    char group[MR_AGG_PACKS_UP_TO_BYTES];
+    char packed[MR_AGG_PACK_ROOM_BYTES];
     struct mr_batch_builder *builder;
     int64_t builder_rows;
     uint64_t late_rows;

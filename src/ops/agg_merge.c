@@ -31,6 +31,7 @@ enum {
 };
 /* Not an event time: they are at least INT64_MIN + 1. */
 static const int64_t NO_TIME = INT64_MIN;
+static const uint32_t NO_PLACE = UINT32_MAX;
 
 static struct mr_slice key_of(const struct mr_agg_ref *ref)
 {
@@ -96,26 +97,29 @@ static enum mr_status note_time(struct mr_agg_fold *fold, uint64_t hash, int64_t
     return MR_OK;
 }
 
-/* Layouts that pack: the entry gets the packed form, lane->fixed the plain one. */
+/* Layouts that pack: the group in lane->fixed into the store; *ret_value: its buffers now, plain,
+ * in the lane. */
 static enum mr_status merge_packed(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
-                                   uint64_t hash, int64_t time_us, struct mr_slice key,
-                                   struct mr_slice buffers, struct mr_error *err)
+                                   uint64_t hash, uint32_t place, int64_t time_us,
+                                   struct mr_slice key, struct mr_slice *ret_value,
+                                   struct mr_error *err)
 {
     const struct mr_agg_layout *layout = fold->layout;
-    char more[MR_AGG_PACKS_UP_TO_BYTES];
-    char packed[MR_AGG_PACK_ROOM_BYTES];
     struct mr_store_entry at;
+    size_t size;
 
-    if (!mr_store_find(fold->store, hash, key.data, key.size_bytes, &at)) {
-        MR_TRY(mr_agg_unpack(layout, buffers, lane->fixed, err));
-        MR_TRY(mr_store_put_hashed(fold->store, hash, key.data, key.size_bytes, packed,
-                                   mr_agg_pack(layout, lane->fixed, packed), err));
+    if (!mr_store_find_at(fold->store, hash, key.data, key.size_bytes, place, &at)) {
+        *ret_value = (struct mr_slice){lane->fixed, layout->fixed_bytes};
+        size = mr_agg_pack(layout, lane->fixed, lane->packed);
+        MR_TRY(mr_store_put_hashed(fold->store, hash, key.data, key.size_bytes, lane->packed, size,
+                                   err));
         return note_time(fold, hash, time_us, err);
     }
-    MR_TRY(mr_agg_unpack(layout, (struct mr_slice){at.value, at.value_bytes}, lane->fixed, err));
-    MR_TRY(mr_agg_unpack(layout, buffers, more, err));
-    MR_TRY(mr_agg_merge_fixed(layout, lane->fixed, more, err));
-    return mr_store_put_at(fold->store, &at, packed, mr_agg_pack(layout, lane->fixed, packed), err);
+    *ret_value = (struct mr_slice){lane->group, layout->fixed_bytes};
+    MR_TRY(mr_agg_unpack(layout, (struct mr_slice){at.value, at.value_bytes}, lane->group, err));
+    MR_TRY(mr_agg_merge_fixed(layout, lane->group, lane->fixed, err));
+    size = mr_agg_pack(layout, lane->group, lane->packed);
+    return mr_store_put_at(fold->store, &at, lane->packed, size, err);
 }
 
 /* Merges a partial; *ret_value: the buffers of its group now, until the next change of the lane. */
@@ -126,8 +130,8 @@ static enum mr_status merge_group(struct mr_agg_fold *fold, struct mr_agg_lane *
     const struct mr_agg_layout *layout = fold->layout;
 
     if (mr_agg_packs(layout)) {
-        *ret_value = (struct mr_slice){lane->fixed, layout->fixed_bytes};
-        return merge_packed(fold, lane, hash, time_us, key, buffers, err);
+        MR_TRY(mr_agg_unpack(layout, buffers, lane->fixed, err));
+        return merge_packed(fold, lane, hash, NO_PLACE, time_us, key, ret_value, err);
     }
     struct mr_slice have = {NULL, 0};
     MR_TRY(mr_agg_check(layout, buffers, err));
@@ -259,18 +263,27 @@ static void add_row(struct mr_agg_bucket_refs *bucket, const struct mr_agg_part 
     bucket->count++;
 }
 
-/* What is read of the next part. */
-static void hint_part(const struct mr_agg_fold *fold, const struct mr_agg_lane *lane, size_t p)
+/* What is read of the parts behind this one: where their rows are, then their bytes. */
+static void hint_parts(const struct mr_agg_fold *fold, const struct mr_agg_lane *lane, size_t p)
 {
-    const struct mr_agg_part *part = &fold->parts[p];
-    size_t row = lane->cursors[p];
+    enum { LINES = 4 };
 
-    if (row >= (size_t)part->keys->length)
-        return;
-    __builtin_prefetch(part->hashes + row);
-    __builtin_prefetch(part->hashes + row + 8);
-    __builtin_prefetch((const char *)part->keys->values + part->keys->offsets[row]);
-    __builtin_prefetch((const char *)part->values->values + part->values->offsets[row]);
+    if (p + 2 < fold->part_count) {
+        const struct mr_agg_part *part = &fold->parts[p + 2];
+        size_t row = lane->cursors[p + 2];
+
+        for (size_t i = 0; i < LINES; i++)
+            __builtin_prefetch(part->hashes + row + i * 8);
+        __builtin_prefetch(part->keys->offsets + row);
+        __builtin_prefetch(part->values->offsets + row);
+    }
+    if (p + 1 < fold->part_count) {
+        const struct mr_agg_part *part = &fold->parts[p + 1];
+        size_t row = lane->cursors[p + 1];
+
+        __builtin_prefetch((const char *)part->keys->values + part->keys->offsets[row]);
+        __builtin_prefetch((const char *)part->values->values + part->values->offsets[row]);
+    }
 }
 
 /* All partials of the bucket, in order of arrival. */
@@ -279,13 +292,13 @@ static enum mr_status gather(const struct mr_agg_fold *fold, struct mr_agg_lane 
 {
     struct mr_agg_bucket_refs *bucket = &lane->bucket;
 
+    bucket->number = number;
     bucket->count = 0;
     for (size_t p = 0; p < fold->part_count; p++) {
         const struct mr_agg_part *part = &fold->parts[p];
         size_t row = lane->cursors[p], end = row, length = (size_t)part->keys->length;
 
-        if (p + 1 < fold->part_count)
-            hint_part(fold, lane, p + 1);
+        hint_parts(fold, lane, p);
         while (end < length && mr_agg_bucket(part->hashes[end]) == number)
             end++;
         if (bucket->count + (end - row) > UINT32_MAX)
@@ -389,32 +402,58 @@ static void sort_run(const struct mr_agg_ref *refs, struct mr_agg_place *run, si
     }
 }
 
+/* Partials of one key: with each other, then with what the store has. */
+static enum mr_status merge_partials(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                     const struct mr_agg_place *places, size_t count,
+                                     uint32_t place, int64_t time_us, struct mr_slice *ret_value,
+                                     struct mr_error *err)
+{
+    const struct mr_agg_layout *layout = fold->layout;
+    const struct mr_agg_ref *refs = lane->bucket.refs;
+    const struct mr_agg_ref *first = &refs[places[0].number];
+
+    if (!mr_agg_packs(layout)) {
+        for (size_t i = 0; i < count; i++)
+            MR_TRY(merge_group(fold, lane, first->hash, time_us, key_of(first),
+                               value_of(&refs[places[i].number]), ret_value, err));
+        return MR_OK;
+    }
+    MR_TRY(mr_agg_unpack(layout, value_of(first), lane->fixed, err));
+    for (size_t i = 1; i < count; i++) {
+        MR_TRY(mr_agg_unpack(layout, value_of(&refs[places[i].number]), lane->group, err));
+        MR_TRY(mr_agg_merge_fixed(layout, lane->fixed, lane->group, err));
+    }
+    return merge_packed(fold, lane, first->hash, place, time_us, key_of(first), ret_value, err);
+}
+
 /* All partials of one key; update mode: emits the group, unless every batch does at its end. */
 static enum mr_status merge_key(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
-                                const struct mr_agg_place *places, size_t count,
+                                const struct mr_agg_place *places, size_t count, uint32_t place,
                                 struct mr_error *err)
 {
-    const struct mr_agg_ref *first = &lane->bucket.refs[places[0].number];
+    const struct mr_agg_ref *refs = lane->bucket.refs;
+    const struct mr_agg_ref *first = &refs[places[0].number];
     struct mr_slice key = key_of(first);
     struct mr_slice value = {NULL, 0};
-    bool late = false;
+    int64_t time_us;
+    bool late;
 
-    for (size_t i = 0; i < count; i++) {
-        const struct mr_agg_ref *ref = &lane->bucket.refs[places[i].number];
-        int64_t time_us;
-
-        MR_TRY(check_time(fold, lane, key, value_of(ref), &late, &time_us, err));
-        if (!late)
-            MR_TRY(merge_group(fold, lane, first->hash, time_us, key, value_of(ref), &value, err));
+    MR_TRY(check_time(fold, lane, key, value_of(first), &late, &time_us, err));
+    if (late) { /* all of them are: it is the key's time */
+        for (size_t i = 1; i < count; i++)
+            MR_TRY(count_late(fold, lane, value_of(&refs[places[i].number]), err));
+        return MR_OK;
     }
-    if (late || fold->mode != MR_MODE_UPDATE || mr_agg_is_always(fold, key))
+    MR_TRY(merge_partials(fold, lane, places, count, place, time_us, &value, err));
+    if (fold->mode != MR_MODE_UPDATE || mr_agg_is_always(fold, key))
         return MR_OK;
     return mr_agg_lane_emit(fold, lane, key, value, err);
 }
 
 /* Partials whose hashes are equal as far as they were sorted: nearly always of one key. */
 static enum mr_status merge_run(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
-                                struct mr_agg_place *run, size_t count, struct mr_error *err)
+                                struct mr_agg_place *run, size_t count, uint32_t place,
+                                struct mr_error *err)
 {
     const struct mr_agg_ref *refs = lane->bucket.refs;
     size_t begin = 0;
@@ -428,46 +467,57 @@ static enum mr_status merge_run(struct mr_agg_fold *fold, struct mr_agg_lane *la
     for (size_t end = 1; end <= count; end++) {
         if (end < count && same_key(&refs[run[begin].number], &refs[run[end].number]))
             continue;
-        MR_TRY(merge_key(fold, lane, &run[begin], end - begin, err));
+        MR_TRY(merge_key(fold, lane, &run[begin], end - begin, place, err));
         begin = end;
     }
     return MR_OK;
+}
+
+/* The upper half of a hash: all that the table looks at. */
+static uint64_t hash_of(const struct mr_agg_bucket_refs *bucket, size_t at)
+{
+    return (uint64_t)bucket->number << (64 - MR_AGG_BUCKET_BITS) | (uint64_t)bucket->places[at].low
+                                                                       << 32;
 }
 
 /* What will be needed soon: the place in the table, then the entry. */
 static void hint_far(const struct mr_agg_fold *fold, const struct mr_agg_bucket_refs *bucket,
                      size_t at)
 {
-    if (at < bucket->count)
-        mr_store_hint(fold->store, bucket->refs[bucket->places[at].number].hash, 0);
+    if (at >= bucket->count)
+        return;
+    mr_store_hint(fold->store, hash_of(bucket, at), 0);
+    __builtin_prefetch(&bucket->refs[bucket->places[at].number]);
 }
 
 static void hint_near(const struct mr_agg_fold *fold, const struct mr_agg_bucket_refs *bucket,
-                      size_t at)
+                      size_t at, uint32_t *places)
 {
     if (at < bucket->count)
-        mr_store_hint(fold->store, bucket->refs[bucket->places[at].number].hash, 1);
+        places[at % NEAR] = mr_store_locate(fold->store, hash_of(bucket, at));
 }
 
 static enum mr_status merge_bucket(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                    struct mr_error *err)
 {
     struct mr_agg_bucket_refs *bucket = &lane->bucket;
+    uint32_t places[NEAR] = {0}; /* of the next ones in the table */
     size_t end;
 
     sort_places(bucket);
     for (size_t at = 0; at < FAR; at++)
         hint_far(fold, bucket, at);
     for (size_t at = 0; at < NEAR; at++)
-        hint_near(fold, bucket, at);
+        hint_near(fold, bucket, at, places);
     for (size_t at = 0; at < bucket->count; at = end) {
         uint32_t low = bucket->places[at].low;
+        uint32_t place = places[at % NEAR];
 
         for (end = at; end < bucket->count && bucket->places[end].low == low; end++) {
             hint_far(fold, bucket, end + FAR);
-            hint_near(fold, bucket, end + NEAR);
+            hint_near(fold, bucket, end + NEAR, places);
         }
-        MR_TRY(merge_run(fold, lane, &bucket->places[at], end - at, err));
+        MR_TRY(merge_run(fold, lane, &bucket->places[at], end - at, place, err));
     }
     return MR_OK;
 }

@@ -197,6 +197,19 @@ static enum mr_status emit_groups(const struct mr_agg_layout *layout, struct tas
     return rows == 0 ? MR_OK : flush(task, rows, out, err);
 }
 
+/* Short ones as a whole: both sides have room behind them. */
+static inline void put_bytes(struct mr_column_builder *column, const char *data, size_t size_bytes)
+{
+    enum { SHORT = MR_AGG_RECORDS_SLACK_BYTES };
+    _Static_assert((int)SHORT <= (int)MR_BUILDER_SLACK_BYTES, "writes stay within the slack");
+
+    memcpy(column->values + column->bytes_used, data, SHORT);
+    if (size_bytes > SHORT)
+        memcpy(column->values + column->bytes_used + SHORT, data + SHORT, size_bytes - SHORT);
+    column->bytes_used += size_bytes;
+    column->offsets[++column->length] = (int32_t)column->bytes_used;
+}
+
 static enum mr_status add_dealt(const struct mr_agg_layout *layout, struct task *task,
                                 uint32_t number, struct mr_column_builder *const columns[3],
                                 struct mr_error *err)
@@ -204,12 +217,13 @@ static enum mr_status add_dealt(const struct mr_agg_layout *layout, struct task 
     const struct mr_agg_record *record = &task->records.records[number];
     const char *key = task->records.bytes + record->at;
 
-    MR_TRY(mr_column_builder_reserve(columns[0], 1, record->key_bytes, err));
-    mr_column_builder_bytes(columns[0], key, record->key_bytes);
+    if (columns[0]->bytes_used + record->key_bytes > columns[0]->bytes_capacity)
+        MR_TRY(mr_column_builder_reserve(columns[0], 1, record->key_bytes, err));
+    put_bytes(columns[0], key, record->key_bytes);
     if (record->value_bytes == 0)
         MR_TRY(add_value(layout, task, task->first_group + number, columns[1], err));
     else
-        mr_column_builder_bytes(columns[1], key + record->key_bytes, record->value_bytes);
+        put_bytes(columns[1], key + record->key_bytes, record->value_bytes);
     mr_column_builder_i64(columns[2], (int64_t)record->hash);
     return MR_OK;
 }

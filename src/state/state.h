@@ -228,6 +228,11 @@ enum mr_status mr_store_delete_at(struct mr_store *store, const struct mr_store_
 /* The entry of a key, unless it is not there: for put_at and delete_at. */
 bool mr_store_find(const struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
                    struct mr_store_entry *ret_entry);
+/* The same in two steps, for many keys that are known ahead: where the key seems to be, its entry
+ * being asked for (after mr_store_hint 0); and the entry, wherever it is by then. */
+uint32_t mr_store_locate(const struct mr_store *store, uint64_t hash);
+bool mr_store_find_at(const struct mr_store *store, uint64_t hash, const void *key,
+                      size_t key_bytes, uint32_t place, struct mr_store_entry *ret_entry);
 /* Visits the entries of keys whose hash has those top 32 bits: mostly one, or none. */
 void mr_store_visit_fragment(const struct mr_store *store, uint32_t fragment,
                              mr_store_visit_fn visit, void *arg);

@@ -87,8 +87,8 @@ static enum mr_status save_value(struct mr_shard *shard, uint32_t fragment, uint
     if (!room_for_change(shard) || !room_for_undo(shard, bytes))
         return no_memory(shard, err);
     memcpy(shard->undo + shard->undo_size, &entry->value_bytes, sizeof(uint32_t));
-    memcpy(shard->undo + shard->undo_size + sizeof(uint32_t), mr__entry_value(entry),
-           entry->value_bytes);
+    mr__copy(shard->undo + shard->undo_size + sizeof(uint32_t), mr__entry_value(entry),
+             entry->value_bytes);
     note_change(shard, fragment, ref, (uint64_t)shard->undo_size << 2 | MR_UNDO_INPLACE);
     shard->undo_size += bytes;
     entry->meta |= MR_ENTRY_DIRTY;
@@ -106,6 +106,7 @@ static enum mr_status replace_entry(struct mr_shard *shard, uint32_t i, size_t v
 
     if (!room_for_change(shard))
         return no_memory(shard, err);
+    shard->unsettled_count += (old->meta & MR_ENTRY_DIRTY) != 0;
     MR_TRY(mr__entry_make(shard, old->bytes, mr__entry_key_bytes(old), value_bytes, room,
                           MR_ENTRY_DIRTY | (old->meta & (MR_ENTRY_NEW | MR_ENTRY_DELETED)), &ref,
                           err));
@@ -204,6 +205,17 @@ bool mr_store_get_hashed(const struct mr_store *store, uint64_t hash, const void
     return true;
 }
 
+static void tell_entry(struct mr_entry *entry, uint32_t fragment, uint32_t slot,
+                       struct mr_store_entry *ret_entry)
+{
+    *ret_entry = (struct mr_store_entry){entry->bytes,
+                                         mr__entry_value(entry),
+                                         (uint32_t)mr__entry_key_bytes(entry),
+                                         entry->value_bytes,
+                                         fragment,
+                                         slot};
+}
+
 bool mr_store_find(const struct mr_store *store, uint64_t hash, const void *key, size_t key_bytes,
                    struct mr_store_entry *ret_entry)
 {
@@ -213,9 +225,7 @@ bool mr_store_find(const struct mr_store *store, uint64_t hash, const void *key,
 
     if (entry == NULL)
         return false;
-    *ret_entry =
-        (struct mr_store_entry){entry->bytes,       mr__entry_value(entry), (uint32_t)key_bytes,
-                                entry->value_bytes, (uint32_t)(hash >> 32), slot};
+    tell_entry(entry, (uint32_t)(hash >> 32), slot, ret_entry);
     return true;
 }
 
@@ -301,6 +311,44 @@ void mr_store_hint(const struct mr_store *store, uint64_t hash, unsigned step)
         __builtin_prefetch(mr__entry_at(shard, slot->ref), 1);
 }
 
+uint32_t mr_store_locate(const struct mr_store *store, uint64_t hash)
+{
+    const struct mr_shard *shard = store->shards[mr_store_shard(hash)];
+    uint32_t fragment = (uint32_t)(hash >> 32);
+    const struct mr_slot *slot;
+
+    if (shard == NULL || shard->slots == NULL)
+        return 0;
+    slot = &shard->slots[mr__table_home(shard, fragment)];
+    while (slot->ref != 0 && slot->fragment < fragment)
+        slot++;
+    if (slot->ref != 0) {
+        const char *entry = mr__slab_at(&shard->slab, slot->ref);
+
+        __builtin_prefetch(entry, 1);
+        __builtin_prefetch(entry + MR_ENTRY_HEADER_BYTES + 12, 1); /* the end of a small one */
+    }
+    return (uint32_t)(slot - shard->slots);
+}
+
+bool mr_store_find_at(const struct mr_store *store, uint64_t hash, const void *key,
+                      size_t key_bytes, uint32_t place, struct mr_store_entry *ret_entry)
+{
+    const struct mr_shard *shard = store->shards[mr_store_shard(hash)];
+    uint32_t fragment = (uint32_t)(hash >> 32);
+
+    if (shard != NULL && place < shard->slot_count && shard->slots[place].ref != 0 &&
+        shard->slots[place].fragment == fragment) {
+        struct mr_entry *entry = mr__entry_at(shard, shard->slots[place].ref);
+
+        if ((entry->meta & MR_ENTRY_DELETED) == 0 && mr__entry_has_key(entry, key, key_bytes)) {
+            tell_entry(entry, fragment, place, ret_entry);
+            return true;
+        }
+    }
+    return mr_store_find(store, hash, key, key_bytes, ret_entry);
+}
+
 void mr_store_expect(struct mr_store *store, unsigned shard_index, uint64_t more)
 {
     struct mr_shard *shard = store->shards[shard_index];
@@ -339,6 +387,7 @@ static enum mr_status delete_slot(struct mr_shard *shard, uint32_t slot, struct 
     if ((entry->meta & MR_ENTRY_DIRTY) == 0)
         MR_TRY(save_value(shard, shard->slots[slot].fragment, shard->slots[slot].ref, err));
     entry->meta |= MR_ENTRY_DELETED;
+    shard->unsettled_count++;
     shard->live_count--;
     return MR_OK;
 }
@@ -461,12 +510,13 @@ enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_ent
     struct mr_shard *shard = store->shards[at->fragment >> (32 - MR_SHARD_BITS)];
     struct mr_entry *entry = mr__entry_at(shard, shard->slots[at->slot].ref);
 
+    mr__spill_tick();
     MR_ASSERT((entry->meta & MR_ENTRY_DELETED) == 0);
     if ((entry->meta & MR_ENTRY_DIRTY) == 0 || entry->value_bytes != value_bytes)
         MR_TRY(open_entry(shard, at->slot, value_bytes, err));
     entry = mr__entry_at(shard, shard->slots[at->slot].ref);
     if (value_bytes > 0)
-        memmove(mr__entry_value(entry), value, value_bytes);
+        mr__copy(mr__entry_value(entry), value, value_bytes);
     return MR_OK;
 }
 

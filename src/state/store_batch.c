@@ -23,6 +23,7 @@ static void forget_changes(struct mr_shard *shard)
     enum { KEEP_CHANGES = 1 << 13, KEEP_UNDO_BYTES = 1 << 17 };
 
     shard->change_count = 0;
+    shard->unsettled_count = 0;
     shard->undo_size = 0;
     /* A batch that changed everything should not hold its memory for ever. */
     if (shard->change_capacity > KEEP_CHANGES) {
@@ -233,12 +234,37 @@ static void order_equals(const struct mr_shard *shard, struct mr_slot *items, si
     }
 }
 
+/* Changes that stand; returns how many. No entry is looked at when all of them do. */
+static size_t collect_changes(const struct mr_shard *shard, struct mr_slot *items,
+                              bool *ret_in_order)
+{
+    uint32_t greatest = 0;
+    size_t count = 0;
+
+    *ret_in_order = true;
+    for (size_t k = 0; k < shard->change_count; k++) {
+        const struct mr_change *change = &shard->changes[k];
+
+        mr__spill_tick();
+        if (shard->unsettled_count > 0) {
+            hint_change(shard, k + AHEAD);
+            if (!is_the_last(mr__entry_at(shard, change->ref)->meta & MR_ENTRY_MASK))
+                continue;
+        }
+        *ret_in_order &= change->fragment >= greatest;
+        greatest = change->fragment;
+        items[count++] = (struct mr_slot){change->fragment, change->ref};
+    }
+    return count;
+}
+
 enum mr_status mr__shard_sort_changes(const struct mr_shard *shard,
                                       struct mr_sorted_changes *ret_sorted, struct mr_error *err)
 {
     enum { FEW = 64 };
-    size_t count = 0;
+    size_t count;
     struct mr_slot *items, *smaller;
+    bool in_order;
 
     *ret_sorted = (struct mr_sorted_changes){0};
     if (shard == NULL || shard->change_count == 0)
@@ -246,16 +272,10 @@ enum mr_status mr__shard_sort_changes(const struct mr_shard *shard,
     items = mr__state_alloc(2 * shard->change_count * sizeof(*items));
     if (items == NULL)
         return mr__state_no_memory("read out", shard->name, err);
-    for (size_t k = 0; k < shard->change_count; k++) {
-        const struct mr_change *change = &shard->changes[k];
-
-        hint_change(shard, k + AHEAD);
-        if (is_the_last(mr__entry_at(shard, change->ref)->meta & MR_ENTRY_MASK))
-            items[count++] = (struct mr_slot){change->fragment, change->ref};
-    }
+    count = collect_changes(shard, items, &in_order);
     if (count <= FEW)
         sort_few(items, count);
-    else /* four passes: the result is where it began */
+    else if (!in_order) /* four passes: the result is where it began */
         MR_ASSERT(sort_by_fragment(items, items + shard->change_count, count) == items);
     order_equals(shard, items, count);
     smaller =

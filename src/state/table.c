@@ -86,27 +86,6 @@ enum mr_status mr__entry_make(struct mr_shard *shard, const void *key, size_t ke
 }
 /* ---------------------------------------------------------------- slots */
 
-static inline uint64_t load_word(const char *at)
-{
-    uint64_t word;
-
-    memcpy(&word, at, sizeof(word));
-    return word;
-}
-
-/* Most keys are of 8 to 16 bytes: two comparisons, without a call. */
-static inline bool key_equal(const struct mr_entry *entry, const char *key, size_t key_bytes)
-{
-    const char *mine = entry->bytes;
-
-    if (mr__entry_key_bytes(entry) != key_bytes)
-        return false;
-    if (key_bytes - 8 > 8) /* also those of less than 8 */
-        return memcmp(mine, key, key_bytes) == 0;
-    return load_word(mine) == load_word(key) &&
-           load_word(mine + key_bytes - 8) == load_word(key + key_bytes - 8);
-}
-
 /* Among the equal fragments that end before slot `end`: where a key that is not there belongs. */
 static __attribute__((noinline)) uint32_t place_among_equals(const struct mr_shard *shard,
                                                              uint32_t end, const void *key,
@@ -138,7 +117,7 @@ uint32_t mr__table_find(const struct mr_shard *shard, uint32_t fragment, const v
     while (slots[i].ref != 0 && slots[i].fragment < fragment)
         i++;
     for (from = i; slots[i].ref != 0 && slots[i].fragment == fragment; i++) {
-        if (key_equal(mr__entry_at(shard, slots[i].ref), key, key_bytes)) {
+        if (mr__entry_has_key(mr__entry_at(shard, slots[i].ref), key, key_bytes)) {
             *ret_found = true;
             return i;
         }

@@ -7,6 +7,8 @@
 
 #include "state/internal.h"
 
+#include <string.h>
+
 /* What the running batch did to an entry. */
 enum {
     MR_ENTRY_DIRTY = 1,
@@ -44,6 +46,49 @@ static inline unsigned mr__entry_class(const struct mr_entry *entry)
 static inline char *mr__entry_value(struct mr_entry *entry)
 {
     return entry->bytes + mr__entry_key_bytes(entry);
+}
+
+static inline uint64_t mr__load_word(const char *at)
+{
+    uint64_t word;
+
+    memcpy(&word, at, sizeof(word));
+    return word;
+}
+
+/* Most keys are of 8 to 16 bytes: two comparisons, without a call. */
+static inline bool mr__entry_has_key(const struct mr_entry *entry, const char *key,
+                                     size_t key_bytes)
+{
+    const char *mine = entry->bytes;
+
+    if (mr__entry_key_bytes(entry) != key_bytes)
+        return false;
+    if (key_bytes - 8 > 8) /* also those of less than 8 */
+        return memcmp(mine, key, key_bytes) == 0;
+    return mr__load_word(mine) == mr__load_word(key) &&
+           mr__load_word(mine + key_bytes - 8) == mr__load_word(key + key_bytes - 8);
+}
+
+/* memmove, without a call when it is little. */
+static inline void mr__copy(char *to, const char *from, size_t size_bytes)
+{
+    if (size_bytes > 8) {
+        memmove(to, from, size_bytes);
+    } else if (size_bytes >= 4) {
+        uint32_t first, last;
+
+        memcpy(&first, from, 4);
+        memcpy(&last, from + size_bytes - 4, 4);
+        memcpy(to, &first, 4);
+        memcpy(to + size_bytes - 4, &last, 4);
+    } else if (size_bytes > 0) {
+        char first = from[0], middle = from[size_bytes / 2], last = from[size_bytes - 1];
+
+        to[0] = first;
+        to[size_bytes / 2] = middle;
+        to[size_bytes - 1] = last;
+    }
 }
 
 /* By key bytes. */

@@ -69,6 +69,67 @@ TEST(upsert_makes_zeros_once_and_changes_in_place)
     mr__store_free(store);
 }
 
+/* A key of 1 to 20 bytes, and its value of 0 to 12. */
+static size_t make_key(char *key, int number)
+{
+    size_t size = 1 + (size_t)number % 20;
+
+    memset(key, 'a' + number % 7, size);
+    for (size_t i = 0; i < size && number > 0; i++, number /= 16)
+        key[i] = (char)('0' + number % 16);
+    return size;
+}
+
+TEST(a_key_is_found_wherever_its_place_was_told)
+{
+    enum { FIRST = 300, ALL = 3000 };
+    struct mr_store *store = new_store();
+    struct mr_error err = {0};
+    uint32_t places[FIRST];
+    char key[32];
+
+    for (int i = 0; i < ALL; i++) {
+        size_t size = make_key(key, i);
+
+        if (i == FIRST) {
+            for (int k = 0; k < FIRST; k++) {
+                size_t bytes = make_key(key, k);
+                places[k] = mr_store_locate(store, mr_store_hash(store, key, bytes));
+            }
+            size = make_key(key, i);
+        }
+        CHECK_OK(mr_store_put(store, key, size, "0123456789ab", (size_t)i % 13, &err), &err);
+    }
+    for (int i = 0; i < FIRST; i += 3) {
+        size_t size = make_key(key, i);
+        CHECK_OK(mr_store_delete(store, key, size, &err), &err);
+    }
+    for (int i = 0; i < FIRST; i++) { /* the table has grown, and the places are old */
+        size_t size = make_key(key, i);
+        uint64_t hash = mr_store_hash(store, key, size);
+        uint32_t now = mr_store_locate(store, hash);
+        struct mr_store_entry old_entry = {0}, entry = {0}, none = {0};
+        const char *value = NULL;
+        size_t value_bytes = 0;
+        bool there = mr_store_get(store, key, size, &value, &value_bytes);
+
+        CHECK(mr_store_find_at(store, hash, key, size, places[i], &old_entry) == there);
+        CHECK(mr_store_find_at(store, hash, key, size, now, &entry) == there);
+        CHECK(mr_store_find_at(store, hash, key, size, UINT32_MAX, &none) == there);
+        if (!there)
+            continue;
+        CHECK(entry.value == value && entry.value_bytes == value_bytes && old_entry.value == value);
+        CHECK(none.slot == entry.slot && old_entry.slot == entry.slot);
+        CHECK_OK(mr_store_put_at(store, &entry, "ba9876543210", (size_t)i % 5, &err), &err);
+        CHECK(mr_store_get(store, key, size, &value, &value_bytes));
+        CHECK_EQ_UINT(value_bytes, (size_t)i % 5);
+        CHECK_EQ_MEM(value, "ba9876543210", value_bytes);
+    }
+    mr__store_rollback(store);
+    CHECK_EQ_UINT(mr_store_count(store), 0);
+    mr__store_free(store);
+}
+
 TEST(rollback_gives_back_every_kind_of_change)
 {
     struct mr_store *store = new_store();
