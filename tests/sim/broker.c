@@ -481,8 +481,8 @@ rd_kafka_resp_err_t rd_kafka_metadata(rd_kafka_t *rk, int all_topics, rd_kafka_t
     metadata->topics = answer;
     answer->topic = strdup(only_rkt->name);
     topic = find_topic(the_broker, only_rkt->name);
-    answer->err = topic != NULL ? RD_KAFKA_RESP_ERR_NO_ERROR
-                                : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    answer->err =
+        topic != NULL ? RD_KAFKA_RESP_ERR_NO_ERROR : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     answer->partition_cnt = topic != NULL ? topic->partition_count : 0;
     answer->partitions = make(sizeof(*answer->partitions) * BROKER_PARTITIONS_MAX);
     for (int i = 0; i < answer->partition_cnt; i++)
@@ -706,8 +706,8 @@ const rd_kafka_ListOffsets_result_t *rd_kafka_event_ListOffsets_result(rd_kafka_
     return rkev;
 }
 
-const rd_kafka_ListOffsetsResultInfo_t **
-rd_kafka_ListOffsets_result_infos(const rd_kafka_ListOffsets_result_t *result, size_t *cntp)
+const rd_kafka_ListOffsetsResultInfo_t **rd_kafka_ListOffsets_result_infos(
+    const rd_kafka_ListOffsets_result_t *result, size_t *cntp)
 {
     *cntp = result->count;
     return (const rd_kafka_ListOffsetsResultInfo_t **)(uintptr_t)result->info_list;
@@ -724,14 +724,15 @@ const rd_kafka_DescribeTopics_result_t *rd_kafka_event_DescribeTopics_result(rd_
     return rkev;
 }
 
-const rd_kafka_TopicDescription_t **
-rd_kafka_DescribeTopics_result_topics(const rd_kafka_DescribeTopics_result_t *result, size_t *cntp)
+const rd_kafka_TopicDescription_t **rd_kafka_DescribeTopics_result_topics(
+    const rd_kafka_DescribeTopics_result_t *result, size_t *cntp)
 {
     *cntp = result->count;
     return (const rd_kafka_TopicDescription_t **)(uintptr_t)result->topic_list;
 }
 
-const rd_kafka_error_t *rd_kafka_TopicDescription_error(const rd_kafka_TopicDescription_t *topicdesc)
+const rd_kafka_error_t *rd_kafka_TopicDescription_error(
+    const rd_kafka_TopicDescription_t *topicdesc)
 {
     (void)topicdesc;
     return NULL;
@@ -742,8 +743,8 @@ const char *rd_kafka_TopicDescription_name(const rd_kafka_TopicDescription_t *to
     return topicdesc->name;
 }
 
-const rd_kafka_Uuid_t *
-rd_kafka_TopicDescription_topic_id(const rd_kafka_TopicDescription_t *topicdesc)
+const rd_kafka_Uuid_t *rd_kafka_TopicDescription_topic_id(
+    const rd_kafka_TopicDescription_t *topicdesc)
 {
     return (const rd_kafka_Uuid_t *)(const void *)topicdesc->id;
 }

@@ -24,7 +24,7 @@ void broker_free(struct broker *broker);
 void broker_make_topic(struct broker *broker, const char *name, int partitions);
 int broker_partitions(const struct broker *broker, const char *name);
 enum broker_transaction { TRANSACTION_NONE, TRANSACTION_COMMITTED, TRANSACTION_ABORTED };
-/* count records to one partition, in one transaction that ends at ends_ns; tags are the caller's. */
+/* Records to one partition, in one transaction that ends at ends_ns; tags are the caller's. */
 void broker_produce(struct broker *broker, const char *name, int partition,
                     const char *const *payloads, const size_t *tags, size_t count,
                     enum broker_transaction transaction, int64_t ends_ns);

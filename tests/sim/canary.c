@@ -116,12 +116,13 @@ uint64_t canary_find(size_t index, uint64_t first, uint64_t seeds_max, char *tex
     MR_ASSERT(waitpid(child, &status, 0) == child);
     if (said)
         return seeds;
-    snprintf(text, size, "%s", WIFEXITED(status) && WEXITSTATUS(status) == 3
-                                   ? "no seed came to the place"
-                                   : "every seed gave what it should");
+    snprintf(text, size, "%s",
+             WIFEXITED(status) && WEXITSTATUS(status) == 3 ? "no seed came to the place"
+                                                           : "every seed gave what it should");
     if (WIFSIGNALED(status) ||
         (WIFEXITED(status) && WEXITSTATUS(status) != 1 && WEXITSTATUS(status) != 3)) {
-        snprintf(text, size, "the process ended with %s %d", WIFSIGNALED(status) ? "signal" : "code",
+        snprintf(text, size, "the process ended with %s %d",
+                 WIFSIGNALED(status) ? "signal" : "code",
                  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
         return seeds;
     }

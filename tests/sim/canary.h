@@ -7,8 +7,8 @@
 #ifndef MR_TESTS_SIM_CANARY_H
 #define MR_TESTS_SIM_CANARY_H
 
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 
 size_t canary_count(void);
 const char *canary_name(size_t index);

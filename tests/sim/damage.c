@@ -154,8 +154,8 @@ static bool change(struct world *world, struct found *found, enum sim_fault kind
 
 bool world_damage(struct world *world, const char *dir, char *what, size_t size)
 {
-    static const enum sim_fault kinds[] = {FAULT_FLIP, FAULT_CUT, FAULT_TAIL, FAULT_HOLE,
-                                           FAULT_MISDIRECT, FAULT_STALE};
+    static const enum sim_fault kinds[] = {FAULT_FLIP, FAULT_CUT,       FAULT_TAIL,
+                                           FAULT_HOLE, FAULT_MISDIRECT, FAULT_STALE};
     struct found found = {.world = world, .dir = dir};
     enum sim_fault kind = kinds[world_random(world, MR_ARRAY_SIZE(kinds))];
     bool done = false;
@@ -165,8 +165,8 @@ bool world_damage(struct world *world, const char *dir, char *what, size_t size)
     find_files(&found, dir);
     qsort(found.paths, found.count, sizeof(char *), compare);
     if (found.count > 0)
-        done = change(world, &found, kind, found.paths[world_random(world, found.count)], what,
-                      size);
+        done =
+            change(world, &found, kind, found.paths[world_random(world, found.count)], what, size);
     for (size_t i = 0; i < found.count; i++)
         free(found.paths[i]);
     if (done) {

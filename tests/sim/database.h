@@ -25,7 +25,7 @@ struct db_table {
     char name[40];
     bool used;
     bool replaces; /* each batch is the whole result */
-    bool by_time; /* batches are known by their times, not by numbers that follow each other */
+    bool by_time;  /* batches are known by their times, not by numbers that follow each other */
     struct rows rows;
     struct db_mark *marks;
     size_t mark_count;

@@ -13,7 +13,7 @@
  *
  *     memory    everything once, in order
  *     socket    nothing twice; what is missing was delivered last in a life that did not end well
- *     queue     what was acknowledged is there; what comes twice was not acknowledged the first time
+ *     queue     what was acknowledged is there; what comes twice was not acknowledged before
  *
  * Thread: fibers; one program at a time.
  */
@@ -108,8 +108,8 @@ static void make_items(struct program *program)
     MR_ASSERT(program->peer->lines != NULL);
     program->peer->line_count = program->item_count;
     for (size_t i = 0; i < program->item_count; i++)
-        program->peer->lines[i] = (struct peer_line){
-            program->items[i].key, program->items[i].id, program->items[i].due_ns, LINE_WAITS, 0};
+        program->peer->lines[i] = (struct peer_line){program->items[i].key, program->items[i].id,
+                                                     program->items[i].due_ns, LINE_WAITS, 0};
 }
 
 static struct mr_batch *make_rows(const struct program *program, size_t from, size_t to)
@@ -288,8 +288,8 @@ static void describe(struct program *program)
             used += (size_t)snprintf(text + used, sizeof(text) - used, " %s", output_names[i]);
     }
     snprintf(text + used, sizeof(text) - used,
-             "%s, interval %" PRId64 " ms, window %" PRId64 "/%" PRId64
-             " ms, block %" PRId64 " ms, workers %u, small %u, segment %u, snapshot %u, retain %u",
+             "%s, interval %" PRId64 " ms, window %" PRId64 "/%" PRId64 " ms, block %" PRId64
+             " ms, workers %u, small %u, segment %u, snapshot %u, retain %u",
              program->inverse ? " inverse" : "", program->interval_ms, program->window_ms,
              program->slide_ms, program->block_interval_ms, program->workers,
              (unsigned)program->small_batch_bytes, (unsigned)program->segment_bytes,
@@ -337,8 +337,8 @@ static struct program *ds_make(struct world *world, struct database *db)
 
 static struct mr_dstream *input_stream(struct program *program)
 {
-    static const char *const options[] = {"table", "sim-ds", "max_steps_per_trigger", "3",
-                                          "partitions", "2", NULL};
+    static const char *const options[] = {
+        "table", "sim-ds", "max_steps_per_trigger", "3", "partitions", "2", NULL};
     const struct mr_receiver_spec queue = {"Queue", "key BIGINT, value BIGINT", queue_start,
                                            queue_stop, program};
 
@@ -472,8 +472,8 @@ static bool ds_drained(struct program *program)
     if (raw->rows.count > 0)
         last_ms = raw->rows.rows[raw->rows.count - 1].batch;
     return newest_batch(raw) >= last_ms + program->window_ms + program->slide_ms + 3000 &&
-           newest_batch(raw) >= world_now_us(program->world) / 1000 - 2 * program->interval_ms -
-                                    3000;
+           newest_batch(raw) >=
+               world_now_us(program->world) / 1000 - 2 * program->interval_ms - 3000;
 }
 
 static bool ds_expects(struct program *program, enum mr_status status, const char *text)
@@ -529,8 +529,8 @@ static void check_batches(struct program *program, int output)
             const struct row *row = &table->rows.rows[i];
 
             /* a key whose values have all left the window may stay with 0 */
-            if (row->batch == at_ms && (output != OUT_WINDOWS || row->values[1] != 0 ||
-                                        row->values[0] == -2))
+            if (row->batch == at_ms &&
+                (output != OUT_WINDOWS || row->values[1] != 0 || row->values[0] == -2))
                 rows_add(&have, row);
         }
         if (output == OUT_WINDOWS) { /* of lines that were not whole nothing is known but 0 */
@@ -637,8 +637,7 @@ static void check_input(struct program *program, bool whole)
             world_anomaly(program->world, "duplicate", "id %" PRId64 " came %u times, sent %u",
                           item->id, counts[item->id], most);
         if (whole && counts[item->id] == 0)
-            world_anomaly(program->world,
-                          program->input == INPUT_QUEUE ? "premature ack" : "lost",
+            world_anomaly(program->world, program->input == INPUT_QUEUE ? "premature ack" : "lost",
                           "id %" PRId64 " never came", item->id);
     }
     free(counts);

@@ -138,10 +138,10 @@ static void switch_to(struct mr_thread *to)
     now.leaving = from;
     now.current = to;
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(
-        from->state == FIBER_DONE ? NULL : &from->fake_stack,
-        to == &now.first ? now.main_bottom : (const char *)to->stack + 4096,
-        to == &now.first ? now.main_size : STACK_BYTES);
+    __sanitizer_start_switch_fiber(from->state == FIBER_DONE ? NULL : &from->fake_stack,
+                                   to == &now.first ? now.main_bottom
+                                                    : (const char *)to->stack + 4096,
+                                   to == &now.first ? now.main_size : STACK_BYTES);
 #endif
     MR_ASSERT(swapcontext(&from->context, &to->context) == 0);
     arrive(from);

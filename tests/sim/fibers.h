@@ -39,8 +39,8 @@ void fibers_end(void);
 void fibers_pause(void);
 void fibers_sleep_ns(int64_t duration_ns);
 /*
- * Between the two nobody else runs, and nobody was stopped while holding a lock: for calls that take
- * locks under a lock that spins (tables in memory wake their readers so).
+ * Between the two nobody else runs, and nobody was stopped while holding a lock: for calls that
+ * take locks under a lock that spins (tables in memory wake their readers so).
  */
 void fibers_alone_begin(void);
 void fibers_alone_end(void);

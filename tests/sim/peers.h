@@ -28,9 +28,9 @@ struct peer {
     char port[8];
     struct peer_line *lines;
     size_t line_count;
-    size_t next;        /* line that is sent next */
-    size_t next_offset; /* bytes of it that were delivered already */
-    uint64_t life;      /* set by the program when a life begins */
+    size_t next;            /* line that is sent next */
+    size_t next_offset;     /* bytes of it that were delivered already */
+    uint64_t life;          /* set by the program when a life begins */
     uint64_t partial_lines; /* delivered without their end */
     bool connected;
 };

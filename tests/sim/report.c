@@ -41,9 +41,9 @@ void report_print(const struct report *report)
 {
     const struct run_result *sum = &report->sum;
 
-    printf("%" PRIu64 " runs, %" PRIu64 " failed; %" PRIu64 " lives, %" PRIu64
-           " crashes, %" PRIu64 " batches, %" PRIu64 " calls of the disk, %" PRIu64
-           " switches of threads\n%" PRId64 " virtual seconds in %.1f CPU seconds: %.0f times real "
+    printf("%" PRIu64 " runs, %" PRIu64 " failed; %" PRIu64 " lives, %" PRIu64 " crashes, %" PRIu64
+           " batches, %" PRIu64 " calls of the disk, %" PRIu64 " switches of threads\n%" PRId64
+           " virtual seconds in %.1f CPU seconds: %.0f times real "
            "time\n",
            report->runs, report->failed, sum->lives, sum->crashes, sum->batches, sum->calls,
            sum->switches, sum->virtual_us / 1000000, (double)sum->cpu_us / 1e6,

@@ -163,10 +163,9 @@ static void live(struct run *run, bool last)
 
 static bool says_damaged(enum mr_status status)
 {
-    return status == MR_CORRUPT || status == MR_IO || status == MR_VERSION ||
-           status == MR_CONFIG || status == MR_NOT_FOUND || status == MR_STATE ||
-           status == MR_SOURCE_CHANGED || status == MR_BAD_DATA || status == MR_BUSY ||
-           status == MR_LIMIT;
+    return status == MR_CORRUPT || status == MR_IO || status == MR_VERSION || status == MR_CONFIG ||
+           status == MR_NOT_FOUND || status == MR_STATE || status == MR_SOURCE_CHANGED ||
+           status == MR_BAD_DATA || status == MR_BUSY || status == MR_LIMIT;
 }
 
 /* May a life end like this? *ret_over: the run cannot go on, and that is as it should be. */

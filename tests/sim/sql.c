@@ -5,9 +5,9 @@
  *     events (id, k, v, ts) of one or two sources -> 1 to 3 INSERTs of SHAPES -> tables
  *
  * The model shares nothing with the engine: it looks at all events at once, with loops. Times are
- * such that no row is late (the watermark's delay is greater than the disorder), except in runs with
- * "late", whose windows route late rows to a table: then what is in the windows and what is in that
- * table must together be everything, once.
+ * such that no row is late (the watermark's delay is greater than the disorder), except in runs
+ * with "late", whose windows route late rows to a table: then what is in the windows and what is in
+ * that table must together be everything, once.
  *
  * A last event far in the future closes all windows.
  *
@@ -45,8 +45,8 @@ enum shape {
     SHAPE_JOIN,
     SHAPE_KINDS
 };
-static const char *const shape_names[SHAPE_KINDS] = {
-    "stateless", "update", "complete", "windows", "sliding", "dedup", "sessions", "pairs"};
+static const char *const shape_names[SHAPE_KINDS] = {"stateless", "update", "complete", "windows",
+                                                     "sliding",   "dedup",  "sessions", "pairs"};
 
 struct event {
     int64_t id;
@@ -77,7 +77,7 @@ struct output {
     const char *name;
     bool files;
     struct db_table *table;
-    struct rows rows; /* scratch */
+    struct rows rows;   /* scratch */
     int64_t high_water; /* rows seen before: output never shrinks */
 };
 
@@ -101,9 +101,9 @@ struct program {
     bool loses;            /* what was not read may go: only the stateless shape is used then */
     bool fails_on_loss;
     bool recreated;
-    bool truncated;        /* the topic's log was cut: nothing comes after that */
+    bool truncated; /* the topic's log was cut: nothing comes after that */
     bool cut_what_was_read;
-    bool exposed;          /* some event is */
+    bool exposed; /* some event is */
     const char *trigger;
     unsigned workers;
     uint64_t small_batch_bytes;
@@ -186,7 +186,8 @@ static void print_event(const struct event *event, char *text, size_t size)
     int64_t seconds = us / 1000000;
 
     snprintf(text, size,
-             "{\"id\":%" PRId64 ",\"k\":%" PRId64 ",\"v\":%" PRId64 ",\"ts\":\"2026-01-%02dT%02d:%02d:"
+             "{\"id\":%" PRId64 ",\"k\":%" PRId64 ",\"v\":%" PRId64
+             ",\"ts\":\"2026-01-%02dT%02d:%02d:"
              "%02d.%06dZ\"}",
              event->id, event->k, event->v, (int)(1 + seconds / 86400), (int)(seconds / 3600 % 24),
              (int)(seconds / 60 % 60), (int)(seconds % 60), (int)(us % 1000000));
@@ -284,10 +285,10 @@ static void trouble(struct program *program, struct source *source)
         /* What grows again behind the cut could not be told from what was read: nothing does. */
         program->truncated = true;
         source->count = source->fed;
-        broker_truncate(program->broker, source->name,
-                        (int)world_random(world, (uint64_t)broker_partitions(program->broker,
-                                                                             source->name)),
-                        1 + world_random(world, 6), cut_off, program);
+        broker_truncate(
+            program->broker, source->name,
+            (int)world_random(world, (uint64_t)broker_partitions(program->broker, source->name)),
+            1 + world_random(world, 6), cut_off, program);
     }
     if (program->loses && !program->recreated && !program->truncated &&
         world_strikes(world, FAULT_RECREATED, 12)) {
@@ -299,8 +300,8 @@ static void trouble(struct program *program, struct source *source)
 static void feed_kafka(struct program *program, struct source *source, size_t from, size_t to)
 {
     struct world *world = program->world;
-    int partition = (int)world_random(world, (uint64_t)broker_partitions(program->broker,
-                                                                         source->name));
+    int partition =
+        (int)world_random(world, (uint64_t)broker_partitions(program->broker, source->name));
     enum broker_transaction transaction =
         world_chance(world, 512) ? TRANSACTION_NONE : TRANSACTION_COMMITTED;
     int64_t ends_ns = world_now_ns(world);
@@ -319,13 +320,13 @@ static void feed_kafka(struct program *program, struct source *source, size_t fr
         tags[i - from] = i;
     }
     if (world_strikes(world, FAULT_ABORTED, 200)) {
-        static const char aborted[] = "{\"id\":-77,\"k\":77,\"v\":77,\"ts\":\"2026-01-01T00:00:00Z\"}";
+        static const char aborted[] =
+            "{\"id\":-77,\"k\":77,\"v\":77,\"ts\":\"2026-01-01T00:00:00Z\"}";
         const char *const bad[] = {aborted, aborted};
         const size_t bad_tags[] = {SIZE_MAX, SIZE_MAX};
 
         broker_produce(program->broker, source->name, partition, bad, bad_tags, 2,
-                       TRANSACTION_ABORTED,
-                       ends_ns + (int64_t)world_random(world, 3000) * 1000000);
+                       TRANSACTION_ABORTED, ends_ns + (int64_t)world_random(world, 3000) * 1000000);
     }
     if (transaction != TRANSACTION_NONE && world_strikes(world, FAULT_HANGING, 100))
         ends_ns += (int64_t)world_random(world, 20000) * 1000000;
@@ -542,13 +543,14 @@ static void describe(struct program *program)
 {
     static const char *const kinds[] = {"memory ", "files ", "kafka "};
     char text[300];
-    size_t used = (size_t)snprintf(text, sizeof(text), "sql%s",
-                                   program->loses ? program->fails_on_loss ? " loses" : " loses, goes on"
-                                                  : "");
+    size_t used = (size_t)snprintf(
+        text, sizeof(text), "sql%s",
+        program->loses ? program->fails_on_loss ? " loses" : " loses, goes on" : "");
 
     for (size_t i = 0; i < program->output_count; i++)
-        used += (size_t)snprintf(text + used, sizeof(text) - used, " %s->%s",
-                                 program->outputs[i].name, program->outputs[i].files ? "files" : "db");
+        used +=
+            (size_t)snprintf(text + used, sizeof(text) - used, " %s->%s", program->outputs[i].name,
+                             program->outputs[i].files ? "files" : "db");
     snprintf(text + used, sizeof(text) - used,
              "%s, %s%u, trigger %s, workers %u, small %u, segment %u, snapshot %u, retain %u",
              program->has_late ? " late" : "", kinds[program->sources[0].kind],
@@ -571,9 +573,9 @@ static void choose_sources(struct program *program)
 
         source->name = i == 0 ? "a" : "b";
         source->partitions = 1 + (unsigned)world_random(world, 3);
-        source->kind = program->broker != NULL        ? SOURCE_KAFKA
-                       : world_chance(world, 300)     ? SOURCE_FILES
-                                                      : SOURCE_MEMORY;
+        source->kind = program->broker != NULL    ? SOURCE_KAFKA
+                       : world_chance(world, 300) ? SOURCE_FILES
+                                                  : SOURCE_MEMORY;
         if (i > 0 && program->broker != NULL)
             source->partitions = 1;
         if (program->broker != NULL)
@@ -722,7 +724,8 @@ static int64_t floor_to(int64_t value, int64_t step)
 }
 
 /* Adds an event to its group of `want`: values[0] and [1] are the key, [2] counts, [3] sums. */
-static void add_to_group(struct rows *want, int64_t first, int64_t second, int64_t v, int64_t max_at)
+static void add_to_group(struct rows *want, int64_t first, int64_t second, int64_t v,
+                         int64_t max_at)
 {
     struct row row = {.values = {first, second, 1, v}};
 
@@ -825,8 +828,8 @@ static void model_rows(const struct source *source, enum shape shape, struct row
 {
     for (size_t i = 0; i < source->count; i++) {
         const struct event *event = &source->events[i];
-        struct row row = {.values = {event->id, event->k,
-                                     shape == SHAPE_DEDUP ? event->v : event->v * 3 - 1}};
+        struct row row = {
+            .values = {event->id, event->k, shape == SHAPE_DEDUP ? event->v : event->v * 3 - 1}};
         bool seen = false;
 
         if (shape == SHAPE_STATELESS && event->v % 3 == 1)
@@ -1030,8 +1033,10 @@ static void check_output(struct program *program, struct output *output, bool wh
     if (program->has_late)
         add_late(program, &have);
     if (whole && program->cut_what_was_read && program->fails_on_loss)
-        world_anomaly(program->world, "silent skip", "%s: read records were cut off, and that was "
-                      "not noticed", output->name);
+        world_anomaly(program->world, "silent skip",
+                      "%s: read records were cut off, and that was "
+                      "not noticed",
+                      output->name);
     if (whole && program->exposed && (!program->fails_on_loss || program->truncated))
         forgive_lost(program, &have, &want);
     if (whole)

@@ -73,18 +73,18 @@ struct world {
 
     bool dead;
     bool faults_on;
-    uint64_t enabled;          /* bit per enum sim_fault: the swarm */
-    unsigned error_of_4096;    /* calls that fail, of so many */
+    uint64_t enabled;       /* bit per enum sim_fault: the swarm */
+    unsigned error_of_4096; /* calls that fail, of so many */
     unsigned slow_of_4096;
-    uint64_t die_at_call;      /* 0 = never */
-    int64_t die_at_ns;         /* 0 = never */
+    uint64_t die_at_call; /* 0 = never */
+    int64_t die_at_ns;    /* 0 = never */
     bool die_by_power;
-    bool spared;               /* no more errors in this life */
+    bool spared; /* no more errors in this life */
 
-    uint64_t disk_calls;       /* of this life */
-    uint64_t errors_injected;  /* of this life */
+    uint64_t disk_calls;      /* of this life */
+    uint64_t errors_injected; /* of this life */
     uint64_t dead_calls;
-    uint64_t calls;            /* in all */
+    uint64_t calls; /* in all */
     uint64_t faults[FAULT_KINDS];
 
     /* What went wrong, the first of it; "" = nothing. */
