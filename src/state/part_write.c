@@ -93,7 +93,7 @@ static enum mr_status no_memory(const struct output *output, struct mr_error *er
     return MR_FAIL(err, MR_NOMEM, "cannot write state '%s': out of memory", output->store->name);
 }
 
-/* ---------------------------------------------------------------- bytes out, by whose turn it is */
+/* --------------------------------------------------------------- bytes out, by whose turn it is */
 
 static enum mr_status write_out(struct output *output, const void *data, size_t size_bytes,
                                 struct mr_error *err)
