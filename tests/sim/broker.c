@@ -194,10 +194,10 @@ void broker_retain(struct broker *broker, const char *name, bool (*may_go)(void 
 
     for (int p = 0; p < topic->partition_count; p++) {
         struct partition *partition = &topic->partitions[p];
-        size_t kept = 0;
+        size_t kept = 0; /* up to a record that was read: what is behind it may not have been */
 
-        while (kept < partition->count) {
-            struct record *record = &partition->records[kept];
+        for (size_t at = 0; at < partition->count; at++) {
+            struct record *record = &partition->records[at];
 
             if (record->state == RECORD_OPEN)
                 break;
@@ -207,7 +207,8 @@ void broker_retain(struct broker *broker, const char *name, bool (*may_go)(void 
                 force = false;
                 gone(arg, record->tag);
             }
-            kept++;
+            if (record->state == RECORD_VISIBLE)
+                kept = at + 1;
         }
         for (size_t i = 0; i < kept; i++)
             free(partition->records[i].payload);
