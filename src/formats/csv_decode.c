@@ -13,9 +13,9 @@
  *
  * A record is bad when it has another number of fields, a quote in the middle of a field, bytes
  * behind a closing quote, a quote without end, a value that is none of its type, bytes that are not
- * UTF-8, or more than max_line_bytes. Decoding goes on with the next record: after a stray quote and
- * bytes behind a closing one, behind the first newline after that place; after a quote without end,
- * behind the line where the record begins.
+ * UTF-8, or more than max_line_bytes. Decoding goes on with the next record: after a stray quote
+ * and bytes behind a closing one, behind the first newline after that place; after a quote without
+ * end, behind the line where the record begins.
  *
  * Called through csv.c.  Threads: a decoder belongs to one.
  */

@@ -18,9 +18,9 @@
  *         return fuzz_run(one, data, size);
  *     }
  *
- * fuzz_run calls it twice: once as it is, once with an allocation that fails; which one follows from
- * the input. In the second call FUZZ_CHECK holds as little as FUZZ_REFUSED: what is looked for there
- * are leaks, crashes and wrong states. Thread: one.
+ * fuzz_run calls it twice: once as it is, once with an allocation that fails; which one follows
+ * from the input. In the second call FUZZ_CHECK holds as little as FUZZ_REFUSED: what is looked for
+ * there are leaks, crashes and wrong states. Thread: one.
  */
 #ifndef MR_TESTS_FUZZ_H
 #define MR_TESTS_FUZZ_H

@@ -1,8 +1,9 @@
 /*
  * A checkpoint directory as a whole. Bytes make a good one by the protocol, closed or killed, then
- * damage its files: flipped, cut, grown, zeroed, removed, copied over each other, put there from the
- * input. Opening it must give a version that was committed, or an error that names a file, never
- * anything else; the checks that only read must not change the disk, and must see what opening sees.
+ * damage its files: flipped, cut, grown, zeroed, removed, copied over each other, put there from
+ * the input. Opening it must give a version that was committed, or an error that names a file,
+ * never anything else; the checks that only read must not change the disk, and must see what
+ * opening sees.
  */
 #include "fuzz/protocol.h"
 
@@ -72,7 +73,8 @@ static uint8_t *read_file(struct mr_sim *sim, const char *path, size_t *ret_size
     return data;
 }
 
-/* What may have happened: only bytes of files changed; or whole files came, went, changed places. */
+/* What may have happened: only bytes of files changed; or whole files came, went, changed places.
+ * */
 enum damage { DAMAGE_NONE, DAMAGE_BYTES, DAMAGE_FILES };
 
 static enum damage damage_one(struct mr_sim *sim, const struct files *files,

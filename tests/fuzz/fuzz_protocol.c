@@ -1,7 +1,7 @@
 /*
- * Bytes as a course of operations and faults: batches, clean ends, kills, power losses with any part
- * of what was not synced, system calls that fail. After each death what is on the disk must be a
- * version that the protocol promises, and go on (protocol.h).
+ * Bytes as a course of operations and faults: batches, clean ends, kills, power losses with any
+ * part of what was not synced, system calls that fail. After each death what is on the disk must be
+ * a version that the protocol promises, and go on (protocol.h).
  */
 #include "fuzz/protocol.h"
 

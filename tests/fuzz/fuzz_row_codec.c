@@ -1,7 +1,7 @@
 /*
- * Any bytes as stored rows: what decodes is encoded to the same bytes (readers take exactly what the
- * writers make), keys keep their order as bytes, and what does not decode leaves nothing behind. The
- * first byte chooses the columns, its top bit keys or values.
+ * Any bytes as stored rows: what decodes is encoded to the same bytes (readers take exactly what
+ * the writers make), keys keep their order as bytes, and what does not decode leaves nothing
+ * behind. The first byte chooses the columns, its top bit keys or values.
  */
 #include "fuzz/fuzz.h"
 

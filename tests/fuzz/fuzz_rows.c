@@ -1,7 +1,7 @@
 /*
  * Any bytes as the rows of a frame that a peer sends (RAW-1), which are also those of a received
- * block. What the check at the socket takes, the decoder of the batch takes, with as many rows; they
- * make the same frame again. The first byte chooses the columns.
+ * block. What the check at the socket takes, the decoder of the batch takes, with as many rows;
+ * they make the same frame again. The first byte chooses the columns.
  */
 #include "fuzz/fuzz.h"
 

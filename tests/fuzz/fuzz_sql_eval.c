@@ -1,6 +1,6 @@
 /*
- * A WHERE and a list of columns, drawn from the input, over rows at the edges of their types: what a
- * query of ours gives (which compares columns with literals without DuckDB where it can) must be
+ * A WHERE and a list of columns, drawn from the input, over rows at the edges of their types: what
+ * a query of ours gives (which compares columns with literals without DuckDB where it can) must be
  * what DuckDB gives for the same SELECT over the same rows, in the same order; and when DuckDB
  * cannot evaluate it, neither can we.
  *

@@ -1,6 +1,6 @@
 /*
- * Any bytes as a column list: what is accepted is printed, read again as the same schema and printed
- * to the same text; the same through its types one by one. What is refused says why.
+ * Any bytes as a column list: what is accepted is printed, read again as the same schema and
+ * printed to the same text; the same through its types one by one. What is refused says why.
  */
 #include "fuzz/fuzz.h"
 

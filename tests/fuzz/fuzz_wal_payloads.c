@@ -146,7 +146,8 @@ static void try_delta(struct mr_bytes in, struct mr_buf *first, struct mr_buf *s
     compare(in, first, second);
 }
 
-/* The input as it is, then as the payload of a record made in two ways; then with one bit changed. */
+/* The input as it is, then as the payload of a record made in two ways; then with one bit changed.
+ * */
 static void try_record(struct mr_bytes in, struct mr_buf *first, struct mr_buf *second)
 {
     enum mr_record_result result;

@@ -1,6 +1,6 @@
 /*
- * Inputs made of a corpus: one of it, changed at one to eight places. No feedback, so this finds what
- * is near to the corpus, which libFuzzer made ("make fuzz") to reach every line.
+ * Inputs made of a corpus: one of it, changed at one to eight places. No feedback, so this finds
+ * what is near to the corpus, which libFuzzer made ("make fuzz") to reach every line.
  *
  * Memory comes from the C library: the targets count what is charged to budgets.
  *

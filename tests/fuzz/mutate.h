@@ -1,6 +1,6 @@
 /*
- * Inputs for fuzzers without libFuzzer: the corpus of one target, its dictionary, and inputs made of
- * them. The same seed gives the same inputs. Thread: one.
+ * Inputs for fuzzers without libFuzzer: the corpus of one target, its dictionary, and inputs made
+ * of them. The same seed gives the same inputs. Thread: one.
  */
 #ifndef MR_TESTS_FUZZ_MUTATE_H
 #define MR_TESTS_FUZZ_MUTATE_H
