@@ -2,12 +2,12 @@
  * Power loss under whole queries, twice and three times over (faults.md 5.4; rows A1 to A17, A22,
  * A24, TR-01).
  *
- * Each query of disk_flow.h runs on the simulated disk. For every operation of its trace, and every
- * part of what was not synced then, the machine goes off; the query is started again and must end
- * with the output of a run that nothing disturbed. Inside each of these recoveries the machine goes
- * off again: of the smallest query after every operation and with every part, of the others at a
- * sample; of those, a few a third time. "Every" is up to 4096 parts of one point, the corner cases
- * and a sample beyond (sim.h).
+ * Each query of disk_flow.h runs on the simulated disk. For every operation of its trace, and the
+ * parts of what was not synced then, the machine goes off; the query is started again and must end
+ * with the output of a run that nothing disturbed. Inside these recoveries the machine goes off
+ * again: of the smallest query in each of them and after every operation, of the others at a sample;
+ * of those, a few a third time. The parts are all of them up to FIRST_MAX of one point, SECOND_MAX
+ * inside a recovery; beyond that the corner cases and a sample (sim.h).
  *
  * QUICK: a sample of all of it.
  */
@@ -19,7 +19,7 @@
 
 #include <millrace/types.h>
 
-enum { STATES_MAX = 4096 };
+enum { FIRST_MAX = 24, SECOND_MAX = 6 };
 
 struct crashes {
     const struct disk_flow *flow;
@@ -61,7 +61,7 @@ static void visit(struct mr_sim *after, const struct mr_sim_crash *crash, void *
         return;
     all->depth++;
     if (all->depth == 1 && all->every)
-        mr_sim_crash_everywhere(after, before, STATES_MAX, all->seed, visit, all);
+        mr_sim_crash_everywhere(after, before, SECOND_MAX, all->seed, visit, all);
     else
         mr_sim_crash_states(after, before + pick(all, mr_sim_op_count(after) - before + 1), 3,
                             all->seed + all->states[0], visit, all);
@@ -103,7 +103,7 @@ TEST(A22_a_power_loss_at_every_operation_of_every_recovery_changes_nothing)
     all.every = !test_quick();
     all.second_one_in = test_quick() ? 8 : 1;
     all.third_one_in = test_quick() ? 4 : 50;
-    crash_all(&all, test_quick() ? 2 : 1, test_quick() ? 2 : STATES_MAX);
+    crash_all(&all, test_quick() ? 2 : 1, test_quick() ? 2 : FIRST_MAX);
     CHECK(all.states[1] > all.states[0] / 16);
 }
 
