@@ -16,7 +16,8 @@
 struct signals {
     struct mr_streams *streams;
     sigset_t set;
-    atomic_bool over; /* the queries have ended: the next signal is ours */
+    atomic_bool asked; /* to stop; looked at again when a query has been started meanwhile */
+    atomic_bool over;  /* the queries have ended: the next signal is ours */
     struct mr_mutex lock;
     struct mr_cond changed;
     pthread_t handle; /* of the thread, once it is ready; guarded by lock */
@@ -40,7 +41,6 @@ static void ask_all(struct mr_streams *streams)
 static void wait_for_signals(void *arg)
 {
     struct signals *signals = arg;
-    bool asked = false;
 
     mr_mutex_lock(&signals->lock);
     signals->handle = pthread_self();
@@ -52,9 +52,8 @@ static void wait_for_signals(void *arg)
 
         if (sigwait(&signals->set, &number) != 0 || atomic_load(&signals->over))
             return;
-        if (asked)
+        if (atomic_exchange(&signals->asked, true))
             _exit(128 + number);
-        asked = true;
         ask_all(signals->streams);
     }
 }
@@ -115,8 +114,11 @@ int mr_streams_main(struct mr_streams *streams, struct mr_stream_writer *writer)
     mr_cond_init(&signals.changed);
     pthread_sigmask(SIG_BLOCK, &signals.set, &before);
     if (mr_thread_start("mr-signals", wait_for_signals, &signals, &thread, &err) == MR_OK) {
-        if (writer == NULL || mr_write_start_at(writer, NULL, NULL, &err, NULL, 0) == MR_OK)
+        if (writer == NULL || mr_write_start_at(writer, NULL, NULL, &err, NULL, 0) == MR_OK) {
+            if (atomic_load(&signals.asked)) /* perhaps before there was a query to ask */
+                ask_all(streams);
             await_all(streams, &err);
+        }
         end_thread(&signals, thread);
     }
     mr_cond_release(&signals.changed);

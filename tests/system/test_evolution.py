@@ -140,6 +140,7 @@ class Evolution(unittest.TestCase):
     def test_the_same_file_with_another_binary_and_other_settings_is_the_same(self):
         self.start()
         shutil.copy(BIN, self.path("copy"))
+        os.symlink(os.path.join(os.path.dirname(os.path.realpath(BIN)), "lib"), self.path("lib"))  # its libraries stand beside it
         self.script(more="SET workers = 2; SET retain_batches = 7;")
         self.rows(("Oslo", 1))
         done = subprocess.run([self.path("copy"), "run", "q.sql"], cwd=self.dir, capture_output=True, text=True, timeout=WAIT,
