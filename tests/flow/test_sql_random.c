@@ -7,6 +7,7 @@
  *
  * MILLRACE_SEED starts elsewhere, MILLRACE_CASES says how many (make differential).
  */
+#include "support/evidence.h"
 #include "support/sql_flow.h"
 #include "support/sql_random.h"
 
@@ -91,6 +92,17 @@ static void compare(const char *have, const char *want, const struct random_quer
          (int)strcspn(left, "\n"), left, (int)strcspn(right, "\n"), right);
 }
 
+static uint64_t rows_compared;
+
+static uint64_t count_lines(const char *text)
+{
+    uint64_t count = 0;
+
+    for (; *text != '\0'; text++)
+        count += *text == '\n';
+    return count;
+}
+
 static void run_case(struct test *t, uint64_t seed)
 {
     struct random_query query = {.stream = MR_BUF_INIT, .oracle = MR_BUF_INIT};
@@ -124,6 +136,7 @@ static void run_case(struct test *t, uint64_t seed)
         memcpy(mine, have, strlen(have));
     sql_flow_sort(mine);
     compare(mine, sql_flow_oracle(flow, query.oracle.data), &query, seed);
+    rows_compared += count_lines(mine);
     free(mine);
     mr_buf_release(&all);
     random_query_release(&query);
@@ -138,6 +151,9 @@ static void run_shape(struct test *t, enum random_shape shape)
 
     for (int i = 0; i < cases; i++)
         run_case(t, first + (uint64_t)i * RANDOM_SHAPES);
+    evidence_add("differential", "queries", (uint64_t)cases);
+    evidence_add("differential", "rows", rows_compared);
+    rows_compared = 0;
 }
 
 TEST(random_stateless_queries_and_unions)
