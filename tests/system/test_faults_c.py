@@ -269,9 +269,12 @@ class Resources(FaultCase):
         self.put("b.json", ["Oslo"])
         if os.geteuid() != 0:
             self.skipTest("unmounting /proc needs root")
+        # Without /proc the loader does not know where the program is, and so not where the libraries beside it are.
+        libraries = "LD_LIBRARY_PATH=" + os.path.join(os.path.dirname(BIN), "lib", "millrace")
         inside = ("mount --make-rprivate / && mount --bind \"$0\" \"$0\" && umount -l /proc 2>/dev/null; "
                   "mount -o remount,bind,ro / && cd \"$0\" && exec env -i \"$@\"")
-        command = ["unshare", "-m", "sh", "-c", inside, self.dir, BIN, "run", "--until-caught-up", "q.sql"]
+        command = ["unshare", "-m", "sh", "-c", inside, self.dir, libraries, BIN, "run", "--until-caught-up",
+                   "q.sql"]
         done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WAIT)
         if "unshare" in done.stderr or "mount:" in done.stderr:
             self.skipTest("cannot make a name space here: " + done.stderr.strip())
