@@ -6,8 +6,8 @@
  * parts of what was not synced then, the machine goes off; the query is started again and must end
  * with the output of a run that nothing disturbed. Inside these recoveries the machine goes off
  * again: of the smallest query in each of them and after every operation, of the others at a
- * sample; of those, a few a third time. The parts are all of them up to FIRST_MAX of one point, SECOND_MAX
- * inside a recovery; beyond that the corner cases and a sample (sim.h).
+ * sample; of those, a few a third time. The parts are all of them up to FIRST_MAX of one point,
+ * SECOND_MAX inside a recovery; beyond that the corner cases and a sample (sim.h).
  *
  * QUICK: a sample of all of it.
  */
