@@ -14,9 +14,10 @@
  * Every operator gets two: the one in force evicts state, that of the batch before decides what is
  * late, because an operator above may send in this batch what the new watermark closes.
  *
- * The global one is in every COMMIT. With several watermark nodes those of the nodes are, too, and
- * when each source last had anything: else a restart would wait for all of them again. A query that
- * was edited begins without them.
+ * The global one is in every COMMIT. Those of the nodes are forgotten by a restart, as in Spark
+ * (vector WM-11). Where idle sources are left out, which Spark has not, they are in the COMMIT too,
+ * and when each source last had anything: else a restart would wait for an idle source again. A
+ * query that was edited begins without them.
  *
  * Called by batch.c, open.c and progress. Thread: driver.
  */
@@ -205,7 +206,7 @@ enum mr_status mr__watermark_keep(const struct mr_query *query, struct mr_commit
     uint32_t count = count_marks(graph, MR_MARK_WATERMARK);
     bool kept = true;
 
-    if (count < 2) /* the common one says it all */
+    if (count < 2 || query->config.idle_after_us <= 0) /* the common one says it all */
         return MR_OK;
     count += count_marks(graph, MR_MARK_MOVED);
     commit->marks = mr_alloc_zero(NULL, count * sizeof(*commit->marks));
@@ -223,6 +224,8 @@ void mr__watermark_restore(struct mr_query *query, const struct mr_commit *commi
 {
     const struct mr_graph *graph = query->graph;
 
+    if (query->config.idle_after_us <= 0)
+        return;
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct mr_node *node = graph->nodes[i];
 
