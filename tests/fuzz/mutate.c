@@ -64,7 +64,7 @@ static bool read_corpus(struct mutate *mutate, const char *dir)
     bool good = true;
 
     for (int i = 0; i < count; i++) {
-        char path[4096];
+        char path[4096 + 256]; /* of dir, and a name */
         uint8_t *data = NULL;
         size_t size = 0;
 
