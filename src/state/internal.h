@@ -61,7 +61,7 @@ struct mr_shard {
     struct mr_change *changes; /* of the running batch, in order */
     size_t change_count, change_capacity;
     size_t unsettled_count; /* of the changes: that a later one may have made void */
-    char *undo; /* old values */
+    char *undo;             /* old values */
     size_t undo_size, undo_capacity;
 };
 
