@@ -436,16 +436,20 @@ void *mr_arena_alloc(struct mr_arena *arena, size_t size)
     size_t whole;
     void *memory;
 
-    if (size > SIZE_MAX_BYTES)
+    if (size > SIZE_MAX_BYTES) {
+        arena->failed = true;
         return NULL;
+    }
     whole = ((size + 7) & ~(size_t)7) + RED_ZONE_BYTES;
     if (arena->at != NULL && whole <= (size_t)(arena->end - arena->at)) {
         memory = arena->at;
         arena->at += whole;
     } else {
         memory = arena_grow(arena, whole);
-        if (memory == NULL)
+        if (memory == NULL) {
+            arena->failed = true;
             return NULL;
+        }
     }
     UNPOISON(memory, size);
     return memory;
@@ -501,4 +505,5 @@ void mr_arena_release(struct mr_arena *arena)
     arena->blocks = NULL;
     arena->at = NULL;
     arena->end = NULL;
+    arena->failed = false;
 }

@@ -543,7 +543,7 @@ struct mr_json *mr_json_copy(struct mr_arena *arena, const struct mr_json *json)
 
 void mr_json_push(struct mr_json *array, struct mr_json *item)
 {
-    if (item == NULL) /* no memory: the caller sees it where the node was made */
+    if (item == NULL) /* no memory: whoever uses the tree looks at arena->failed */
         return;
     item->next = NULL;
     if (array->last == NULL)

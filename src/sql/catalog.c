@@ -550,6 +550,8 @@ static enum mr_status make_source(struct mr_sql_planner *p, struct mr_sql_table 
     struct mr_sql_rel source;
 
     table->options = NULL; /* the graph's */
+    if (columns == NULL)
+        p->text.failed = true; /* there is no description then, and so no plan */
     mr_buf_printf(&p->text, "source %s: %s%s%s (%s)", table->name, table->connector,
                   table->format != NULL ? ", " : "",
                   table->format != NULL ? table->format->name : "", columns != NULL ? columns : "");

@@ -461,6 +461,9 @@ enum mr_status mr_sql_plan(const struct mr_sql_script *script, const struct mr_s
     plan->planner.args = args;
     plan->planner.err = err != NULL ? err : &own;
     status = make_plan(plan);
+    /* A tree that has lost a member would be another query: no plan is made of it. */
+    if (status == MR_OK && plan->planner.arena.failed)
+        status = mr_sql__no_memory(&plan->planner);
     mr_sql__use_functions(NULL);
     plan->planner.err = NULL;
     if (status == MR_OK)
