@@ -258,7 +258,8 @@ void mr_spill_file_close(struct mr_spill_file *file)
 size_t mr_mapped_resident_bytes(void)
 {
     char text[128];
-    unsigned long size = 0, resident = 0, shared = 0;
+    char *at = text;
+    unsigned long pages = 0;
     int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
 
@@ -267,7 +268,13 @@ size_t mr_mapped_resident_bytes(void)
     if (got <= 0)
         return 0;
     text[got] = '\0';
-    if (sscanf(text, "%lu %lu %lu", &size, &resident, &shared) != 3)
-        return 0;
-    return shared * (size_t)sysconf(_SC_PAGESIZE);
+    for (int field = 0; field < 3; field++) { /* size, resident, shared */
+        char *end;
+
+        pages = strtoul(at, &end, 10);
+        if (end == at)
+            return 0;
+        at = end;
+    }
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
