@@ -10,7 +10,7 @@
 
 #include "base/check.h"
 
-#if MR_WITH_KAFKA
+#ifdef MR_WITH_KAFKA
 
 #include "sim/fibers.h"
 

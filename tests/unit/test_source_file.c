@@ -552,8 +552,7 @@ TEST(a_damaged_offset_is_refused)
         "", "7", "{}", "{\"batch\":1}", "{\"batch\":-1,\"files\":[]}",
         "{\"batch\":1,\"files\":[{\"p\":\"x\"}]}",
         /* a size that no file has: its pieces do not fit memory */
-        "{\"batch\":1,\"files\":[{\"p\":\"x\",\"s\":"
-        "9000000000000000000,\"m\":1,\"i\":1}]}"};
+        "{\"batch\":1,\"files\":[{\"p\":\"x\",\"s\":9000000000000000000,\"m\":1,\"i\":1}]}"};
     struct plug_source src;
     char *options = in_dir(t, "");
 
