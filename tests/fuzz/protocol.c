@@ -67,7 +67,8 @@ static bool is_version(struct protocol *protocol, const struct protocol_version 
 {
     uint64_t count = 0;
 
-    for (uint8_t key = 0; key < PROTOCOL_KEYS; key++) {
+    for (int i = 0; i < PROTOCOL_KEYS; i++) {
+        uint8_t key = (uint8_t)i;
         const char *value = NULL;
         size_t size = 0;
         bool there = mr_store_get(protocol->store, &key, 1, &value, &size);

@@ -223,13 +223,14 @@ static void subtract(const struct mr_row *a, const struct mr_row *b, struct mr_e
 static void parse_line(const struct mr_row *row, struct mr_emitter *out, void *arg)
 {
     struct mr_slice line = mr_row_text(row, 0);
-    char text[64];
+    char text[64], *colon, *end;
     long long key, id;
-    char end;
 
     (void)arg;
     snprintf(text, sizeof(text), "%.*s", (int)line.size_bytes, (const char *)line.data);
-    if (sscanf(text, "%lld:%lld%c", &key, &id, &end) == 3 && end == ';')
+    key = strtoll(text, &colon, 10);
+    id = *colon == ':' ? strtoll(colon + 1, &end, 10) : 0;
+    if (colon > text && *colon == ':' && end > colon + 1 && *end == ';')
         mr_emit_pair_int_int(out, key, id);
     else
         mr_emit_pair_int_int(out, -2, 0); /* it ended inside the line */

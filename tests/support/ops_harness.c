@@ -276,6 +276,7 @@ static void make_ops(struct ops_flow *flow, struct mr_aggregate_spec *spec)
     if (flow->make != NULL) {
         flow->make(flow, flow->make_arg);
     } else {
+        CHECK_NOT_NULL(spec);
         spec->input = flow->input;
         CHECK_OK(mr_op_aggregate(spec, &flow->partial, &flow->fold, &err), &err);
     }
