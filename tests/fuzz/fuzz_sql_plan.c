@@ -288,6 +288,7 @@ static void one(const uint8_t *data, size_t size)
         }
         if (!fuzz_starved()) {
             FUZZ_CHECK(describe(&maker.out, &text_again, &err_again) == status);
+            FUZZ_CHECK(status != MR_OK || (text != NULL && text_again != NULL));
             FUZZ_CHECK(status == MR_OK ? strcmp(text, text_again) == 0
                                        : strcmp(err.text, err_again.text) == 0);
         }

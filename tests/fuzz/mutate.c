@@ -152,7 +152,7 @@ static size_t replace(uint8_t *out, size_t size, size_t at, size_t cut, const ui
 
     data_size = MR_MIN(data_size, MUTATE_BYTES_MAX - at - tail);
     memmove(out + at + data_size, out + at + cut, tail);
-    if (data_size > 0)
+    if (data != NULL && data_size > 0)
         memcpy(out + at, data, data_size);
     return at + data_size + tail;
 }
