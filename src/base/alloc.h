@@ -54,8 +54,8 @@ struct mr_arena {
     struct mr_arena_block *blocks;
     uint8_t *at;
     uint8_t *end;
-    /* An allocation gave NULL since the arena was made or released: for trees that are built in many
-     * steps and looked at once, at the end. */
+    /* An allocation gave NULL since the arena was made or released: for trees that are built in
+     * many steps and looked at once, at the end. */
     bool failed;
 };
 
