@@ -22,6 +22,7 @@ struct mr_duck {
     const struct mr_duck_api *api;
     duckdb_database database;
     duckdb_connection connection;
+    bool patterns_bound; /* like.c has put its operators in */
     struct mr_duck_stmt
         *current; /* whose inputs the names of tables mean, while it is prepared or run */
 };
@@ -64,6 +65,10 @@ struct mr_duck_text {
 enum mr_status mr_duck__rewrite(const char *sql, struct mr_duck_text *ret_text,
                                 struct mr_error *err);
 void mr_duck__text_release(struct mr_duck_text *text);
+
+/* like.c: puts operators for LIKE, ILIKE and GLOB that take bounded time into an instance, when a
+ * statement needs them for the first time. */
+enum mr_status mr_duck__bound_patterns(struct mr_duck *duck, const char *sql, struct mr_error *err);
 
 /* types.c */
 duckdb_logical_type mr_duck__type_to(const struct mr_duck_api *api, const struct mr_type *type);

@@ -43,6 +43,7 @@
     X(duckdb_decimal_width)                                                                        \
     X(duckdb_destroy_config)                                                                       \
     X(duckdb_destroy_data_chunk)                                                                   \
+    X(duckdb_destroy_expression)                                                                   \
     X(duckdb_destroy_logical_type)                                                                 \
     X(duckdb_destroy_prepare)                                                                      \
     X(duckdb_destroy_result)                                                                       \
@@ -52,6 +53,7 @@
     X(duckdb_disconnect)                                                                           \
     X(duckdb_execute_prepared)                                                                     \
     X(duckdb_execute_prepared_streaming)                                                           \
+    X(duckdb_expression_is_foldable)                                                               \
     X(duckdb_fetch_chunk)                                                                          \
     X(duckdb_free)                                                                                 \
     X(duckdb_function_get_init_data)                                                               \
@@ -86,7 +88,12 @@
     X(duckdb_result_error)                                                                         \
     X(duckdb_result_error_type)                                                                    \
     X(duckdb_scalar_function_add_parameter)                                                        \
+    X(duckdb_scalar_function_bind_get_argument)                                                    \
+    X(duckdb_scalar_function_get_bind_data)                                                        \
     X(duckdb_scalar_function_get_extra_info)                                                       \
+    X(duckdb_scalar_function_set_bind)                                                             \
+    X(duckdb_scalar_function_set_bind_data)                                                        \
+    X(duckdb_scalar_function_set_bind_data_copy)                                                   \
     X(duckdb_scalar_function_set_error)                                                            \
     X(duckdb_scalar_function_set_extra_info)                                                       \
     X(duckdb_scalar_function_set_function)                                                         \

@@ -227,6 +227,7 @@ enum mr_status mr_duck_prepare_sized(struct mr_duck *duck, const char *sql,
         goto done;
     }
     MR_TRY_GOTO(mr_duck__rewrite(sql, stmt->text, err));
+    MR_TRY_GOTO(mr_duck__bound_patterns(duck, sql, err));
     MR_TRY_GOTO(copy_inputs(stmt, inputs, rows_hints, input_count, err));
     MR_TRY_GOTO(prepare(stmt, err));
     *ret_stmt = stmt;
