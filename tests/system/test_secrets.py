@@ -1,7 +1,7 @@
 """A planted secret, looked for in everything that a run leaves: output, log, errors, progress, plans, checkpoint, state exports.
 
 Where secrets can stand: in the script, in the environment (${NAME}), in a file (file:PATH). The Kafka broker of the other system tests
-has passwords that tools/run-tests looks for in the output of the whole suite.
+has passwords that tools/run-tests looks for in the output of the whole suite, and tools/run-unittest in every file that a test removes.
 """
 import concurrent.futures
 import itertools
@@ -122,6 +122,24 @@ class Secrets(unittest.TestCase):
                 self.assertFalse(line.endswith("core forged") or line.startswith("2026-11-21T10:00:00.000Z E core forged"), line)
                 self.assertNotIn("\x1b", line)
                 self.assertNotIn("\r", line)
+
+    def test_what_a_test_removes_is_searched_for_passwords(self):
+        script = self.dir / "test_leaks.py"
+        script.write_text("import pathlib, shutil, tempfile, unittest\n"
+                          "class Leaks(unittest.TestCase):\n"
+                          "    def leave(self, name):\n"
+                          "        folder = tempfile.mkdtemp()\n"
+                          "        self.addCleanup(shutil.rmtree, folder, True)\n"
+                          "        pathlib.Path(folder, name).write_text('x canary-' + 'test-pw y')\n"
+                          "    def test_state(self):\n"
+                          "        self.leave('state')\n"
+                          "    def test_script(self):\n"
+                          "        self.leave('q.sql')\n", encoding="utf-8")
+        tool = os.path.join(os.environ["MILLRACE_SOURCE_DIR"], "tools", "run-unittest")
+        done = subprocess.run([tool, script], capture_output=True, text=True, check=False, timeout=WAIT)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("state had a planted password in it", done.stdout)
+        self.assertTrue(done.stdout.endswith("1 passed, 1 failed\n"), done.stdout)
 
 
 if __name__ == "__main__":
