@@ -17,6 +17,8 @@
  */
 #include "state/internal.h"
 
+#include "base/mutant.h"
+
 #include <string.h>
 
 #include "base/banned.h"
@@ -57,7 +59,9 @@ static enum mr_status collect_parts(struct chain *chain, const struct mr_state_p
     for (uint32_t i = from; i < count; i++) {
         if (strcmp(parts[i].store, name) != 0)
             continue;
-        if (parts[i].is_snapshot && i != from && !mr__part_has_delta(parts, i))
+        /* redundant: `from` is the newest snapshot, and none comes behind it */
+        if (parts[i].is_snapshot && i != from && !mr__part_has_delta(parts, i) &&
+            !MR_MUTANT("load-shards.collect.relaid"))
             return MR_FAIL(err, MR_CORRUPT, "cannot load state '%s': a snapshot is missing", name);
         if (parts[i].is_snapshot && i != from)
             continue;
@@ -85,7 +89,7 @@ static enum mr_status open_part(struct chain *chain, uint32_t i, struct mr_error
         MR_TRY_GOTO(mr__state_add_store(state, part->part->store, names.kind, names.key_schema,
                                         names.value_schema, &chain->store, err));
     MR_TRY_GOTO(mr__part_take_names(chain->store, part->part, &names, i == 0, part->where, err));
-    if (i > 0 && names.seed != chain->store->seed) {
+    if (i > 0 && names.seed != chain->store->seed && !MR_MUTANT("load-shards.open.seed")) {
         status = MR_FAIL(err, MR_CORRUPT, "cannot read '%s': another seed", part->where);
         goto done;
     }
@@ -133,7 +137,8 @@ static enum mr_status count_all(const struct chain *chain, struct mr_error *err)
             entries += part->entries[shard];
             keys += part->keys[shard];
         }
-        if (entries != part->index.entries || keys != part->part->key_count)
+        if ((entries != part->index.entries && !MR_MUTANT("load-shards.count.entries")) ||
+            (keys != part->part->key_count && !MR_MUTANT("load-shards.count.keys")))
             return MR_FAIL(err, MR_CORRUPT, "cannot read '%s': it counts other entries",
                            part->where);
     }

@@ -16,6 +16,7 @@
 
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/mutant.h"
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -141,7 +142,8 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void 
 
     MR_UNUSED(rk);
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR ||
-        (uintptr_t)message->_private != atomic_load(&producer->attempt))
+        ((uintptr_t)message->_private != atomic_load(&producer->attempt) &&
+         !MR_MUTANT("kafka-sink.delivery.attempt")))
         return;
     lock(producer);
     if (producer->failed == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -168,7 +170,8 @@ static enum mr_status make_client(struct mr_ksink_producer *producer, struct mr_
     MR_TRY_GOTO(set_one(producer, conf, "reconnect.backoff.max.ms", "1000", err));
     MR_TRY_GOTO(set_one(producer, conf, "log.connection.close", "false", err));
     MR_TRY_GOTO(set_user_keys(producer, conf, err));
-    MR_TRY_GOTO(set_one(producer, conf, "enable.idempotence", "true", err));
+    if (!MR_MUTANT("kafka-sink.open.idempotence"))
+        MR_TRY_GOTO(set_one(producer, conf, "enable.idempotence", "true", err));
     MR_TRY_GOTO(set_one(producer, conf, "bootstrap.servers",
                         mr_options_text(producer->options, "brokers"), err));
     rd_kafka_conf_set_opaque(conf, producer);
@@ -223,7 +226,8 @@ enum mr_status mr_ksink_producer_begin(struct mr_ksink_producer *producer, struc
     producer->cause_count = 0;
     producer->refused = false;
     unlock(producer);
-    if (rd_kafka_fatal_error(producer->rk, text, sizeof(text)) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (rd_kafka_fatal_error(producer->rk, text, sizeof(text)) == RD_KAFKA_RESP_ERR_NO_ERROR ||
+        MR_MUTANT("kafka-sink.begin.fatal"))
         return MR_OK;
     mr_ext_log('W', producer->name,
                "making a new Kafka producer, because the old one cannot go on: %s", text);
@@ -235,7 +239,8 @@ enum mr_status mr_ksink_producer_begin(struct mr_ksink_producer *producer, struc
 void mr_ksink_producer_abort(struct mr_ksink_producer *producer)
 {
     atomic_fetch_add(&producer->attempt, 1);
-    rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE);
+    if (!MR_MUTANT("kafka-sink.abort.purge"))
+        rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE);
     rd_kafka_poll(producer->rk, 0);
 }
 
@@ -279,7 +284,7 @@ static enum mr_status check(struct mr_ksink_producer *producer, int wait_ms, str
     failed = producer->failed;
     refused = producer->refused;
     unlock(producer);
-    if (failed != RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (failed != RD_KAFKA_RESP_ERR_NO_ERROR && !MR_MUTANT("kafka-sink.check.failed"))
         return fail(producer, "deliver records", failed, err);
     return refused ? fail(producer, "deliver records", RD_KAFKA_RESP_ERR__AUTHENTICATION, err)
                    : MR_OK;
@@ -420,9 +425,12 @@ enum mr_status mr_ksink_producer_flush(struct mr_ksink_producer *producer, struc
      * last. */
     int64_t deadline_ns = mr_env_monotonic_ns(producer->env) + 2 * producer->timeout_us * 1000;
 
-    while (rd_kafka_flush(producer->rk, FULL_WAIT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    while (!MR_MUTANT("kafka-sink.flush.wait") &&
+           rd_kafka_flush(producer->rk, FULL_WAIT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR) {
         MR_TRY(check(producer, 0, err));
-        if (mr_env_monotonic_ns(producer->env) >= deadline_ns)
+        /* redundant: librdkafka fails each record before that, and check() tells */
+        if (mr_env_monotonic_ns(producer->env) >= deadline_ns &&
+            !MR_MUTANT("kafka-sink.flush.deadline"))
             return fail(producer, "deliver records", RD_KAFKA_RESP_ERR__TIMED_OUT, err);
     }
     return check(producer, 0, err);

@@ -22,6 +22,8 @@
  */
 #include "sources/kafka/kafka_source.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -285,7 +287,7 @@ static enum mr_status discover(struct mr_source *source, bool first, struct mr_e
 static enum mr_status lost(struct mr_source *source, const char *topic, int32_t partition,
                            int64_t from, int64_t to, const char *why, struct mr_error *err)
 {
-    if (source->reading.fail_on_data_loss)
+    if (source->reading.fail_on_data_loss && !MR_MUTANT("kafka-source.lost.fail"))
         return MR_FAIL(err, MR_DATA_LOSS,
                        "topic '%s' partition %" PRId32 ": offsets %" PRId64 " to %" PRId64
                        " are gone (%s); set fail_on_data_loss = false to go on without them",
@@ -308,14 +310,14 @@ static enum mr_status first_offset(struct mr_source *source, const struct mr_ksr
     if (!first_plan) {
         /* Records that came and went before we saw the partition. A new topic may well begin
          * anywhere. */
-        if (known_topic && low > 0)
+        if (known_topic && low > 0 && !MR_MUTANT("kafka-source.first.cut"))
             MR_TRY(lost(source, item->topic, item->partition, 0, low,
                         "it was made and cut while nobody looked", err));
         *ret_from = low;
         return MR_OK;
     }
     MR_TRY(mr_ksrc_begin_at(&source->begin, item, low, high, &loss, &wanted, ret_from, err));
-    if (loss != NULL)
+    if (loss != NULL && !MR_MUTANT("kafka-source.first.loss"))
         return lost(source, item->topic, item->partition, MR_MIN(wanted, high), MR_MAX(wanted, low),
                     loss, err);
     return MR_OK;
@@ -326,10 +328,10 @@ static enum mr_status first_offset(struct mr_source *source, const struct mr_ksr
 static enum mr_status check_known(struct mr_source *source, const struct mr_ksrc_offset *start,
                                   int64_t low, int64_t *high, struct mr_error *err)
 {
-    if (start->offset < low)
+    if (start->offset < low && !MR_MUTANT("kafka-source.known.begin"))
         MR_TRY(lost(source, start->topic, start->partition, start->offset, low,
                     "the log begins behind them", err));
-    if (start->offset > *high) {
+    if (start->offset > *high && !MR_MUTANT("kafka-source.known.end")) {
         MR_TRY(lost(source, start->topic, start->partition, *high, start->offset,
                     "they were read, but the log ends before them: was the topic made again?",
                     err));
@@ -361,7 +363,7 @@ static enum mr_status look_at_one(struct mr_source *source, const struct mr_ksrc
 static enum mr_status check_gone(struct mr_source *source, const struct mr_ksrc_offset *known,
                                  struct mr_error *err)
 {
-    if (source->reading.fail_on_data_loss)
+    if (source->reading.fail_on_data_loss && !MR_MUTANT("kafka-source.gone.fail"))
         return MR_FAIL(err, MR_DATA_LOSS,
                        "topic '%s' partition %" PRId32
                        " was deleted or is no longer subscribed; what came after "
@@ -535,7 +537,8 @@ static bool is_enough(struct mr_source *source, const struct mr_ksrc_offsets *st
 
 static void never_backward(const struct mr_ksrc_offsets *start, struct mr_ksrc_offsets *end)
 {
-    for (size_t i = 0; i < end->count; i++)
+    /* redundant: check_known raises what ends before the start, and no limit goes below it */
+    for (size_t i = 0; i < end->count && !MR_MUTANT("kafka-source.plan.never-backward"); i++)
         end->items[i].offset = MR_MAX(end->items[i].offset, from_of(start, &end->items[i]));
 }
 
@@ -548,7 +551,7 @@ static enum mr_status kafka_plan(struct mr_source *source, const char *start,
     char *latest = NULL;
     enum mr_status status;
 
-    MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
+    MR_TRY_GOTO(mr_ksrc_positions_parse(start, &from, err));
     mr_ksrc_commits_turn(&source->commits);
     MR_TRY_GOTO(discover(source, start == NULL, err));
     if (start == NULL)
@@ -597,8 +600,8 @@ static enum mr_status kafka_split(struct mr_source *source, const char *start, c
     size_t count = 0;
     enum mr_status status;
 
-    MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
-    MR_TRY_GOTO(mr_ksrc_offsets_parse(end, &to, err));
+    MR_TRY_GOTO(mr_ksrc_positions_parse(start, &from, err));
+    MR_TRY_GOTO(mr_ksrc_positions_parse(end, &to, err));
     MR_TRY_GOTO(mr_ksrc_pieces(&from, &to, division_of(source), &ranges, &count, err));
     if (count > PIECES_MAX) {
         status = MR_FAIL(err, MR_LIMIT,
@@ -629,8 +632,8 @@ static enum mr_status kafka_read(struct mr_source *source, const char *start, co
     size_t count = 0;
     enum mr_status status;
 
-    MR_TRY_GOTO(mr_ksrc_offsets_parse(start, &from, err));
-    MR_TRY_GOTO(mr_ksrc_offsets_parse(end, &to, err));
+    MR_TRY_GOTO(mr_ksrc_positions_parse(start, &from, err));
+    MR_TRY_GOTO(mr_ksrc_positions_parse(end, &to, err));
     MR_TRY_GOTO(mr_ksrc_pieces(&from, &to, division_of(source), &ranges, &count, err));
     if (partition < count)
         status = mr_ksrc_reader_new(&source->reading, &ranges[partition], ret_reader, err);

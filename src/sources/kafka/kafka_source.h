@@ -65,6 +65,9 @@ char *mr_ksrc_offsets_print(const struct mr_ksrc_offsets *offsets);
 /* text NULL = empty. MR_CORRUPT when it is not an offset. */
 enum mr_status mr_ksrc_offsets_parse(const char *text, struct mr_ksrc_offsets *ret_offsets,
                                      struct mr_error *err);
+/* The same for what a plan has: no offset is negative. */
+enum mr_status mr_ksrc_positions_parse(const char *text, struct mr_ksrc_offsets *ret_positions,
+                                       struct mr_error *err);
 
 /* What is to be read of one partition: [from, until). */
 struct mr_ksrc_range {

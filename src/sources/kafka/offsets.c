@@ -13,8 +13,10 @@
 #include "sources/kafka/kafka_source.h"
 
 #include "base/json.h"
+#include "base/mutant.h"
 #include "base/number_text.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define FROM_KEY "@from"
@@ -167,14 +169,15 @@ static enum mr_status parse_table(const struct mr_json *table, bool froms, const
             return bad_offset(text, err);
         for (const struct mr_json *item = topic->first; item != NULL; item = item->next) {
             const struct mr_ksrc_offset *known;
-            int64_t partition;
-            int64_t number;
+            int64_t partition = 0;
+            int64_t number = 0;
 
-            if (!mr_int_parse(item->key, strlen(item->key), &partition) || partition < 0 ||
-                partition > INT32_MAX || !mr_json_int(item, &number))
+            if ((!mr_int_parse(item->key, strlen(item->key), &partition) || partition < 0 ||
+                 partition > INT32_MAX || !mr_json_int(item, &number)) &&
+                !MR_MUTANT("kafka-offsets.parse.partition"))
                 return bad_offset(text, err);
             known = mr_ksrc_offsets_find(offsets, topic->key, (int32_t)partition);
-            if (froms && (known == NULL || number < 0))
+            if (froms && (known == NULL || number < 0) && !MR_MUTANT("kafka-offsets.parse.from"))
                 return bad_offset(text, err);
             MR_TRY(mr_ksrc_offsets_put(offsets, topic->key, (int32_t)partition,
                                        froms ? known->offset : number, froms ? number : -1, err));
@@ -210,6 +213,22 @@ done:
     return status;
 }
 
+enum mr_status mr_ksrc_positions_parse(const char *text, struct mr_ksrc_offsets *ret_positions,
+                                       struct mr_error *err)
+{
+    struct mr_ksrc_offsets positions = {0};
+
+    MR_TRY(mr_ksrc_offsets_parse(text, &positions, err));
+    for (size_t i = 0; i < positions.count; i++) {
+        if (positions.items[i].offset < 0 && !MR_MUTANT("kafka-offsets.positions.negative")) {
+            mr_ksrc_offsets_release(&positions);
+            return bad_offset(text, err);
+        }
+    }
+    *ret_positions = positions;
+    return MR_OK;
+}
+
 bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_offsets *end,
                       bool empty_too, size_t index, struct mr_ksrc_range *ret_range)
 {
@@ -225,6 +244,32 @@ bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_
         return true;
     }
     return false;
+}
+
+/* No plan of ours has a partition that goes back, or one of which nobody said where it begins: its
+ * records would be read twice, or never. */
+static enum mr_status check_ranges(const struct mr_ksrc_offsets *start,
+                                   const struct mr_ksrc_offsets *end, struct mr_error *err)
+{
+    for (size_t i = 0; i < end->count; i++) {
+        const struct mr_ksrc_offset *item = &end->items[i];
+        const struct mr_ksrc_offset *before =
+            mr_ksrc_offsets_find(start, item->topic, item->partition);
+
+        if (before == NULL && item->from < 0 && !MR_MUTANT("kafka-offsets.ranges.beginning"))
+            return MR_FAIL(err, MR_CORRUPT,
+                           "cannot read a batch of topic '%s' partition %" PRId32
+                           ": its plan has no beginning for it; restore the checkpoint from a copy",
+                           item->topic, item->partition);
+        if ((before != NULL ? before->offset : item->from) > item->offset &&
+            !MR_MUTANT("kafka-offsets.ranges.back"))
+            return MR_FAIL(err, MR_CORRUPT,
+                           "cannot read a batch of topic '%s' partition %" PRId32
+                           ": its plan goes back to offset %" PRId64
+                           "; restore the checkpoint from a copy",
+                           item->topic, item->partition, item->offset);
+    }
+    return MR_OK;
 }
 
 /* The ranges of the batch; *ret_count of them. NULL without memory. */
@@ -277,8 +322,10 @@ enum mr_status mr_ksrc_pieces(const struct mr_ksrc_offsets *start,
                               struct mr_ksrc_range **ret_ranges, size_t *ret_count,
                               struct mr_error *err)
 {
-    struct mr_ksrc_range *ranges = whole_ranges(start, end, division == NULL, ret_count);
+    struct mr_ksrc_range *ranges;
 
+    MR_TRY(check_ranges(start, end, err));
+    ranges = whole_ranges(start, end, division == NULL, ret_count);
     if (ranges != NULL && division != NULL) {
         struct mr_ksrc_range *whole = ranges;
 

@@ -26,6 +26,8 @@
  */
 #include "sources/kafka/kafka_source.h"
 
+#include "base/mutant.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -502,7 +504,7 @@ static enum mr_status lost(struct mr_reader *reader, int64_t from, int64_t to, c
 {
     const struct mr_ksrc_stream *stream = reader->stream;
 
-    if (reader->reading->fail_on_data_loss)
+    if (reader->reading->fail_on_data_loss && !MR_MUTANT("kafka-reader.lost.fail"))
         return MR_FAIL(err, MR_DATA_LOSS,
                        "topic '%s' partition %" PRId32 ": offsets %" PRId64 " to %" PRId64
                        " are gone (%s); set fail_on_data_loss = false to go on without them",
@@ -532,14 +534,14 @@ static enum mr_status check_loss(struct mr_reader *reader, struct mr_error *err)
         return MR_OK;
     }
     MR_TRY(status);
-    if (high < reader->until) {
+    if (high < reader->until && !MR_MUTANT("kafka-reader.loss.end")) {
         int64_t from = MR_MAX(position, high);
 
         MR_TRY(lost(reader, from, reader->until,
                     "the log ends before them; was the topic made again?", err));
         reader->until = high;
     }
-    if (low > position) {
+    if (low > position && !MR_MUTANT("kafka-reader.loss.begin")) {
         MR_TRY(lost(reader, position, MR_MIN(low, MR_MAX(reader->until, position + 1)),
                     "the log begins behind them", err));
         position = low;
@@ -661,9 +663,10 @@ static enum mr_status step(struct mr_reader *reader, struct mr_error *err)
         return MR_OK;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         status = take_event(reader, message, err);
-    } else if (message->offset < stream->position) {
-        status =
-            MR_OK; /* a batch of records is fetched whole: those before our start are not ours */
+        /* A batch of records is fetched whole: those before our start are not ours. redundant: the
+         * library leaves them out, too */
+    } else if (message->offset < stream->position && !MR_MUTANT("kafka-reader.step.before")) {
+        status = MR_OK;
     } else {
         status = take_message(reader, message, err);
         stream->position = message->offset + 1;
