@@ -22,6 +22,7 @@ struct blocks {
     struct mr_block_log_config config;
     uint64_t appended; /* number of the newest */
     uint64_t synced;
+    bool damaged;
 };
 
 /* Block n. */
@@ -44,6 +45,12 @@ static void check_block(struct blocks *blocks, uint64_t n)
     if (mr_block_log_read(blocks->log, n, &have, &err) == MR_OK &&
         mr_block_log_info(blocks->log, n, &info, &err) == MR_OK &&
         mr_block_log_metadata(blocks->log, n, &metadata, &err) == MR_OK) {
+        if (blocks->damaged && have.size == 0 && n == mr_block_log_last(blocks->log)) {
+            /* A segment that lost all its blocks looks like one that a crash left empty behind a
+             * rotation: an empty block takes its number. */
+            FUZZ_CHECK(info.record_count == 0 && metadata.size == 0);
+            goto done;
+        }
         FUZZ_CHECK(have.size == want.size_bytes && memcmp(have.data, data, have.size) == 0);
         FUZZ_CHECK(info.number == n && info.record_count == n &&
                    info.received_us == want.received_us);
@@ -52,6 +59,7 @@ static void check_block(struct blocks *blocks, uint64_t n)
         FUZZ_REFUSED3(&err, MR_CORRUPT, MR_IO, MR_DATA_LOSS);
         FUZZ_CHECK(err.status != MR_DATA_LOSS);
     }
+done:
     mr_buf_release(&have);
     mr_buf_release(&metadata);
 }
@@ -179,6 +187,7 @@ static void check_damaged(struct blocks *blocks, struct fuzz_input *input)
 
     for (uint32_t count = 1 + fuzz_below(input, 2); count > 0; count--)
         damage(blocks->sim, input);
+    blocks->damaged = true;
     hash = mr_sim_disk_hash(blocks->sim);
     verified = mr_block_log_verify(mr_sim_env(blocks->sim), DIR, &first, &last, &err);
     if (verified != MR_OK)
