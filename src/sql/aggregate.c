@@ -65,16 +65,18 @@ static enum mr_status check_mode(struct mr_sql_block *block, const struct mr_agg
     struct mr_sql_planner *p = block->p;
 
     if (block->input.aggregated && p->mode != MR_MODE_APPEND)
-        return mr_sql__fail(p, block->query, block->list,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(p, block->query, block->list,
                             "an aggregation of an aggregation needs output_mode = 'append': the "
                             "inner one would send its "
-                            "changed rows again");
+                            "changed rows again"));
     if (p->mode == MR_MODE_APPEND && spec->event_time_key < 0)
-        return mr_sql__fail(p, block->query, block->list,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(p, block->query, block->list,
                             "output_mode = 'append' needs a window or column with a watermark in "
                             "GROUP BY, to know when a "
                             "row is final; add WATERMARK FOR to the table, or use output_mode = "
-                            "'update' or 'complete'");
+                            "'update' or 'complete'"));
     return MR_OK;
 }
 

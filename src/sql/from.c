@@ -371,9 +371,8 @@ static enum mr_status plan_view(struct mr_sql_planner *p, struct mr_sql_view *vi
     return MR_OK;
 }
 
-/* The mode a view is planned in: its own, or that of whoever reads it. */
-static enum mr_output_mode mode_of_view(const struct mr_sql_planner *p,
-                                        const struct mr_sql_view *view)
+enum mr_output_mode mr_sql__view_mode(const struct mr_sql_planner *p,
+                                      const struct mr_sql_view *view)
 {
     return view->statement != NULL && view->statement->appends ? MR_MODE_APPEND : p->mode;
 }
@@ -381,48 +380,84 @@ static enum mr_output_mode mode_of_view(const struct mr_sql_planner *p,
 static enum mr_status plan_view_alone(struct mr_sql_planner *p, struct mr_sql_view *view,
                                       struct mr_json *node)
 {
+    bool appends = view->statement != NULL && view->statement->appends;
     enum mr_output_mode outer = p->mode;
+    unsigned modes = p->modes;
     enum mr_status status;
 
-    view->mode = p->mode = mode_of_view(p, view);
+    p->mode = mr_sql__view_mode(p, view);
+    p->modes = MR_SQL_ALL_MODES;
     view->busy = true;
     status = plan_view(p, view, node);
     view->busy = false;
+    view->modes = appends ? MR_SQL_ALL_MODES : p->modes;
     p->mode = outer;
+    p->modes = modes;
     /* Rows of a view in append mode come once and for all, like those of a table: others may
      * aggregate them in any mode. */
-    if (status == MR_OK && view->statement != NULL && view->statement->appends)
+    if (status == MR_OK && appends)
         view->rel->aggregated = false;
     return status;
 }
 
+/* The modes in which others read the view, as bits. */
+static unsigned modes_of_readers(const struct mr_sql_view *view)
+{
+    unsigned modes = 0;
+
+    for (unsigned i = 0; i < MR_ARRAY_SIZE(view->readers); i++)
+        modes |= view->readers[i] != NULL ? 1u << i : 0;
+    return modes;
+}
+
+/* Names a reader of each of two modes: in the order of the modes, not of the file. */
+static enum mr_status fail_of_readers(struct walk *walk, const struct mr_json *node,
+                                      const struct mr_sql_view *view)
+{
+    struct mr_sql_planner *p = walk->p;
+    unsigned first = view->readers[MR_MODE_APPEND] != NULL ? MR_MODE_APPEND : MR_MODE_UPDATE;
+    unsigned second = first == MR_MODE_APPEND && view->readers[MR_MODE_UPDATE] != NULL
+                          ? MR_MODE_UPDATE
+                          : MR_MODE_COMPLETE;
+    static const char *const modes[] = {"append", "update", "complete"};
+    static const char text[] =
+        "view '%s' is read by %s in output mode %s and by %s in output mode %s, and what it gives "
+        "depends on the mode; give both the same output_mode, or make two views";
+
+    if (view->statement != NULL)
+        return mr_sql__fail_at(p, view->statement->name_at, text, view->name, view->readers[first],
+                               modes[first], view->readers[second], modes[second]);
+    return mr_sql__fail(p, walk->query, node, text, view->name, view->readers[first], modes[first],
+                        view->readers[second], modes[second]);
+}
+
+/* Who plans the view first must not matter: it serves the modes of all its readers, or none. */
 static enum mr_status view_leaf(struct walk *walk, struct mr_json *node, const char *alias,
                                 struct mr_sql_view *view)
 {
     struct mr_sql_planner *p = walk->p;
+    unsigned readers = modes_of_readers(view);
+    bool several = (readers & (readers - 1)) != 0;
+    enum mr_status status;
 
     if (view->busy)
         return mr_sql__fail(p, walk->query, node, "view '%s' is made of itself", view->name);
-    if (view->rel == NULL || view->mode != mode_of_view(p, view)) {
+    if (view->rel == NULL) {
         struct mr_json *copy = mr_json_copy(&p->arena, view->query->node);
 
         if (copy == NULL)
             return mr_sql__no_memory(p);
-        if (view->rel != NULL && view->rel->aggregated)
-            return mr_sql__fail(
-                p, walk->query, node,
-                "view '%s' aggregates and is used with two output modes; give its tables the same "
-                "output_mode, or make two views",
-                view->name);
-        if (view->rel != NULL && view->program != NULL && mr_node_keeps_state(view->rel->node))
-            return mr_sql__fail(p, walk->query, node,
-                                "'%s' keeps state and is used with two output modes; give its "
-                                "tables the same output_mode",
-                                view->name);
-        if (view->rel == NULL)
-            MR_TRY(plan_view_alone(p, view, copy));
-        view->mode = mode_of_view(p, view);
+        status = plan_view_alone(p, view, copy);
+        if (status != MR_OK && several && p->mode_refused) {
+            p->mode_refused = false; /* once: of the innermost view */
+            return fail_of_readers(walk, node, view);
+        }
+        MR_TRY(status);
+        if (several && (view->rel->aggregated || (readers & ~view->modes) != 0 ||
+                        (view->program != NULL && mr_node_keeps_state(view->rel->node))))
+            return fail_of_readers(walk, node, view);
     }
+    p->modes &= view->modes;
     return stream_leaf(walk, node, alias, view->rel);
 }
 

@@ -76,6 +76,8 @@ enum mr_status mr_sql__static_read(struct mr_env *env, const struct mr_sql_table
                                    struct mr_sql_static **ret_rows, struct mr_error *err);
 void mr_sql__static_free(struct mr_sql_static *rows); /* NULL allowed */
 
+enum { MR_SQL_ALL_MODES = 1u << MR_MODE_APPEND | 1u << MR_MODE_UPDATE | 1u << MR_MODE_COMPLETE };
+
 /* How a column of a relation relates to the watermark. */
 enum mr_sql_mark_kind {
     MR_SQL_MARK_TIME,   /* event time itself */
@@ -136,7 +138,8 @@ struct mr_sql_view {
     struct mr_sql_query *query;
     const struct mr_sql_statement *statement; /* NULL: a program's */
     struct mr_sql_rel *rel;                   /* once planned */
-    enum mr_output_mode mode;                 /* it was planned for */
+    const char *readers[3];                   /* per output mode: who reads it, NULL nobody */
+    unsigned modes;                           /* it can be planned for, bits; with rel */
     bool busy;                                /* being planned: a cycle when met again */
 };
 
@@ -208,6 +211,9 @@ struct mr_sql_planner {
     size_t view_count;
     struct mr_sql_query *queries; /* all, for their edits */
     enum mr_output_mode mode;     /* of the INSERT at hand */
+    const char *reader;           /* and its words, for errors: "INSERT INTO t" */
+    unsigned modes;               /* bits: what the view at hand can be planned for so far */
+    bool mode_refused;            /* the error is one of the mode: with another it may go */
     unsigned workers;             /* that the query will have, at least 1 */
     unsigned depth;
     struct mr_sql_name *names; /* of nodes, to keep them unique */
@@ -324,7 +330,14 @@ enum mr_status mr_sql__add_watermark(struct mr_sql_planner *p, const char *owner
 enum mr_status mr_sql__source_rel(struct mr_sql_planner *p, struct mr_sql_table *table,
                                   struct mr_sql_rel **ret_rel);
 
-/* needs.c: which columns of each source are used; a dry walk over everything an INSERT reads. */
+/* The error that was made is about the output mode. Returns the status. */
+enum mr_status mr_sql__of_mode(struct mr_sql_planner *p, enum mr_status status);
+/* The mode a view is planned in: its own, or that of whoever reads it. */
+enum mr_output_mode mr_sql__view_mode(const struct mr_sql_planner *p,
+                                      const struct mr_sql_view *view);
+
+/* needs.c: which columns of each source are used, and who reads which view in which mode; a dry
+ * walk over everything an INSERT reads. */
 enum mr_status mr_sql__needs(struct mr_sql_planner *p, struct mr_sql_query *query);
 
 /*
@@ -427,6 +440,8 @@ enum mr_status mr_sql__plan_query(struct mr_sql_planner *p, struct mr_sql_query 
                                   struct mr_sql_rel **ret_rel);
 enum mr_status mr_sql__ctes(struct mr_sql_planner *p, struct mr_json *node,
                             const struct mr_sql_scope **scope);
+
+/* nodes.c */
 /* Adds a map node behind rel. Takes op. */
 enum mr_status mr_sql__add_map(struct mr_sql_planner *p, const char *owner, const char *what,
                                struct mr_map_op *op, struct mr_node *const *inputs,
@@ -562,14 +577,19 @@ struct mr_sql_output {
     enum mr_output_mode mode;
     bool mode_given;
     bool mode_known;
+    unsigned wishes; /* bits: modes that its INSERTs would choose */
     struct mr_node **inputs;
     size_t input_count;
 };
 enum mr_status mr_sql__sink_resolve(struct mr_sql_planner *p, struct mr_sql_output *output,
                                     const char *mode);
-/* Settles the mode of an output for a query, and so the planner's. */
-enum mr_status mr_sql__choose_mode(struct mr_sql_planner *p, struct mr_sql_output *output,
-                                   const struct mr_sql_query *query);
+/* The mode of an output depends on all that is written into it, whatever stands first: each query
+ * wishes, then the mode is settled; check refuses what a query cannot be. */
+void mr_sql__wish_mode(struct mr_sql_planner *p, struct mr_sql_output *output,
+                       const struct mr_sql_query *query);
+void mr_sql__settle_mode(struct mr_sql_output *output);
+enum mr_status mr_sql__check_mode(struct mr_sql_planner *p, const struct mr_sql_output *output,
+                                  const struct mr_sql_query *query);
 enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
                            const struct mr_sql_output *output,
                            const struct mr_sql_statement *insert, const struct mr_sql_rel *rel,

@@ -159,20 +159,27 @@ enum mr_status mr_sql__pair_rules(struct mr_sql_pair *pair, bool by_key)
                    (pair->type == MR_JOIN_RIGHT && right) ||
                    (pair->type == MR_JOIN_FULL && (left || right));
 
+    p->modes &= ~(1u << MR_MODE_COMPLETE);
+    if ((pair->type != MR_JOIN_INNER && pair->type != MR_JOIN_SEMI) ||
+        pair->sides[0].rel.aggregated || pair->sides[1].rel.aggregated)
+        p->modes &= 1u << MR_MODE_APPEND;
     if (p->mode == MR_MODE_COMPLETE)
-        return mr_sql__fail(pair->p, pair->joins->query, pair->place,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(pair->p, pair->joins->query, pair->place,
                             "a join of two streams cannot be in output mode complete: its "
-                            "whole result would have to be kept; use append");
+                            "whole result would have to be kept; use append"));
     if (p->mode != MR_MODE_APPEND && pair->type != MR_JOIN_INNER && pair->type != MR_JOIN_SEMI)
-        return mr_sql__fail(pair->p, pair->joins->query, pair->place,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(pair->p, pair->joins->query, pair->place,
                             "a %s join of two streams needs output_mode = 'append': a row "
                             "with nulls cannot be taken back",
-                            mr_sql__pair_name(pair->type));
+                            mr_sql__pair_name(pair->type)));
     if (p->mode != MR_MODE_APPEND &&
         (pair->sides[0].rel.aggregated || pair->sides[1].rel.aggregated))
-        return mr_sql__fail(pair->p, pair->joins->query, pair->place,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(pair->p, pair->joins->query, pair->place,
                             "an aggregation below a join of streams needs output_mode = "
-                            "'append': a row that was joined cannot change");
+                            "'append': a row that was joined cannot change"));
     if (bounded)
         return MR_OK;
     return mr_sql__fail(pair->p, pair->joins->query, pair->place,

@@ -35,10 +35,12 @@ static enum mr_status take_limit(struct mr_sql_planner *p, const struct mr_sql_q
     const struct mr_json *value = mr_json_get(mr_json_get(limit, "value"), "value");
     int64_t rows;
 
+    p->modes &= ~(1u << MR_MODE_UPDATE);
     if (p->mode == MR_MODE_UPDATE)
-        return mr_sql__fail(p, query, modifier,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(p, query, modifier,
                             "LIMIT is not supported with output_mode = 'update': a row that passed "
-                            "may change later; use 'append', or 'complete' with an aggregation");
+                            "may change later; use 'append', or 'complete' with an aggregation"));
     if (!mr_sql__type_is(modifier, "LIMIT_MODIFIER") || !mr_sql__class_is(limit, "CONSTANT") ||
         !mr_json_int(value, &rows) || rows < 0)
         return mr_sql__fail(p, query, modifier, "LIMIT of a stream needs a number of rows");
@@ -346,14 +348,16 @@ static enum mr_status check_mode(const struct distinct *distinct, bool time_is_k
     if (!distinct->rows.aggregated || p->mode == MR_MODE_APPEND)
         return MR_OK;
     if (p->mode == MR_MODE_COMPLETE)
-        return mr_sql__fail(p, distinct->query, distinct->list,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(p, distinct->query, distinct->list,
                             "removing duplicates of an aggregation's rows is not supported with "
-                            "output_mode = 'complete': all rows come again with every batch");
+                            "output_mode = 'complete': all rows come again with every batch"));
     if (within || time_is_key)
-        return mr_sql__fail(p, distinct->query, distinct->list,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(p, distinct->query, distinct->list,
                             "removing duplicates of an aggregation's rows by their time needs "
                             "output_mode = 'append': with 'update' they come again when they are "
-                            "late");
+                            "late"));
     return MR_OK;
 }
 

@@ -143,6 +143,31 @@ static enum mr_status need_of_table(struct mr_sql_planner *p, struct mr_sql_tabl
     return MR_OK;
 }
 
+/* What is below a view of its own mode is read by the view. */
+static enum mr_status walk_view(struct mr_sql_planner *p, struct mr_sql_view *view,
+                                const struct need *need)
+{
+    enum mr_output_mode mode = p->mode;
+    const char *reader = p->reader;
+    struct mr_buf text = MR_BUF_INIT;
+    enum mr_status status = MR_OK;
+
+    p->mode = mr_sql__view_mode(p, view);
+    if (view->readers[p->mode] == NULL)
+        view->readers[p->mode] = p->reader;
+    if (view->statement != NULL && view->statement->appends) {
+        mr_buf_printf(&text, "MATERIALIZED VIEW %s", view->name);
+        p->reader = text.failed ? NULL : mr_arena_copy(&p->arena, text.data, text.size);
+        mr_buf_release(&text);
+        status = p->reader != NULL ? MR_OK : mr_sql__no_memory(p);
+    }
+    if (status == MR_OK)
+        status = walk(p, view->query, view->query->node, NULL, need);
+    p->mode = mode;
+    p->reader = reader;
+    return status;
+}
+
 static enum mr_status walk_name(struct mr_sql_planner *p, struct mr_sql_query *query,
                                 const struct mr_json *node, const char *name, const char *alias,
                                 const struct mr_sql_scope *scope, const struct need *need)
@@ -168,7 +193,7 @@ static enum mr_status walk_name(struct mr_sql_planner *p, struct mr_sql_query *q
             need = &everything; /* CREATE VIEW v (a, b): its names are not those of its query */
         if (view->program != NULL)
             need = &everything; /* nor are those of what a program's function gives */
-        status = walk(p, view->query, view->query->node, NULL, need);
+        status = walk_view(p, view, need);
         view->busy = false;
         return status;
     }

@@ -5,7 +5,7 @@
  *     settings (SET, command line) --> config
  *     tables, views                --> catalogue                                   catalog.c
  *     each INSERT or SELECT        --> syntax tree                                 text.c
- *     all of them, dry             --> columns each source must read               needs.c
+ *     all of them, dry             --> columns each source must read, modes        needs.c
  *     each again                   --> sources, maps, folds   from.c select.c window.c aggregate.c
  *     rows cast to the sink        --> sinks                                       sink.c
  *
@@ -31,6 +31,7 @@ struct plan {
     struct mr_sql_output *outputs;
     size_t output_count;
     struct mr_sql_query **queries;  /* per statement of the script; NULL: none */
+    size_t *targets;                /* and the index of its output */
     struct mr_sql_library *library; /* NULL: none */
 };
 
@@ -133,14 +134,13 @@ static enum mr_status find_output(struct plan *plan, struct mr_sql_table *table,
     return MR_OK;
 }
 
-static enum mr_status plan_statement(struct plan *plan, const struct mr_sql_statement *statement,
-                                     struct mr_sql_query *query)
+static enum mr_status choose_output(struct plan *plan, size_t index)
 {
+    const struct mr_sql_statement *statement = &plan->planner.script->statements[index];
     struct mr_sql_planner *p = &plan->planner;
+    struct mr_sql_query *query = plan->queries[index];
     struct mr_sql_table *table = NULL;
     struct mr_sql_output *output;
-    struct mr_sql_rel *rel;
-    struct mr_sql_rel fitted;
 
     if (statement->kind == MR_SQL_INSERT) {
         table = mr_sql__table(p, statement->name);
@@ -152,7 +152,41 @@ static enum mr_status plan_statement(struct plan *plan, const struct mr_sql_stat
     }
     query->planned = true;
     MR_TRY(find_output(plan, table, &output));
-    MR_TRY(mr_sql__choose_mode(p, output, query));
+    mr_sql__wish_mode(p, output, query);
+    plan->targets[index] = (size_t)(output - plan->outputs);
+    return MR_OK;
+}
+
+/* What the statement reads, and in which mode. */
+static enum mr_status look_around(struct plan *plan, size_t index)
+{
+    struct mr_sql_planner *p = &plan->planner;
+    const struct mr_sql_output *output = &plan->outputs[plan->targets[index]];
+    struct mr_buf text = MR_BUF_INIT;
+
+    MR_TRY(mr_sql__check_mode(p, output, plan->queries[index]));
+    if (output->table != NULL)
+        mr_buf_printf(&text, "INSERT INTO %s", output->table->name);
+    else
+        mr_buf_add_str(&text, "the SELECT");
+    p->mode = output->mode;
+    p->reader = text.failed ? NULL : mr_arena_copy(&p->arena, text.data, text.size);
+    mr_buf_release(&text);
+    if (p->reader == NULL)
+        return mr_sql__no_memory(p);
+    return mr_sql__needs(p, plan->queries[index]);
+}
+
+static enum mr_status plan_statement(struct plan *plan, size_t index)
+{
+    const struct mr_sql_statement *statement = &plan->planner.script->statements[index];
+    struct mr_sql_planner *p = &plan->planner;
+    struct mr_sql_query *query = plan->queries[index];
+    struct mr_sql_output *output = &plan->outputs[plan->targets[index]];
+    struct mr_sql_rel *rel;
+    struct mr_sql_rel fitted;
+
+    p->mode = output->mode;
     MR_TRY(mr_sql__plan_query(p, query, query->node, NULL, &rel));
     MR_TRY(mr_sql__check_groups(p, query, rel));
     if (p->mode == MR_MODE_COMPLETE && !rel->aggregated)
@@ -384,11 +418,17 @@ static enum mr_status plan_all(struct plan *plan)
     MR_TRY(choose_statements(plan));
     for (size_t i = 0; i < count; i++) {
         if (plan->queries[i] != NULL)
-            MR_TRY(mr_sql__needs(p, plan->queries[i]));
+            MR_TRY(choose_output(plan, i));
+    }
+    for (size_t i = 0; i < plan->output_count; i++)
+        mr_sql__settle_mode(&plan->outputs[i]);
+    for (size_t i = 0; i < count; i++) {
+        if (plan->queries[i] != NULL)
+            MR_TRY(look_around(plan, i));
     }
     for (size_t i = 0; i < count; i++) {
         if (plan->queries[i] != NULL)
-            MR_TRY(plan_statement(plan, &p->script->statements[i], plan->queries[i]));
+            MR_TRY(plan_statement(plan, i));
     }
     MR_TRY(mr_sql__check_clauses(p));
     for (const struct mr_sql_late *late = p->lates; late != NULL; late = late->next)
@@ -425,7 +465,8 @@ static enum mr_status make_plan(struct plan *plan)
     plan->outputs = mr_arena_alloc(&p->arena, (count * 2) * sizeof(*plan->outputs));
     plan->queries = mr_arena_alloc(&p->arena, count * sizeof(struct mr_sql_query *));
     p->graph = plan->public.graph = mr_graph_new();
-    if (plan->outputs == NULL || plan->queries == NULL || p->graph == NULL)
+    plan->targets = mr_arena_alloc(&p->arena, count * sizeof(size_t));
+    if (plan->outputs == NULL || plan->queries == NULL || plan->targets == NULL || p->graph == NULL)
         return mr_sql__no_memory(p);
     memset(plan->queries, 0, count * sizeof(struct mr_sql_query *));
     mr_query_config_init(&plan->public.config);
@@ -461,8 +502,9 @@ enum mr_status mr_sql_plan(const struct mr_sql_script *script, const struct mr_s
     plan->planner.args = args;
     plan->planner.err = err != NULL ? err : &own;
     status = make_plan(plan);
-    /* A tree that has lost a member would be another query: no plan is made of it. */
-    if (status == MR_OK && plan->planner.arena.failed)
+    /* A tree that has lost a member would be another query, or one that makes no sense: no plan is
+     * made of it, and an error about it is not the user's. */
+    if (plan->planner.arena.failed)
         status = mr_sql__no_memory(&plan->planner);
     mr_sql__use_functions(NULL);
     plan->planner.err = NULL;

@@ -69,9 +69,10 @@ enum mr_status mr_sql__session_keys(struct mr_sql_block *block)
     uint32_t kept = 0;
 
     if (p->mode == MR_MODE_UPDATE)
-        return mr_sql__fail(p, block->query, block->list,
+        return mr_sql__of_mode(
+            p, mr_sql__fail(p, block->query, block->list,
                             "sessions are not supported with output_mode = 'update': one that "
-                            "grows or merges is another row; use 'append' or 'complete'");
+                            "grows or merges is another row; use 'append' or 'complete'"));
     if (block->key_count < 2)
         return mr_sql__fail(p, block->query, block->list,
                             "sessions need another key in GROUP BY: over all rows of a stream they "

@@ -50,10 +50,11 @@ static enum mr_status check_whole(struct mr_sql_planner *p, const struct mr_sql_
     if (p->mode != MR_MODE_COMPLETE || left->aggregated == right->aggregated || all == NULL ||
         !all->boolean)
         return MR_OK;
-    return mr_sql__fail(p, query, mr_json_get(node, left->aggregated ? "right" : "left"),
+    return mr_sql__of_mode(
+        p, mr_sql__fail(p, query, mr_json_get(node, left->aggregated ? "right" : "left"),
                         "with output_mode = 'complete' both sides of UNION ALL must be "
                         "aggregations: the earlier rows of this side would be gone from the "
-                        "result; aggregate it, or write it to another table with 'append'");
+                        "result; aggregate it, or write it to another table with 'append'"));
 }
 
 static enum mr_status join_rels(struct mr_sql_planner *p, struct mr_sql_query *query,

@@ -283,33 +283,50 @@ static void look(struct mr_sql_planner *p, const struct mr_json *node, unsigned 
         look(p, child, depth + 1, traits);
 }
 
-enum mr_status mr_sql__choose_mode(struct mr_sql_planner *p, struct mr_sql_output *output,
-                                   const struct mr_sql_query *query)
+void mr_sql__wish_mode(struct mr_sql_planner *p, struct mr_sql_output *output,
+                       const struct mr_sql_query *query)
 {
     struct traits traits = {0};
     unsigned modes = output->connector->modes;
+    bool closes;
+    bool open;
+    bool may_update;
 
     look(p, query->node, 0, &traits);
-    if (!output->mode_known) {
-        bool closes = traits.grouped_by_time && traits.watermarked &&
-                      (output->table != NULL || traits.session) && !traits.sorted;
-        bool open = traits.aggregated && !closes;
-        bool may_update = open && (modes & (1u << MR_MODE_UPDATE)) != 0;
-        bool may_complete = open && (modes & (1u << MR_MODE_COMPLETE)) != 0;
+    closes = traits.grouped_by_time && traits.watermarked &&
+             (output->table != NULL || traits.session) && !traits.sorted;
+    open = traits.aggregated && !closes;
+    may_update = open && (modes & (1u << MR_MODE_UPDATE)) != 0;
+    if (open && (modes & (1u << MR_MODE_COMPLETE)) != 0 &&
+        (traits.sorted || traits.session || !may_update))
+        output->wishes |= 1u << MR_MODE_COMPLETE;
+    else
+        output->wishes |= 1u << (may_update ? MR_MODE_UPDATE : MR_MODE_APPEND);
+}
 
-        output->mode = MR_MODE_APPEND;
-        if (may_complete && (traits.sorted || traits.session || !may_update))
-            output->mode = MR_MODE_COMPLETE;
-        else if (may_update)
-            output->mode = MR_MODE_UPDATE;
-        output->mode_known = true;
-    }
+void mr_sql__settle_mode(struct mr_sql_output *output)
+{
+    if (output->mode_known)
+        return;
+    output->mode = MR_MODE_APPEND;
+    if ((output->wishes & (1u << MR_MODE_COMPLETE)) != 0)
+        output->mode = MR_MODE_COMPLETE;
+    else if ((output->wishes & (1u << MR_MODE_UPDATE)) != 0)
+        output->mode = MR_MODE_UPDATE;
+    output->mode_known = true;
+}
+
+enum mr_status mr_sql__check_mode(struct mr_sql_planner *p, const struct mr_sql_output *output,
+                                  const struct mr_sql_query *query)
+{
+    struct traits traits = {0};
+
+    look(p, query->node, 0, &traits);
     if (output->mode == MR_MODE_COMPLETE && !traits.aggregated)
         return mr_sql__fail(p, query, NULL,
                             "output_mode = 'complete' needs an aggregation: the whole result of "
                             "this SELECT grows without "
                             "end; use 'append'");
-    p->mode = output->mode;
     return MR_OK;
 }
 

@@ -39,6 +39,12 @@ struct pass {
     bool window[BRACKETS_MAX]; /* inside the brackets of TUMBLE( or HOP( */
 };
 
+enum mr_status mr_sql__of_mode(struct mr_sql_planner *p, enum mr_status status)
+{
+    p->mode_refused = true;
+    return status;
+}
+
 enum mr_status mr_sql__no_memory(struct mr_sql_planner *p)
 {
     return MR_FAIL(p->err, MR_NOMEM, "cannot plan the query: out of memory");
