@@ -243,6 +243,49 @@ char *mr_testing__difference(const struct mr_test_lines *have, const struct mr_t
     return mr_buf_take(&difference.text);
 }
 
+static void show_table(struct mr_buf *out, const struct mr_test_lines *lines)
+{
+    const char **copy = sorted(lines);
+
+    for (size_t i = 0; copy != NULL && i < MR_MIN(lines->count, (size_t)SHOWN_MAX); i++)
+        show_line(out, ' ', copy[i], 1);
+    mr_free(copy);
+    if (lines->count > SHOWN_MAX)
+        mr_buf_printf(out, "... and %zu more\n", lines->count - SHOWN_MAX);
+}
+
+enum mr_status mr_testing__compare_again(const struct mr_test_rows *first,
+                                         const struct mr_test_rows *again, char **ret_text,
+                                         struct mr_error *err)
+{
+    struct mr_test_lines *first_lines = NULL;
+    struct mr_test_lines *again_lines = NULL;
+    struct mr_buf text = MR_BUF_INIT;
+    char *difference = NULL;
+    enum mr_status status;
+
+    MR_TRY_GOTO(mr_testing__lines_of(first, &first_lines, err));
+    MR_TRY_GOTO(mr_testing__lines_of(again, &again_lines, err));
+    *ret_text = NULL;
+    difference = mr_testing__difference(again_lines, first_lines, false);
+    if (difference == NULL)
+        goto done;
+    mr_buf_printf(&text, "the first time, %zu rows:\n", first_lines->count);
+    show_table(&text, first_lines);
+    mr_buf_printf(&text, "again, %zu rows:\n", again_lines->count);
+    show_table(&text, again_lines);
+    mr_buf_printf(&text, "from the first to the second:\n%s", difference);
+    *ret_text = mr_buf_take(&text);
+    if (*ret_text == NULL)
+        status = no_memory(err);
+done:
+    mr_text_free(difference);
+    mr_buf_release(&text);
+    mr_testing__lines_free(first_lines);
+    mr_testing__lines_free(again_lines);
+    return status;
+}
+
 /* ---- Keys ---- */
 
 struct keyed {

@@ -125,6 +125,7 @@ struct mr_test_table {
     size_t asserted_count; /* outputs before the last ASSERT */
     char query_id[64];
     int64_t last_batch_id; /* -1: none */
+    char *changed;         /* a batch that was published again had other rows: both; or NULL */
 };
 
 extern const struct mr_source_connector mr_testing__source;
@@ -158,6 +159,11 @@ void mr_testing__lines_free(struct mr_test_lines *lines); /* NULL allowed */
 /* NULL: equal. Else the difference, for people; freed with mr_text_free. */
 char *mr_testing__difference(const struct mr_test_lines *have, const struct mr_test_lines *want,
                              bool ordered);
+/* The rows of a batch that is published twice. *ret_text NULL: the same; else both tables and their
+ * difference, freed with mr_text_free. */
+enum mr_status mr_testing__compare_again(const struct mr_test_rows *first,
+                                         const struct mr_test_rows *again, char **ret_text,
+                                         struct mr_error *err);
 /* The newest row of each key, in the order in which they were written. Returns new. */
 enum mr_status mr_testing__fold(const struct mr_test_rows *rows, const uint32_t *keys,
                                 size_t key_count, struct mr_test_rows *ret_rows,
@@ -183,6 +189,8 @@ struct mr_test_table *mr_testing__pipeline_table(struct mr_test_pipeline *pipeli
                                                  const char *name);
 struct mr_test_table *mr_testing__pipeline_table_at(struct mr_test_pipeline *pipeline,
                                                     size_t index); /* NULL past the end */
+/* The table whose rows were others when a batch was published again, or NULL. */
+struct mr_test_table *mr_testing__pipeline_changed(struct mr_test_pipeline *pipeline);
 /* Starts it when it does not run, and processes all there is. */
 enum mr_status mr_testing__pipeline_run(struct mr_test_pipeline *pipeline, struct mr_error *err);
 /* Runs to the point of a batch and dies there; point NULL: dies now. *ret_reached: it came
@@ -196,6 +204,9 @@ void mr_testing__pipeline_stop(struct mr_test_pipeline *pipeline); /* the next r
 void mr_testing__pipeline_inject(struct mr_test_pipeline *pipeline, uint64_t nth);
 uint64_t mr_testing__pipeline_points(const struct mr_test_pipeline *pipeline);
 const char *mr_testing__pipeline_injected(const struct mr_test_pipeline *pipeline);
+/* From the next start on, restarts keep each source's own watermark (docs/decisions/0044). */
+void mr_testing__pipeline_remember(struct mr_test_pipeline *pipeline);
+bool mr_testing__pipeline_forgets(const struct mr_test_pipeline *pipeline);
 int64_t mr_testing__pipeline_now_us(struct mr_test_pipeline *pipeline);
 void mr_testing__pipeline_advance(struct mr_test_pipeline *pipeline, int64_t duration_us);
 
@@ -239,14 +250,16 @@ struct mr_test_trial {
     const char *text;                   /* of the files */
     const struct mr_test_block *block;
     struct mr_duck *duck;
-    uint64_t
-        crash_at; /* a crash of its own at the nth point; counts are not asserted then. 0: none */
+    /* A crash of its own at the nth point; counts are not asserted then. 0: none. */
+    uint64_t crash_at;
+    bool remembers; /* restarts keep each source's own watermark */
 };
 struct mr_test_result {
     const struct mr_test_step *step; /* the one that failed */
     char *details;                   /* more lines about it, or NULL; freed with mr_text_free */
     uint64_t points;                 /* that batches came to */
     char injected[64];               /* where the crash was */
+    bool forgets;                    /* a restart forgets each source's own watermark */
 };
 /* MR_OK: passed. */
 enum mr_status mr_testing__try(const struct mr_test_trial *trial, struct mr_test_result *ret_result,

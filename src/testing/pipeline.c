@@ -44,6 +44,8 @@ struct mr_test_pipeline {
     uint64_t points;
     char injected[64]; /* "" : not yet */
     bool recovering;   /* from that crash */
+    bool remembers;    /* a restart keeps how far each source's watermark was */
+    bool forgets;      /* it does not, in the run at hand */
     /* What batches reported since it was asked for. */
     struct mr_test_counts operators[MR_TESTING_OPERATORS_MAX];
     size_t operator_count;
@@ -125,6 +127,15 @@ struct mr_test_table *mr_testing__pipeline_table(struct mr_test_pipeline *pipeli
 struct mr_test_table *mr_testing__pipeline_table_at(struct mr_test_pipeline *pipeline, size_t index)
 {
     return index < pipeline->table_count ? &pipeline->tables[index] : NULL;
+}
+
+struct mr_test_table *mr_testing__pipeline_changed(struct mr_test_pipeline *pipeline)
+{
+    for (size_t i = 0; i < pipeline->table_count; i++) {
+        if (pipeline->tables[i].changed != NULL)
+            return &pipeline->tables[i];
+    }
+    return NULL;
 }
 
 /* ---- What batches report ---- */
@@ -257,6 +268,16 @@ void mr_testing__pipeline_inject(struct mr_test_pipeline *pipeline, uint64_t nth
     pipeline->inject_at = nth;
 }
 
+void mr_testing__pipeline_remember(struct mr_test_pipeline *pipeline)
+{
+    pipeline->remembers = true;
+}
+
+bool mr_testing__pipeline_forgets(const struct mr_test_pipeline *pipeline)
+{
+    return pipeline->forgets;
+}
+
 uint64_t mr_testing__pipeline_points(const struct mr_test_pipeline *pipeline)
 {
     return pipeline->points;
@@ -270,11 +291,14 @@ const char *mr_testing__pipeline_injected(const struct mr_test_pipeline *pipelin
 static enum mr_status start(struct mr_test_pipeline *pipeline, struct mr_error *err)
 {
     static const struct mr_option_pair settings[] = {
-        {"trigger", "until caught up"}, {"checkpoint", "/checkpoint"}, {"max_batches", "0"}};
+        {"trigger", "until caught up"},
+        {"checkpoint", "/checkpoint"},
+        {"max_batches", "0"},
+        {"idle_after", "36500 days"}}; /* nothing is idle for so long, but the commits have marks */
     const struct mr_sql_args args = {
         .env = mr_sim_env(pipeline->sim),
         .settings = settings,
-        .setting_count = MR_ARRAY_SIZE(settings),
+        .setting_count = MR_ARRAY_SIZE(settings) - (pipeline->remembers ? 0 : 1),
         .bindings = pipeline->bindings,
         .binding_count = pipeline->table_count,
     };
@@ -283,6 +307,7 @@ static enum mr_status start(struct mr_test_pipeline *pipeline, struct mr_error *
 
     MR_TRY(mr_sql_plan(pipeline->script, &args, &pipeline->plan, err));
     config = pipeline->plan->config;
+    pipeline->forgets = config.idle_after_us <= 0;
     config.workers = config.workers_max = 1;
     config.retries = 0;
     config.on_progress = note_progress;

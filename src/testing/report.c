@@ -53,6 +53,13 @@ static void add_diagnosis(struct mr_buf *out, const struct mr_testing_verdict *v
     mr_buf_add_str(out, "  ...\n");
 }
 
+static void add_note(struct mr_buf *out, const char *note)
+{
+    mr_buf_add_str(out, "  ---\n  note: ");
+    add_quoted(out, note);
+    mr_buf_add_str(out, "\n  ...\n");
+}
+
 void mr_testing_tap(const struct mr_testing_report *report, struct mr_buf *out)
 {
     const char *file = "";
@@ -69,6 +76,8 @@ void mr_testing_tap(const struct mr_testing_report *report, struct mr_buf *out)
         mr_buf_add_char(out, '\n');
         if (!verdict->passed)
             add_diagnosis(out, verdict);
+        else if (verdict->note != NULL)
+            add_note(out, verdict->note);
     }
 }
 
@@ -102,6 +111,12 @@ static void add_case(struct mr_buf *out, const struct mr_testing_verdict *verdic
     add_xml(out, verdict->file);
     mr_buf_printf(out, "\" line=\"%u\" time=\"%.6f\"", verdict->line,
                   (double)verdict->duration_us / 1e6);
+    if (verdict->passed && verdict->note != NULL) {
+        mr_buf_add_str(out, ">\n      <system-out>");
+        add_xml(out, verdict->note);
+        mr_buf_add_str(out, "</system-out>\n    </testcase>\n");
+        return;
+    }
     if (verdict->passed) {
         mr_buf_add_str(out, "/>\n");
         return;

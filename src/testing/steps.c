@@ -428,6 +428,23 @@ static bool is_counted(const struct mr_test_step *step)
            step->kind == MR_STEP_ASSERT_BATCHES;
 }
 
+/* A batch that was published twice with other rows fails the test, whatever else it finds. */
+static enum mr_status judge_repetitions(struct test_run *run, enum mr_status status)
+{
+    const struct mr_test_table *table = mr_testing__pipeline_changed(run->pipeline);
+
+    if (table == NULL)
+        return status;
+    if (status == MR_OK) /* an ASSERT ERROR that took it for its own */
+        status = MR_FAIL(run->err, MR_BAD_DATA,
+                         "a batch of '%s' ran again and gave other rows than those that were "
+                         "published",
+                         table->name);
+    mr_text_free(run->details);
+    run->details = mr_strdup(table->changed);
+    return status;
+}
+
 enum mr_status mr_testing__try(const struct mr_test_trial *trial, struct mr_test_result *ret_result,
                                struct mr_error *err)
 {
@@ -439,6 +456,8 @@ enum mr_status mr_testing__try(const struct mr_test_trial *trial, struct mr_test
     if (status != MR_OK)
         return status;
     mr_testing__pipeline_inject(run.pipeline, trial->crash_at);
+    if (trial->remembers)
+        mr_testing__pipeline_remember(run.pipeline);
     for (size_t i = 0; i < trial->block->count && status == MR_OK; i++) {
         const struct mr_test_step *step = &trial->block->steps[i];
 
@@ -448,7 +467,9 @@ enum mr_status mr_testing__try(const struct mr_test_trial *trial, struct mr_test
         else
             status = do_step(&run, step);
     }
+    status = judge_repetitions(&run, status);
     ret_result->details = run.details;
+    ret_result->forgets = mr_testing__pipeline_forgets(run.pipeline);
     ret_result->points = mr_testing__pipeline_points(run.pipeline);
     snprintf(ret_result->injected, sizeof(ret_result->injected), "%s",
              mr_testing__pipeline_injected(run.pipeline));

@@ -21,6 +21,7 @@ struct mr_testing_verdict {
     bool passed;
     char *message; /* NULL when passed: what was wrong, one line */
     char *details; /* more lines, or NULL: the difference of two tables */
+    char *note;    /* of a test that passed: what a crash changes all the same; or NULL */
     int64_t duration_us;
 };
 

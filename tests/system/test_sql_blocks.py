@@ -161,7 +161,7 @@ ASSERT cities = VALUES ('Oslo', 1), (NULL, 7);"""))
         files = [os.path.join(SOURCE, name) for name in ("examples/first.sql", "tests/sql/limit.sql", "tests/sql/bad_rows.sql")]
         self.expect(0, "--crash-everywhere", *files)
 
-    def test_a_crash_that_changes_the_result_is_named(self):
+    def test_what_a_restart_forgets_is_a_note_and_no_failure(self):
         # what each of two streams had is forgotten by a restart (WM-11): the common watermark waits for both again
         table = "CREATE TABLE {} (ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (connector = 'memory');\n"
         path = self.write("q.sql", table.format("a") + table.format("b") + """
@@ -175,9 +175,44 @@ RUN;
 INSERT INTO b VALUES ('2026-01-01 00:01:00');
 ASSERT BATCHES 5;
 ASSERT out = VALUES (2);"""))
+        self.assertNotIn("note:", self.expect(0, path).stdout)
+        junit = os.path.join(self.dir, "report.xml")
+        self.assertIn("note: 'with a crash after ''committed'' of batch 2 other rows come out: a restart forgets how far each",
+                      self.expect(0, path, "--crash-everywhere", "--junit", junit).stdout)
+        self.assertIn("<system-out>with a crash after 'committed' of batch 2", read(junit))
+
+    STATIC = """CREATE TABLE e (k BIGINT) WITH (connector = 'memory');
+CREATE TABLE names (k BIGINT, name VARCHAR) WITH (connector = 'file', path = 'names', format = 'json', static = 'true');
+CREATE TABLE out (k BIGINT, name VARCHAR) WITH (connector = 'file', path = 'out', format = 'json');
+INSERT INTO out SELECT e.k, name FROM e LEFT JOIN names ON e.k = names.k;
+"""
+
+    def test_a_crash_that_changes_the_result_is_named(self):
+        path = self.write("q.sql", self.STATIC + block("earlier", """INSERT INTO e VALUES (1);
+RUN;
+INSERT INTO names VALUES (2, 'two');
+INSERT INTO e VALUES (2);
+ASSERT out = VALUES (1, NULL), (2, NULL);"""))
         self.expect(0, path)
-        self.assertIn("with a crash after ''committed'' of batch 2: ''out'' is not what was expected",
+        self.assertIn("with a crash after ''planned'' of batch 1: ''out'' is not what was expected",
                       self.expect(1, path, "--crash-everywhere").stdout)
+
+    def test_a_batch_that_is_published_twice_brings_the_same_rows(self):
+        steps = """INSERT INTO names VALUES (1, 'one');
+INSERT INTO e VALUES (1);
+RUN;{}
+INSERT INTO e VALUES (2), (1);
+CRASH AFTER PUBLISHED;
+RUN;
+ASSERT ERROR 'other rows';"""
+        path = self.write("q.sql", self.STATIC + block("changes", steps.format("\nINSERT INTO names VALUES (2, 'two');")))
+        out = self.expect(1, path).stdout
+        self.assertIn("batch 1 of ''out'' ran again and gave other rows than those that were published", out)
+        self.assertIn("the first time, 2 rows:\n       1 | one\n       2 | NULL\n    again, 2 rows:\n       1 | one\n       2 | two\n", out)
+        self.assertIn("    -  2 | NULL\n    +  2 | two\n    1 missing (-), 1 unexpected (+), of 2 expected rows\n", out)
+        path = self.write("q.sql", self.STATIC + block("stays", steps.format("").replace("ASSERT ERROR 'other rows'",
+                          "ASSERT out = VALUES (1, 'one'), (1, 'one'), (2, NULL)")))
+        self.expect(0, path)
 
     def test_idle_sources_survive_a_crash(self):
         self.expect(0, "--crash-everywhere", os.path.join(SOURCE, "tests/sql/idle.sql"))
