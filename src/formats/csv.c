@@ -173,6 +173,9 @@ static bool must_quote(const struct mr__csv_dialect *dialect, const char *text, 
             text[i] == '\r')
             return true;
     }
+    /* At the beginning of a file it would be read as a byte order mark. */
+    if (dialect->quote != 0 && size_bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
+        return true;
     return size_bytes == dialect->null_bytes && memcmp(text, dialect->null_value, size_bytes) == 0;
 }
 

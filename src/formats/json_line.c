@@ -139,12 +139,13 @@ static inline const char *string_end(const struct mr__json *json, struct mr__jso
 }
 
 /* A string without escapes, at its opening quote, its inside [at + 1, end): copied in whole vectors
- * where there is room. */
+ * where there is room. A column that could not be given memory for its bytes has no room for an
+ * empty text either, hence >=. */
 static inline bool append_text(struct mr__json *json, struct mr_column_builder *column,
                                const char *text, size_t size_bytes)
 {
     if (UNLIKELY(column->length >= column->capacity ||
-                 size_bytes > column->bytes_capacity - column->bytes_used)) {
+                 size_bytes >= column->bytes_capacity - column->bytes_used)) {
         if (mr_column_builder_reserve(column, 1, size_bytes, &json->err) != MR_OK)
             return false;
     }

@@ -272,3 +272,21 @@ TEST(what_is_written_quotes_what_it_must_and_reads_back_the_same)
     decoded_release(&again);
     decoded_release(&d);
 }
+
+TEST(a_byte_order_mark_in_the_first_text_is_not_taken_for_that_of_the_file)
+{
+    struct decode_setup setup = {.format = &mr__format_csv, .declared = "t TEXT, u TEXT"};
+    const char *data = "\"\xef\xbb\xbf\",\"\xef\xbb\xbfx\"\n";
+    struct decoded d;
+    struct mr_buf text;
+    struct mr_error err = {0};
+    enum mr_status status;
+
+    format_decode(&setup, data, strlen(data), &d);
+    CHECK_OK(d.status, &d.err);
+    format_encode(&mr__format_csv, "", d.batch, &status, &err, &text);
+    CHECK_OK(status, &err);
+    CHECK_EQ_STR(text.data, data);
+    mr_buf_release(&text);
+    decoded_release(&d);
+}
