@@ -401,6 +401,10 @@ bool mr__watermark_is_idle(const struct mr_query *query, const struct mr_node *n
 enum mr_status mr__watermark_keep(const struct mr_query *query, struct mr_commit *commit,
                                   struct mr_error *err);
 void mr__watermark_restore(struct mr_query *query, const struct mr_commit *commit);
+/* plan_check.c: fields of the log's last PLAN that no plan can have. MR_CORRUPT. */
+enum mr_status mr__plan_check(const struct mr_query *query, const struct mr_recovered *recovered,
+                              bool run_again, struct mr_error *err);
+
 /* The source in front of a watermark operator, or NULL when more than maps of it are between. */
 const struct mr_source_run *mr__watermark_source(const struct mr_node *node);
 /* Does some operator want a batch without new data? */

@@ -150,8 +150,9 @@ static enum mr_status adopt_settings(struct mr_query *query, const char *pinned,
 
     if (status == MR_NOMEM)
         goto done;
-    if (status != MR_OK || !mr_json_int(mr_json_get(json, "zero_time_us"), &zero_us) ||
-        !mr_json_int(mr_json_get(json, "tick_us"), &tick_us)) {
+    if ((status != MR_OK || !mr_json_int(mr_json_get(json, "zero_time_us"), &zero_us) ||
+         !mr_json_int(mr_json_get(json, "tick_us"), &tick_us) || tick_us < 0) &&
+        !MR_MUTANT("open.settings.decode")) {
         status = MR_FAIL(err, MR_CORRUPT, "cannot read the pinned settings of checkpoint '%s'",
                          query->checkpoint.dir);
         goto done;
@@ -225,6 +226,7 @@ static enum mr_status adopt_recovered(struct mr_query *query, struct mr_recovere
 
     if (!recovered->has_plan)
         return new_settings(query, err);
+    MR_TRY(mr__plan_check(query, recovered, run_again, err));
     MR_TRY(adopt_settings(query, recovered->last_plan.settings, err));
     MR_TRY(place_sources(query, &recovered->last_plan, run_again, err));
     if (recovered->has_commit) {

@@ -16,6 +16,7 @@
 #include "core/receiver_host.h"
 
 #include "base/log.h"
+#include "base/mutant.h"
 #include "base/number_text.h"
 
 #include <string.h>
@@ -71,6 +72,22 @@ static uint64_t bytes_of_blocks(struct mr_source *source, uint64_t after, uint64
     return bytes;
 }
 
+/* The offsets of a plan are numbers of blocks that do not go back: a batch of no block would be
+ * followed by one of blocks that were processed. */
+static enum mr_status check_offsets(const struct mr_source_run *run, struct mr_error *err)
+{
+    uint64_t start = 0, end = UINT64_MAX;
+
+    if (((run->start != NULL && !mr_uint_parse(run->start, strlen(run->start), &start)) ||
+         (run->end != NULL && !mr_uint_parse(run->end, strlen(run->end), &end)) || start > end) &&
+        !MR_MUTANT("receiver.open.offsets"))
+        return MR_FAIL(err, MR_CORRUPT,
+                       "cannot start a receiver: its plan is of blocks behind '%.40s' up to "
+                       "'%.40s'; restore the checkpoint from a copy",
+                       run->start != NULL ? run->start : "", run->end != NULL ? run->end : "");
+    return MR_OK;
+}
+
 enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source_run *run,
                                         uint64_t min_last, struct mr_source **ret_source,
                                         struct mr_error *err)
@@ -86,6 +103,7 @@ enum mr_status mr__receiver_source_open(struct mr_query *query, struct mr_source
     source->host.name = run->spec.name;
     source->host.ops = run->spec.connector->receiver_ops;
     mr__receiver_host_init(&source->host);
+    MR_TRY_GOTO(check_offsets(run, err));
     MR_TRY_GOTO(mr__receiver_open_log(query, &run->spec, min_last, &source->host.log, err));
     source->committed_block = block_of(run->start);
     source->leftover_block = mr_block_log_last(source->host.log);

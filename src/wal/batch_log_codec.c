@@ -287,9 +287,9 @@ static void get_marks(struct mr_bytes *bytes, struct mr_commit *commit, bool *no
         kind = mr_bytes_u8(bytes);
         mark->kind = (enum mr_mark_kind)kind;
         mark->time_us = (int64_t)mr_bytes_u64(bytes);
-        bytes->failed |= kind > MR_MARK_MOVED;
+        bytes->failed |= kind > MR_MARK_MOVED && !MR_MUTANT("log-codec.marks.kind");
     }
-    bytes->failed |= count == 0;
+    bytes->failed |= count == 0 && !MR_MUTANT("log-codec.marks.none");
 }
 
 bool mr__commit_decode(struct mr_bytes bytes, struct mr_commit *ret_commit, bool *ret_no_memory)

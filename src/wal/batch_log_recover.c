@@ -156,6 +156,10 @@ static enum mr_status apply_plan(struct reader *reader, const struct mr_record *
                        ", there is a gap; restore the checkpoint from a copy",
                        reader->segment.path, byte, found, position->plan_batch);
     }
+    if (plan.epoch > position->epoch && !MR_MUTANT("log-recover.plan.epoch")) {
+        mr_plan_release(&plan);
+        return damaged(reader, byte, "a plan is of an epoch that has not begun", err);
+    }
     mr_plan_release(&replay->committed_plan);
     replay->committed_plan = replay->last_plan;
     replay->has_committed_plan = replay->has_last_plan;
@@ -273,7 +277,9 @@ static enum mr_status apply_commit(struct reader *reader, const struct mr_record
                            &out_of_memory))
         return out_of_memory ? no_memory(reader, err)
                              : damaged(reader, byte, "a commit does not decode", err);
-    if ((commit.mark_count > 0) != (record->version == MR_COMMIT_MARKS_VERSION)) {
+    /* redundant: what decodes is whole; here it says that another program wrote it */
+    if ((commit.mark_count > 0) != (record->version == MR_COMMIT_MARKS_VERSION) &&
+        !MR_MUTANT("log-recover.commit.marks")) {
         mr_commit_release(&commit);
         return damaged(reader, byte, "a commit is not of its version", err);
     }
@@ -285,6 +291,8 @@ static enum mr_status apply_commit(struct reader *reader, const struct mr_record
         reason = "a batch is committed twice";
     else if (commit.plan_sum != position->plan_sum && !MR_MUTANT("log-recover.commit.plan-sum"))
         reason = "a commit belongs to another plan of its batch";
+    else if (commit.epoch > position->epoch && !MR_MUTANT("log-recover.commit.epoch"))
+        reason = "a commit is of an epoch that has not begun";
     else if (commit.previous_commit_sum != (position->has_commit ? position->commit_sum : 0) &&
              !MR_MUTANT("log-recover.commit.commit-sum"))
         reason = "a commit does not follow the commit before it";

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "plugins/plugins.h"
+#include "wal/checkpoint.h"
 
 #include <millrace/ext/durable.h>
 #include <millrace/ext/memory.h>
@@ -268,6 +269,58 @@ struct crash {
     const char *point;
     int left; /* batches until then */
 };
+
+/* Behind the batches of a run: the plan of one more, as the kernel writes it but for its end. */
+static void forge_plan(const char *dir, const char *end)
+{
+    struct mr_batch_log_config config = {.segment_bytes = 1 << 20, .retain_batches = 100};
+    struct mr_recovered recovered = {0};
+    struct mr_checkpoint checkpoint = {0};
+    struct mr_batch_log *log = NULL;
+    struct mr_plan_source source;
+    struct mr_error err = {0};
+    struct mr_plan plan;
+
+    CHECK_OK(mr_checkpoint_open(mr_env_posix(), dir, &checkpoint, &err), &err);
+    memcpy(config.query_id, checkpoint.query_id, 16);
+    CHECK_OK(mr_batch_log_open(mr_env_posix(), checkpoint.log_dir, &config, &log, &recovered, &err),
+             &err);
+    plan = recovered.last_plan;
+    plan.batch_id++;
+    plan.late_watermark_us = plan.watermark_us;
+    plan.watermark_us = recovered.last_commit.next_watermark_us;
+    CHECK_EQ_UINT(plan.source_count, 1);
+    source =
+        (struct mr_plan_source){plan.sources[0].name, plan.sources[0].end, (char *)(uintptr_t)end};
+    plan.sources = &source;
+    CHECK_OK(mr_batch_log_plan(log, &plan, &err), &err);
+    CHECK_OK(mr_batch_log_sync(log, &err), &err);
+    mr_batch_log_close(log);
+    mr_recovered_release(&recovered);
+    mr_checkpoint_release(&checkpoint);
+}
+
+TEST(H20_a_plan_of_blocks_that_cannot_be_is_refused)
+{
+    static const char *const ends[] = {"0", "-3", "x", "99999999"};
+
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        struct counter counter = {.end = 200};
+        char name[16];
+        struct mr_query_config config;
+        struct mr_error err = {0};
+
+        snprintf(name, sizeof(name), "cp%zu", i);
+        config = receiving(test_path(t, name));
+        config.trigger = MR_TRIGGER_CAUGHT_UP;
+        CHECK_OK(run(&counter, &config, NULL, &err), &err);
+        check_numbers(counter.end);
+        forge_plan(config.checkpoint_dir, ends[i]);
+        CHECK_STATUS(run(&counter, &config, NULL, &err), MR_CORRUPT);
+        check_numbers(counter.end);
+        mr_memory_drop("out");
+    }
+}
 
 static enum mr_status crash_at(void *arg, const char *point, uint64_t batch_id,
                                struct mr_error *err)

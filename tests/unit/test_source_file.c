@@ -546,6 +546,30 @@ TEST(many_small_files_share_partitions)
     plug_source_stop(&src);
 }
 
+/* A plan whose checksum is whole, with an offset that is well formed and wrong. */
+TEST(H20_an_offset_that_follows_no_other_or_has_a_file_twice_is_refused)
+{
+    struct plug_source src;
+    struct mr_error err = {0};
+    char *options = in_dir(t, "");
+
+    open_text(&src, options);
+    CHECK_FAILS(plug_read_try(&src, NULL,
+                              "{\"batch\":0,\"files\":[{\"p\":\"x\",\"s\":1,\"m\":1,\"i\":1},"
+                              "{\"p\":\"x\",\"s\":1,\"m\":1,\"i\":1}]}",
+                              &err),
+                &err, MR_CORRUPT, "twice");
+    mr_error_clear(&err);
+    CHECK_FAILS(
+        plug_read_try(&src, "{\"batch\":4,\"files\":[]}", "{\"batch\":3,\"files\":[]}", &err), &err,
+        MR_CORRUPT, "does not follow");
+    mr_error_clear(&err);
+    CHECK_FAILS(plug_read_try(&src, NULL, "{\"batch\":1,\"files\":[]}", &err), &err, MR_CORRUPT,
+                "does not follow");
+    mr_free(options);
+    plug_source_stop(&src);
+}
+
 TEST(a_damaged_offset_is_refused)
 {
     static const char *const offsets[] = {

@@ -557,6 +557,17 @@ static enum mr_status file_split(struct mr_source *source, const char *start, co
     if (is_empty_range(start, end))
         return MR_OK;
     MR_TRY(range_of(source, end, &range, err));
+    if (range->number != (uint64_t)(start != NULL ? mr_fsrc_range_number(start) + 1 : 0) &&
+        !MR_MUTANT("file-source.split.follows")) {
+        uint64_t number = range->number;
+
+        mr_fsrc_range_unref(range);
+        return MR_FAIL(err, MR_CORRUPT,
+                       "cannot read a batch of file source '%s': its number %" PRIu64
+                       " does not follow that of the batch before; restore the checkpoint from a "
+                       "copy",
+                       source->name, number);
+    }
     mr_fsrc_clean_running(&source->clean, start, end);
     *ret_partitions = range->partition_count;
     *ret_bytes = range->total_bytes;

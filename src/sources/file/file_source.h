@@ -95,6 +95,8 @@ enum mr_status mr_fsrc_range_print(uint64_t number, const struct mr_fsrc_file *f
 /* cuttable: files may be cut at record ends, so large ones become several pieces. Returns new. */
 enum mr_status mr_fsrc_range_parse(const char *text, bool cuttable,
                                    struct mr_fsrc_range **ret_range, struct mr_error *err);
+/* The number of the batch in an offset's text; -1 when it has none. */
+int64_t mr_fsrc_range_number(const char *text);
 struct mr_fsrc_range *mr_fsrc_range_ref(struct mr_fsrc_range *range);
 void mr_fsrc_range_unref(struct mr_fsrc_range *range); /* NULL allowed */
 /* Pieces of one partition are [first, end). */

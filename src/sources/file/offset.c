@@ -15,9 +15,12 @@
 #include "sources/file/file_source.h"
 
 #include "base/json.h"
+#include "base/mutant.h"
+#include "base/number_text.h"
 #include "base/text.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 void mr_fsrc_files_release(struct mr_fsrc_files *files)
@@ -92,12 +95,13 @@ static enum mr_status parse_files(struct mr_fsrc_range *range, const struct mr_j
         const struct mr_json *mtime = mr_json_get(item, "m");
         const struct mr_json *inode = mr_json_get(item, "i");
         struct mr_file_info info = {MR_KIND_FILE, 0, 0, 0, 0};
-        int64_t size_bytes;
-        int64_t inode_number;
+        int64_t size_bytes = 0;
+        int64_t inode_number = 0;
 
-        if (path == NULL || size == NULL || mtime == NULL || inode == NULL ||
-            !mr_json_int(size, &size_bytes) || !mr_json_int(mtime, &info.mtime_ns) ||
-            !mr_json_int(inode, &inode_number) || size_bytes < 0)
+        if ((path == NULL || size == NULL || mtime == NULL || inode == NULL ||
+             !mr_json_int(size, &size_bytes) || !mr_json_int(mtime, &info.mtime_ns) ||
+             !mr_json_int(inode, &inode_number) || size_bytes < 0) &&
+            !MR_MUTANT("file-offset.files.fields"))
             return MR_FAIL(err, MR_CORRUPT,
                            "cannot read the offset of a file source: entry %zu is not a file",
                            range->files.count);
@@ -106,6 +110,36 @@ static enum mr_status parse_files(struct mr_fsrc_range *range, const struct mr_j
         MR_TRY(mr_fsrc_files_add(&range->files, path, &info, err));
     }
     return MR_OK;
+}
+
+static int compare_paths(const void *a, const void *b)
+{
+    const struct mr_fsrc_file *const *left = a, *const *right = b;
+
+    return strcmp((*left)->path, (*right)->path);
+}
+
+/* A file that is there twice would be read twice. */
+static enum mr_status check_once(const struct mr_fsrc_files *files, struct mr_error *err)
+{
+    const struct mr_fsrc_file **sorted;
+    enum mr_status status = MR_OK;
+
+    if (files->count < 2 || MR_MUTANT("file-offset.files.twice"))
+        return MR_OK;
+    sorted = mr_alloc(NULL, files->count * sizeof(*sorted));
+    if (sorted == NULL)
+        return MR_FAIL(err, MR_NOMEM, "cannot read the offset of a file source: out of memory");
+    for (size_t i = 0; i < files->count; i++)
+        sorted[i] = &files->items[i];
+    qsort(sorted, files->count, sizeof(*sorted), compare_paths);
+    for (size_t i = 1; i < files->count && status == MR_OK; i++)
+        if (compare_paths(&sorted[i - 1], &sorted[i]) == 0)
+            status = MR_FAIL(err, MR_CORRUPT,
+                             "cannot read the offset of a file source: '%.200s' is in it twice",
+                             sorted[i]->path);
+    mr_free(sorted);
+    return status;
 }
 
 static uint64_t piece_count_of(const struct mr_fsrc_file *file, bool cuttable)
@@ -158,7 +192,7 @@ enum mr_status mr_fsrc_range_parse(const char *text, bool cuttable,
     struct mr_json *json = NULL;
     const struct mr_json *number;
     const struct mr_json *files;
-    int64_t value;
+    int64_t value = 0;
     enum mr_status status;
 
     if (range == NULL)
@@ -172,14 +206,16 @@ enum mr_status mr_fsrc_range_parse(const char *text, bool cuttable,
     MR_TRY_GOTO(mr_json_parse(text, strlen(text), &arena, &json, err));
     number = mr_json_get(json, "batch");
     files = mr_json_get(json, "files");
-    if (number == NULL || !mr_json_int(number, &value) || value < 0 || files == NULL ||
-        files->kind != MR_JSON_ARRAY) {
+    if ((number == NULL || !mr_json_int(number, &value) || value < 0 || files == NULL ||
+         files->kind != MR_JSON_ARRAY) &&
+        !MR_MUTANT("file-offset.parse.fields")) {
         status = MR_FAIL(err, MR_CORRUPT,
                          "cannot read the offset of a file source: no 'batch' or no 'files' in it");
         goto done;
     }
     range->number = (uint64_t)value;
     MR_TRY_GOTO(parse_files(range, files, err));
+    MR_TRY_GOTO(check_once(&range->files, err));
     MR_TRY_GOTO(make_pieces(range, cuttable, err));
 done:
     mr_arena_release(&arena);
@@ -189,6 +225,20 @@ done:
     }
     *ret_range = range;
     return MR_OK;
+}
+
+int64_t mr_fsrc_range_number(const char *text)
+{
+    static const char begin[] = "{\"batch\":";
+    int64_t number = -1;
+
+    if (strncmp(text, begin, sizeof(begin) - 1) == 0) {
+        const char *digits = text + sizeof(begin) - 1;
+
+        if (!mr_int_parse(digits, strcspn(digits, ","), &number))
+            number = -1;
+    }
+    return number;
 }
 
 struct mr_fsrc_range *mr_fsrc_range_ref(struct mr_fsrc_range *range)
