@@ -80,7 +80,7 @@ soak: ## real programs under random kills for MINUTES=60, two builds in turn
 evidence: ## run SUITE (test, crash, mutants, sim, differential, fuzz, limits, soak) and put its figures on docs/evidence.md
 	@tools/evidence run $(SUITE)
 
-lint: ## tidy, clang-format, clang-tidy, cppcheck
+lint: ## tidy, clang-format, pylint, shellcheck, cppcheck, clang-tidy; reads only what was edited since it passed
 	@tools/setup --dev --quiet
 	@tools/lint
 

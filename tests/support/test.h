@@ -18,7 +18,8 @@
  *
  * Usage of a test program: test_x [--list] [part of a name]
  * Environment: QUICK=1 asks for the short form (test_quick), MILLRACE_TEST_KEEP=1 keeps every
- * directory, TMPDIR says where the directories are made.
+ * directory, MILLRACE_LEAKS=each looks for leaks behind each test and not only behind the last,
+ * TMPDIR says where the directories are made.
  */
 #ifndef MR_TESTS_SUPPORT_TEST_H
 #define MR_TESTS_SUPPORT_TEST_H
@@ -60,6 +61,10 @@ const char *test_path(struct test *t, const char *name);
 
 /* True when the short form is wanted (QUICK=1): fewer seeds, fewer rounds, the same claims. */
 bool test_quick(void);
+
+/* True under a sanitizer. Tests with very many cases try some of them there, and all of them in the
+ * release build; such tests are named in MR_BOTH_TESTS (cmake/tests.cmake). */
+bool test_slow_build(void);
 
 /* A number to seed random tests: MILLRACE_SEED if set, else 'otherwise'. Print it on failure. */
 uint64_t test_seed(uint64_t otherwise);

@@ -245,7 +245,7 @@ class Cli(unittest.TestCase):
         for count, number in ((1, signal.SIGINT), (2, signal.SIGTERM)):
             process = self.start("run", "q.sql")
             self.write("in/%d.json" % count, '{"k": 1, "city": "Oslo"}\n')
-            self.wait_for("output", lambda: self.totals() == {"Oslo": count + 1})
+            self.wait_for("output", lambda want=count + 1: self.totals() == {"Oslo": want})
             process.send_signal(number)
             self.assertEqual(process.wait(WAIT), 0)
 

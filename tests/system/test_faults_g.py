@@ -1,5 +1,4 @@
 """Rows G, K13 and L14 of the fault catalogue (docs/faults.md) on the real program: sources that misbehave, skewed keys."""
-import glob
 import gzip
 import json
 import os

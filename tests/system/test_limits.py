@@ -261,7 +261,7 @@ INSERT INTO out SELECT (v * 7919) % {keys} AS k, count(*) AS n, sum(v) AS s FROM
 
     def test_C13_a_join_of_more_rows_than_memory_spills_and_is_exact(self):
         keys, budget = (1_000_000, 256 * MIB) if LONG else (200_000, 96 * MIB)
-        self.write("q.sql", f"""
+        self.write("q.sql", """
 SET checkpoint = 'cp';
 CREATE TABLE a (v BIGINT, p TEXT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 hour') WITH (connector = 'file', path = 'a', format = 'json');
 CREATE TABLE b (v BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 hour') WITH (connector = 'file', path = 'b', format = 'json');

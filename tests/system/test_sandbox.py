@@ -74,7 +74,7 @@ class Sandbox(unittest.TestCase):
 
     def attempt(self, what, sandbox):
         """The errno of the hostile function's attempt; 0: it worked."""
-        done = self.run_sql(f"SELECT hostile(k || '') AS e FROM stdin", "--library", self.library, "--once", sandbox=sandbox,
+        done = self.run_sql("SELECT hostile(k || '') AS e FROM stdin", "--library", self.library, "--once", sandbox=sandbox,
                             stdin=json.dumps({"k": what}) + "\n")
         self.assertEqual(done.returncode, 0, done.stderr)
         numbers = [int(word) for word in done.stdout.replace("|", " ").replace("│", " ").split() if word.isdigit()]
