@@ -62,12 +62,16 @@ static int64_t record_count(const struct broker *broker)
 
 static void put_records(struct broker *broker, int count)
 {
+    char value[] = "a", topic[] = "t";
+    const rd_kafka_vu_t parts[] = {
+        {.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = topic},
+        {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = 0},
+        {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
+        {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {value, 1}},
+    };
+
     for (int i = 0; i < count; i++)
-        CHECK_EQ_INT(rd_kafka_producev(broker->rk, RD_KAFKA_V_TOPIC("t"), RD_KAFKA_V_PARTITION(0),
-                                       RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-                                       RD_KAFKA_V_VALUE((void *)(uintptr_t) "a", 1),
-                                       RD_KAFKA_V_END),
-                     0);
+        CHECK_NULL(rd_kafka_produceva(broker->rk, parts, sizeof(parts) / sizeof(parts[0])));
     CHECK_EQ_INT(rd_kafka_flush(broker->rk, WAIT_MS), 0);
 }
 
