@@ -79,20 +79,11 @@ static enum mr_status add_list(struct rules *rules, const char *list, bool write
 static enum mr_status load_libraries(const struct cli_script *script, struct mr_error *err)
 {
     const struct mr_duck_api *api;
-    const char *library = NULL;
+    const char *library =
+        mr_sql_setting(script->parsed, script->settings, script->setting_count, "library");
     void *address;
 
     MR_TRY(mr_duck_api_load(&api, err));
-    for (size_t i = 0; i < script->parsed->count; i++) {
-        const struct mr_sql_statement *statement = &script->parsed->statements[i];
-
-        if (statement->kind == MR_SQL_SET && strcasecmp(statement->options[0].key, "library") == 0)
-            library = statement->options[0].value;
-    }
-    for (size_t i = 0; i < script->setting_count; i++) {
-        if (strcasecmp(script->settings[i].key, "library") == 0)
-            library = script->settings[i].value;
-    }
     return library != NULL ? mr_library_symbol(library, "millrace_functions", &address, err)
                            : MR_OK;
 }

@@ -100,8 +100,8 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
 
 enum mr_status cli_script_parse(struct cli_script *script, struct mr_error *err)
 {
-    mr_sql_script_free(script->parsed); /* of the try before */
-    script->parsed = NULL;
+    if (script->parsed != NULL) /* a plan does not change it */
+        return MR_OK;
     return mr_sql_script_parse(script->name, script->text, script->text_bytes, &script->parsed,
                                err);
 }

@@ -42,7 +42,7 @@ enum mr_status cli_script_load(const struct cli_command *command, const struct c
                                struct cli_script *script, struct mr_error *err);
 enum mr_status cli_script_set(struct cli_script *script, const char *name, const char *value,
                               struct mr_error *err);
-/* The statements anew, into parsed. */
+/* The statements, into parsed; at the first call. */
 enum mr_status cli_script_parse(struct cli_script *script, struct mr_error *err);
 /* check_only: nothing is opened or read, and the plan must not be run. */
 enum mr_status cli_script_plan(struct cli_script *script, bool check_only,

@@ -90,6 +90,65 @@ done:
     return status;
 }
 
+static bool is_there(struct mr_env *env, const char *path)
+{
+    struct mr_file_info info;
+
+    return mr_env_path_info(env, path, true, &info, NULL) == MR_OK;
+}
+
+/*
+ * The next of the directories that lead to `dir`, "a", "a/b", "a/b/c": its end, 0 behind the last.
+ */
+static size_t next_part(const char *dir, size_t size, size_t end)
+{
+    while (end < size && dir[end] == '/')
+        end++;
+    if (end == size)
+        return 0;
+    while (end < size && dir[end] != '/')
+        end++;
+    return end;
+}
+
+/*
+ * From the first directory that is missing on, each is made durable before the next one is made in
+ * it. So a process that died here has left one at most that is not: the last one that is there. The
+ * directories above it were there before any of ours, and a file system that kept what is below
+ * them and lost them would have lost everything anyway; they are not flushed.
+ */
+static enum mr_status make_missing(struct mr_env *env, const char *dir, size_t size,
+                                   struct mr_error *err)
+{
+    char *found = NULL; /* the last one that is there, while none is missing */
+    enum mr_status status = MR_OK;
+    bool missing = false;
+
+    for (size_t end = next_part(dir, size, 0); end > 0 && status == MR_OK;
+         end = next_part(dir, size, end)) {
+        char *part = mr_strndup(dir, end);
+
+        if (part == NULL) {
+            status = no_memory(dir, err);
+        } else if (!missing && is_there(env, part)) {
+            mr_free(found);
+            found = part;
+            continue;
+        } else {
+            if (!missing && found != NULL && !MR_MUTANT("durable.make-missing.found"))
+                status = make_one(env, found, err);
+            if (status == MR_OK)
+                status = make_one(env, part, err);
+            missing = true;
+        }
+        mr_free(part);
+    }
+    if (status == MR_OK && !missing && found != NULL)
+        status = make_one(env, found, err);
+    mr_free(found);
+    return status;
+}
+
 enum mr_status mr_durable_mkdirs(struct mr_env *env, const char *dir, struct mr_error *err)
 {
     /* PATH_MAX of Linux, and what is made below: nothing is made of a path that ends too deep. */
@@ -101,23 +160,7 @@ enum mr_status mr_durable_mkdirs(struct mr_env *env, const char *dir, struct mr_
                        "cannot make the directory '%.100s...': its path has %zu bytes, at most %d "
                        "are possible; use a shorter path",
                        dir, size, PATH_BYTES_MAX - BELOW_BYTES);
-    for (size_t end = 1; end <= size; end++) {
-        enum mr_status status;
-        char *part;
-
-        if (end < size && (dir[end] != '/' || dir[end - 1] == '/'))
-            continue;
-        if (end == size && dir[end - 1] == '/') /* a slash at the end: made already */
-            break;
-        part = mr_strndup(dir, end);
-        if (part == NULL)
-            return no_memory(dir, err);
-        status = make_one(env, part, err);
-        mr_free(part);
-        if (status != MR_OK)
-            return status;
-    }
-    return MR_OK;
+    return make_missing(env, dir, size, err);
 }
 
 /* ---------------------------------------------------------------- small files */

@@ -26,6 +26,7 @@ enum { WORKERS_MAX = 257, GATHER_ROWS = 64 * 1024 };
 struct mr_sql_engine {
     unsigned references; /* planner, operators: all freed on one thread */
     const struct mr_sql_functions *functions;
+    bool has_window_time; /* the instances have, or get, the macro */
     struct mr_duck *ducks[WORKERS_MAX];
 };
 
@@ -54,7 +55,7 @@ struct map {
 
 /* ---- Engine ---- */
 
-enum mr_status mr_sql__engine_new(const struct mr_sql_functions *functions,
+enum mr_status mr_sql__engine_new(const struct mr_sql_functions *functions, bool has_window_time,
                                   struct mr_sql_engine **ret_engine, struct mr_error *err)
 {
     struct mr_sql_engine *engine = mr_alloc_zero(NULL, sizeof(*engine));
@@ -65,6 +66,7 @@ enum mr_status mr_sql__engine_new(const struct mr_sql_functions *functions,
         return MR_FAIL(err, MR_NOMEM, "cannot open the SQL engine: out of memory");
     engine->references = 1;
     engine->functions = functions;
+    engine->has_window_time = has_window_time;
     status = mr_sql__engine_duck(engine, 0, &duck, err);
     if (status == MR_OK)
         *ret_engine = engine;
@@ -89,8 +91,25 @@ void mr_sql__engine_unref(struct mr_sql_engine *engine)
 }
 
 /* The time that a window's rows have for what comes behind: its last microsecond. */
-static const char window_time[] =
-    "CREATE MACRO window_time(w) AS struct_extract(w, 'end') - to_microseconds(1)";
+static enum mr_status add_window_time(struct mr_duck *duck, struct mr_error *err)
+{
+    static const char macro[] =
+        "CREATE MACRO window_time(w) AS struct_extract(w, 'end') - to_microseconds(1)";
+
+    return mr_duck_exec(duck, macro, NULL, NULL, err);
+}
+
+enum mr_status mr_sql__engine_window_time(struct mr_sql_engine *engine, struct mr_error *err)
+{
+    if (engine->has_window_time)
+        return MR_OK;
+    for (size_t i = 0; i < WORKERS_MAX; i++) {
+        if (engine->ducks[i] != NULL)
+            MR_TRY(add_window_time(engine->ducks[i], err));
+    }
+    engine->has_window_time = true;
+    return MR_OK;
+}
 
 enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker,
                                    struct mr_duck **ret_duck, struct mr_error *err)
@@ -98,11 +117,11 @@ enum mr_status mr_sql__engine_duck(struct mr_sql_engine *engine, unsigned worker
     MR_ASSERT(worker < WORKERS_MAX);
     if (engine->ducks[worker] == NULL) {
         struct mr_duck *duck = NULL;
-
-        enum mr_status status;
+        enum mr_status status = MR_OK;
 
         MR_TRY(mr_duck_open(&duck, err));
-        status = mr_duck_exec(duck, window_time, NULL, NULL, err);
+        if (engine->has_window_time)
+            status = add_window_time(duck, err);
         if (status == MR_OK && engine->functions != NULL)
             status = engine->functions->add(engine->functions->arg, duck, err);
         if (status != MR_OK) {

@@ -31,9 +31,11 @@ enum {
 
 /* engine.c: instances of DuckDB, one a worker, opened when first needed. */
 struct mr_sql_engine;
-/* functions: NULL, or must outlive the engine. */
-enum mr_status mr_sql__engine_new(const struct mr_sql_functions *functions,
+/* functions: NULL, or must outlive the engine. has_window_time: the macro is made at once. */
+enum mr_status mr_sql__engine_new(const struct mr_sql_functions *functions, bool has_window_time,
                                   struct mr_sql_engine **ret_engine, struct mr_error *err);
+/* A statement of the plan calls window_time(): all instances have it from now on. Planner only. */
+enum mr_status mr_sql__engine_window_time(struct mr_sql_engine *engine, struct mr_error *err);
 struct mr_sql_engine *mr_sql__engine_ref(struct mr_sql_engine *engine);
 void mr_sql__engine_unref(struct mr_sql_engine *engine); /* NULL allowed */
 /* The planner's own instance, which is worker 0's too. */

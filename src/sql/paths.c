@@ -175,9 +175,9 @@ static enum mr_status visit_statement(const struct visitor *v, const struct mr_s
     return MR_OK;
 }
 
-static enum mr_status visit_setting(const struct visitor *v, const struct mr_sql_script *script,
-                                    const struct mr_option *setting,
-                                    const struct mr_option_pair *settings, size_t setting_count)
+/* The last SET wins, and what is given beside the script over all of them. */
+static const char *value_of(const struct mr_option *setting, const struct mr_sql_script *script,
+                            const struct mr_option_pair *settings, size_t setting_count)
 {
     const char *value = NULL;
 
@@ -191,6 +191,29 @@ static enum mr_status visit_setting(const struct visitor *v, const struct mr_sql
         if (mr_option_named(setting, settings[i].key))
             value = settings[i].value;
     }
+    return value;
+}
+
+const char *mr_sql_setting(const struct mr_sql_script *script,
+                           const struct mr_option_pair *settings, size_t setting_count,
+                           const char *name)
+{
+    const struct mr_option_table *table = mr_sql_settings_table();
+
+    for (size_t i = 0; i < table->option_count; i++) {
+        if (strcmp(table->options[i].name, name) == 0)
+            return value_of(&table->options[i], script, settings, setting_count);
+    }
+    MR_ASSERT(false); /* no setting has this name */
+    return NULL;
+}
+
+static enum mr_status visit_setting(const struct visitor *v, const struct mr_sql_script *script,
+                                    const struct mr_option *setting,
+                                    const struct mr_option_pair *settings, size_t setting_count)
+{
+    const char *value = value_of(setting, script, settings, setting_count);
+
     return value != NULL ? visit_value(v, setting, setting->name, value, false) : MR_OK;
 }
 

@@ -1,5 +1,6 @@
 /*
- * The paths that a pipeline names, without planning it: what `millrace run --sandbox` leaves open.
+ * What a pipeline says of itself without being planned: its paths, which `millrace run --sandbox`
+ * leaves open, and its settings, which are wanted before there is a plan.
  *
  * Thread: any.
  */
@@ -20,5 +21,14 @@ typedef enum mr_status (*mr_sql_path_fn)(void *arg, const char *path, bool write
 enum mr_status mr_sql_paths(const struct mr_sql_script *script,
                             const struct mr_option_pair *settings, size_t setting_count,
                             mr_sql_path_fn visit, void *arg, struct mr_error *err);
+
+/*
+ * The value of a setting as a plan would take it: settings win over SET, the last one counts; NULL
+ * when nobody gives it. name: as in mr_sql_settings_table; the script may use an alias. Not
+ * validated. Borrowed from the script or from settings.
+ */
+const char *mr_sql_setting(const struct mr_sql_script *script,
+                           const struct mr_option_pair *settings, size_t setting_count,
+                           const char *name);
 
 #endif

@@ -186,6 +186,7 @@ enum mr_status mr_sql__window_of_window(struct mr_sql_planner *p, const struct m
 
     if (mark == NULL || mark->kind != MR_SQL_MARK_WINDOW)
         return MR_OK;
+    MR_TRY(mr_sql__engine_window_time(p->engine, p->err));
     window->time = mr_sql__call(p, "window_time", &window->time, NULL, 1);
     return window->time != NULL ? MR_OK : mr_sql__no_memory(p);
 }

@@ -359,19 +359,33 @@ TEST(directories_are_durable_when_mkdirs_returns)
     check_every_flush_is_needed(run_mkdirs, directories_are_there);
 }
 
+/* The process dies behind each of its operations in turn; the next one makes the same. */
 TEST(mkdirs_makes_directories_durable_that_a_dead_process_left)
 {
-    struct mr_sim *first = mr_sim_new(1);
-    struct mr_sim *sim;
+    uint64_t from, syncs;
+    struct mr_sim *first = run_mkdirs(0, &from, &syncs);
 
-    CHECK_OK(mr_env_mkdir(mr_sim_env(first), "/a", &err), &err);
-    CHECK_OK(mr_env_mkdir(mr_sim_env(first), "/a/b", &err), &err);
-    CHECK_OK(mr_env_mkdir(mr_sim_env(first), "/a/b/c", &err), &err);
-    sim = mr_sim_kill(first, 3);
-    CHECK_OK(mr_durable_mkdirs(mr_sim_env(sim), "a/b/c", &err), &err);
-    check_all_crashes(sim, 0, directories_are_there);
-    mr_sim_free(sim);
+    for (uint64_t steps = 0; steps <= mr_sim_op_count(first); steps++) {
+        struct mr_sim *sim = mr_sim_kill(first, steps);
+
+        CHECK_OK(mr_durable_mkdirs(mr_sim_env(sim), "a/b/c", &err), &err);
+        check_all_crashes(sim, 0, directories_are_there);
+        mr_sim_free(sim);
+    }
     mr_sim_free(first);
+}
+
+/* One flush for a directory that is there, however deep it is. */
+TEST(mkdirs_flushes_no_more_than_the_last_directory_that_was_there)
+{
+    uint64_t from, syncs;
+    struct mr_sim *sim = run_mkdirs(0, &from, &syncs);
+
+    CHECK_OK(mr_durable_mkdirs(mr_sim_env(sim), "/a/b/c", &err), &err);
+    CHECK_EQ_UINT(mr_sim_sync_count(sim), syncs + 1);
+    CHECK_OK(mr_durable_mkdirs(mr_sim_env(sim), "/a/b/c/d", &err), &err);
+    CHECK_EQ_UINT(mr_sim_sync_count(sim), syncs + 3);
+    mr_sim_free(sim);
 }
 
 static enum mr_status make_directories(struct mr_env *env)

@@ -19,7 +19,10 @@
 extern "C" {
 #endif
 
-/* Makes dir and all its parents, each durable in its parent. */
+/*
+ * Makes dir and what is missing of its parents. Durable in their parents are then: those it made,
+ * and the last one that was there, which a process that died may have made; not those above it.
+ */
 MR_API enum mr_status mr_durable_mkdirs(struct mr_env *env, const char *dir, struct mr_error *err);
 
 /* Writes dir/name whole. With no_replace an existing file is MR_CANNOT_CREATE. After a crash: old,
