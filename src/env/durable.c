@@ -65,6 +65,13 @@ static char *parent_of(const char *path, size_t path_bytes)
     return path_bytes == 0 ? mr_strdup(".") : mr_strndup(path, path_bytes);
 }
 
+static bool is_there(struct mr_env *env, const char *path)
+{
+    struct mr_file_info info;
+
+    return mr_env_path_info(env, path, true, &info, NULL) == MR_OK;
+}
+
 /*
  * One directory whose parent is there. Also one that exists is made durable: the process that made
  * it may have died before it was. Only where it exists and we may not open its parent, nothing is
@@ -74,12 +81,11 @@ static enum mr_status make_one(struct mr_env *env, const char *dir, struct mr_er
 {
     char *parent = parent_of(dir, strlen(dir));
     enum mr_status status = MR_OK;
-    struct mr_file_info info;
     bool existed;
 
     if (parent == NULL)
         return no_memory(dir, err);
-    existed = mr_env_path_info(env, dir, true, &info, NULL) == MR_OK;
+    existed = is_there(env, dir);
     MR_TRY_GOTO(mr_env_mkdir(env, dir, err));
     if (!MR_MUTANT("durable.make-one.sync-parent"))
         status = mr_env_sync_dir(env, parent, err);
@@ -88,13 +94,6 @@ static enum mr_status make_one(struct mr_env *env, const char *dir, struct mr_er
 done:
     mr_free(parent);
     return status;
-}
-
-static bool is_there(struct mr_env *env, const char *path)
-{
-    struct mr_file_info info;
-
-    return mr_env_path_info(env, path, true, &info, NULL) == MR_OK;
 }
 
 /*
