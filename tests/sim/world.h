@@ -52,7 +52,9 @@
     X(RETENTION, "retention")                                                                      \
     X(RECREATED, "topics_recreated")                                                               \
     X(TRUNCATED, "logs_truncated")                                                                 \
-    X(GROWN, "partitions_added")
+    X(GROWN, "partitions_added")                                                                   \
+    X(ELECTED, "leaders_changed")                                                                  \
+    X(THROTTLED, "throttled")
 
 enum sim_fault {
 #define X(name, text) FAULT_##name,

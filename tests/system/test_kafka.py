@@ -442,6 +442,21 @@ class Kafka(unittest.TestCase):
         self.run_sql(self.sql(brokers=f"127.0.0.1:{port},no-such-host.invalid:9092", connect_timeout="1s"), 69,
                      "Connection refused")
 
+    def test_E20_brokers_that_name_hosts_which_are_not_listed_are_not_connected_to(self):
+        self.create()
+        self.produce(0, events(0, 10))
+        self.run_sql(self.sql(connect_timeout="1s", broker_hosts="*.example.com, 10.1.0.0/16"), 69, "is not among 'broker_hosts'")
+        self.run_sql(self.sql(broker_hosts="10.1.0.0/40"), 78, "broker_hosts")
+        self.run_sql(self.sql(broker_hosts="localhost, 127.0.0.0/8"))
+        self.assertEqual(self.ids(), list(range(10)))
+
+    def test_E12_leaders_epochs_are_told_by_brokers_and_kept_with_the_plan(self):
+        self.create()
+        self.produce(0, events(0, 10))
+        self.run_sql(self.sql())
+        logs = [os.path.join(self.dir, "cp", "log", name) for name in os.listdir(os.path.join(self.dir, "cp", "log"))]
+        self.assertIn(b"@epoch", b"".join(open(log, "rb").read() for log in logs))
+
     def test_a_missing_topic_is_a_configuration_error(self):
         self.run_sql(self.sql(), 78, "create it")
 

@@ -344,11 +344,11 @@ TEST(E5_a_topic_whose_id_is_another_than_that_of_the_checkpoint_was_made_again)
 
     open_broker(&broker, "");
     open_source(&src, &broker); /* for its store */
-    CHECK_NULL(mr_ksrc_topic_ids_changed(&ids, src.kv));
+    CHECK_NULL(mr_ksrc_history_changed(&ids, src.kv));
     CHECK_OK(mr_kv_put(src.kv, key, id, &err), &err);
-    CHECK_NULL(mr_ksrc_topic_ids_changed(&ids, src.kv));
+    CHECK_NULL(mr_ksrc_history_changed(&ids, src.kv));
     CHECK_OK(mr_kv_put(src.kv, key, other, &err), &err);
-    CHECK_EQ_STR(mr_ksrc_topic_ids_changed(&ids, src.kv), "t");
+    CHECK_EQ_STR(mr_ksrc_history_changed(&ids, src.kv), "t");
     plug_source_stop(&src);
     close_broker(&broker);
 }

@@ -42,6 +42,9 @@ static const struct mr_option kafka_options[] = {
     {"brokers", "bootstrap|bootstrap.servers|kafka.bootstrap.servers|properties.bootstrap.servers",
      MR_OPTION_TEXT, MR_OPTION_REQUIRED, NULL, NULL, NULL,
      "Brokers to ask first, as host:port with ',' between."},
+    {"broker_hosts", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
+     "Hosts that may be connected to, whatever the brokers name: names, *.names, addresses, and "
+     "networks like 10.1.0.0/16, with ',' between; any without it."},
     {"topic", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "Topic of every record; unset: column 'topic'."},
     {"key_column", NULL, MR_OPTION_TEXT, 0, NULL, NULL, NULL,

@@ -14,11 +14,13 @@
  */
 #include "sinks/kafka/producer.h"
 
+#include "base/host_list.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/mutant.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,6 +131,51 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
     unlock(producer);
 }
 
+#if RD_KAFKA_VERSION >= 0x020000ff
+/* Hosts that brokers name; node NULL: frees. A thread of librdkafka's. */
+static int resolve(const char *node, const char *service, const struct addrinfo *hints,
+                   struct addrinfo **res, void *opaque)
+{
+    struct mr_ksink_producer *producer = opaque;
+    bool refused;
+    char reason[KSINK_CAUSE_BYTES];
+    int failed;
+
+    if (node == NULL) {
+        mr_host_list_free_addresses(*res);
+        return 0;
+    }
+    failed = mr_host_list_resolve(producer->hosts, node, service, hints, res, &refused);
+    if (refused) {
+        snprintf(reason, sizeof(reason), "%.100s:%.20s is not among 'broker_hosts'", node, service);
+        on_error(producer->rk, RD_KAFKA_RESP_ERR__RESOLVE, reason, producer);
+        errno = EACCES;
+    }
+    return failed;
+}
+#endif
+
+static enum mr_status set_hosts(struct mr_ksink_producer *producer, rd_kafka_conf_t *conf,
+                                struct mr_error *err)
+{
+    const char *hosts = mr_options_text(producer->options, "broker_hosts");
+
+    if (hosts == NULL)
+        return MR_OK;
+    mr_host_list_free(producer->hosts); /* of the client before */
+    producer->hosts = NULL;
+    if (mr_host_list_parse(hosts, &producer->hosts, err) != MR_OK)
+        return mr_error_prefix(err, "wrong option 'broker_hosts' of sink '%s'", producer->name);
+#if RD_KAFKA_VERSION >= 0x020000ff
+    rd_kafka_conf_set_resolve_cb(conf, resolve);
+    return MR_OK;
+#else
+    MR_UNUSED(conf);
+    return MR_FAIL(err, MR_CONFIG, "option 'broker_hosts' of sink '%s' needs librdkafka 2.0",
+                   producer->name);
+#endif
+}
+
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
     MR_UNUSED(rk);
@@ -174,6 +221,7 @@ static enum mr_status make_client(struct mr_ksink_producer *producer, struct mr_
         MR_TRY_GOTO(set_one(producer, conf, "enable.idempotence", "true", err));
     MR_TRY_GOTO(set_one(producer, conf, "bootstrap.servers",
                         mr_options_text(producer->options, "brokers"), err));
+    MR_TRY_GOTO(set_hosts(producer, conf, err));
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_log_cb(conf, on_log);
@@ -212,6 +260,8 @@ void mr_ksink_producer_release(struct mr_ksink_producer *producer)
     for (size_t i = 0; i < producer->topic_count; i++)
         mr_free(producer->topics[i]);
     producer->topic_count = 0;
+    mr_host_list_free(producer->hosts);
+    producer->hosts = NULL;
     mr_free(producer->name);
     producer->name = NULL;
 }

@@ -31,7 +31,8 @@ struct mr_ksink_producer {
     const struct mr_options *options;
     rd_kafka_t *rk;
     int64_t timeout_us;
-    _Atomic uintptr_t attempt; /* reports of earlier attempts are not ours */
+    struct mr_host_list *hosts; /* that may be connected to; NULL = any */
+    _Atomic uintptr_t attempt;  /* reports of earlier attempts are not ours */
     atomic_flag lock;
     /* Guarded by lock: */
     rd_kafka_resp_err_t failed; /* first record of this attempt that was not delivered */

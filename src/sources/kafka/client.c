@@ -18,22 +18,18 @@
  */
 #include "sources/kafka/kafka_source.h"
 
+#include "base/host_list.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <regex.h>
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    CALL_TIMEOUT_MS = 500,
-    MANY_PARTITIONS = 3,
-    CONF_TEXT_BYTES = 512,
-    TOPIC_RETRIES = 4,
-    TOPIC_RETRY_MS = 250
-};
+enum { CALL_TIMEOUT_MS = 500, CONF_TEXT_BYTES = 512, TOPIC_RETRIES = 4, TOPIC_RETRY_MS = 250 };
 
 static void lock(struct mr_ksrc_client *client)
 {
@@ -158,6 +154,60 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
     unlock(client);
 }
 
+/* Brokers hold answers back when somebody asks too much: nothing is wrong. */
+static void on_throttle(rd_kafka_t *rk, const char *broker, int32_t id, int time_ms, void *opaque)
+{
+    struct mr_ksrc_client *client = opaque;
+    int64_t until_ns = mr_env_monotonic_ns(client->env) + (int64_t)time_ms * 1000000;
+
+    MR_UNUSED(rk);
+    MR_UNUSED(id);
+    if (until_ns > atomic_load(&client->throttled_until_ns))
+        atomic_store(&client->throttled_until_ns, until_ns);
+    mr_ext_log('D', client->name, "broker %s holds answers back for %d ms", broker, time_ms);
+}
+
+#if RD_KAFKA_VERSION >= 0x020000ff
+/* Hosts that brokers name; node NULL: frees. A thread of librdkafka's. */
+static int resolve(const char *node, const char *service, const struct addrinfo *hints,
+                   struct addrinfo **res, void *opaque)
+{
+    struct mr_ksrc_client *client = opaque;
+    bool refused;
+    char reason[KSRC_CAUSE_BYTES];
+    int failed;
+
+    if (node == NULL) {
+        mr_host_list_free_addresses(*res);
+        return 0;
+    }
+    failed = mr_host_list_resolve(client->hosts, node, service, hints, res, &refused);
+    if (refused) {
+        snprintf(reason, sizeof(reason), "%.100s:%.20s is not among 'broker_hosts'", node, service);
+        on_error(client->rk, RD_KAFKA_RESP_ERR__RESOLVE, reason, client);
+        errno = EACCES;
+    }
+    return failed;
+}
+#endif
+
+static enum mr_status set_hosts(struct mr_ksrc_client *client, rd_kafka_conf_t *conf,
+                                const char *hosts, struct mr_error *err)
+{
+    if (hosts == NULL)
+        return MR_OK;
+    if (mr_host_list_parse(hosts, &client->hosts, err) != MR_OK)
+        return mr_error_prefix(err, "wrong option 'broker_hosts' of source '%s'", client->name);
+#if RD_KAFKA_VERSION >= 0x020000ff
+    rd_kafka_conf_set_resolve_cb(conf, resolve);
+    return MR_OK;
+#else
+    MR_UNUSED(conf);
+    return MR_FAIL(err, MR_CONFIG, "option 'broker_hosts' of source '%s' needs librdkafka 2.0",
+                   client->name);
+#endif
+}
+
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
     MR_UNUSED(rk);
@@ -197,11 +247,13 @@ enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct m
     if (client->group_id != NULL)
         MR_TRY_GOTO(set_one(client, conf, "group.id", client->group_id, err));
     MR_TRY_GOTO(set_one(client, conf, "bootstrap.servers", client->brokers, err));
+    MR_TRY_GOTO(set_hosts(client, conf, mr_options_text(args->options, "broker_hosts"), err));
     client->read_committed = rd_kafka_conf_get(conf, "isolation.level", text,
                                                &(size_t){sizeof(text)}) == RD_KAFKA_CONF_OK &&
                              strcmp(text, "read_committed") == 0;
     rd_kafka_conf_set_opaque(conf, client);
     rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_throttle_cb(conf, on_throttle);
     rd_kafka_conf_set_log_cb(conf, on_log);
     client->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
     if (client->rk != NULL)
@@ -219,6 +271,8 @@ void mr_ksrc_client_release(struct mr_ksrc_client *client)
     if (client->rk != NULL)
         rd_kafka_destroy(client->rk);
     client->rk = NULL;
+    mr_host_list_free(client->hosts);
+    client->hosts = NULL;
 }
 
 void mr_ksrc_client_succeeded(struct mr_ksrc_client *client)
@@ -249,6 +303,16 @@ static void print_causes(struct mr_ksrc_client *client, char *text, size_t size)
     unlock(client);
 }
 
+/* Brokers of another age. */
+static bool is_foreign(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE ||
+           code == RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION ||
+           code == RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED ||
+           code == RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT ||
+           code == RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE;
+}
+
 enum mr_status mr_ksrc_client_fail(struct mr_ksrc_client *client, const char *what,
                                    rd_kafka_resp_err_t code, struct mr_error *err)
 {
@@ -260,6 +324,12 @@ enum mr_status mr_ksrc_client_fail(struct mr_ksrc_client *client, const char *wh
     lock(client);
     refused = client->refused;
     unlock(client);
+    if (is_foreign(code))
+        return MR_FAIL(err, MR_VERSION,
+                       "cannot %s for source '%s' from '%s': the brokers and librdkafka %s do not "
+                       "understand each other: %s%s",
+                       what, client->name, client->brokers, rd_kafka_version_str(),
+                       rd_kafka_err2str(code), causes);
     if (refused || is_refusal(code, ""))
         return MR_FAIL(err, MR_PERMISSION, "cannot %s for source '%s': the brokers refuse it: %s%s",
                        what, client->name, rd_kafka_err2str(code), causes);
@@ -454,8 +524,12 @@ enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const ch
             return MR_FAIL(err, MR_NOT_FOUND,
                            "there is no partition %" PRId32 " of topic '%s' at '%s'", partition,
                            topic, client->brokers);
-        if (!is_transient(code) || mr_env_monotonic_ns(client->env) >= deadline_ns)
-            return mr_ksrc_client_fail(client, "get offsets", code, err);
+        if (!is_transient(code) || mr_env_monotonic_ns(client->env) >= deadline_ns) {
+            char what[300];
+
+            snprintf(what, sizeof(what), "get offsets of topic '%.249s'", topic);
+            return mr_ksrc_client_fail(client, what, code, err);
+        }
     }
 }
 
@@ -526,9 +600,9 @@ enum mr_status mr_ksrc_client_at_time(struct mr_ksrc_client *client,
 }
 
 #if RD_KAFKA_VERSION >= 0x020300ff
-/* Puts the answers of one question where their partitions are. */
+/* Puts the answers of one question where their partitions are. epochs may be NULL. */
 static void take_answers(rd_kafka_event_t *event, const struct mr_ksrc_offsets *partitions,
-                         int64_t *offsets)
+                         int64_t *offsets, int64_t *epochs)
 {
     size_t count = 0;
     const rd_kafka_ListOffsetsResultInfo_t **infos =
@@ -540,8 +614,11 @@ static void take_answers(rd_kafka_event_t *event, const struct mr_ksrc_offsets *
         const struct mr_ksrc_offset *item =
             mr_ksrc_offsets_find(partitions, answer->topic, answer->partition);
 
-        if (item != NULL && answer->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-            offsets[item - partitions->items] = answer->offset;
+        if (item == NULL || answer->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            continue;
+        offsets[item - partitions->items] = answer->offset;
+        if (epochs != NULL)
+            epochs[item - partitions->items] = rd_kafka_topic_partition_get_leader_epoch(answer);
     }
 }
 
@@ -571,22 +648,26 @@ static void ask_offsets(struct mr_ksrc_client *client, const struct mr_ksrc_offs
 
 void mr_ksrc_client_all_watermarks(struct mr_ksrc_client *client,
                                    const struct mr_ksrc_offsets *partitions, int64_t *lows,
-                                   int64_t *highs)
+                                   int64_t *highs, int64_t *epochs)
 {
     rd_kafka_queue_t *queue;
 
-    for (size_t i = 0; i < partitions->count; i++)
+    for (size_t i = 0; i < partitions->count; i++) {
         lows[i] = highs[i] = -1;
-    if (partitions->count < MANY_PARTITIONS)
-        return; /* one by one is as fast */
+        epochs[i] = KSRC_EPOCH_UNKNOWN;
+    }
+    if (partitions->count == 0)
+        return;
     queue = rd_kafka_queue_new(client->rk);
     ask_offsets(client, partitions, RD_KAFKA_OFFSET_SPEC_EARLIEST, queue);
     ask_offsets(client, partitions, RD_KAFKA_OFFSET_SPEC_LATEST, queue);
     for (int answer = 0; answer < 2; answer++) {
         rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 2 * CALL_TIMEOUT_MS);
 
+        bool of_ends = event != NULL && rd_kafka_event_opaque(event) != NULL;
+
         if (event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
-            take_answers(event, partitions, rd_kafka_event_opaque(event) != NULL ? highs : lows);
+            take_answers(event, partitions, of_ends ? highs : lows, of_ends ? epochs : NULL);
         if (event != NULL)
             rd_kafka_event_destroy(event);
     }
@@ -595,10 +676,12 @@ void mr_ksrc_client_all_watermarks(struct mr_ksrc_client *client,
 #else
 void mr_ksrc_client_all_watermarks(struct mr_ksrc_client *client,
                                    const struct mr_ksrc_offsets *partitions, int64_t *lows,
-                                   int64_t *highs)
+                                   int64_t *highs, int64_t *epochs)
 {
     MR_UNUSED(client);
-    for (size_t i = 0; i < partitions->count; i++)
+    for (size_t i = 0; i < partitions->count; i++) {
         lows[i] = highs[i] = -1;
+        epochs[i] = KSRC_EPOCH_UNKNOWN;
+    }
 }
 #endif

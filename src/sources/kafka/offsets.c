@@ -3,10 +3,13 @@
  *
  *     {"clicks":{"0":23,"1":345},"views":{"0":7}}                      topics and partitions sorted
  *     {"@from":{"views":{"0":2}}, "clicks":{...},"views":{"0":7}}       views/0 is new, begins at 2
+ *     {"@epoch":{"views":{"0":4}},"@id":{"views":"x8Q..."}, ...}        of which log (history.c)
  *
  * "@from" makes a range self-contained: a partition that the start offset does not have begins
  * where the plan saw its beginning, even if the broker's beginning has moved when the batch runs
- * again. No topic can have that name ('@' is not allowed in one).
+ * again; "@epoch" and "@id" are there when they are not what the source remembers of batches
+ * before.
+ * No topic can have such a name ('@' is not allowed in one).
  *
  * Thread: any.
  */
@@ -20,12 +23,17 @@
 #include <string.h>
 
 #define FROM_KEY "@from"
+#define EPOCH_KEY "@epoch"
+#define ID_KEY "@id"
+
+enum column { COLUMN_OFFSET, COLUMN_FROM, COLUMN_EPOCH };
 
 void mr_ksrc_offsets_release(struct mr_ksrc_offsets *offsets)
 {
     for (size_t i = 0; i < offsets->count; i++)
         mr_free(offsets->items[i].topic);
     mr_free(offsets->items);
+    mr_ksrc_topic_ids_release(&offsets->ids);
     memset(offsets, 0, sizeof(*offsets));
 }
 
@@ -101,13 +109,21 @@ enum mr_status mr_ksrc_offsets_put(struct mr_ksrc_offsets *offsets, const char *
                        topic);
     memmove(&offsets->items[at + 1], &offsets->items[at],
             (offsets->count - at) * sizeof(*offsets->items));
-    offsets->items[at] = (struct mr_ksrc_offset){copy, partition, offset, from};
+    offsets->items[at] = (struct mr_ksrc_offset){copy, partition, offset, from, KSRC_EPOCH_SAME};
     offsets->count++;
     return MR_OK;
 }
 
-/* {"topic":{"0":n}} of the offsets, or of the froms that are set. */
-static void print_table(struct mr_json_out *out, const struct mr_ksrc_offsets *offsets, bool froms)
+/* Has the item something in this column? */
+static bool has(const struct mr_ksrc_offset *item, enum column column)
+{
+    return column == COLUMN_OFFSET || (column == COLUMN_FROM && item->from >= 0) ||
+           (column == COLUMN_EPOCH && item->epoch != KSRC_EPOCH_SAME);
+}
+
+/* {"topic":{"0":n}} of one column. */
+static void print_table(struct mr_json_out *out, const struct mr_ksrc_offsets *offsets,
+                        enum column column)
 {
     const char *open = NULL;
 
@@ -115,7 +131,7 @@ static void print_table(struct mr_json_out *out, const struct mr_ksrc_offsets *o
         const struct mr_ksrc_offset *item = &offsets->items[i];
         char partition[MR_NUMBER_TEXT_BYTES];
 
-        if (froms && item->from < 0)
+        if (!has(item, column))
             continue;
         if (open == NULL || strcmp(open, item->topic) != 0) {
             if (open != NULL)
@@ -124,27 +140,44 @@ static void print_table(struct mr_json_out *out, const struct mr_ksrc_offsets *o
             open = item->topic;
         }
         partition[mr_int_print(item->partition, partition)] = '\0';
-        mr_json_add_int(out, partition, froms ? item->from : item->offset);
+        mr_json_add_int(out, partition,
+                        column == COLUMN_FROM    ? item->from
+                        : column == COLUMN_EPOCH ? item->epoch
+                                                 : item->offset);
     }
     if (open != NULL)
         mr_json_end_object(out);
+}
+
+static void print_named(struct mr_json_out *out, const struct mr_ksrc_offsets *offsets,
+                        const char *key, enum column column)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < offsets->count; i++)
+        any = any || has(&offsets->items[i], column);
+    if (!any)
+        return;
+    mr_json_begin_object(out, key);
+    print_table(out, offsets, column);
+    mr_json_end_object(out);
 }
 
 char *mr_ksrc_offsets_print(const struct mr_ksrc_offsets *offsets)
 {
     struct mr_buf buf = MR_BUF_INIT;
     struct mr_json_out out = {&buf, false};
-    bool any_from = false;
 
-    for (size_t i = 0; i < offsets->count; i++)
-        any_from = any_from || offsets->items[i].from >= 0;
     mr_json_begin_object(&out, NULL);
-    if (any_from) {
-        mr_json_begin_object(&out, FROM_KEY);
-        print_table(&out, offsets, true);
+    print_named(&out, offsets, EPOCH_KEY, COLUMN_EPOCH);
+    print_named(&out, offsets, FROM_KEY, COLUMN_FROM);
+    if (offsets->ids.count > 0) {
+        mr_json_begin_object(&out, ID_KEY);
+        for (size_t i = 0; i < offsets->ids.count; i++)
+            mr_json_add_string(&out, offsets->ids.items[i].topic, offsets->ids.items[i].id);
         mr_json_end_object(&out);
     }
-    print_table(&out, offsets, false);
+    print_table(&out, offsets, COLUMN_OFFSET);
     mr_json_end_object(&out);
     return mr_buf_take(&buf);
 }
@@ -156,19 +189,42 @@ static enum mr_status bad_offset(const char *text, struct mr_error *err)
         "cannot read the offset '%.200s' of a Kafka source; expected {\"topic\":{\"0\":1}}", text);
 }
 
-/* Puts the numbers of one table; froms: into entries that exist already. */
-static enum mr_status parse_table(const struct mr_json *table, bool froms, const char *text,
+/* One number of a table; all columns but the first: into entries that exist already. */
+static enum mr_status take_number(struct mr_ksrc_offsets *offsets, const char *topic,
+                                  int32_t partition, int64_t number, enum column column,
+                                  const char *text, struct mr_error *err)
+{
+    struct mr_ksrc_offset *known =
+        (struct mr_ksrc_offset *)mr_ksrc_offsets_find(offsets, topic, partition);
+
+    if (column == COLUMN_OFFSET)
+        return mr_ksrc_offsets_put(offsets, topic, partition, number, -1, err);
+    if ((known == NULL || number < (column == COLUMN_EPOCH ? KSRC_EPOCH_UNKNOWN : 0)) &&
+        !MR_MUTANT("kafka-offsets.parse.from"))
+        return bad_offset(text, err);
+    if (known == NULL)
+        return MR_OK;
+    if (column == COLUMN_FROM)
+        known->from = number;
+    else
+        known->epoch = number;
+    return MR_OK;
+}
+
+static enum mr_status parse_table(const struct mr_json *table, enum column column, const char *text,
                                   struct mr_ksrc_offsets *offsets, struct mr_error *err)
 {
+    if (table == NULL)
+        return MR_OK;
     if (table->kind != MR_JSON_OBJECT)
         return bad_offset(text, err);
     for (const struct mr_json *topic = table->first; topic != NULL; topic = topic->next) {
-        if (strcmp(topic->key, FROM_KEY) == 0)
+        if (strcmp(topic->key, FROM_KEY) == 0 || strcmp(topic->key, EPOCH_KEY) == 0 ||
+            strcmp(topic->key, ID_KEY) == 0)
             continue;
         if (topic->kind != MR_JSON_OBJECT)
             return bad_offset(text, err);
         for (const struct mr_json *item = topic->first; item != NULL; item = item->next) {
-            const struct mr_ksrc_offset *known;
             int64_t partition = 0;
             int64_t number = 0;
 
@@ -176,12 +232,24 @@ static enum mr_status parse_table(const struct mr_json *table, bool froms, const
                  partition > INT32_MAX || !mr_json_int(item, &number)) &&
                 !MR_MUTANT("kafka-offsets.parse.partition"))
                 return bad_offset(text, err);
-            known = mr_ksrc_offsets_find(offsets, topic->key, (int32_t)partition);
-            if (froms && (known == NULL || number < 0) && !MR_MUTANT("kafka-offsets.parse.from"))
-                return bad_offset(text, err);
-            MR_TRY(mr_ksrc_offsets_put(offsets, topic->key, (int32_t)partition,
-                                       froms ? known->offset : number, froms ? number : -1, err));
+            MR_TRY(take_number(offsets, topic->key, (int32_t)partition, number, column, text, err));
         }
+    }
+    return MR_OK;
+}
+
+static enum mr_status parse_ids(const struct mr_json *table, const char *text,
+                                struct mr_ksrc_offsets *offsets, struct mr_error *err)
+{
+    if (table == NULL)
+        return MR_OK;
+    if (table->kind != MR_JSON_OBJECT)
+        return bad_offset(text, err);
+    for (const struct mr_json *item = table->first; item != NULL; item = item->next) {
+        if (item->kind != MR_JSON_STRING || !mr_ksrc_offsets_have_topic(offsets, item->key) ||
+            mr_ksrc_topic_ids_find(&offsets->ids, item->key) != NULL)
+            return bad_offset(text, err);
+        MR_TRY(mr_ksrc_topic_ids_put(&offsets->ids, item->key, item->text, err));
     }
     return MR_OK;
 }
@@ -201,9 +269,10 @@ enum mr_status mr_ksrc_offsets_parse(const char *text, struct mr_ksrc_offsets *r
         status = status == MR_NOMEM ? status : bad_offset(text, err);
         goto done;
     }
-    MR_TRY_GOTO(parse_table(json, false, text, &offsets, err));
-    if (mr_json_get(json, FROM_KEY) != NULL)
-        MR_TRY_GOTO(parse_table(mr_json_get(json, FROM_KEY), true, text, &offsets, err));
+    MR_TRY_GOTO(parse_table(json, COLUMN_OFFSET, text, &offsets, err));
+    MR_TRY_GOTO(parse_table(mr_json_get(json, FROM_KEY), COLUMN_FROM, text, &offsets, err));
+    MR_TRY_GOTO(parse_table(mr_json_get(json, EPOCH_KEY), COLUMN_EPOCH, text, &offsets, err));
+    MR_TRY_GOTO(parse_ids(mr_json_get(json, ID_KEY), text, &offsets, err));
 done:
     mr_arena_release(&arena);
     if (status != MR_OK)
@@ -240,7 +309,8 @@ bool mr_ksrc_range_at(const struct mr_ksrc_offsets *start, const struct mr_ksrc_
 
         if (from < 0 || (from >= item->offset && !empty_too) || index-- > 0)
             continue;
-        *ret_range = (struct mr_ksrc_range){item->topic, item->partition, from, item->offset};
+        *ret_range =
+            (struct mr_ksrc_range){item->topic, item->partition, from, item->offset, false};
         return true;
     }
     return false;
@@ -307,6 +377,7 @@ static struct mr_ksrc_range *cut_ranges(const struct mr_ksrc_division *division,
         mr_ksrc_divide(division, spans, whole_count, pieces, count);
     for (size_t i = 0; ranges != NULL && i < count; i++) {
         ranges[i] = whole[pieces[i].partition];
+        ranges[i].is_later = pieces[i].from > ranges[i].from;
         ranges[i].from = pieces[i].from;
         ranges[i].until = pieces[i].until;
     }

@@ -1,20 +1,14 @@
 /*
- * Reads one range [from, until) of one topic partition.
- *
- * A stream is a partition that librdkafka fetches ahead for us. It stays positioned between
- * batches: the next range normally begins where the last one ended, and then nothing has to be
- * fetched twice.
- *
- *     stream   idle -- reader_new: position is from --> busy -- end of the range --> idle, messages
- *              >= until are held
- *                   \- position is elsewhere: stop, drop what was fetched, start at from
- *
- * Pieces of one range that are read at the same time have a stream each; all but the first one
- * bring a client of their own, because librdkafka fetches a partition once for a client.
+ * Reads one range [from, until) of one topic partition, by a stream (stream.c).
  *
  * The end of a range is a position, not a record: the last offsets of a range may be markers of
  * transactions, aborted records, or gaps of compaction, which are never delivered. So the range
  * ends at a message >= until, or at an end-of-partition event whose offset is >= until.
+ *
+ * A record whose leader epoch is later than that of the leader who told the end of its range is not
+ * the record that was planned: the log was cut and has grown again (history.c). So that this is
+ * noticed behind what was read, too, a stream that begins anew begins LOOK_BACK offsets early and
+ * looks at the epochs of what it passes over.
  *
  * Offsets that are gone (retention, truncation, a deleted topic) are MR_DATA_LOSS with the exact
  * range; with fail_on_data_loss = false they are skipped and logged.
@@ -22,7 +16,7 @@
  * Values are decoded one by one, or in runs of neighbours joined by line ends when every row comes
  * from the value alone.
  *
- * Thread: a reader belongs to one; streams are handed out under reading->lock.
+ * Thread: a reader belongs to one.
  */
 #include "sources/kafka/kafka_source.h"
 
@@ -32,38 +26,20 @@
 #include <string.h>
 
 enum {
-    FETCH_MESSAGES = 2000,
-    WAIT_MS = 50,
     BATCH_ROWS = 65536,
     BATCH_BYTES = 1 << 20,
     RUN_BYTES = 1 << 19,
+    LOOK_BACK = 256, /* offsets before a range whose records must still be those that were read */
     CHECK_END_AFTER_MS = 3000, /* the partition ends before the range does: look again after that */
-};
-
-struct mr_ksrc_stream {
-    struct mr_ksrc_stream *next;
-    char *topic;
-    int32_t partition;
-    bool busy;     /* guarded by reading->lock */
-    bool is_first; /* of its partition: it uses the source's client */
-    /* The reader's while busy: */
-    struct mr_ksrc_client *client; /* the source's, or `own` */
-    struct mr_ksrc_client own;     /* librdkafka fetches a partition once for a client */
-    rd_kafka_topic_t *handle;
-    rd_kafka_queue_t *queue;
-    bool started;
-    int64_t position; /* next offset that will be handed out */
-    /* librdkafka tells the end of a partition once: between position and here is nothing to read */
-    int64_t empty_until;
-    rd_kafka_message_t *held[FETCH_MESSAGES];
-    size_t held_at;
-    size_t held_count;
 };
 
 struct mr_reader {
     struct mr_ksrc_reading *reading;
     struct mr_ksrc_stream *stream;
+    int64_t from;
     int64_t until;
+    int64_t epoch_before; /* the latest that a record before from may have; < 0 = any */
+    int64_t epoch;        /* before until */
     bool finished;
     int64_t progress_ns; /* when something last came */
     int64_t
@@ -79,179 +55,6 @@ struct mr_reader {
     int64_t run_next;
     struct mr_buf scratch;
 };
-
-static void lock(struct mr_ksrc_reading *reading)
-{
-    while (atomic_flag_test_and_set_explicit(&reading->lock, memory_order_acquire))
-        ;
-}
-
-static void unlock(struct mr_ksrc_reading *reading)
-{
-    atomic_flag_clear_explicit(&reading->lock, memory_order_release);
-}
-
-/* ---- streams ---- */
-
-static void drop_held(struct mr_ksrc_stream *stream)
-{
-    while (stream->held_at < stream->held_count)
-        rd_kafka_message_destroy(stream->held[stream->held_at++]);
-    stream->held_at = 0;
-    stream->held_count = 0;
-}
-
-static void stream_stop(struct mr_ksrc_stream *stream)
-{
-    drop_held(stream);
-    if (stream->started)
-        rd_kafka_consume_stop(stream->handle, stream->partition);
-    stream->started = false;
-    stream->empty_until = 0;
-    if (stream->queue != NULL)
-        rd_kafka_queue_destroy(stream->queue);
-    stream->queue = NULL;
-}
-
-static void stream_free(struct mr_ksrc_stream *stream)
-{
-    if (stream == NULL)
-        return;
-    stream_stop(stream);
-    if (stream->handle != NULL)
-        rd_kafka_topic_destroy(stream->handle);
-    mr_ksrc_client_release(&stream->own);
-    mr_free(stream->topic);
-    mr_free(stream);
-}
-
-void mr_ksrc_streams_free(struct mr_ksrc_reading *reading)
-{
-    while (reading->streams != NULL) {
-        struct mr_ksrc_stream *stream = reading->streams;
-
-        reading->streams = stream->next;
-        stream_free(stream);
-    }
-}
-
-static struct mr_ksrc_stream *stream_new(const struct mr_ksrc_range *range)
-{
-    struct mr_ksrc_stream *stream = mr_alloc_zero(NULL, sizeof(*stream));
-
-    if (stream == NULL)
-        return NULL;
-    stream->topic = mr_strdup(range->topic);
-    stream->partition = range->partition;
-    stream->busy = true;
-    if (stream->topic == NULL) {
-        stream_free(stream);
-        return NULL;
-    }
-    return stream;
-}
-
-/* Makes its handle, and its client when it is not the first of its partition. */
-static enum mr_status stream_open(struct mr_ksrc_reading *reading, struct mr_ksrc_stream *stream,
-                                  struct mr_error *err)
-{
-    const struct mr_source_args args = {
-        .env = reading->client.env, .name = reading->client.name, .options = reading->options};
-
-    stream->client = stream->is_first ? &reading->client : &stream->own;
-    if (stream->client->rk == NULL)
-        MR_TRY(mr_ksrc_client_open(stream->client, &args, false, err));
-    stream->handle = rd_kafka_topic_new(stream->client->rk, stream->topic, NULL);
-    if (stream->handle == NULL)
-        return MR_FAIL(err, MR_UNAVAILABLE, "cannot read topic '%s': %s", stream->topic,
-                       rd_kafka_err2str(rd_kafka_last_error()));
-    return MR_OK;
-}
-
-static void give_back(struct mr_ksrc_reading *reading, struct mr_ksrc_stream *stream)
-{
-    lock(reading);
-    stream->busy = false;
-    unlock(reading);
-}
-
-/*
- * An idle stream of the partition, marked busy: best one that is where the range begins; else a new
- * one. Pieces of a range are read at the same time, each by a stream of its own; there are as many
- * as workers at most.
- */
-static enum mr_status stream_take(struct mr_ksrc_reading *reading,
-                                  const struct mr_ksrc_range *range,
-                                  struct mr_ksrc_stream **ret_stream, struct mr_error *err)
-{
-    struct mr_ksrc_stream *spare = stream_new(range);
-    struct mr_ksrc_stream *stream = NULL;
-    enum mr_status status;
-
-    if (spare == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot read topic '%s': out of memory", range->topic);
-    spare->is_first = true;
-    lock(reading);
-    for (struct mr_ksrc_stream *one = reading->streams; one != NULL; one = one->next) {
-        if (one->partition != range->partition || strcmp(one->topic, range->topic) != 0)
-            continue;
-        spare->is_first = false;
-        if (!one->busy && (stream == NULL || (one->started && one->position == range->from)))
-            stream = one;
-    }
-    if (stream == NULL) {
-        stream = spare;
-        stream->next = reading->streams;
-        reading->streams = stream;
-    }
-    stream->busy = true;
-    unlock(reading);
-    if (stream != spare)
-        stream_free(spare);
-    if (stream->handle == NULL) {
-        status = stream_open(reading, stream, err);
-        if (status != MR_OK) {
-            give_back(reading, stream);
-            return status;
-        }
-    }
-    *ret_stream = stream;
-    return MR_OK;
-}
-
-static enum mr_status stream_seek(struct mr_ksrc_stream *stream, int64_t offset,
-                                  struct mr_error *err)
-{
-    if (stream->started && stream->position == offset)
-        return MR_OK;
-    stream_stop(stream);
-    stream->queue = rd_kafka_queue_new(stream->client->rk);
-    if (stream->queue == NULL)
-        return MR_FAIL(err, MR_NOMEM, "cannot read topic '%s': out of memory", stream->topic);
-    if (rd_kafka_consume_start_queue(stream->handle, stream->partition, offset, stream->queue) != 0)
-        return mr_ksrc_client_fail(stream->client, "start to read", rd_kafka_last_error(), err);
-    stream->started = true;
-    stream->position = offset;
-    return MR_OK;
-}
-
-/* Next message or event, or NULL when nothing came for WAIT_MS. The caller destroys it. */
-static rd_kafka_message_t *stream_next(struct mr_ksrc_stream *stream)
-{
-    ssize_t count;
-
-    if (stream->held_at < stream->held_count)
-        return stream->held[stream->held_at++];
-    stream->held_at = 0;
-    stream->held_count = 0;
-    /* The batch call waits for a full array, so it is only asked for what is there; the single call
-     * waits. */
-    count = rd_kafka_consume_batch_queue(stream->queue, 0, stream->held, FETCH_MESSAGES);
-    if (count <= 0)
-        return rd_kafka_consume_queue(stream->queue, WAIT_MS);
-    stream->held_count = (size_t)count;
-    return stream->held[stream->held_at++];
-}
 
 /* ---- a reader's life ---- */
 
@@ -269,8 +72,8 @@ void mr_ksrc_reader_close(struct mr_reader *reader)
         /* An unfinished range will be read again from its beginning: what was fetched is in the
          * wrong place. */
         if (!reader->finished)
-            stream_stop(reader->stream);
-        give_back(reader->reading, reader->stream);
+            mr_ksrc_stream_stop(reader->stream);
+        mr_ksrc_stream_give(reader->reading, reader->stream);
     }
     if (reader->decoder != NULL)
         reader->reading->format->decoder_free(reader->decoder);
@@ -298,6 +101,32 @@ static enum mr_status make_builders(struct mr_reader *reader, struct mr_error *e
     return columns->mixed ? mr_batch_builder_new(columns->metadata, &reader->metadata, err) : MR_OK;
 }
 
+/* How much of the log before an offset is worth a look. */
+static int64_t look_back(const struct mr_reader *reader, int64_t offset, int64_t low)
+{
+    if (reader->epoch_before < 0 && (reader->epoch < 0 || offset <= reader->from))
+        return 0;
+    return MR_MIN((int64_t)LOOK_BACK, MR_MAX(offset - low, INT64_C(0)));
+}
+
+static enum mr_status begin_range(struct mr_reader *reader, const struct mr_ksrc_range *range,
+                                  struct mr_error *err)
+{
+    struct mr_ksrc_stream *stream;
+
+    mr_ksrc_reading_epochs(reader->reading, range, &reader->epoch_before, &reader->epoch);
+    MR_TRY(mr_ksrc_stream_take(reader->reading, range, &reader->stream, err));
+    stream = reader->stream;
+    /* Where the leader changed since, what was read is looked at again. */
+    if (!stream->started || stream->position != range->from ||
+        (reader->epoch != reader->epoch_before && reader->epoch_before >= 0))
+        MR_TRY(mr_ksrc_stream_seek(stream, range->from, look_back(reader, range->from, 0), err));
+    reader->finished = range->until <= stream->empty_until;
+    if (reader->finished)
+        stream->position = range->until;
+    return MR_OK;
+}
+
 enum mr_status mr_ksrc_reader_new(struct mr_ksrc_reading *reading,
                                   const struct mr_ksrc_range *range, struct mr_reader **ret_reader,
                                   struct mr_error *err)
@@ -308,6 +137,7 @@ enum mr_status mr_ksrc_reader_new(struct mr_ksrc_reading *reading,
     if (reader == NULL)
         return MR_FAIL(err, MR_NOMEM, "cannot read topic '%s': out of memory", range->topic);
     reader->reading = reading;
+    reader->from = range->from;
     reader->until = range->until;
     reader->progress_ns = mr_env_monotonic_ns(reading->client.env);
     reader->place = mr_asprintf("topic %s/%" PRId32 " offset", range->topic, range->partition);
@@ -317,13 +147,8 @@ enum mr_status mr_ksrc_reader_new(struct mr_ksrc_reading *reading,
     }
     MR_TRY_GOTO(make_builders(reader, err));
     reader->finished = range->from >= range->until; /* nothing was asked for */
-    if (!reader->finished) {
-        MR_TRY_GOTO(stream_take(reading, range, &reader->stream, err));
-        MR_TRY_GOTO(stream_seek(reader->stream, range->from, err));
-        reader->finished = range->until <= reader->stream->empty_until;
-        if (reader->finished)
-            reader->stream->position = range->until;
-    }
+    if (!reader->finished)
+        MR_TRY_GOTO(begin_range(reader, range, err));
     *ret_reader = reader;
     reader = NULL;
 done:
@@ -499,6 +324,17 @@ static enum mr_status take_message(struct mr_reader *reader, const rd_kafka_mess
 
 /* ---- the end of a range, and what can go wrong ---- */
 
+/* Of the leader who wrote the record; -1 = not told. */
+static int64_t message_epoch(const rd_kafka_message_t *message)
+{
+#if RD_KAFKA_VERSION >= 0x020100ff
+    return rd_kafka_message_leader_epoch(message);
+#else
+    MR_UNUSED(message);
+    return KSRC_EPOCH_UNKNOWN;
+#endif
+}
+
 static enum mr_status lost(struct mr_reader *reader, int64_t from, int64_t to, const char *why,
                            struct mr_error *err)
 {
@@ -530,7 +366,7 @@ static enum mr_status check_loss(struct mr_reader *reader, struct mr_error *err)
     if (status == MR_NOT_FOUND) {
         MR_TRY(lost(reader, position, reader->until, "the partition was deleted", err));
         reader->finished = true;
-        stream_stop(stream);
+        mr_ksrc_stream_stop(stream);
         return MR_OK;
     }
     MR_TRY(status);
@@ -548,20 +384,40 @@ static enum mr_status check_loss(struct mr_reader *reader, struct mr_error *err)
     }
     if (position >= reader->until) {
         reader->finished = true;
-        stream_stop(stream);
+        mr_ksrc_stream_stop(stream);
         return MR_OK;
     }
     if (position != stream->position || !stream->started)
-        MR_TRY(stream_seek(stream, position, err));
+        MR_TRY(mr_ksrc_stream_seek(stream, position, look_back(reader, position, low), err));
     reader->short_end_ns = 0;
     reader->progress_ns = mr_env_monotonic_ns(reader->reading->client.env);
     return MR_OK;
+}
+
+/* Is the record one that the leader of the plan can have known? */
+static enum mr_status check_epoch(struct mr_reader *reader, const rd_kafka_message_t *message,
+                                  struct mr_error *err)
+{
+    bool is_before = message->offset < reader->from;
+    int64_t bound = is_before ? reader->epoch_before : reader->epoch;
+    int64_t epoch = message_epoch(message);
+
+    if (bound < 0 || epoch <= bound || MR_MUTANT("kafka-reader.epoch.check"))
+        return MR_OK;
+    reader->epoch_before = reader->epoch = KSRC_EPOCH_UNKNOWN; /* said once */
+    return lost(reader, message->offset, is_before ? reader->from : reader->until,
+                is_before
+                    ? "they were read, but the log was cut before them and has grown again"
+                    : "they were planned, but the log was cut before them and has grown again",
+                err);
 }
 
 static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_message_t *event,
                                  struct mr_error *err)
 {
     struct mr_ksrc_stream *stream = reader->stream;
+
+    int64_t until = reader->until;
 
     switch (event->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
@@ -578,9 +434,15 @@ static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_messag
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        stream_stop(
-            stream); /* librdkafka stopped fetching: it starts again where check_loss says */
-        return check_loss(reader, err);
+        /* librdkafka stopped fetching: it starts again where check_loss says */
+        mr_ksrc_stream_stop(stream);
+        MR_TRY(check_loss(reader, err));
+        /* It compares epochs, too, and says so in words only; ours are better, where there are
+         * any. */
+        if (reader->epoch < 0 && !reader->finished && reader->until == until &&
+            strstr(rd_kafka_message_errstr(event), "truncat") != NULL)
+            return lost(reader, stream->position, until, "the log was cut before them", err);
+        return MR_OK;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
         return MR_FAIL(err, MR_PERMISSION, "cannot read topic '%s' for source '%s': %s",
                        stream->topic, reader->reading->client.name, rd_kafka_err2str(event->err));
@@ -589,6 +451,16 @@ static enum mr_status take_event(struct mr_reader *reader, const rd_kafka_messag
     case RD_KAFKA_RESP_ERR_INVALID_MSG:
         return MR_FAIL(err, MR_BAD_DATA, "cannot read '%s' %" PRId64 ": %s", reader->place,
                        event->offset, rd_kafka_message_errstr(event));
+    case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED: /* a codec or a version of records; it skips them */
+    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
+        return MR_FAIL(err, MR_VERSION,
+                       "cannot read '%s' %" PRId64
+                       ": librdkafka %s does not understand what the brokers have: %s",
+                       reader->place, event->offset, rd_kafka_version_str(),
+                       rd_kafka_message_errstr(event));
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
         return MR_FAIL(err, MR_BAD_DATA,
                        "cannot read '%s' %" PRId64
@@ -607,6 +479,8 @@ static enum mr_status take_nothing(struct mr_reader *reader, struct mr_error *er
     int64_t now_ns = mr_env_monotonic_ns(client->env);
 
     MR_TRY(mr_ksrc_client_check(client, err));
+    if (now_ns < atomic_load(&client->throttled_until_ns))
+        reader->progress_ns = now_ns;
     if (reader->short_end_ns != 0 &&
         now_ns - reader->short_end_ns > (int64_t)CHECK_END_AFTER_MS * 1000000)
         return check_loss(reader, err);
@@ -654,17 +528,23 @@ static bool keep_for_later(struct mr_reader *reader, rd_kafka_message_t *message
 static enum mr_status step(struct mr_reader *reader, struct mr_error *err)
 {
     struct mr_ksrc_stream *stream = reader->stream;
-    rd_kafka_message_t *message = stream_next(stream);
+    rd_kafka_message_t *message = mr_ksrc_stream_next(stream);
     enum mr_status status;
 
     if (message == NULL)
         return take_nothing(reader, err);
     if (keep_for_later(reader, message))
         return MR_OK;
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        status = check_epoch(reader, message, err);
+        if (status != MR_OK) {
+            rd_kafka_message_destroy(message);
+            return status;
+        }
+    }
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         status = take_event(reader, message, err);
-        /* A batch of records is fetched whole: those before our start are not ours. redundant: the
-         * library leaves them out, too */
+        /* Fetching begins earlier, to look at what was read: those are not ours. */
     } else if (message->offset < stream->position && !MR_MUTANT("kafka-reader.step.before")) {
         status = MR_OK;
     } else {
