@@ -370,8 +370,9 @@ class Receiver(Pipeline):
 
 
 class Kafka(Pipeline):
-    """A topic of a real broker, which gets more partitions and is killed
-    itself now and then, to files."""
+    """A topic of a real broker, which gets more partitions and is killed itself now and then, to files.
+
+    A stop waits for the batch, hence for a broker that is down: as long as poll_timeout says."""
 
     name = "kafka"
     gap_s = 0.5
@@ -388,7 +389,7 @@ class Kafka(Pipeline):
         (self.work / "q.sql").write_text(f"""
 SET checkpoint = '{self.work}/ckpt';
 CREATE TABLE words (id BIGINT) WITH (connector = 'kafka', brokers = '{self.broker.plain}', topic = 'words',
-  format = 'json', start = 'earliest', maxOffsetsPerTrigger = 200);
+  format = 'json', start = 'earliest', maxOffsetsPerTrigger = 200, poll_timeout = '10 s');
 CREATE TABLE ids (id BIGINT) WITH (connector = 'file', path = '{self.work}/out', format = 'json');
 INSERT INTO ids SELECT id FROM words;
 """)

@@ -29,6 +29,7 @@
 #include "base/mutant.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -135,7 +136,8 @@ static enum mr_status damaged(const struct mr_fsink_manifest *manifest, const ch
 /* It is joined to the directory, and what is stale is removed: nothing but files of ours. */
 static bool is_part_name(const char *name)
 {
-    return strncmp(name, PART_PREFIX, strlen(PART_PREFIX)) == 0 && strchr(name, '/') == NULL;
+    return strncmp(name, PART_PREFIX, strlen(PART_PREFIX)) == 0 && strchr(name, '/') == NULL &&
+           strlen(name) <= NAME_MAX;
 }
 
 static enum mr_status read_names(const struct mr_fsink_manifest *manifest,
