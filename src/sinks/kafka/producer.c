@@ -8,7 +8,7 @@
  * Failures come as delivery reports of records, and as events through error_cb, which are collected
  * as causes. Reports are counted only when they carry the number of the running attempt.
  *
- * Secrets: values of kafka.* never appear in errors or logs.
+ * Secrets: values of kafka.* never appear in errors or logs (librdkafka_rules.h).
  *
  * Thread: send by any; the others: driver.
  */
@@ -25,13 +25,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    CALL_TIMEOUT_MS = 500,
-    CONF_TEXT_BYTES = 512,
-    TOPIC_RETRIES = 4,
-    TOPIC_RETRY_MS = 250,
-    FULL_WAIT_MS = 50
-};
+enum { CALL_TIMEOUT_MS = 500, TOPIC_RETRIES = 4, TOPIC_RETRY_MS = 250, FULL_WAIT_MS = 50 };
 
 static void lock(struct mr_ksink_producer *producer)
 {
@@ -57,26 +51,10 @@ static const char *const refused_keys[][2] = {
     {"delivery.report.only.error", "every record is waited for"},
 };
 
-/* librdkafka may quote the value that it does not like: only for keys that cannot hold a secret. */
-static bool may_quote(const char *key)
-{
-    return strstr(key, "password") == NULL && strstr(key, "secret") == NULL &&
-           strstr(key, "pem") == NULL && strstr(key, "jaas") == NULL &&
-           strstr(key, "token") == NULL && strstr(key, "oauth") == NULL;
-}
-
 static enum mr_status set_one(const struct mr_ksink_producer *producer, rd_kafka_conf_t *conf,
                               const char *key, const char *value, struct mr_error *err)
 {
-    char text[CONF_TEXT_BYTES] = "";
-    rd_kafka_conf_res_t result = rd_kafka_conf_set(conf, key, value, text, sizeof(text));
-
-    if (result == RD_KAFKA_CONF_OK)
-        return MR_OK;
-    return MR_FAIL(err, MR_CONFIG, "wrong option 'kafka.%s' of sink '%s': %s", key, producer->name,
-                   may_quote(key)                    ? text
-                   : result == RD_KAFKA_CONF_UNKNOWN ? "librdkafka has no such property"
-                                                     : "librdkafka does not accept the value");
+    return mr_kafka_set(conf, "sink", producer->name, key, value, err);
 }
 
 static enum mr_status set_user_keys(const struct mr_ksink_producer *producer, rd_kafka_conf_t *conf,
@@ -95,39 +73,15 @@ static enum mr_status set_user_keys(const struct mr_ksink_producer *producer, rd
     return MR_OK;
 }
 
-static bool is_refusal(int code, const char *reason)
-{
-    if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
-        code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED ||
-        code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
-        code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
-        code == RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM)
-        return true;
-    return code == RD_KAFKA_RESP_ERR__SSL &&
-           (strstr(reason, "certificate") != NULL || strstr(reason, "alert") != NULL ||
-            strstr(reason, "verify") != NULL);
-}
-
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
     struct mr_ksink_producer *producer = opaque;
-    char cause[KSINK_CAUSE_BYTES];
-    size_t place = 0;
 
     MR_UNUSED(rk);
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         return; /* sums up the others */
-    mr_text_escape(reason, strlen(reason), cause, sizeof(cause));
     lock(producer);
-    producer->refused = producer->refused || is_refusal(code, reason);
-    /* One cause a broker: the text begins with its name. */
-    for (place = 0; place < producer->cause_count; place++)
-        if (strncmp(producer->causes[place], cause, strcspn(cause, " ")) == 0)
-            break;
-    if (place < KSINK_CAUSES_MAX) {
-        memcpy(producer->causes[place], cause, sizeof(cause));
-        producer->cause_count = MR_MAX(producer->cause_count, place + 1);
-    }
+    mr_kafka_causes_add(&producer->causes, code, reason);
     unlock(producer);
 }
 
@@ -138,7 +92,7 @@ static int resolve(const char *node, const char *service, const struct addrinfo 
 {
     struct mr_ksink_producer *producer = opaque;
     bool refused;
-    char reason[KSINK_CAUSE_BYTES];
+    char reason[MR_KAFKA_CAUSE_BYTES];
     int failed;
 
     if (node == NULL) {
@@ -202,7 +156,7 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void 
 
 static enum mr_status make_client(struct mr_ksink_producer *producer, struct mr_error *err)
 {
-    char text[CONF_TEXT_BYTES] = "";
+    char text[MR_KAFKA_CONF_TEXT_BYTES] = "";
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     char timeout_ms[32];
     enum mr_status status = MR_OK;
@@ -268,13 +222,12 @@ void mr_ksink_producer_release(struct mr_ksink_producer *producer)
 
 enum mr_status mr_ksink_producer_begin(struct mr_ksink_producer *producer, struct mr_error *err)
 {
-    char text[CONF_TEXT_BYTES];
+    char text[MR_KAFKA_CONF_TEXT_BYTES];
 
     atomic_fetch_add(&producer->attempt, 1);
     lock(producer);
     producer->failed = RD_KAFKA_RESP_ERR_NO_ERROR;
-    producer->cause_count = 0;
-    producer->refused = false;
+    mr_kafka_causes_clear(&producer->causes);
     unlock(producer);
     if (rd_kafka_fatal_error(producer->rk, text, sizeof(text)) == RD_KAFKA_RESP_ERR_NO_ERROR ||
         MR_MUTANT("kafka-sink.begin.fatal"))
@@ -299,20 +252,12 @@ void mr_ksink_producer_abort(struct mr_ksink_producer *producer)
 static enum mr_status fail(struct mr_ksink_producer *producer, const char *what,
                            rd_kafka_resp_err_t code, struct mr_error *err)
 {
-    char causes[MR_ERROR_TEXT_BYTES - 120] = "";
-    size_t at = 0;
+    char causes[MR_ERROR_TEXT_BYTES - 120];
     bool refused;
 
     lock(producer);
-    refused = producer->refused || is_refusal(code, "");
-    for (size_t i = 0; i < producer->cause_count && at + 4 < sizeof(causes); i++) {
-        size_t length = MR_MIN(strlen(producer->causes[i]), sizeof(causes) - at - 3);
-
-        memcpy(causes + at, "; ", 2);
-        memcpy(causes + at + 2, producer->causes[i], length);
-        at += length + 2;
-        causes[at] = '\0';
-    }
+    mr_kafka_causes_print(&producer->causes, causes, sizeof(causes));
+    refused = producer->causes.refused || mr_kafka_is_refusal(code, "");
     unlock(producer);
     if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
         return MR_FAIL(err, MR_LIMIT,
@@ -332,7 +277,7 @@ static enum mr_status check(struct mr_ksink_producer *producer, int wait_ms, str
     rd_kafka_poll(producer->rk, wait_ms);
     lock(producer);
     failed = producer->failed;
-    refused = producer->refused;
+    refused = producer->causes.refused;
     unlock(producer);
     if (failed != RD_KAFKA_RESP_ERR_NO_ERROR && !MR_MUTANT("kafka-sink.check.failed"))
         return fail(producer, "deliver records", failed, err);

@@ -1,8 +1,8 @@
 /*
  * Inside of the Kafka sink: a librdkafka producer that remembers what went wrong.
  *
- *     kafka.c   rows -> keys, values, topics; the life of a batch producer.c configuration,
- *               delivery, causes of failures
+ *     kafka.c     rows -> keys, values, topics; the life of a batch
+ *     producer.c  configuration, delivery, causes of failures
  */
 #ifndef MR_SINKS_KAFKA_PRODUCER_H
 #define MR_SINKS_KAFKA_PRODUCER_H
@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/limits.h"
+#include "sources/kafka/librdkafka_rules.h"
 
 #include <millrace/ext/sink.h>
 #include <millrace/ext/source.h>
@@ -19,11 +20,7 @@
 
 #include <stdatomic.h>
 
-enum {
-    KSINK_CAUSES_MAX = 4,
-    KSINK_CAUSE_BYTES = 200,
-    KSINK_TOPICS_MAX = MR_LIMIT_KAFKA_SINK_TOPICS
-};
+enum { KSINK_TOPICS_MAX = MR_LIMIT_KAFKA_SINK_TOPICS };
 
 struct mr_ksink_producer {
     struct mr_env *env;
@@ -36,9 +33,7 @@ struct mr_ksink_producer {
     atomic_flag lock;
     /* Guarded by lock: */
     rd_kafka_resp_err_t failed; /* first record of this attempt that was not delivered */
-    char causes[KSINK_CAUSES_MAX][KSINK_CAUSE_BYTES];
-    size_t cause_count;
-    bool refused;
+    struct mr_kafka_causes causes;
     char *topics[KSINK_TOPICS_MAX]; /* known to exist */
     size_t topic_count;
 };

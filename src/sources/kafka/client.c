@@ -11,8 +11,7 @@
  * the last success and named in our error. Some of them end the waiting at once: wrong passwords
  * and certificates do not get better by trying again.
  *
- * Secrets: values of kafka.* never appear in errors or logs; librdkafka's own messages name hosts
- * and mechanisms, not passwords.
+ * Secrets: values of kafka.* never appear in errors or logs (librdkafka_rules.h).
  *
  * Thread: any, except open and release: driver.
  */
@@ -29,7 +28,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CALL_TIMEOUT_MS = 500, CONF_TEXT_BYTES = 512, TOPIC_RETRIES = 4, TOPIC_RETRY_MS = 250 };
+enum { CALL_TIMEOUT_MS = 500, TOPIC_RETRIES = 4, TOPIC_RETRY_MS = 250 };
 
 static void lock(struct mr_ksrc_client *client)
 {
@@ -69,26 +68,10 @@ static const char *const defaults[][2] = {
     {"socket.nagle.disable", "true"},
 };
 
-/* librdkafka may quote the value that it does not like: only for keys that cannot hold a secret. */
-static bool may_quote(const char *key)
-{
-    return strstr(key, "password") == NULL && strstr(key, "secret") == NULL &&
-           strstr(key, "pem") == NULL && strstr(key, "jaas") == NULL &&
-           strstr(key, "token") == NULL && strstr(key, "oauth") == NULL;
-}
-
 static enum mr_status set_one(struct mr_ksrc_client *client, rd_kafka_conf_t *conf, const char *key,
                               const char *value, struct mr_error *err)
 {
-    char text[CONF_TEXT_BYTES] = "";
-    rd_kafka_conf_res_t result = rd_kafka_conf_set(conf, key, value, text, sizeof(text));
-
-    if (result == RD_KAFKA_CONF_OK)
-        return MR_OK;
-    return MR_FAIL(err, MR_CONFIG, "wrong option 'kafka.%s' of source '%s': %s", key, client->name,
-                   may_quote(key)                    ? text
-                   : result == RD_KAFKA_CONF_UNKNOWN ? "librdkafka has no such property"
-                                                     : "librdkafka does not accept the value");
+    return mr_kafka_set(conf, "source", client->name, key, value, err);
 }
 
 static enum mr_status set_user_keys(struct mr_ksrc_client *client, rd_kafka_conf_t *conf,
@@ -116,41 +99,15 @@ static enum mr_status set_user_keys(struct mr_ksrc_client *client, rd_kafka_conf
 
 /* ---- events ---- */
 
-static bool is_refusal(int code, const char *reason)
-{
-    if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
-        code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED ||
-        code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
-        code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
-        code == RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM)
-        return true;
-    /* A handshake also fails when a broker goes away in the middle: only what names certificates or
-     * alerts is final. */
-    return code == RD_KAFKA_RESP_ERR__SSL &&
-           (strstr(reason, "certificate") != NULL || strstr(reason, "alert") != NULL ||
-            strstr(reason, "verify") != NULL);
-}
-
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
     struct mr_ksrc_client *client = opaque;
-    char cause[KSRC_CAUSE_BYTES];
-    size_t place = 0;
 
     MR_UNUSED(rk);
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         return; /* sums up the others */
-    mr_text_escape(reason, strlen(reason), cause, sizeof(cause));
     lock(client);
-    client->refused = client->refused || is_refusal(code, reason);
-    /* One cause a broker: the text begins with its name. */
-    for (place = 0; place < client->cause_count; place++)
-        if (strncmp(client->causes[place], cause, strcspn(cause, " ")) == 0)
-            break;
-    if (place < KSRC_CAUSES_MAX) {
-        memcpy(client->causes[place], cause, sizeof(cause));
-        client->cause_count = MR_MAX(client->cause_count, place + 1);
-    }
+    mr_kafka_causes_add(&client->causes, code, reason);
     unlock(client);
 }
 
@@ -174,7 +131,7 @@ static int resolve(const char *node, const char *service, const struct addrinfo 
 {
     struct mr_ksrc_client *client = opaque;
     bool refused;
-    char reason[KSRC_CAUSE_BYTES];
+    char reason[MR_KAFKA_CAUSE_BYTES];
     int failed;
 
     if (node == NULL) {
@@ -226,7 +183,7 @@ enum mr_status mr_ksrc_client_open(struct mr_ksrc_client *client, const struct m
         {"enable.partition.eof", "true"},
         {"auto.offset.reset", "error"},
     };
-    char text[CONF_TEXT_BYTES] = "";
+    char text[MR_KAFKA_CONF_TEXT_BYTES] = "";
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     enum mr_status status = MR_OK;
 
@@ -278,28 +235,7 @@ void mr_ksrc_client_release(struct mr_ksrc_client *client)
 void mr_ksrc_client_succeeded(struct mr_ksrc_client *client)
 {
     lock(client);
-    client->cause_count = 0;
-    client->refused = false;
-    unlock(client);
-}
-
-/* "; cause; cause" of what was collected, at most size bytes. */
-static void print_causes(struct mr_ksrc_client *client, char *text, size_t size)
-{
-    size_t at = 0;
-
-    text[0] = '\0';
-    lock(client);
-    for (size_t i = 0; i < client->cause_count && at + 4 < size; i++) {
-        size_t length = strlen(client->causes[i]);
-
-        memcpy(text + at, "; ", 2);
-        at += 2;
-        length = MR_MIN(length, size - at - 1);
-        memcpy(text + at, client->causes[i], length);
-        at += length;
-        text[at] = '\0';
-    }
+    mr_kafka_causes_clear(&client->causes);
     unlock(client);
 }
 
@@ -320,9 +256,9 @@ enum mr_status mr_ksrc_client_fail(struct mr_ksrc_client *client, const char *wh
     bool refused;
 
     rd_kafka_poll(client->rk, 0);
-    print_causes(client, causes, sizeof(causes));
     lock(client);
-    refused = client->refused;
+    mr_kafka_causes_print(&client->causes, causes, sizeof(causes));
+    refused = client->causes.refused || mr_kafka_is_refusal(code, "");
     unlock(client);
     if (is_foreign(code))
         return MR_FAIL(err, MR_VERSION,
@@ -330,7 +266,7 @@ enum mr_status mr_ksrc_client_fail(struct mr_ksrc_client *client, const char *wh
                        "understand each other: %s%s",
                        what, client->name, client->brokers, rd_kafka_version_str(),
                        rd_kafka_err2str(code), causes);
-    if (refused || is_refusal(code, ""))
+    if (refused)
         return MR_FAIL(err, MR_PERMISSION, "cannot %s for source '%s': the brokers refuse it: %s%s",
                        what, client->name, rd_kafka_err2str(code), causes);
     return MR_FAIL(err, MR_UNAVAILABLE, "cannot %s for source '%s' from '%s': %s%s", what,
@@ -343,7 +279,7 @@ enum mr_status mr_ksrc_client_check(struct mr_ksrc_client *client, struct mr_err
 
     rd_kafka_poll(client->rk, 0);
     lock(client);
-    refused = client->refused;
+    refused = client->causes.refused;
     unlock(client);
     return refused ? mr_ksrc_client_fail(client, "read", RD_KAFKA_RESP_ERR__AUTHENTICATION, err)
                    : MR_OK;
@@ -629,7 +565,7 @@ static void ask_offsets(struct mr_ksrc_client *client, const struct mr_ksrc_offs
         rd_kafka_topic_partition_list_new((int)partitions->count);
     rd_kafka_AdminOptions_t *options =
         rd_kafka_AdminOptions_new(client->rk, RD_KAFKA_ADMIN_OP_LISTOFFSETS);
-    char text[CONF_TEXT_BYTES];
+    char text[MR_KAFKA_CONF_TEXT_BYTES];
 
     for (size_t i = 0; i < partitions->count; i++)
         rd_kafka_topic_partition_list_add(list, partitions->items[i].topic,

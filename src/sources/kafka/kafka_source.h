@@ -25,6 +25,7 @@
 
 #include "sources/kafka/clamp.h"
 #include "sources/kafka/divide.h"
+#include "sources/kafka/librdkafka_rules.h"
 
 #include <millrace/ext/bad_records.h>
 #include <millrace/ext/kafka_link.h>
@@ -113,8 +114,6 @@ enum mr_status mr_ksrc_pieces(const struct mr_ksrc_offsets *start,
 
 /* ---- the client ---- */
 
-enum { KSRC_CAUSES_MAX = 4, KSRC_CAUSE_BYTES = 200 };
-
 struct mr_ksrc_client {
     struct mr_env *env;
     const char *name; /* of the table */
@@ -124,12 +123,9 @@ struct mr_ksrc_client {
     int64_t connect_timeout_us;
     bool read_committed;
     atomic_flag lock;
-    /* Guarded by lock: what librdkafka reported since the last success. */
-    char causes[KSRC_CAUSES_MAX][KSRC_CAUSE_BYTES];
-    size_t cause_count;
+    struct mr_kafka_causes causes;      /* guarded by lock */
     _Atomic int64_t throttled_until_ns; /* brokers hold answers back until then */
     struct mr_host_list *hosts;         /* that may be connected to; NULL = any */
-    bool refused; /* authentication or certificate: trying again does not help */
 };
 
 /* Options of the table: brokers and kafka.*; in_group: also group_id. The client does not connect
