@@ -251,7 +251,8 @@ MR_API bool mr_streaming_query_is_active(struct mr_streaming_query *query);
 struct mr_streaming_status {
     /* "Initializing sources", "Getting offsets from clicks", "Writing offsets to log",
      * "Processing new data", "No new data but cleaning up state", "Waiting for next trigger",
-     * "Waiting for data to arrive", "Stopped", "Terminated with exception: ..." */
+     * "Waiting for data to arrive", "Stopped", "Terminated with exception: ...". A batch that runs
+     * for a second also says what it is in: "Processing new data: function 'f' for 1200 ms" */
     char message[MR_ERROR_TEXT_BYTES + 64];
     bool is_data_available;
     bool is_trigger_active;

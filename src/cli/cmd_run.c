@@ -14,6 +14,7 @@
 #include "base/number_text.h"
 #include "cli/sandbox.h"
 #include "cli/script.h"
+#include "core/doing.h"
 #include "core/query.h"
 #include "env/thread.h"
 #include "plugins/plugins.h"
@@ -87,6 +88,14 @@ static void signal_main(void *arg)
         fprintf(stderr, "\nmillrace: finishing the batch; once more to quit at once\n");
         mr_query_stop(query, true);
     }
+}
+
+/* A batch hangs (core/doing.h): nothing that still runs may be waited for. */
+static void end_process(const char *query_name, const char *text, int code)
+{
+    MR_UNUSED(query_name);
+    fprintf(stderr, "millrace: %s\n", text);
+    _exit(code);
 }
 
 static void close_line(struct runner *runner)
@@ -259,6 +268,7 @@ static int run(const struct cli_command *command, int argc, char **argv)
 
     /* before any thread exists, so that all inherit it */
     sigprocmask(SIG_BLOCK, &signals, NULL);
+    mr_doing_set_end(end_process);
     runner.started_ns = mr_env_monotonic_ns(runner.env);
     if (cli_parse(command, argc, argv, &args, &err) != MR_OK)
         return cli_fail(&err);

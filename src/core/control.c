@@ -8,6 +8,7 @@
 #include "core/internal.h"
 #include "core/receiver.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct mr_node *find_source(const struct mr_query *query, const char *name)
@@ -64,8 +65,24 @@ unsigned mr_query_workers(const struct mr_query *query)
     return atomic_load(&query->wanted_workers);
 }
 
+bool mr_query_doing(struct mr_query *query, char *text, size_t size)
+{
+    struct mr_doing_now now;
+
+    if (!mr_doings_now(&query->doings, &now) || now.batch_us < RUNNING_TOLD_US)
+        return false;
+    snprintf(text, size, "%s for %lld ms", now.what[0] != '\0' ? now.what : "between steps",
+             (long long)(now.what[0] != '\0' ? now.what_us : now.batch_us) / 1000);
+    return true;
+}
+
 enum mr_status mr__check_interrupt(struct mr_query *query, struct mr_error *err)
 {
+    if (atomic_load_explicit(&query->doings.overdue, memory_order_relaxed))
+        return MR_FAIL(
+            err, MR_USER,
+            "the batch took longer than batch_timeout, or than a stop may take; the next "
+            "start runs it again");
     if (!atomic_load_explicit(&query->interrupted, memory_order_relaxed)) {
         int64_t deadline_ns = atomic_load_explicit(&query->stop_deadline_ns, memory_order_relaxed);
 

@@ -104,12 +104,17 @@ static enum mr_status run_partition(void *arg, size_t index, unsigned worker, st
     struct fold_run *run = arg;
     struct mr_task *task = &run->tasks[index];
     struct mr_fold_call call = run->call;
+    struct mr_doing doing;
+    enum mr_status status;
 
     MR_TRY(mr__check_interrupt(run->query, err));
     task->info.worker = worker;
     call.info = &task->info;
     call.out = &run->outputs[index];
-    MR_TRY(run->node->fold->run_partition(run->node->op, (uint32_t)index, &call, err));
+    mr_doing_begin(&doing, &run->query->doings, "operator", run->node->name);
+    status = run->node->fold->run_partition(run->node->op, (uint32_t)index, &call, err);
+    mr_doing_end(&doing);
+    MR_TRY(status);
     return mr__task_finish_maps(task, err);
 }
 

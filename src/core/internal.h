@@ -18,6 +18,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/limits.h"
+#include "core/doing.h"
 #include "core/evolution.h"
 #include "core/graph.h"
 #include "core/operator.h"
@@ -256,6 +257,9 @@ struct mr_report {
     struct mr_report_node *nodes; /* per node id; NULL: none to report yet, or no memory for it */
 };
 
+/* A batch that runs for so long is told of when somebody asks. */
+enum { RUNNING_TOLD_US = 1000000 };
+
 enum mr_stop { MR_STOP_NONE, MR_STOP_GRACEFUL, MR_STOP_NOW };
 
 struct mr_query {
@@ -274,6 +278,8 @@ struct mr_query {
     struct mr_metrics metrics;
     uint32_t epoch;
     uint64_t fingerprint;
+
+    struct mr_doings doings;
 
     uint64_t next_batch; /* number of the next batch to plan */
     /* plan holds a batch that is planned (in the log, if durable) and not committed */

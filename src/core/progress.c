@@ -250,7 +250,24 @@ static void add_metrics(struct mr_json_out *out, const struct mr_metrics *metric
 }
 
 /* The caller holds query->lock, or is the driver, who alone changes the report. */
-static void write_document(struct mr_buf *text, const struct mr_query *query)
+/* The batch that runs while somebody asks, when it takes long: what it is in. */
+static void add_running(struct mr_json_out *out, struct mr_query *query)
+{
+    struct mr_doing_now now;
+
+    if (!mr_doings_now(&query->doings, &now) || now.batch_us < RUNNING_TOLD_US)
+        return;
+    mr_json_begin_object(out, "running");
+    mr_json_add_int(out, "batchId", (int64_t)now.batch_id);
+    mr_json_add_int(out, "durationMs", now.batch_us / 1000);
+    if (now.what[0] != '\0') {
+        mr_json_add_string(out, "in", now.what);
+        mr_json_add_int(out, "inMs", now.what_us / 1000);
+    }
+    mr_json_end_object(out);
+}
+
+static void write_document(struct mr_buf *text, struct mr_query *query)
 {
     const struct mr_report *report = &query->report;
     struct mr_json_out out = {text, false};
@@ -281,6 +298,7 @@ static void write_document(struct mr_buf *text, const struct mr_query *query)
     add_watermarks(&out, query);
     add_all_dropped(&out, query);
     add_metrics(&out, &query->metrics);
+    add_running(&out, query);
     mr_json_end_object(&out);
 }
 

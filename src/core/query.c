@@ -46,6 +46,7 @@ void mr_query_config_init(struct mr_query_config *config)
         .small_batch_bytes = MR_FOLD_SMALL_BYTES,
         .parallel_min_bytes = 1u << 20,
         .idle_progress_us = 10 * INT64_C(1000000), /* structured.md 22.2 */
+        .slow_batch_us = 60 * INT64_C(1000000),
     };
 }
 
@@ -85,6 +86,7 @@ void mr_query_stop(struct mr_query *query, bool graceful)
     query->woken = true;
     mr_cond_signal(&query->wake);
     mr_mutex_unlock(&query->lock);
+    mr_doings_stop_asked();
 }
 
 static enum mr_stop stop_asked(struct mr_query *query)
@@ -442,11 +444,15 @@ static enum mr_status run_planned(struct mr_query *query, bool *ret_left, struct
 {
     bool ahead = false;
     int64_t next_start_us = 0;
+    enum mr_status status;
 
     *ret_left = false;
     announce(query);
     mr__phase(query, has_new_data(query) ? MR_PHASE_DATA : MR_PHASE_NO_DATA, NULL);
-    MR_TRY(run_with_retries(query, ret_left, err));
+    mr_doings_batch_begin(&query->doings, query->plan.batch_id);
+    status = run_with_retries(query, ret_left, err);
+    mr_doings_batch_end(&query->doings);
+    MR_TRY(status);
     if (*ret_left)
         return MR_OK;
     if (may_plan_ahead(query)) {
@@ -599,7 +605,7 @@ static enum mr_status start_receivers(struct mr_query *query, struct mr_error *e
     return MR_OK;
 }
 
-enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
+static enum mr_status run_batches(struct mr_query *query, struct mr_error *err)
 {
     bool finished = false, left = false;
     bool replayed_once = query->has_plan && query->config.trigger == MR_TRIGGER_ONCE;
@@ -624,6 +630,17 @@ enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
     return MR_OK;
 }
 
+enum mr_status mr_query_run(struct mr_query *query, struct mr_error *err)
+{
+    enum mr_status status;
+
+    if (!query->env->ops->virtual_time)
+        mr_doings_open(&query->doings);
+    status = run_batches(query, err);
+    mr_doings_close(&query->doings);
+    return status;
+}
+
 enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph,
                             const struct mr_query_config *config, struct mr_query **ret_query,
                             struct mr_error *err)
@@ -643,7 +660,14 @@ enum mr_status mr_query_new(struct mr_env *env, struct mr_graph *graph,
     mr_mutex_init(&query->lock);
     mr_mutex_init(&query->event_lock);
     mr_cond_init(&query->wake);
+    mr_doings_init(&query->doings);
+    query->doings.env = env;
+    query->doings.slow_us = config->slow_batch_us;
+    query->doings.timeout_us = config->batch_timeout_us;
+    query->doings.stop_us = config->stop_timeout_us;
+    query->doings.stop_deadline_ns = &query->stop_deadline_ns;
     query->name = mr_strdup(config->name != NULL ? config->name : "query");
+    query->doings.query_name = query->name;
     if (query->name == NULL)
         status = MR_FAIL(err, MR_NOMEM, "cannot make a query: out of memory");
     else
@@ -673,6 +697,7 @@ void mr_query_free(struct mr_query *query)
     mr_cond_release(&query->wake);
     mr_mutex_release(&query->lock);
     mr_mutex_release(&query->event_lock);
+    mr_doings_release(&query->doings);
     mr_free(query->settings);
     mr_free(query->name);
     mr_free(query);

@@ -81,6 +81,10 @@ struct mr_query_config {
     int64_t receiver_rate_max; /* records a second and receiver; 0 = no limit */
     /* a graceful stop: what is not done by then is left to the next start; 0 = no limit */
     int64_t stop_timeout_us;
+    /* a batch that runs for so long is told in the log, and again each further such time; 0 = not */
+    int64_t slow_batch_us;
+    /* past it a batch fails with MR_USER, or the process ends (doing.h); 0 = no limit */
+    int64_t batch_timeout_us;
     /* a batch with less planned input has one partition behind an aggregation, say; default
      * MR_FOLD_SMALL_BYTES. Only tests have another: batches that run again must be cut the same. */
     uint64_t small_batch_bytes;
@@ -156,6 +160,9 @@ uint64_t mr_query_next_batch(const struct mr_query *query);
 /* All sources of the batch being run, or run last, as {"name": offset}; NULL without memory; freed
  * with mr_text_free. The driver's thread. */
 char *mr_query_offsets_json(const struct mr_query *query, bool ends);
+/* What the batch that runs is doing, for a person: "function 'f' in operator 'map_1' for 1200 ms";
+ * false: no batch runs, or not for a second yet. Any thread. */
+bool mr_query_doing(struct mr_query *query, char *text, size_t size);
 /* Copy of the newest progress document, or NULL; freed with mr_text_free. Any thread. */
 char *mr_query_last_progress(struct mr_query *query);
 /* TICK: first batch time minus the interval */

@@ -109,15 +109,19 @@ static enum mr_status write_task(struct mr_node *node, const struct mr_task *tas
                                  struct mr_error *err)
 {
     const struct mr_sink_ops *ops = node->sink->spec.connector->ops;
+    enum mr_status status = MR_OK;
+    struct mr_doing doing;
 
-    for (size_t k = 0; k < node->input_count; k++) {
+    mr_doing_begin(&doing, &task->query->doings, "sink", node->name);
+    for (size_t k = 0; k < node->input_count && status == MR_OK; k++) {
         const struct mr_batch_list *list = &task->collected[node->in_edges[k]->id];
 
-        for (size_t b = 0; b < list->count; b++)
-            MR_TRY(ops->write(node->sink->object, mr__sink_partition(node->sink, task),
-                              list->batches[b], err));
+        for (size_t b = 0; b < list->count && status == MR_OK; b++)
+            status = ops->write(node->sink->object, mr__sink_partition(node->sink, task),
+                                list->batches[b], err);
     }
-    return MR_OK;
+    mr_doing_end(&doing);
+    return status;
 }
 
 /* Sinks that are not concurrent get everything from the driver, partition after partition. */
@@ -144,10 +148,16 @@ enum mr_status mr__sinks_stage(struct mr_query *query, struct mr_error *err)
 {
     for (uint32_t i = 0; i < query->graph->node_count; i++) {
         struct mr_node *node = query->graph->nodes[i];
+        struct mr_doing doing;
+        enum mr_status status;
+
         if (node->kind != MR_NODE_SINK || !node->sink->begun)
             continue;
         MR_TRY(mr__check_interrupt(query, err));
-        if (node->sink->spec.connector->ops->stage(node->sink->object, err) != MR_OK)
+        mr_doing_begin(&doing, &query->doings, "sink", node->name);
+        status = node->sink->spec.connector->ops->stage(node->sink->object, err);
+        mr_doing_end(&doing);
+        if (status != MR_OK)
             return mr_error_prefix(err, "sink '%s'", node->name);
     }
     return MR_OK;
@@ -160,12 +170,17 @@ static enum mr_status publish_sink(struct mr_query *query, struct mr_node *node,
     int64_t started_us;
     char *receipt = NULL;
     struct mr_error failure;
+    struct mr_doing doing;
+    enum mr_status status;
 
     MR_TRY(mr__check_interrupt(query, err));
     started_us = mr__event_output(query, node, MR_OUTPUT_STARTS, NULL);
     mr_error_clear(&failure);
-    if (sink->spec.connector->ops->publish(sink->object, query->plan.batch_id, &receipt,
-                                           &failure) != MR_OK) {
+    mr_doing_begin(&doing, &query->doings, "sink", node->name);
+    status =
+        sink->spec.connector->ops->publish(sink->object, query->plan.batch_id, &receipt, &failure);
+    mr_doing_end(&doing);
+    if (status != MR_OK) {
         mr__event_output(query, node, started_us, failure.text);
         if (err != NULL)
             *err = failure;

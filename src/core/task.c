@@ -87,14 +87,19 @@ static enum mr_status write_to_sink(struct mr_task *task, struct mr_edge *edge,
                                     const struct mr_batch *batch, struct mr_error *err)
 {
     struct mr_sink_run *sink = edge->to->sink;
+    struct mr_doing doing;
+    enum mr_status status;
 
     task->sink_rows[edge->to->id] += (uint64_t)mr_batch_row_count(batch);
     if (sink->skip)
         return MR_OK;
     if (!sink->spec.connector->ops->concurrent)
         return mr__batch_list_add(&task->collected[edge->id], batch, err);
-    return sink->spec.connector->ops->write(sink->object, mr__sink_partition(sink, task), batch,
-                                            err);
+    mr_doing_begin(&doing, &task->query->doings, "sink", edge->to->name);
+    status =
+        sink->spec.connector->ops->write(sink->object, mr__sink_partition(sink, task), batch, err);
+    mr_doing_end(&doing);
+    return status;
 }
 
 /* What a node may know: its own watermarks. */
@@ -139,9 +144,14 @@ enum mr_status mr__push(struct mr_task *task, struct mr_node *from, const struct
             MR_TRY(write_to_sink(task, edge, batch, err));
         } else {
             struct mr_batch_info info = info_of(task, to);
+            struct mr_doing doing;
+            enum mr_status status;
 
             MR_TRY(begin_map(task, to, err));
-            MR_TRY(to->map->apply(to->op, task->map_tasks[to->id], &info, batch, &out, err));
+            mr_doing_begin(&doing, &task->query->doings, "operator", to->name);
+            status = to->map->apply(to->op, task->map_tasks[to->id], &info, batch, &out, err);
+            mr_doing_end(&doing);
+            MR_TRY(status);
         }
     }
     return MR_OK;
@@ -192,13 +202,18 @@ enum mr_status mr__task_finish_maps(struct mr_task *task, struct mr_error *err)
         struct mr_node *node = graph->nodes[i];
         struct mr_output out = {task, node};
         struct mr_batch_info info = info_of(task, node);
+        struct mr_doing doing;
+        enum mr_status status;
 
         if (!task->begun[i] && node->kind == MR_NODE_MAP && node->map->every_partition &&
             node->fires && mr__task_reaches(task, node))
             MR_TRY(begin_map(task, node, err));
         if (!task->begun[i] || node->map->finish == NULL)
             continue;
-        MR_TRY(node->map->finish(node->op, task->map_tasks[i], &info, &out, err));
+        mr_doing_begin(&doing, &task->query->doings, "operator", node->name);
+        status = node->map->finish(node->op, task->map_tasks[i], &info, &out, err);
+        mr_doing_end(&doing);
+        MR_TRY(status);
     }
     return MR_OK;
 }
@@ -224,11 +239,15 @@ enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err)
 {
     struct mr_source_run *run = task->origin->source;
     struct mr_reader *reader = NULL;
+    struct mr_doing doing;
     enum mr_status status;
 
+    mr_doing_begin(&doing, &task->query->doings, "source", task->origin->name);
     status = run->ops->read(run->object, run->start, run->end, task->index, &reader, err);
-    if (status != MR_OK)
+    if (status != MR_OK) {
+        mr_doing_end(&doing);
         return status;
+    }
     for (;;) {
         struct mr_batch *batch = NULL;
 
@@ -247,5 +266,6 @@ enum mr_status mr__task_run(struct mr_task *task, struct mr_error *err)
     status = mr__task_finish_maps(task, err);
 done:
     run->ops->close(reader);
+    mr_doing_end(&doing);
     return status;
 }

@@ -539,7 +539,6 @@ void mr__context_look(struct mr_context *ctx)
 
     if (asked != 0)
         mr__context_request_stop(ctx, asked == 1);
-    mr__watch_look(ctx);
 }
 
 void mr_context_stop(struct mr_context *ctx, bool graceful)

@@ -161,9 +161,6 @@ static void on_started(struct mr_context *ctx, const struct mr_query_event *even
     watch->is_running = true;
     mr_mutex_lock(&watch->lock);
     mr__statistics_started(&watch->statistics, &watch->batch);
-    watch->running_since_us = mr_env_monotonic_ns(mr_env_posix()) / 1000;
-    watch->slow_told_us = watch->running_since_us;
-    watch->running_batch = watch->batch.batch_id;
     mr_mutex_unlock(&watch->lock);
     post_batch(ctx, MR_EVENT_BATCH_STARTED);
 }
@@ -178,7 +175,6 @@ static void on_completed(struct mr_context *ctx, const struct mr_query_event *ev
     /* now it is known of files too */
     watch->statistics.received_records += watch->batch.record_count - watch->counted_records;
     mr__statistics_completed(&watch->statistics, &watch->batch);
-    watch->running_since_us = 0;
     mr_mutex_unlock(&watch->lock);
     post_batch(ctx, MR_EVENT_BATCH_COMPLETED);
     mr__control_batch(ctx, &watch->batch, watch->failure == NULL);
@@ -194,28 +190,6 @@ static void on_failed(struct mr_context *ctx, const struct mr_query_event *event
     fill_batch(watch, event);
 }
 
-void mr__watch_look(struct mr_context *ctx)
-{
-    struct mr__watch *watch = ctx->watch;
-    int64_t now_us = mr_env_monotonic_ns(mr_env_posix()) / 1000, since_us;
-    uint64_t batch_id;
-
-    mr_mutex_lock(&watch->lock);
-    since_us = watch->running_since_us;
-    batch_id = watch->running_batch;
-    if (since_us != 0 && now_us - watch->slow_told_us >= watch->slow_us)
-        watch->slow_told_us = now_us;
-    else
-        since_us = 0;
-    mr_mutex_unlock(&watch->lock);
-    if (since_us != 0)
-        mr_log(
-            MR_LOG_WARNING, "dstream", ctx->name, (int64_t)batch_id,
-            "this batch has been running for %lld ms; a function or an output of the program may "
-            "be waiting for something (setting slow_batch)",
-            (long long)((now_us - since_us) / 1000));
-}
-
 void mr__watch_give_up(struct mr_context *ctx)
 {
     struct mr__watch *watch = ctx->watch;
@@ -225,7 +199,6 @@ void mr__watch_give_up(struct mr_context *ctx)
     watch->is_running = false;
     mr_mutex_lock(&watch->lock);
     mr__statistics_failed(&watch->statistics);
-    watch->running_since_us = 0;
     mr_mutex_unlock(&watch->lock);
     if (watch->failure == NULL)
         return; /* a stop, and the next start runs the batch */

@@ -13,6 +13,7 @@
 #include "dstream/streams.h"
 
 #include "base/log.h"
+#include "core/doing.h"
 
 #include <millrace/ext/options.h>
 
@@ -102,6 +103,13 @@ static void print_help(const char *program)
     }
 }
 
+/* A batch hangs (core/doing.h): nothing that still runs may be waited for. */
+static void end_process(const char *query_name, const char *text, int code)
+{
+    fprintf(stderr, "%s: %s\n", query_name, text);
+    _exit(code);
+}
+
 static enum mr_status run(struct mr_context *ctx, struct signals *signals, struct mr_error *err)
 {
     MR_TRY(signals_start(signals, ctx, err));
@@ -117,6 +125,7 @@ int mr_context_main_args(struct mr_context *ctx, int argc, char **argv)
     bool help = false;
 
     mr_error_clear(&err);
+    mr_doing_set_end(end_process);
     if (ctx == NULL)
         status = MR_FAIL(&err, MR_NOMEM, "cannot make a context: out of memory");
     else

@@ -106,7 +106,6 @@ struct mr__watch {
     size_t input_count;
     bool is_backpressure_on;
     bool is_allocation_on;
-    int64_t slow_us; /* the setting slow_batch */
 
     /* Of the batch that runs; belongs to the kernel's events, which come one at a time. */
     struct mr_batch_report batch;
@@ -121,9 +120,6 @@ struct mr__watch {
 
     struct mr_mutex lock; /* guards: */
     struct mr_statistics statistics;
-    int64_t running_since_us; /* real monotonic clock; 0 = no batch runs */
-    int64_t slow_told_us;     /* the same: when it was last told that it takes long */
-    uint64_t running_batch;
 };
 struct mr__watch *mr__watch_new(void); /* NULL without memory */
 void mr__watch_free(struct mr__watch *watch);
@@ -133,9 +129,6 @@ enum mr_status mr__watch_prepare(struct mr_context *ctx, struct mr_error *err);
 enum mr_status mr__watch_open(struct mr_context *ctx, struct mr_error *err);
 void mr__watch_close(struct mr_context *ctx);
 
-/* A batch that takes long is told in the log: a function of the program may hang. For threads that
- * wait for the context, every now and then. */
-void mr__watch_look(struct mr_context *ctx);
 /* What the kernel knows of a receiver, for programs. */
 void mr__watch_receiver(const struct mr__watch *watch, const struct mr_query_receiver *receiver,
                         struct mr_receiver_report *ret_report);

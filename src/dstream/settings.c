@@ -63,11 +63,16 @@ static const struct mr_option settings[] = {
     {"backpressure_rate_min", SPARK "backpressure.pid.minRate", MR_OPTION_DOUBLE, 0, "100", NULL,
      NULL, "Records a second and input that are always let in."},
     {"graceful_stop_timeout", SPARK "gracefulStopTimeout", MR_OPTION_DURATION, 0, NULL, "0ms", NULL,
-     "How long a graceful stop may take; 10 batch intervals, at least 10 s, when unset."},
+     "How long a graceful stop may take; 10 batch intervals, at least 10 s, when unset. A batch "
+     "that "
+     "cannot be left even after twice that time ends the program with exit code 70."},
     {"stop_gracefully", SPARK "stopGracefullyOnShutdown", MR_OPTION_BOOL, 0, "true", NULL, NULL,
      "The first SIGINT or SIGTERM of mr_context_main stops gracefully; false: at once."},
     {"slow_batch", NULL, MR_OPTION_DURATION, 0, "1m", "1ms", NULL,
      "A batch that runs for so long is told in the log, and again after each further such time."},
+    {"batch_timeout", NULL, MR_OPTION_DURATION, 0, NULL, "1ms", NULL,
+     "A batch that runs for so long ends the program with exit code 70, naming what it is in; the "
+     "next start runs it again. No limit when unset."},
     {"checkpoint", SPARK "checkpoint.directory", MR_OPTION_TEXT, 0, NULL, NULL, NULL,
      "The checkpoint directory, when mr_context_checkpoint was not called."},
     {"create_on_error", NULL, MR_OPTION_BOOL, 0, "false", NULL, NULL,
@@ -292,6 +297,9 @@ enum mr_status mr__settings_apply(struct mr_context *ctx, struct mr_error *err)
     config->stop_timeout_us = MR_MAX(10 * ctx->interval_ms * 1000, INT64_C(10000000));
     if (mr_options_has(options, "graceful_stop_timeout"))
         config->stop_timeout_us = mr_options_int(options, "graceful_stop_timeout");
+    config->slow_batch_us = mr_options_int(options, "slow_batch");
+    if (mr_options_has(options, "batch_timeout"))
+        config->batch_timeout_us = mr_options_int(options, "batch_timeout");
     if (mr_options_has(options, "workers"))
         config->workers = (unsigned)mr_options_int(options, "workers");
     if (config->workers == 0)

@@ -128,7 +128,6 @@ static enum mr_status watch_graph(struct mr_context *ctx, struct mr_error *err)
 enum mr_status mr__watch_prepare(struct mr_context *ctx, struct mr_error *err)
 {
     atomic_store(&ctx->watch->stop_at_once, !mr_options_bool(ctx->options, "stop_gracefully"));
-    ctx->watch->slow_us = mr_options_int(ctx->options, "slow_batch");
     MR_TRY(watch_graph(ctx, err));
     MR_TRY(mr__control_prepare(ctx, err));
     ctx->config.on_event = mr__watch_event;

@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "core/doing.h"
 #include "duck/internal.h"
 
 #include <string.h>
@@ -165,10 +166,13 @@ static void scalar(duckdb_function_info info, duckdb_data_chunk chunk, duckdb_ve
     const struct entry *entry = api->duckdb_scalar_function_get_extra_info(info);
     struct mr_batch *rows = NULL, *result = NULL;
     struct mr_error err = {0};
+    struct mr_doing doing;
     enum mr_status status = read_chunk(entry, api, chunk, &rows, &err);
 
+    mr_doing_begin(&doing, NULL, "function", entry->function->name);
     if (status == MR_OK)
         status = call(entry, rows, &result, &err);
+    mr_doing_end(&doing);
     if (status == MR_OK &&
         !put(api, output, mr_batch_column(result, 0), 0, mr_batch_row_count(result)))
         status = MR_FAIL(&err, MR_NOMEM, "out of memory");

@@ -9,6 +9,8 @@
  */
 #include "fn/fn.h"
 
+#include "core/doing.h"
+
 enum { RESULT_BYTES = 32 << 20, ROWS_A_LOOK = 256 };
 
 /* Results of flat_map may be far more than the rows: they go on in batches of this size. */
@@ -110,9 +112,9 @@ static enum mr_status apply_native(struct mr__function *function, bool is_flat,
     return MR_FAIL(err, MR_INTERNAL, "a function of the wrong kind");
 }
 
-enum mr_status mr__apply(struct mr__function *function, bool is_flat, struct mr__when when,
-                         const struct mr_batch *batch, struct mr__batches *ret_results,
-                         struct mr_error *err)
+static enum mr_status apply(struct mr__function *function, bool is_flat, struct mr__when when,
+                            const struct mr_batch *batch, struct mr__batches *ret_results,
+                            struct mr_error *err)
 {
     struct mr_batch *input = (struct mr_batch *)(uintptr_t)batch;
     struct mr_batch *result = NULL;
@@ -127,6 +129,19 @@ enum mr_status mr__apply(struct mr__function *function, bool is_flat, struct mr_
     MR_TRY(mr__function_blame(function, apply_native(function, is_flat, batch, &result, err), err));
     status = mr__batches_add(ret_results, result, err);
     mr_batch_unref(result);
+    return status;
+}
+
+enum mr_status mr__apply(struct mr__function *function, bool is_flat, struct mr__when when,
+                         const struct mr_batch *batch, struct mr__batches *ret_results,
+                         struct mr_error *err)
+{
+    struct mr_doing doing;
+    enum mr_status status;
+
+    mr_doing_begin(&doing, NULL, "function", function->fn.name);
+    status = apply(function, is_flat, when, batch, ret_results, err);
+    mr_doing_end(&doing);
     return status;
 }
 

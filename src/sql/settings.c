@@ -58,7 +58,13 @@ static const struct mr_option settings[] = {
     {"receiver_max_rate", "spark.streaming.receiver.maxRate", MR_OPTION_INT, 0, "0", "0", NULL,
      "Records a second and receiver; 0 = no limit."},
     {"stop_timeout", NULL, MR_OPTION_DURATION, 0, NULL, "0 s", NULL,
-     "How long a graceful stop may take; ten trigger intervals, at least 10 s, when unset."},
+     "How long a graceful stop may take; ten trigger intervals, at least 10 s, when unset. A batch "
+     "that cannot be left even after twice that time ends the program with exit code 70."},
+    {"slow_batch", NULL, MR_OPTION_DURATION, 0, "1m", "1ms", NULL,
+     "A batch that runs for so long is told in the log, and again after each further such time."},
+    {"batch_timeout", NULL, MR_OPTION_DURATION, 0, NULL, "1ms", NULL,
+     "A batch that runs for so long ends the program with exit code 70, naming what it is in; the "
+     "next start runs it again. No limit when unset."},
 };
 
 const struct mr_option_table *mr_sql_settings_table(void)
@@ -202,6 +208,10 @@ enum mr_status mr_sql_settings_apply(const struct mr_options *options,
         mr_memory_set((uint64_t)mr_options_int(options, "memory"), true);
     if (mr_options_has(options, "spill_dir"))
         config->spill_dir = mr_options_text(options, "spill_dir");
+    config->slow_batch_us = mr_options_int(options, "slow_batch");
+    if (mr_options_has(options, "batch_timeout"))
+        config->batch_timeout_us = mr_options_int(options, "batch_timeout");
+    config->stop_timeout_us = MR_MAX(10 * config->interval_us, INT64_C(10000000));
     if (mr_options_has(options, "stop_timeout"))
         config->stop_timeout_us = mr_options_int(options, "stop_timeout");
     return MR_OK;

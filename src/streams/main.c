@@ -8,6 +8,8 @@
  */
 #include "streams/streams.h"
 
+#include "core/doing.h"
+
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -36,6 +38,13 @@ static void ask_all(struct mr_streams *streams)
         mr_mutex_unlock(&query->lock);
     }
     mr_mutex_unlock(&streams->lock);
+}
+
+/* A batch hangs (core/doing.h): nothing that still runs may be waited for. */
+static void end_process(const char *query_name, const char *text, int code)
+{
+    fprintf(stderr, "error: query '%s': %s\n", query_name, text);
+    _exit(code);
 }
 
 static void wait_for_signals(void *arg)
@@ -107,6 +116,7 @@ int mr_streams_main(struct mr_streams *streams, struct mr_stream_writer *writer)
         mr_streams_free(streams);
         return code;
     }
+    mr_doing_set_end(end_process);
     sigemptyset(&signals.set);
     sigaddset(&signals.set, SIGINT);
     sigaddset(&signals.set, SIGTERM);

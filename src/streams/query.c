@@ -269,8 +269,14 @@ bool mr_streaming_query_is_active(struct mr_streaming_query *query)
 void mr_streaming_query_status(struct mr_streaming_query *query,
                                struct mr_streaming_status *ret_status)
 {
+    char doing[400];
+
     mr_mutex_lock(&query->lock);
     *ret_status = query->status;
+    if (query->query != NULL && query->status.is_trigger_active &&
+        mr_query_doing(query->query, doing, sizeof(doing)))
+        snprintf(ret_status->message, sizeof(ret_status->message), "%.120s: %s",
+                 query->status.message, doing);
     mr_mutex_unlock(&query->lock);
 }
 

@@ -383,6 +383,40 @@ TEST(a_query_may_be_stopped_by_its_own_function)
     st_free(s);
 }
 
+/* Until the status says where the batch is; it does after a second. */
+static enum mr_status wait_to_be_told(void *state, const struct mr_row *row, struct mr_error *err)
+{
+    struct mr_streaming_query *query = mr_streams_get(state, "slow");
+    struct mr_streaming_status status;
+
+    (void)row;
+    (void)err;
+    do
+        mr_streaming_query_status(query, &status);
+    while (strstr(status.message, ": sink '") == NULL);
+    CHECK_CONTAINS(status.message, "Processing new data: sink 'output' for ");
+    mr_streaming_query_unref(query);
+    return MR_OK;
+}
+
+TEST(D16_the_status_says_what_a_batch_that_takes_long_is_in)
+{
+    struct st *s = st_new(t);
+    const struct mr_foreach_writer functions = {
+        .struct_size = sizeof(functions), .process = wait_to_be_told, .arg = st_session(s)};
+    struct mr_stream_writer *writer = mr_write_stream(st_source(s, "a", "v BIGINT"));
+    struct mr_streaming_query *query;
+    struct mr_streaming_status status;
+
+    st_rows(s, "a", "(1)");
+    query = st_start(mr_write_query_name(mr_write_foreach(writer, &functions), "slow"));
+    st_drain(query);
+    mr_streaming_query_status(query, &status);
+    CHECK_NULL(strstr(status.message, "sink"));
+    st_stop(query);
+    st_free(s);
+}
+
 TEST(handles_outlive_their_session)
 {
     struct st *s = st_new(t);
