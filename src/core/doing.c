@@ -1,9 +1,9 @@
 /*
  * What queries are doing, and the one thread that looks whether a batch takes too long; doing.h.
  *
- * A thread cannot be made to leave a function that blocks for ever: what it holds would stay held.
- * So a batch that must end and does not ends with its process, as a kill would, which the checkpoint
- * bears at every point: nothing is torn, and the next start runs the batch again.
+ * A thread cannot be made to leave a function that blocks for ever: what it holds would stay
+ * held. So a batch that must end and does not ends with its process, as a kill would, which the
+ * checkpoint bears at every point: nothing is torn, and the next start runs the batch again.
  *
  * Called by query.c (batches), task.c, fold.c, sinks.c and the functions of programs. Locks: the
  * watcher's, then that of one query's doings; nothing else is taken under them. Not with a virtual

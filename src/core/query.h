@@ -81,7 +81,7 @@ struct mr_query_config {
     int64_t receiver_rate_max; /* records a second and receiver; 0 = no limit */
     /* a graceful stop: what is not done by then is left to the next start; 0 = no limit */
     int64_t stop_timeout_us;
-    /* a batch that runs for so long is told in the log, and again each further such time; 0 = not */
+    /* a batch that runs for so long is told in the log, each time anew; 0 = not */
     int64_t slow_batch_us;
     /* past it a batch fails with MR_USER, or the process ends (doing.h); 0 = no limit */
     int64_t batch_timeout_us;

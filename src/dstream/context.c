@@ -25,6 +25,7 @@
 #include "dstream/streams.h"
 
 #include "base/log.h"
+#include "env/pin.h"
 #include "plugins/plugins.h"
 #include "rdd/rdd.h"
 
@@ -62,6 +63,7 @@ struct mr_context *mr_context_new(const char *name, int64_t batch_interval_ms)
     }
     mr_plugins_register();
     ctx->env = mr_env_posix();
+    mr_env_pin();
     ctx->interval_ms = batch_interval_ms;
     mr_query_config_init(&ctx->config);
     mr_mutex_init(&ctx->lock);
@@ -114,6 +116,7 @@ void mr_context_free(struct mr_context *ctx)
     mr_free(ctx->checkpoint_dir);
     mr_free(ctx->name);
     mr_free(ctx);
+    mr_env_unpin();
 }
 
 /* From the settings, also before start. */

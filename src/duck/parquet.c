@@ -20,6 +20,7 @@
 #include "base/limits.h"
 #include "data/codec.h"
 #include "duck/internal.h"
+#include "env/pin.h"
 #include "env/thread.h"
 
 #include <millrace/ext/format.h>
@@ -62,8 +63,11 @@ static void pool_give(struct mr_duck *duck)
 /* ---- Statements ---- */
 
 /* 'path'; for the reader the characters of a pattern mean themselves. */
-static void add_path(struct mr_buf *sql, const char *path, bool pattern)
+static void add_path(struct mr_buf *sql, const char *given, bool pattern)
 {
+    char *pinned = mr_env_pin_path(given);
+    const char *path = pinned != NULL ? pinned : given;
+
     mr_buf_add_char(sql, '\'');
     for (; *path != '\0'; path++) {
         if (*path == '\'')
@@ -74,6 +78,8 @@ static void add_path(struct mr_buf *sql, const char *path, bool pattern)
             mr_buf_add_char(sql, *path);
     }
     mr_buf_add_char(sql, '\'');
+    sql->failed = sql->failed || pinned == NULL;
+    mr_free(pinned);
 }
 
 static void add_name(struct mr_buf *sql, const char *name)

@@ -13,6 +13,7 @@
  */
 #include "base/limits.h"
 #include "env/env_posix.h"
+#include "env/pin.h"
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -37,10 +38,10 @@ static int open_again(const char *path, int flags)
     int fd;
 
     do
-        fd = open(path,
-                  flags | O_CLOEXEC | (MR_MUTANT("posix.open.no-follow") ? 0 : O_NOFOLLOW) |
-                      O_NONBLOCK | O_NOCTTY,
-                  0600);
+        fd = openat(mr_env_pin_fd(), path,
+                    flags | O_CLOEXEC | (MR_MUTANT("posix.open.no-follow") ? 0 : O_NOFOLLOW) |
+                        O_NONBLOCK | O_NOCTTY,
+                    0600);
     while (fd < 0 && errno == EINTR);
     return fd;
 }
@@ -53,7 +54,7 @@ static int open_new(const char *path, int flags)
     if (fd >= 0 && fchmod(fd, 0600) != 0 && errno != EPERM && errno != ENOTSUP) {
         kept = errno;
         close(fd);
-        (void)unlink(path);
+        (void)unlinkat(mr_env_pin_fd(), path, 0);
         errno = kept;
         return -1;
     }

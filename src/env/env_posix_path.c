@@ -16,6 +16,7 @@
 #include "base/check.h"
 #include "base/mutant.h"
 #include "base/text.h"
+#include "env/pin.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -40,7 +41,7 @@ enum mr_status mr__posix_path_info(struct mr_env *env, const char *path, bool fo
     struct stat info;
 
     MR_UNUSED(env);
-    if ((follow ? stat(path, &info) : lstat(path, &info)) != 0)
+    if (fstatat(mr_env_pin_fd(), path, &info, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
         return mr__posix_fail(err, "look at", path, errno);
     mr__posix_info_of(&info, ret_info);
     return MR_OK;
@@ -50,11 +51,11 @@ enum mr_status mr__posix_path_info(struct mr_env *env, const char *path, bool fo
  * without links says EPERM, which is no matter of rights: then it is ENOTSUP. */
 static int link_and_unlink(const char *from, const char *to)
 {
-    if (link(from, to) != 0) {
+    if (linkat(mr_env_pin_fd(), from, mr_env_pin_fd(), to, 0) != 0) {
         errno = errno == EPERM || errno == ENOSYS ? ENOTSUP : errno;
         return -1;
     }
-    return unlink(from);
+    return unlinkat(mr_env_pin_fd(), from, 0);
 }
 
 enum mr_status mr__posix_rename(struct mr_env *env, const char *from, const char *to,
@@ -64,9 +65,9 @@ enum mr_status mr__posix_rename(struct mr_env *env, const char *from, const char
 
     MR_UNUSED(env);
     if (!no_replace || MR_MUTANT("posix.rename.no-replace")) {
-        result = rename(from, to);
+        result = renameat(mr_env_pin_fd(), from, mr_env_pin_fd(), to);
     } else {
-        result = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+        result = renameat2(mr_env_pin_fd(), from, mr_env_pin_fd(), to, RENAME_NOREPLACE);
         if (result != 0 && (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP))
             result = link_and_unlink(from, to);
     }
@@ -80,7 +81,8 @@ enum mr_status mr__posix_rename(struct mr_env *env, const char *from, const char
 enum mr_status mr__posix_unlink(struct mr_env *env, const char *path, struct mr_error *err)
 {
     MR_UNUSED(env);
-    return unlink(path) == 0 ? MR_OK : mr__posix_fail(err, "remove", path, errno);
+    return unlinkat(mr_env_pin_fd(), path, 0) == 0 ? MR_OK
+                                                   : mr__posix_fail(err, "remove", path, errno);
 }
 
 enum mr_status mr__posix_mkdir(struct mr_env *env, const char *path, struct mr_error *err)
@@ -88,16 +90,17 @@ enum mr_status mr__posix_mkdir(struct mr_env *env, const char *path, struct mr_e
     struct stat info;
 
     MR_UNUSED(env);
-    if (mkdir(path, 0700) != 0) {
+    if (mkdirat(mr_env_pin_fd(), path, 0700) != 0) {
         int kept = errno;
 
-        if (kept == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        if (kept == EEXIST && fstatat(mr_env_pin_fd(), path, &info, 0) == 0 &&
+            S_ISDIR(info.st_mode))
             return MR_OK;
         return mr__posix_fail(err, "make the directory", path, kept);
     }
     /* The umask may have taken our own rights away. */
-    if (lstat(path, &info) != 0 ||
-        ((info.st_mode & 0777) != 0700 && fchmodat(AT_FDCWD, path, 0700, 0) != 0))
+    if (fstatat(mr_env_pin_fd(), path, &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+        ((info.st_mode & 0777) != 0700 && fchmodat(mr_env_pin_fd(), path, 0700, 0) != 0))
         return mr__posix_fail(err, "set the mode of the directory", path, errno);
     return MR_OK;
 }
@@ -105,7 +108,9 @@ enum mr_status mr__posix_mkdir(struct mr_env *env, const char *path, struct mr_e
 enum mr_status mr__posix_rmdir(struct mr_env *env, const char *path, struct mr_error *err)
 {
     MR_UNUSED(env);
-    return rmdir(path) == 0 ? MR_OK : mr__posix_fail(err, "remove the directory", path, errno);
+    return unlinkat(mr_env_pin_fd(), path, AT_REMOVEDIR) == 0
+               ? MR_OK
+               : mr__posix_fail(err, "remove the directory", path, errno);
 }
 
 static enum mr_file_kind kind_of(DIR *dir, const struct dirent *entry)
@@ -132,11 +137,17 @@ enum mr_status mr__posix_list(struct mr_env *env, const char *path, mr_dir_visit
                               void *arg, struct mr_error *err)
 {
     enum mr_status status = MR_OK;
-    DIR *dir = opendir(path);
+    int fd = openat(mr_env_pin_fd(), path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 
     MR_UNUSED(env);
-    if (dir == NULL)
-        return mr__posix_fail(err, "list the directory", path, errno);
+    if (dir == NULL) {
+        int kept = errno;
+
+        if (fd >= 0)
+            close(fd);
+        return mr__posix_fail(err, "list the directory", path, kept);
+    }
     for (;;) {
         struct dirent *entry;
 
@@ -158,7 +169,7 @@ enum mr_status mr__posix_list(struct mr_env *env, const char *path, mr_dir_visit
 
 enum mr_status mr__posix_sync_dir(struct mr_env *env, const char *path, struct mr_error *err)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(mr_env_pin_fd(), path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int result;
     int kept;
 
@@ -179,10 +190,12 @@ enum mr_status mr__posix_sync_dir(struct mr_env *env, const char *path, struct m
 bool mr__posix_is_volatile(struct mr_env *env, const char *path)
 {
     struct statfs system;
+    char *pinned = mr_env_pin_path(path);
+    bool known = pinned != NULL && statfs(pinned, &system) == 0;
 
     MR_UNUSED(env);
-    return statfs(path, &system) == 0 &&
-           (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
+    mr_free(pinned);
+    return known && (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
 }
 
 /* ---------------------------------------------------------------- locks */
@@ -223,7 +236,8 @@ static bool still_there(int fd, const char *path)
     struct stat open_file;
     struct stat named;
 
-    return fstat(fd, &open_file) == 0 && lstat(path, &named) == 0 &&
+    return fstat(fd, &open_file) == 0 &&
+           fstatat(mr_env_pin_fd(), path, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
            open_file.st_ino == named.st_ino && open_file.st_dev == named.st_dev;
 }
 
@@ -246,7 +260,8 @@ static void sign(int fd)
 
 static enum mr_status try_lock(const char *path, int *ret_fd, struct mr_error *err)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+    int fd = openat(mr_env_pin_fd(), path,
+                    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
     enum mr_status status = MR_OK;
     struct stat info;
     int refused;

@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/limits.h"
+#include "env/pin.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -88,13 +89,15 @@ static void install_handler(void)
 
 static int open_unnamed(const char *dir)
 {
-    char *path;
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    char *path, *pinned;
+    int fd = openat(mr_env_pin_fd(), dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
         return fd;
-    path = mr_asprintf("%s/.tmp-spill-XXXXXX", dir); /* swept like any temporary */
-    if (path == NULL) {
+    pinned = mr_env_pin_path(dir);
+    path = pinned != NULL ? mr_asprintf("%s/.tmp-spill-XXXXXX", pinned) : NULL;
+    mr_free(pinned);
+    if (path == NULL) { /* the name is swept like any temporary */
         errno = ENOMEM;
         return -1;
     }

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "env/pin.h"
 #include "plugins/plugins.h"
 #include "rdd/rdd.h"
 #include "sql/settings.h"
@@ -44,6 +45,7 @@ struct mr_streams *mr_streams_new(void)
     }
     mr_plugins_register();
     streams->env = mr_env_posix();
+    mr_env_pin();
     streams->stop_active_run = true;
     streams->recent_max = RECENT_STANDARD;
     streams->idle_progress_us = 10 * INT64_C(1000000);
@@ -114,6 +116,7 @@ void mr_streams_free(struct mr_streams *streams)
     mr_mutex_release(&streams->lock);
     mr_arena_release(&streams->arena);
     mr_free(streams);
+    mr_env_unpin();
 }
 
 /* ---- settings ---- */

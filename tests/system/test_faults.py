@@ -447,6 +447,26 @@ class Faults(unittest.TestCase):
         process.wait(WAIT)
         self.assertFalse(os.path.exists(self.path("evil")))
 
+    def test_L6_no_address_in_a_script_is_ever_fetched(self):
+        """Whatever could name one: nothing connects, and the place is refused, or is a file of that odd name."""
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        url = "http://127.0.0.1:%d/x" % server.getsockname()[1]
+        stdin = "CREATE TABLE s (v VARCHAR) WITH (connector = 'stdin', format = 'text'); "
+        for sql, code in (("SELECT * FROM read_csv('%s.csv')", 64), ("SELECT * FROM '%s.parquet'", 64),
+                          ("SELECT * FROM read_parquet('%s.parquet')", 64), ("INSTALL httpfs FROM '%s'", 64),
+                          ("LOAD '%s'", 64), ("ATTACH '%s'", 64), ("COPY (SELECT 1) TO '%s'", 64),
+                          ("CREATE TABLE f (v VARCHAR) WITH (connector = 'file', path = '%s', format = 'parquet'); SELECT v FROM f", 78),
+                          ("CREATE TABLE f (v VARCHAR) WITH (connector = 'file', path = '%s', format = 'json'); SELECT v FROM f", 78),
+                          (stdin + "CREATE TABLE o (v VARCHAR) WITH (connector = 'file', path = '%s', format = 'parquet'); "
+                           "INSERT INTO o SELECT v FROM s", 0),
+                          ("SET library = '%s'; SELECT 1 AS one", 78), ("SET checkpoint = '%s'; " + stdin + "SELECT v FROM s", 0)):
+            with self.subTest(sql=sql):
+                done = self.run_cli("run", "--until-caught-up", "-e", sql % url)
+                self.assertEqual(done.returncode, code, done.stderr)
+        server.setblocking(False)
+        self.assertRaises(BlockingIOError, server.accept)
+
     def test_J8_the_checkpoint_does_not_depend_on_the_place_of_the_program(self):
         self.put("a.json", ["Oslo"])
         self.expect_ok()

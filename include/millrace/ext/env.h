@@ -6,7 +6,9 @@
  * clock, sockets and random numbers through a `struct mr_env *` that is handed down; nothing keeps
  * one in a global.
  *
- * Paths are absolute or relative to the process's directory at start; they never contain a NUL.
+ * Paths are absolute or relative to the process's directory; while a program has a context or a
+ * session, to the one that it was in when it made the first of them, whatever directories it
+ * changes to meanwhile. They never contain a NUL.
  */
 #ifndef MILLRACE_EXT_ENV_H
 #define MILLRACE_EXT_ENV_H
