@@ -293,6 +293,8 @@ struct mr_frame *mr_frame_create_view_at(struct mr_frame *frame, const char *nam
     }
     if (kept == NULL || view == NULL || !view_set(frame->streams, kept, view)) {
         no_memory(&err);
+        if (frame->streams->error.status == MR_OK) /* what uses the name would say it is unknown */
+            frame->streams->error = err;
         return mr__frame_blame(frame, &place, &err);
     }
     if (view->name == NULL)

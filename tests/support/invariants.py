@@ -7,9 +7,11 @@ causes its fault, and then calls
     self.stopped(done, 74, "space")     what a run that ends with an error must look like (INV6, INV7)
     self.whole()                        the cause is gone: the next start goes on, and all is as without a fault
 
-whole() runs the pipeline to its end and asserts: exit code 0; the rows are the input's, each as often (INV1); both outputs
-agree (INV2); no count was written twice (INV3); `checkpoint verify` finds nothing (INV5); no stray file; a start that has
-nothing to do changes no byte of an output (INV8).
+whole() looks at what the fault left, runs the pipeline to its end, and asserts: exit code 0; the rows are the input's, each as
+often (INV1); before and after, whatever is in an output has its plan in the log, and every commit there has its plan, its state
+and, in the outputs, as many files and rows as its receipts say (INV2, in_step); no count was written twice (INV3); `checkpoint
+verify` finds nothing (INV5); what was left out, most often nothing, is in log, progress and counters (INV6, left_out); no stray
+file; a start that has nothing to do changes no byte of an output (INV8).
 """
 import collections
 import glob
@@ -206,10 +208,65 @@ class FaultCase(unittest.TestCase):
         for city, n in self.counts().items():
             self.assertLessEqual(n, most[city])
 
-    def whole(self):
-        """The cause is gone. See the top."""
+    def batches(self):
+        """What the log says: numbers of the plans; of each commit its stores and the receipts of its sinks. None: it cannot say."""
+        shown = self.run_cli("checkpoint", "show", self.places["checkpoint"])
+        if shown.returncode != 0:
+            return None, None
+        plans, commits, newest = [], {}, None
+        for line in shown.stdout.splitlines():
+            if found := re.match(r"PLAN (\d+) ", line):
+                plans.append(int(found[1]))
+            elif found := re.match(r"COMMIT (\d+) ", line):
+                newest = commits.setdefault(int(found[1]), {"stores": set(), "sinks": {}})
+            elif found := re.match(r"    state (\S+): ", line):
+                newest["stores"].add(found[1])
+            elif found := re.match(r"    sink (\w+)=(.*)$", line):
+                newest["sinks"][found[1]] = json.loads(found[2])
+        return plans, commits
+
+    def in_step(self, must_say):
+        """INV2: sinks, state and log agree, also between a fault and the next start."""
+        plans, commits = self.batches()
+        if plans is None or not plans:
+            self.assertFalse(must_say and self.put_rows, "the log has no plan")
+            return
+        self.assertEqual(plans, list(range(plans[0], plans[0] + len(plans))), "plans that do not follow")
+        self.assertLessEqual(set(plans) - set(commits), {plans[-1]}, "a plan before the last one has no commit")
+        self.assertLessEqual(set(commits), set(plans), "a commit without its plan")
+        for table in ("rows", "dst"):
+            found = collections.Counter()
+            written = collections.Counter()
+            for path in glob.glob(self.path(self.places["output"], table, "part-*")):
+                batch = int(os.path.basename(path).split("-")[1])
+                self.assertLessEqual(batch, plans[-1], f"{path} is of a batch that the log does not know")
+                found[batch] += 1
+                with open(path, "rb") as file:
+                    written[batch] += sum(1 for _ in file)
+            for batch, commit in commits.items():
+                self.assertTrue(commit["stores"], f"commit {batch} names no state")
+                if table in commit["sinks"]:
+                    receipt = commit["sinks"][table]
+                    self.assertEqual((found[batch], written[batch]), (receipt["files"], receipt["rows"]),
+                                     f"batch {batch} of {table} is not what its commit says")
+
+    def left_out(self, said, rows):
+        """INV6: what was left out of the input is in the progress, in a counter and in the log, and nothing else is."""
+        documents = [json.loads(line) for line in said.splitlines() if line.startswith('{"id":')]
+        dropped = [one for progress in documents for one in progress["droppedRows"]]
+        self.assertEqual(sum(one["rows"] for one in dropped), rows, dropped)
+        self.assertEqual(sum(source["metrics"].get("badRows", 0) for progress in documents for source in progress["sources"]), rows)
+        for counter, want in (("bad_rows", rows), ("late_rows", 0), ("receiver_records_dropped", 0), ("block_copies_lost", 0)):
+            self.assertEqual(max([progress["metrics"][counter] for progress in documents], default=0), want, counter)
+        told = re.findall(r"(\d+) (?:rows?|records?|lines?)\b.* (?:were|was) (?:dropped|skipped)", said)
+        self.assertEqual(sum(int(count) for count in told), rows, said)
+
+    def whole(self, left_out=0):
+        """The cause is gone. See the top. left_out: so many records of the input are bad, and on_error skips them."""
         self.no_partial_output()
-        self.ok()
+        self.in_step(must_say=False)
+        self.left_out(self.ok("--progress", "json").stderr, left_out)
+        self.in_step(must_say=True)
         self.assertEqual(self.rows(), collections.Counter(self.put_rows))
         self.assertEqual(self.counts(), dict(collections.Counter(city for _, city in self.put_rows)))
         verified = self.run_cli("checkpoint", "verify", self.places["checkpoint"])
