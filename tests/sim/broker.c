@@ -259,6 +259,11 @@ void broker_throttle(struct broker *broker, int64_t duration_ns)
     broker->throttled_until_ns = world_now_ns(broker->world) + duration_ns;
 }
 
+void broker_forget(struct broker *broker, int64_t duration_ns)
+{
+    broker->forgetful_until_ns = world_now_ns(broker->world) + duration_ns;
+}
+
 uint64_t broker_requests(const struct broker *broker)
 {
     return broker->requests;
@@ -278,6 +283,8 @@ struct partition *cluster_partition(const char *name, int32_t number)
 {
     struct topic *topic = cluster_topic(the_broker, name);
 
+    if (number > 0 && world_now_ns(the_broker->world) < the_broker->forgetful_until_ns)
+        return NULL;
     return topic != NULL && number >= 0 && number < topic->partition_count
                ? &topic->partitions[number]
                : NULL;
@@ -388,6 +395,12 @@ struct broker_manners *broker_manners(struct broker *broker)
 }
 
 void broker_throttle(struct broker *broker, int64_t duration_ns)
+{
+    MR_UNUSED(broker);
+    MR_UNUSED(duration_ns);
+}
+
+void broker_forget(struct broker *broker, int64_t duration_ns)
 {
     MR_UNUSED(broker);
     MR_UNUSED(duration_ns);

@@ -64,6 +64,8 @@ void broker_spoil(struct broker *broker, const char *name, int partition, int64_
                   int error);
 /* For so long nobody gets anything, and clients are told so. */
 void broker_throttle(struct broker *broker, int64_t duration_ns);
+/* For so long every partition but the first of a topic is unknown, as to a broker that starts. */
+void broker_forget(struct broker *broker, int64_t duration_ns);
 uint64_t broker_requests(const struct broker *broker);
 
 #endif

@@ -49,6 +49,7 @@ struct broker {
     size_t topic_count;
     int64_t down_until_ns;
     int64_t throttled_until_ns;
+    int64_t forgetful_until_ns;
     struct broker_manners manners;
     uint64_t requests;
 };

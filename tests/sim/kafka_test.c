@@ -248,6 +248,25 @@ TEST(E5_brokers_that_do_not_tell_ids_now_are_asked_until_they_do)
     stage_free(stage);
 }
 
+static void forget(struct stage *stage, const char *point, uint64_t batch_id)
+{
+    if (strcmp(point, "planned") == 0 && batch_id == 0)
+        broker_forget(stage->broker, INT64_C(4) * 1000000000);
+}
+
+/* Found by the soak run: a broker that has just started does not know all partitions yet. */
+TEST(E5_a_partition_that_a_broker_does_not_know_for_a_moment_is_not_lost)
+{
+    struct stage *stage = stage_new(2);
+
+    stage->options = "max_offsets_per_trigger = 20";
+    stage_produce(stage, 0, 30);
+    stage_produce(stage, 1, 30);
+    stage->at = forget;
+    read_all(stage, 60);
+    stage_free(stage);
+}
+
 /* ---- E3, E13, E18: what cannot be understood ---- */
 
 static void spoiled(int error, enum mr_status wanted, const char *words)

@@ -456,6 +456,12 @@ enum mr_status mr_ksrc_client_watermarks(struct mr_ksrc_client *client, const ch
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
             return MR_OK;
         MR_TRY(mr_ksrc_client_check(client, err));
+        /* A broker that starts may not know its newest partitions yet, so one answer proves
+         * nothing. */
+        if (is_missing(code) && mr_env_monotonic_ns(client->env) < deadline_ns) {
+            mr_env_sleep_ns(client->env, (int64_t)TOPIC_RETRY_MS * 1000000);
+            continue;
+        }
         if (is_missing(code))
             return MR_FAIL(err, MR_NOT_FOUND,
                            "there is no partition %" PRId32 " of topic '%s' at '%s'", partition,
