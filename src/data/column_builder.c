@@ -113,11 +113,13 @@ enum mr_status mr_column_builder_reserve(struct mr_column_builder *column, int64
     MR_ASSERT(rows >= 0);
     if (text_bytes > INT32_MAX)
         return too_long(text_bytes, err);
-    if (rows > column->capacity - column->length || column->capacity == 0)
-        MR_TRY(grow_rows(column, column->length + rows, err));
+    /* Bytes first: where there is room for a row there is memory for an empty text, also after a
+     * failure. */
     if (has_bytes(column) &&
         (text_bytes > column->bytes_capacity - column->bytes_used || column->values == NULL))
         MR_TRY(grow_bytes(column, column->bytes_used + text_bytes, err));
+    if (rows > column->capacity - column->length || column->capacity == 0)
+        MR_TRY(grow_rows(column, column->length + rows, err));
     if (column->type->id == MR_TYPE_STRUCT) {
         for (uint32_t i = 0; i < column->type->field_count; i++)
             MR_TRY(mr_column_builder_reserve(&column->children[i], rows, 0, err));

@@ -180,3 +180,44 @@ done:
     mr_batch_builder_free(builder);
     return status;
 }
+
+/* ---------------------------------------------------------------- frames */
+
+static enum mr_status take_frame(const struct mr_schema *schema, struct mr_slice rows,
+                                 const char *peer, mr__frame_fn store, void *arg,
+                                 struct mr_error *err)
+{
+    uint64_t row_count = 0;
+
+    if (rows.size_bytes == 0)
+        return MR_OK;
+    if (mr__rows_check(schema, rows, &row_count, err) != MR_OK)
+        return mr_error_prefix(err, "a frame of %zu bytes from %s", rows.size_bytes, peer);
+    return store(arg, rows, row_count, err);
+}
+
+enum mr_status mr__frames_cut(const struct mr_schema *schema, struct mr_slice received,
+                              const char *peer, mr__frame_fn store, void *arg, size_t *ret_used,
+                              struct mr_error *err)
+{
+    size_t at = 0, size = received.size_bytes;
+
+    *ret_used = 0;
+    while (size - at >= MR_FRAME_HEAD_BYTES) {
+        const uint8_t *head = (const uint8_t *)received.data + at;
+        size_t length =
+            (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | (size_t)head[3];
+        struct mr_slice rows = {(const char *)received.data + at + MR_FRAME_HEAD_BYTES, length};
+
+        if (length > MR_BLOCK_BYTES_MAX)
+            return MR_FAIL(err, MR_LIMIT,
+                           "cannot take a frame of %zu bytes from %s: the limit is %d", length,
+                           peer, MR_BLOCK_BYTES_MAX);
+        if (size - at - MR_FRAME_HEAD_BYTES < length)
+            break;
+        MR_TRY(take_frame(schema, rows, peer, store, arg, err));
+        at += MR_FRAME_HEAD_BYTES + length;
+    }
+    *ret_used = at;
+    return MR_OK;
+}

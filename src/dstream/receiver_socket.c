@@ -19,12 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    RECV_BYTES = 256 << 10,
-    CONNECT_TIMEOUT_MS = 10000,
-    RECV_TIMEOUT_MS = 500,
-    FRAME_HEAD_BYTES = 4
-};
+enum { RECV_BYTES = 256 << 10, CONNECT_TIMEOUT_MS = 10000, RECV_TIMEOUT_MS = 500 };
 
 /* What the stream keeps of the call. */
 struct own {
@@ -107,45 +102,25 @@ static enum mr_status cut_records(struct mr_receiver *receiver, struct mr_receiv
 
 /* ---------------------------------------------------------------- frames */
 
-static enum mr_status store_frame(struct mr_receiver *receiver, struct mr_receiver_host *host,
-                                  struct mr_slice rows, struct mr_error *err)
+static enum mr_status store_frame(void *arg, struct mr_slice rows, uint64_t row_count,
+                                  struct mr_error *err)
 {
-    struct mr_received received = {
-        .data = rows.data, .size_bytes = rows.size_bytes, .own_block = true};
+    struct mr_received received = {.data = rows.data,
+                                   .size_bytes = rows.size_bytes,
+                                   .record_count = row_count,
+                                   .own_block = true};
 
-    if (rows.size_bytes == 0)
-        return MR_OK;
-    if (mr__rows_check(receiver->schema, rows, &received.record_count, err) != MR_OK)
-        return mr_error_prefix(err, "a frame of %zu bytes from %s:%s", rows.size_bytes,
-                               receiver->own->host, receiver->own->port);
-    return mr_receiver_store_records(host, &received, err);
+    return mr_receiver_store_records(arg, &received, err);
 }
 
 static enum mr_status cut_frames(struct mr_receiver *receiver, struct mr_receiver_host *host,
-                                 bool is_end, size_t *ret_used, struct mr_error *err)
+                                 size_t *ret_used, struct mr_error *err)
 {
-    size_t at = 0, size = receiver->buf.size;
+    struct mr_slice received = {receiver->buf.data, receiver->buf.size};
+    char peer[300];
 
-    MR_UNUSED(is_end);
-    *ret_used = 0;
-    while (size - at >= FRAME_HEAD_BYTES) {
-        const uint8_t *head = (const uint8_t *)receiver->buf.data + at;
-        size_t length =
-            (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | (size_t)head[3];
-
-        if (length > MR_BLOCK_BYTES_MAX)
-            return MR_FAIL(err, MR_LIMIT,
-                           "cannot take a frame of %zu bytes from %s:%s: the limit is %d", length,
-                           receiver->own->host, receiver->own->port, MR_BLOCK_BYTES_MAX);
-        if (size - at - FRAME_HEAD_BYTES < length)
-            break;
-        MR_TRY(store_frame(receiver, host,
-                           (struct mr_slice){receiver->buf.data + at + FRAME_HEAD_BYTES, length},
-                           err));
-        at += FRAME_HEAD_BYTES + length;
-    }
-    *ret_used = at;
-    return MR_OK;
+    (void)snprintf(peer, sizeof(peer), "%.250s:%s", receiver->own->host, receiver->own->port);
+    return mr__frames_cut(receiver->schema, received, peer, store_frame, host, ret_used, err);
 }
 
 /* ---------------------------------------------------------------- the connection */
@@ -159,8 +134,8 @@ static enum mr_status take(struct mr_receiver *receiver, struct mr_receiver_host
     if (receiver->own->fn != NULL) {
         MR_TRY(cut_records(receiver, host, is_end, &used, err));
     } else {
-        MR_TRY(cut_frames(receiver, host, is_end, &used, err));
-        limit = (size_t)MR_BLOCK_BYTES_MAX + FRAME_HEAD_BYTES;
+        MR_TRY(cut_frames(receiver, host, &used, err));
+        limit = (size_t)MR_BLOCK_BYTES_MAX + MR_FRAME_HEAD_BYTES;
     }
     if (used > 0)
         memmove(receiver->buf.data, receiver->buf.data + used, receiver->buf.size - used);

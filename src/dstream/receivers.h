@@ -24,6 +24,19 @@ enum mr_status mr__rows_check(const struct mr_schema *schema, struct mr_slice da
                               uint64_t *ret_rows, struct mr_error *err);
 
 /*
+ * Frames that a peer sends (RAW-1): u32 big-endian length | rows. Cuts the whole ones off the front
+ * of what was received and gives each that is not empty to `store`, checked; *ret_used: their
+ * bytes. What they are is the same however the bytes came. Errors name the peer: MR_LIMIT (a frame
+ * that is larger than any block), those of mr__rows_check, and store's.
+ */
+enum { MR_FRAME_HEAD_BYTES = 4 };
+typedef enum mr_status (*mr__frame_fn)(void *arg, struct mr_slice rows, uint64_t row_count,
+                                       struct mr_error *err);
+enum mr_status mr__frames_cut(const struct mr_schema *schema, struct mr_slice received,
+                              const char *peer, mr__frame_fn store, void *arg, size_t *ret_used,
+                              struct mr_error *err);
+
+/*
  * A stream of rows that a receiver of ours stores. own: found by receiver_open in the stream
  * (args->user); taken, freed with own_free, also on failure.
  */

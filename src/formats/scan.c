@@ -160,6 +160,24 @@ static void run_plain_json(const char *data, size_t size_bytes, uint64_t *bitmap
 
 /* ---- whole runs of bytes ---- */
 
+static enum mr_scan_width limit = MR_SCAN_AVX512;
+
+void mr__scan_limit(enum mr_scan_width widest)
+{
+    limit = widest;
+}
+
+static enum mr_scan_width width(void)
+{
+#ifdef HAVE_X86
+    if (limit >= MR_SCAN_AVX512 && __builtin_cpu_supports("avx512bw"))
+        return MR_SCAN_AVX512;
+    if (limit >= MR_SCAN_AVX2 && __builtin_cpu_supports("avx2"))
+        return MR_SCAN_AVX2;
+#endif
+    return MR_SCAN_PLAIN;
+}
+
 typedef void (*run_fn)(const char *data, size_t size_bytes, uint64_t *bitmap, uint64_t *high);
 
 static void scan(run_fn run, block_fn last_block, const char *data, size_t size_bytes,
@@ -182,9 +200,9 @@ void mr__scan_newlines(const char *data, size_t size_bytes, uint64_t *bitmap)
     uint64_t high = 0;
 
 #ifdef HAVE_X86
-    if (__builtin_cpu_supports("avx512bw"))
+    if (width() == MR_SCAN_AVX512)
         run = run_avx512_newlines;
-    else if (__builtin_cpu_supports("avx2"))
+    else if (width() == MR_SCAN_AVX2)
         run = run_avx2_newlines;
 #endif
     scan(run, plain_newlines, data, size_bytes, bitmap, &high);
@@ -196,9 +214,9 @@ void mr__scan_json(const char *data, size_t size_bytes, uint64_t *bitmap, bool *
     uint64_t high = 0;
 
 #ifdef HAVE_X86
-    if (__builtin_cpu_supports("avx512bw"))
+    if (width() == MR_SCAN_AVX512)
         run = run_avx512_json;
-    else if (__builtin_cpu_supports("avx2"))
+    else if (width() == MR_SCAN_AVX2)
         run = run_avx2_json;
 #endif
     scan(run, plain_json, data, size_bytes, bitmap, &high);
@@ -336,7 +354,7 @@ AVX2 static bool avx2_utf8_valid(const char *data, size_t size_bytes)
 bool mr__scan_utf8_valid(const char *data, size_t size_bytes)
 {
 #ifdef HAVE_X86
-    if (__builtin_cpu_supports("avx2"))
+    if (width() >= MR_SCAN_AVX2)
         return avx2_utf8_valid(data, size_bytes);
 #endif
     return mr_utf8_valid(data, size_bytes);

@@ -15,6 +15,11 @@ static inline size_t mr__scan_words(size_t size_bytes)
     return (size_bytes + 63) / 64;
 }
 
+/* The widest vectors that are used from here on; the machine's own limit holds besides. For tests,
+ * which compare the kernels. Thread: while no other scans. */
+enum mr_scan_width { MR_SCAN_PLAIN, MR_SCAN_AVX2, MR_SCAN_AVX512 };
+void mr__scan_limit(enum mr_scan_width widest);
+
 /* Newlines. */
 void mr__scan_newlines(const char *data, size_t size_bytes, uint64_t *bitmap);
 /*

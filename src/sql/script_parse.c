@@ -459,12 +459,13 @@ static bool range_us(const char *text, int64_t *ret_us)
 
 bool mr_sql__interval_us(const char *text, int64_t *ret_us)
 {
-    size_t size = strlen(text);
+    size_t size;
     char plain[128];
 
+    text += strspn(text, " \t\r\n");
+    size = strlen(text);
     while (size > 0 && strchr(" \t\r\n", text[size - 1]) != NULL)
         size--;
-    text += strspn(text, " \t\r\n");
     if (size >= 2 && size < sizeof(plain) && text[0] == '\'' && text[size - 1] == '\'') {
         memcpy(plain, text + 1, size - 2);
         plain[size - 2] = '\0';

@@ -138,15 +138,13 @@ static enum mr_status parse_length(struct mr_sql_planner *p, const struct mr_sql
 static enum mr_status check(struct mr_sql_planner *p, const struct mr_sql_query *query,
                             const struct mr_json *node, const struct mr_sql_window *window)
 {
-    int64_t offset = window->offset_us < 0 ? -window->offset_us : window->offset_us;
-
     if (window->size_us <= 0 || window->slide_us <= 0)
         return mr_sql__fail(p, query, node, "a window's length and slide must be more than zero");
     if (window->slide_us > window->size_us)
         return mr_sql__fail(
             p, query, node,
             "a window's slide must not be longer than the window: rows would be lost");
-    if (offset >= window->slide_us)
+    if (window->offset_us >= window->slide_us || window->offset_us <= -window->slide_us)
         return mr_sql__fail(p, query, node, "a window's start must be less than its slide");
     return MR_OK;
 }

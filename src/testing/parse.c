@@ -534,7 +534,8 @@ enum mr_status mr_testing__parse(struct mr_sql_script *script,
     bool there;
 
     *ret_block = (struct mr_test_block){.at = statement->at};
-    p.lexer = mr_lexer_of(script->text, script->size);
+    /* to behind its END: a bracket that is left open does not reach into what follows */
+    p.lexer = mr_lexer_of(script->text, statement->select_at + statement->select_size + 3);
     p.lexer.at = statement->at;
     MR_TRY(advance(&p));
     MR_TRY(expect_word(&p, "test", "TEST"));

@@ -56,8 +56,9 @@ static void check_pieces(const struct mr_ksrc_offsets *start, const struct mr_ks
 
 static void try_offsets(const char *text, const uint8_t *data)
 {
-    struct mr_ksrc_offsets offsets = {0}, again = {0}, none = {0};
+    struct mr_ksrc_offsets offsets = {0}, again = {0}, none = {0}, half = {0};
     struct mr_error err = {0};
+    bool good = true;
     char *printed = NULL, *printed_again = NULL;
 
     if (mr_ksrc_offsets_parse(text, &offsets, &err) != MR_OK) {
@@ -79,8 +80,20 @@ static void try_offsets(const char *text, const uint8_t *data)
         if (printed_again != NULL)
             FUZZ_CHECK(strcmp(printed, printed_again) == 0);
     }
+    for (size_t i = 0; i < offsets.count; i++) /* a batch that began half way */
+        good =
+            good && mr_ksrc_offsets_put(&half, offsets.items[i].topic, offsets.items[i].partition,
+                                        offsets.items[i].offset / 2, -1, NULL) == MR_OK;
     check_pieces(&none, &offsets, data);
     check_pieces(&again, &offsets, data);
+    if (good)
+        check_pieces(&half, &offsets, data);
+    mr_ksrc_offsets_release(&half);
+    if (mr_ksrc_positions_parse(text, &half, &err) != MR_OK)
+        FUZZ_REFUSED3(&err, MR_CORRUPT, MR_BAD_DATA, MR_CORRUPT);
+    for (size_t i = 0; i < half.count; i++)
+        FUZZ_CHECK(half.items[i].offset >= 0);
+    mr_ksrc_offsets_release(&half);
     mr_text_free(printed);
     mr_text_free(printed_again);
     mr_ksrc_offsets_release(&offsets);

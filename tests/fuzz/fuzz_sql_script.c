@@ -6,6 +6,7 @@
 #include "fuzz/fuzz.h"
 
 #include "duck/lex.h"
+#include "plugins/plugins.h"
 #include "sql/script.h"
 
 #include <string.h>
@@ -20,7 +21,8 @@ static void check_statement(const struct mr_sql_script *script, size_t index, si
     const struct mr_sql_statement *statement = &script->statements[index];
 
     FUZZ_CHECK(statement->at < size);
-    FUZZ_CHECK(index == 0 || script->statements[index - 1].at < statement->at);
+    /* CREATE ... AS SELECT is a view, a table and an INSERT in one place */
+    FUZZ_CHECK(index == 0 || script->statements[index - 1].at <= statement->at);
     FUZZ_CHECK(statement->select_at <= size && statement->select_size <= size &&
                statement->select_at + statement->select_size <= size);
     for (size_t i = 0; i < statement->option_count; i++)
@@ -77,5 +79,6 @@ static void one(const uint8_t *data, size_t size)
 
 int FUZZ_ONE(const uint8_t *data, size_t size)
 {
+    mr_plugins_register(); /* USING json is a format, USING kafka a connector */
     return fuzz_run(one, data, size);
 }

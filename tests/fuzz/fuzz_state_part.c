@@ -1,6 +1,7 @@
 /*
  * Any bytes as the entries of a state part, or as its head, in frames that are right; from memory
- * or from a file. An error with the place, or a store; a store that was loaded is written again and
+ * or from a file; whole, and by shards as several workers do it: both take the same parts, and give
+ * the same store. An error with the place, or a store; a store that was loaded is written again and
  * loads to the same content. The first byte chooses.
  */
 #include "fuzz/disk.h"
@@ -10,7 +11,8 @@
 
 #include <string.h>
 
-#define PATH "/state/s/part"
+#define DIR "/state/s"
+#define PATH DIR "/part"
 
 static const uint8_t query_id[16] = {1, 2, 3};
 static char name[] = "s";
@@ -20,6 +22,32 @@ static enum mr_status no_dir(void *arg, struct mr_error *err)
 {
     MR_UNUSED(arg);
     return MR_FAIL(err, MR_INTERNAL, "a small part needs no directory");
+}
+
+static enum mr_status have_dir(void *arg, struct mr_error *err)
+{
+    MR_UNUSED(arg);
+    return mr_durable_mkdirs(mr_sim_env(sim), DIR, err);
+}
+
+/* The same part as a file: where it is known to be small it is in memory otherwise. */
+static bool write_file(const struct mr_store *store, struct mr_state_part *part)
+{
+    struct mr_part_target target = {
+        .env = mr_sim_env(sim), .dir = DIR, .file = "part", .make_dir = have_dir};
+    const struct mr_jobs alone = {0};
+    struct mr_store_stats stats;
+    struct mr_error err = {0};
+    enum mr_status status = mr__part_write(store, part, query_id, &alone, &target, &stats, &err);
+
+    if (status == MR_OK) {
+        FUZZ_CHECK(!part->in_log && target.staged != NULL);
+        status = mr_staged_publish(target.staged, &err);
+    }
+    mr__part_target_release(&target);
+    if (status != MR_OK)
+        FUZZ_REFUSED(&err, MR_NOMEM);
+    return status == MR_OK;
 }
 
 static bool write_part(const struct mr_store *store, struct mr_state_part *part, struct mr_buf *out)
@@ -59,6 +87,61 @@ done:
         FUZZ_CHECK(strstr(err.text, PATH) != NULL || err.status == MR_LIMIT);
     }
     mr__part_close(reader);
+    return status;
+}
+
+/* As load_shards.c does it, one shard after the other. */
+static enum mr_status load_shards(const struct mr_state_part *part, struct mr_store *store)
+{
+    struct mr_part_reader *reader = NULL;
+    struct mr_part_index index = {0};
+    struct mr_part_names names;
+    struct mr_error err = {0};
+    uint64_t entries = 0, found = 0;
+    enum mr_status status;
+
+    MR_TRY_GOTO(mr__part_open(mr_sim_env(sim), part, PATH, &reader, &err));
+    MR_TRY_GOTO(mr__part_head(reader, query_id, &names, &err));
+    store->seed = names.seed;
+    MR_TRY_GOTO(mr__part_index(reader, &index, &err));
+    for (unsigned shard = 0; shard < MR_STORE_SHARDS; shard++) {
+        mr__part_close(reader);
+        reader = NULL;
+        MR_TRY_GOTO(mr__part_open(mr_sim_env(sim), part, PATH, &reader, &err));
+        MR_TRY_GOTO(mr__part_apply_shard(reader, &index, store, shard, &found, &err));
+        entries += found;
+    }
+    if (entries != index.entries || (part->is_snapshot && mr_store_count(store) != part->key_count))
+        status = MR_FAIL(&err, MR_CORRUPT, "cannot read '%s': other entries", PATH);
+done:
+    if (status != MR_OK)
+        FUZZ_REFUSED3(&err, MR_CORRUPT, MR_VERSION, MR_LIMIT);
+    mr__part_index_release(&index);
+    mr__part_close(reader);
+    return status;
+}
+
+/* Whole into store, by shards into another: the same. */
+static enum mr_status load_both(const struct mr_state_part *part, struct mr_store *store)
+{
+    struct mr_store *other = mr__store_new(name, "k", "a", "b", 7);
+    struct mr_state_part again = {.store = name, .is_snapshot = true}, again_other = again;
+    struct mr_buf bytes = MR_BUF_INIT, other_bytes = MR_BUF_INIT;
+    enum mr_status status = load_part(part, store), other_status;
+
+    if (other != NULL) {
+        other_status = load_shards(part, other);
+        FUZZ_CHECK((status == MR_OK) == (other_status == MR_OK));
+        if (status == MR_OK && other_status == MR_OK) {
+            mr__store_accept(store);
+            mr__store_accept(other);
+            if (write_part(store, &again, &bytes) && write_part(other, &again_other, &other_bytes))
+                FUZZ_SAME(&bytes, &other_bytes);
+        }
+    }
+    mr_buf_release(&bytes);
+    mr_buf_release(&other_bytes);
+    mr__store_free(other);
     return status;
 }
 
@@ -107,11 +190,13 @@ static void check_loaded(struct mr_state_part *part, struct mr_store *store)
     part->is_snapshot = true;
     part->in_log = true;
     if (again != NULL && write_part(store, part, &first)) {
-        if (load_part(part, again) != MR_OK)
+        if (load_both(part, again) != MR_OK)
             fuzz_fail(__FILE__, __LINE__, "what was written loads");
         else if (write_part(again, part, &second))
             FUZZ_SAME(&first, &second);
     }
+    if (again != NULL && write_file(store, part) && load_both(part, again) != MR_OK)
+        fuzz_fail(__FILE__, __LINE__, "what was written as a file loads");
     mr_buf_release(&first);
     mr_buf_release(&second);
     mr__store_free(again);
@@ -176,7 +261,7 @@ static void one(const uint8_t *data, size_t size)
                 part.in_log = false;
                 fuzz_put_file(sim, PATH, bytes.data, bytes.size - (data[0] == 255));
             }
-            if (load_part(&part, store) == MR_OK)
+            if (load_both(&part, store) == MR_OK)
                 check_loaded(&part, store);
         }
     }

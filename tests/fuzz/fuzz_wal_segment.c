@@ -1,6 +1,7 @@
 /*
  * Any bytes as the groups of a segment, between and behind real ones, with damage where the bytes
- * say; and as a segment file with a head. Never a group that reaches outside; what is read as whole
+ * say; as a segment file with a head; and as what is written into a segment that is made, found
+ * beside strays, and read back. Never a group that reaches outside; what is read as whole
  * stays so when everything behind it is zeros, and is what was written.
  */
 #include "fuzz/disk.h"
@@ -113,10 +114,104 @@ static void try_file(const uint8_t *data, size_t size)
     mr_sim_free(sim);
 }
 
+/* What lies about in the directory besides: ignored, unless it bears a segment's own name. */
+static void put_strays(struct mr_sim *sim, uint8_t which, bool *ret_odd)
+{
+    *ret_odd = (which & 1) != 0;
+    if (*ret_odd)
+        fuzz_put_file(sim, "/log/00000000000000000009.log/x", "x", 1);
+    if ((which & 2) != 0)
+        fuzz_put_file(sim, "/log/99999999999999999999.log", "x", 1);
+    if ((which & 4) != 0)
+        fuzz_put_file(sim, "/log/0000000000000000000x.log", "x", 1);
+    if ((which & 8) != 0)
+        fuzz_put_file(sim, "/log/00000000000000000002.blk", "x", 1);
+    if ((which & 16) != 0)
+        fuzz_put_file(sim, "/log/00000000000000000000.log", "x", 1);
+}
+
+/* Behind the head of a segment that was just made, and through the list of the directory. */
+static enum mr_status write_and_read(struct mr_env *env, uint64_t number, const struct mr_buf *head,
+                                     const uint8_t *data, size_t size, struct mr_error *err)
+{
+    uint64_t key = mr__segment_key(MR_SEGMENT_BATCH_LOG, number);
+    uint64_t segment_bytes = mr__segment_size(data[0] % 8, (uint64_t)4096 << data[1] % 10,
+                                              mr__group_disk_bytes(head->size), size);
+    struct mr_appender *appender = NULL;
+    struct mr_segment segment = {0};
+    struct mr_buf group = MR_BUF_INIT, out = MR_BUF_INIT;
+    struct mr_group found;
+    char name[MR_SEGMENT_NAME_BYTES];
+    enum mr_status status;
+
+    FUZZ_CHECK(segment_bytes % 4096 == 0);
+    FUZZ_CHECK(segment_bytes >= mr__group_disk_bytes(head->size) + size + MR_SECTOR_BYTES);
+    mr__segment_name(number, ".log", name);
+    MR_TRY_GOTO(mr__segment_create(env, "/log", name, segment_bytes, key, head, &appender, err));
+    mr__group_encode(&group, key, 1, data, size);
+    if (!group.failed)
+        MR_TRY_GOTO(mr_appender_write(appender, group.data, group.size, err));
+    MR_TRY_GOTO(mr__segment_sync(env, "/log", number, ".log", err));
+    MR_TRY_GOTO(mr__segment_load(env, "/log", ".log", number, MR_SEGMENT_BATCH_LOG, &segment, err));
+    FUZZ_CHECK(segment.size_bytes == segment_bytes);
+    if (!group.failed && !out.failed) {
+        FUZZ_CHECK(mr__group_read(segment.data, segment.size_bytes, segment.first_group,
+                                  segment.key, 1, false, &out, &found) == MR_GROUP_WHOLE);
+        FUZZ_CHECK(out.failed || (out.size >= size && memcmp(out.data, data, size) == 0));
+    }
+done:
+    mr_appender_close(appender);
+    mr__segment_release(&segment);
+    mr_buf_release(&group);
+    mr_buf_release(&out);
+    return status;
+}
+
+static void try_made(const uint8_t *data, size_t size)
+{
+    uint64_t number = 1 + data[2] % 5, size_told;
+    struct mr_buf payload = MR_BUF_INIT, head = MR_BUF_INIT;
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_segment_list list = {0};
+    struct mr_error err = {0};
+    enum mr_status status = MR_OK;
+    bool odd;
+    uint64_t sum;
+
+    put_strays(sim, data[3], &odd);
+    (void)mr_env_mkdir(env, "/log", NULL);
+    for (uint64_t i = 0; i < 2 && status == MR_OK; i++) {
+        mr_buf_clear(&payload);
+        mr_buf_clear(&head);
+        size_told = mr__segment_size(data[0] % 8, (uint64_t)4096 << data[1] % 10,
+                                     mr__group_disk_bytes(80), size);
+        mr__segment_head_begin(&payload, number + i, size_told, query_id);
+        if (!payload.failed)
+            mr_record_append(&head, MR_RECORD_SEGMENT, 1, 0, payload.data, payload.size, &sum);
+        if (payload.failed)
+            break;
+        status = write_and_read(env, number + i, &head, data, size, &err);
+    }
+    if (status != MR_OK)
+        FUZZ_REFUSED(&err, MR_NOMEM);
+    status = mr__segment_list(env, "/log", ".log", &list, &err);
+    FUZZ_CHECK((status == MR_CORRUPT) == odd);
+    if (status == MR_OK)
+        FUZZ_CHECK(list.count == 2 && list.numbers[0] == number && list.numbers[1] == number + 1);
+    FUZZ_CHECK(mr__segment_sync(env, "/log", 77, ".log", &err) == MR_NOT_FOUND);
+    mr__segment_list_release(&list);
+    mr_buf_release(&payload);
+    mr_buf_release(&head);
+    mr_sim_free(sim);
+}
+
 static void one(const uint8_t *data, size_t size)
 {
     if (size > 8 && data[0] >= 192)
         try_file(data + 1, size - 1);
+    else if (size > 8 && data[0] >= 160)
+        try_made(data + 1, size - 1);
     else if (size > 0)
         try_groups(data, size);
 }

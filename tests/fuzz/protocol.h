@@ -1,8 +1,9 @@
 /*
  * The batch protocol on the simulated disk, small enough to be driven by bytes: a checkpoint, its
- * log, one store, and a model of what every committed version holds.
+ * log, a store whose keys are changed one by one in every way there is, another whose many keys
+ * change together, and a model of what every committed version holds.
  *
- *     plan, sync | change the store | prepare, commit, sync | purge     = one batch
+ *     plan, sync | change the stores | prepare, commit, sync | purge     = one batch
  *
  * What is promised: after any death the state is that of a version between the last batch that was
  * synced and the last that was tried, and the batch after it can run. Thread: one.
@@ -16,11 +17,12 @@
 #include "state/state.h"
 #include "wal/checkpoint.h"
 
-enum { PROTOCOL_KEYS = 24, PROTOCOL_VERSIONS = 64 };
+enum { PROTOCOL_KEYS = 24, PROTOCOL_MANY = 700, PROTOCOL_VERSIONS = 64 };
 #define PROTOCOL_DIR "/cp"
 
 struct protocol_version {
     uint16_t values[PROTOCOL_KEYS]; /* 0 = not there */
+    uint16_t many;                  /* the value of each of the many; 0 = none is there */
     uint64_t op_count;              /* of the disk when it was known to be durable */
 };
 
@@ -32,6 +34,7 @@ struct protocol {
     struct mr_recovered recovered;
     struct mr_state *state;
     struct mr_store *store;
+    struct mr_store *many;
     uint64_t inline_bytes_max;
     uint64_t segment_bytes;
     uint32_t snapshot_every;

@@ -422,3 +422,23 @@ TEST(building_survives_every_failing_allocation)
     }
     mr_batch_unref(source);
 }
+TEST(a_text_column_that_ran_out_of_memory_has_memory_for_an_empty_text_afterwards)
+{
+    for (uint64_t nth = 1; nth < 4; nth++) {
+        struct mr_batch_builder *builder = NULL;
+        struct mr_schema *schema = NULL;
+        struct mr_column_builder *column;
+        struct mr_error err = {0};
+
+        CHECK_OK(mr_schema_parse("t VARCHAR", 9, &schema, &err), &err);
+        CHECK_OK(mr_batch_builder_new(schema, &builder, &err), &err);
+        column = mr_batch_builder_column(builder, 0);
+        mr_alloc_fail_at(nth, false);
+        if (mr_column_builder_reserve(column, 1, 0, &err) != MR_OK)
+            CHECK_EQ_INT(err.status, MR_NOMEM);
+        mr_alloc_fail_at(0, false);
+        CHECK(column->capacity == 0 || column->values != NULL);
+        mr_batch_builder_free(builder);
+        mr_schema_unref(schema);
+    }
+}
