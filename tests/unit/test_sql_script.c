@@ -5,6 +5,7 @@
 #include "support/sql_flow.h"
 
 #include "sql/internal.h"
+#include "sql/paths.h"
 #include "sql/plan.h"
 #include "sql/settings.h"
 
@@ -40,6 +41,20 @@ TEST(statements_end_with_semicolons_and_comments_are_skipped)
     CHECK_EQ_STR(script->statements[1].options[0].value, "d;e");
     CHECK_EQ_INT(script->statements[2].kind, MR_SQL_SELECT);
     CHECK_EQ_INT(script->statements[2].select_size, strlen("SELECT ';' FROM t"));
+    mr_sql_script_free(script);
+}
+
+TEST(a_setting_is_found_without_a_plan_whatever_name_it_was_given_by)
+{
+    struct mr_sql_script *script = parsed("SET checkpoint = 'first'; SET library = './l.so';"
+                                          "SET checkpointLocation = 'last'; SELECT 1 FROM t");
+    const struct mr_option_pair given[] = {{"library", "./m.so"}, {"LIBRARY", "./n.so"}};
+
+    CHECK_EQ_STR(mr_sql_setting(script, NULL, 0, "checkpoint"), "last");
+    CHECK_EQ_STR(mr_sql_setting(script, NULL, 0, "library"), "./l.so");
+    CHECK_EQ_STR(mr_sql_setting(script, given, 2, "library"), "./n.so");
+    CHECK_EQ_STR(mr_sql_setting(script, given, 2, "checkpoint"), "last");
+    CHECK_NULL(mr_sql_setting(script, given, 2, "trigger"));
     mr_sql_script_free(script);
 }
 
