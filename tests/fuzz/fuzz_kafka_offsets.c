@@ -126,7 +126,8 @@ static void try_options(const char *text, uint8_t choice)
     else
         FUZZ_REFUSED(&err, MR_CONFIG);
     if (mr_ksrc_begin_parse(&begin, options, &err) == MR_OK) {
-        struct mr_ksrc_offset item = {topics.name_count > 0 ? topics.names[0] : NULL, 0, 0, -1};
+        struct mr_ksrc_offset item = {topics.name_count > 0 ? topics.names[0] : NULL, 0, 0, -1,
+                                      KSRC_EPOCH_UNKNOWN};
         const char *loss;
         int64_t wanted, from = 0;
 
