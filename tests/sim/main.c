@@ -9,6 +9,7 @@
  * Thread: one.
  */
 #include "sim/canary.h"
+#include "sim/engines.h"
 #include "sim/report.h"
 
 #include "plugins/plugins.h"
@@ -126,6 +127,7 @@ int main(int argc, char **argv)
         return usage();
     mr_plugins_register();
     database_register();
+    engines_keep();
     if (strcmp(argv[1], "--canary") == 0)
         return run_canaries(argc > 2 ? strtoull(argv[2], NULL, 10) : CANARY_SEEDS);
     if (argc == 3 && strcmp(argv[1], "--seeds") == 0)

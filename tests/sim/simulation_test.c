@@ -2,6 +2,7 @@
  * The slice of the simulation that runs in "make test": the same claims as "make sim", fewer seeds.
  */
 #include "sim/canary.h"
+#include "sim/engines.h"
 #include "sim/fibers.h"
 #include "sim/report.h"
 #include "support/evidence.h"
@@ -20,6 +21,7 @@ static void prepare(void)
     if (!done) {
         mr_plugins_register();
         database_register();
+        engines_keep();
     }
     done = true;
 }
