@@ -667,6 +667,7 @@ static void ds_free(struct program *program)
 
 const struct program_ops dstream_program = {
     .name = "dstream",
+    .by_wall_clock = true,
     .make = ds_make,
     .open = ds_open,
     .drive = ds_drive,

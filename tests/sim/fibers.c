@@ -66,6 +66,7 @@ static struct {
     unsigned locks_held;
     bool alone;
     uint64_t starts;
+    uint64_t failed_starts;
     uint64_t failing_start; /* 0 = none */
     bool fails_forever;
 } now;
@@ -264,6 +265,11 @@ uint64_t fibers_switches(void)
     return now.switches;
 }
 
+uint64_t fibers_failed_starts(void)
+{
+    return now.failed_starts;
+}
+
 uint64_t fibers_hash(void)
 {
     return now.hash;
@@ -317,6 +323,7 @@ enum mr_status mr_thread_start(const char *name, void (*main)(void *arg), void *
     if (now.starts == now.failing_start ||
         (now.fails_forever && now.failing_start != 0 && now.starts > now.failing_start)) {
         mr_free(thread);
+        now.failed_starts++;
         errno = EAGAIN;
         return MR_FAIL(err, MR_LIMIT, "cannot start the thread '%s'", name);
     }
@@ -339,7 +346,7 @@ enum mr_status mr_thread_start(const char *name, void (*main)(void *arg), void *
 
 void mr_thread_fail_at(uint64_t nth, bool forever)
 {
-    now.starts = 0;
+    now.starts = now.failed_starts = 0;
     now.failing_start = nth;
     now.fails_forever = forever;
 }

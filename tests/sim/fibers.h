@@ -45,6 +45,8 @@ void fibers_sleep_ns(int64_t duration_ns);
 void fibers_alone_begin(void);
 void fibers_alone_end(void);
 uint64_t fibers_switches(void);
+/* Threads that were not started since the last mr_thread_fail_at. */
+uint64_t fibers_failed_starts(void);
 /* Hash over the choices made so far. */
 uint64_t fibers_hash(void);
 

@@ -426,6 +426,39 @@ TEST(E20_brokers_that_name_other_hosts_are_not_followed)
     stage_free(stage);
 }
 
+/* ---- two processes ---- */
+
+static unsigned refused;
+
+static void start_another(struct stage *stage, const char *point, uint64_t batch_id)
+{
+    struct mr_error err = {0};
+
+    (void)point, (void)batch_id;
+    stage->at = NULL; /* not for the other one */
+    if (stage_second(stage, &err) == MR_BUSY)
+        refused++;
+    stage->at = start_another;
+}
+
+TEST(a_second_process_on_the_checkpoint_is_refused_at_any_point_and_the_first_one_goes_on)
+{
+    struct stage *stage = stage_new(2);
+
+    refused = 0;
+    stage->options = "max_offsets_per_trigger = 10";
+    stage->at = start_another;
+    stage_produce(stage, 0, 20);
+    stage_produce(stage, 1, 20);
+    read_all(stage, 40);
+    CHECK_EQ_UINT(stage->batches, 4);
+    CHECK_EQ_UINT(refused, UINT64_C(5) * stage->batches); /* five points a batch */
+    stage->at = NULL;
+    stage_produce(stage, 0, 5);
+    read_all(stage, 45);
+    stage_free(stage);
+}
+
 /* ---- what seeds found ---- */
 
 /* Seed 1731: the end of a partition is told once; the range behind it waited for it again. */

@@ -117,6 +117,10 @@ static void supervise(struct run *run, bool last)
     while (!run->finished) {
         fibers_sleep_ns((int64_t)TICK_MS * 1000000);
         run->ops->feed(run->program, last);
+        if (!run->ops->by_wall_clock && world_strikes(world, FAULT_JUMP, 4))
+            world_jump(world);
+        if (world_strikes(world, FAULT_STANDSTILL, 6))
+            world_stand_still(world);
         if (!world->dead && world->die_at_ns != 0 && world_now_ns(world) >= world->die_at_ns)
             world_die(world, world->die_by_power);
         if (stopped)
@@ -139,6 +143,14 @@ static void supervise(struct run *run, bool last)
     }
 }
 
+/* One of the next threads cannot be started, or (0) all can. */
+static void fail_a_start(struct world *world, uint64_t nth)
+{
+    if (fibers_failed_starts() > 0 && world->errors_injected++ == 0)
+        world->faults[FAULT_THREAD]++;
+    mr_thread_fail_at(nth, false);
+}
+
 static void live(struct run *run, bool last)
 {
     struct world *world = run->world;
@@ -147,12 +159,22 @@ static void live(struct run *run, bool last)
     mr_error_clear(&run->err);
     run->result->lives++;
     world_note(world, "---- life %" PRIu64 "%s ----", run->result->lives, last ? " (last)" : "");
+    fail_a_start(world,
+                 world->faults_on && world_has(world, FAULT_THREAD) && world_chance(world, 60)
+                     ? 1 + world_random(world, 4)
+                     : 0);
     run->status = run->ops->open(run->program, last, &run->err);
+    fail_a_start(world, 0);
     run->opened = run->status == MR_OK;
     if (run->opened) {
         MR_ASSERT(mr_thread_start("driver", drive, run, &run->driver, NULL) == MR_OK);
+        fail_a_start(world,
+                     world->faults_on && world_has(world, FAULT_THREAD) && world_chance(world, 60)
+                         ? 1 + world_random(world, 6)
+                         : 0);
         supervise(run, last);
         mr_thread_join(run->driver);
+        fail_a_start(world, 0);
     }
     run->ops->close(run->program);
     world_note(world, "ended: %s%s%s", world->dead ? "dead, " : "",

@@ -13,6 +13,7 @@
 struct program;
 struct program_ops {
     const char *name;
+    bool by_wall_clock; /* its batches are times of the wall clock: nobody sets that */
     /* Chooses shape and options from the world's random numbers. Never NULL. */
     struct program *(*make)(struct world *world, struct database *db);
     /* A life begins: recovery happens here. last: faults are over, drain. */

@@ -120,12 +120,15 @@ static const struct output *stateless_of(const struct program *program)
     return NULL;
 }
 
-/* Was it read by a batch that is committed? The newest one may have to run again. */
+/* Was it read by a batch that is committed? The newest one may have to run again. Of an event that
+ * was sent again both: rows do not say which is which. */
 static bool was_read(void *arg, size_t tag)
 {
     const struct program *program = arg;
     const struct output *output = stateless_of(program);
-    int64_t newest = -1;
+    const struct source *source = &program->sources[0];
+    int64_t newest = -1, id = source->events[tag].id;
+    size_t wanted = 0, found = 0;
     const struct rows *rows;
 
     if (output == NULL)
@@ -133,12 +136,11 @@ static bool was_read(void *arg, size_t tag)
     rows = &output->table->rows;
     for (size_t i = 0; i < output->table->mark_count; i++)
         newest = MR_MAX(newest, output->table->marks[i].batch);
-    for (size_t i = 0; i < rows->count; i++) {
-        if (rows->rows[i].batch < newest &&
-            rows->rows[i].values[0] == program->sources[0].events[tag].id)
-            return true;
-    }
-    return false;
+    for (size_t i = 0; i < rows->count; i++)
+        found += rows->rows[i].batch < newest && rows->rows[i].values[0] == id;
+    for (size_t i = 0; i < source->fed; i++)
+        wanted += source->events[i].id == id;
+    return found >= wanted && found > 0;
 }
 
 static void expose(void *arg, size_t tag)

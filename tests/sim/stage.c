@@ -222,6 +222,17 @@ enum mr_status stage_run(struct stage *stage)
     return life.status;
 }
 
+enum mr_status stage_second(struct stage *stage, struct mr_error *err)
+{
+    struct life life = {.stage = stage};
+
+    life.status = open_life(&life, err);
+    mr_query_free(life.query);
+    mr_sql_plan_free(life.plan);
+    mr_sql_script_free(life.script);
+    return life.status;
+}
+
 bool stage_has(const struct stage *stage, int64_t from, int64_t to)
 {
     const struct rows *rows = &stage->out->rows;

@@ -41,6 +41,8 @@ void stage_cut(struct stage *stage, int partition, size_t count);
 void stage_recreate(struct stage *stage);
 /* A process runs until it has caught up, fails or dies; the next one finds what it left. */
 enum mr_status stage_run(struct stage *stage);
+/* Another process with the same program, while one runs: what its start says. */
+enum mr_status stage_second(struct stage *stage, struct mr_error *err);
 /* Are the ids of the table exactly from..to, each once? */
 bool stage_has(const struct stage *stage, int64_t from, int64_t to);
 

@@ -405,13 +405,37 @@ static void world_unlock(struct mr_env *env, struct mr_lock *lock)
 static int64_t world_wall_us(struct mr_env *env)
 {
     mr_sim_advance_ns(of(env)->sim, CLOCK_NS); /* who looks in a loop gets on */
-    return mr_env_wall_us(disk(of(env)));
+    return mr_env_wall_us(disk(of(env))) + of(env)->wall_offset_us;
 }
 
 static int64_t world_monotonic_ns(struct mr_env *env)
 {
-    mr_sim_advance_ns(of(env)->sim, CLOCK_NS);
-    return mr_env_monotonic_ns(disk(of(env)));
+    const struct world *world = of(env);
+    int64_t now_ns;
+
+    mr_sim_advance_ns(world->sim, CLOCK_NS);
+    now_ns = world_now_ns(world);
+    return now_ns < world->still_until_ns ? world->still_ns : now_ns;
+}
+
+void world_jump(struct world *world)
+{
+    int64_t by_us = (int64_t)world_random(world, INT64_C(14400000000)) - INT64_C(7200000000);
+
+    world->wall_offset_us += by_us;
+    world_note(world, "the wall clock jumps by %" PRId64 " us", by_us);
+}
+
+void world_stand_still(struct world *world)
+{
+    int64_t now_ns = world_now_ns(world);
+
+    if (now_ns < world->still_until_ns)
+        return;
+    world->still_ns = now_ns;
+    world->still_until_ns = now_ns + (int64_t)(1 + world_random(world, 20000)) * 1000000;
+    world_note(world, "the clock stands still for %" PRId64 " ms",
+               (world->still_until_ns - now_ns) / 1000000);
 }
 
 static void world_sleep_ns(struct mr_env *env, int64_t duration_ns)

@@ -54,7 +54,10 @@
     X(TRUNCATED, "logs_truncated")                                                                 \
     X(GROWN, "partitions_added")                                                                   \
     X(ELECTED, "leaders_changed")                                                                  \
-    X(THROTTLED, "throttled")
+    X(THROTTLED, "throttled")                                                                      \
+    X(JUMP, "clock_jumps")                                                                         \
+    X(STANDSTILL, "clock_standstills")                                                             \
+    X(THREAD, "thread_starts_failed")
 
 enum sim_fault {
 #define X(name, text) FAULT_##name,
@@ -82,6 +85,10 @@ struct world {
     int64_t die_at_ns;    /* 0 = never */
     bool die_by_power;
     bool spared; /* no more errors in this life */
+
+    int64_t wall_offset_us; /* somebody set the clock */
+    int64_t still_ns;       /* what the monotonic clock says until still_until_ns */
+    int64_t still_until_ns;
 
     uint64_t disk_calls;      /* of this life */
     uint64_t errors_injected; /* of this life */
@@ -117,6 +124,11 @@ void world_mix_bytes(struct world *world, const void *data, size_t size);
 __attribute__((format(printf, 2, 3))) void world_note(struct world *world, const char *format, ...);
 __attribute__((format(printf, 3, 4))) void world_anomaly(struct world *world, const char *kind,
                                                          const char *format, ...);
+
+/* The wall clock is set, by up to two hours in either direction. */
+void world_jump(struct world *world);
+/* The monotonic clock stands still for a while, then it is right again. */
+void world_stand_still(struct world *world);
 
 /* The process dies here: nothing after this has an effect. */
 void world_die(struct world *world, bool power);
