@@ -37,6 +37,10 @@ static const struct canary canaries[] = {
     {"state.purge.needed", "files of the state go that are still needed", 1},
     {"watermark.advance.delay", "the watermark forgets its delay", 2},
     {"watermark.next.min", "the watermark follows the fastest source", 4},
+    {"kafka-reader.step.before", "what a Kafka reader looks back at is read again", 1},
+    {"kafka-source.ids.changed", "a topic that was made again is read on", 1},
+    {"file-source.seen.store", "files that were read long ago are forgotten", 1},
+    {"part-read.record.check", "checksums of state are not compared", 1},
 };
 
 size_t canary_count(void)

@@ -6,8 +6,8 @@
  *
  *     open      a kept instance, or a new one
  *     close     the instance is kept
- *     connect, disconnect    connections are the product's: settings and temporary things die with
- *                            them; what the product makes for good, the macro window_time, is dropped
+ *     connect   connections are the product's: settings and temporary things die with them; what
+ *               the product makes for good, the macro window_time, is dropped
  *     the table function mr_scan and the look-up of names point to the product's struct mr_duck:
  *     they are registered once for an instance, and lead to the one that has it now
  *

@@ -1,6 +1,6 @@
 /*
- * What came out of the SQL programs of the simulation, against the model (sql_model.c): nothing lost,
- * doubled or invented, in order where there is one, counts that only grow.
+ * What came out of the SQL programs of the simulation, against the model (sql_model.c): nothing
+ * lost, doubled or invented, in order where there is one, counts that only grow.
  *
  * Thread: fibers.
  */

@@ -1,6 +1,6 @@
 /*
- * What must come out of the SQL programs of the simulation: loops over all events at once, which share
- * nothing with the engine.
+ * What must come out of the SQL programs of the simulation: loops over all events at once, which
+ * share nothing with the engine.
  *
  * Thread: fibers.
  */

@@ -113,8 +113,8 @@ bool sql_fed(const struct program *program);
 
 /* Adds what the output must have at the end. */
 void sql_model(const struct program *program, enum shape shape, struct rows *want);
-/* Adds an event to its group of `want`: values[0] and [1] are the key, [2] counts, [3] sums; max_at:
- * the value that keeps the greatest v, 0 = none. */
+/* Adds an event to its group of `want`: values[0] and [1] are the key, [2] counts, [3] sums;
+ * max_at: the value that keeps the greatest v, 0 = none. */
 void sql_add_to_group(struct rows *want, int64_t first, int64_t second, int64_t v, int64_t max_at);
 /* The start of the window of that size. */
 int64_t sql_floor(int64_t value, int64_t step);
