@@ -38,9 +38,7 @@ set(mr_test_env
     MILLRACE_BUILD_DIR=${CMAKE_BINARY_DIR}
     MILLRACE_SOURCE_DIR=${CMAKE_SOURCE_DIR}
     MILLRACE_KAFKA_JARS=${MR_CACHE}/kafka-${broker}
-    # Three frames of each allocation: more of them, and leaks looked for behind each test instead of
-    # behind the last (runner.c), made half of a DuckDB test's time. A program run by hand gives all.
-    ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:malloc_context_size=3
+    ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
     UBSAN_OPTIONS=print_stacktrace=1
     TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp)
 

@@ -343,22 +343,27 @@ static enum mr_status find_columns(struct mr_sql_planner *p, struct mr_sql_table
     return MR_OK;
 }
 
+enum mr_status mr_sql__bound_options(struct mr_sql_planner *p, const struct mr_option *own,
+                                     size_t own_count, unsigned kind, struct mr_options **options)
+{
+    const struct mr_option_table table = {"binding", own, own_count};
+    const struct mr_option_table *tables[1] = {&table};
+
+    mr_options_free(*options);
+    *options = NULL;
+    return mr_options_parse(tables, 1, NULL, 0, kind, options, p->err);
+}
+
 /* The caller's source instead of the one that the script names. */
 static enum mr_status bind(struct mr_sql_planner *p, struct mr_sql_table *table)
 {
-    struct mr_option_table own = {"binding", NULL, 0};
-    const struct mr_option_table *tables[1] = {&own};
-
     if (table->binding == NULL || table->binding->source == NULL)
         return MR_OK;
-    own.options = table->binding->source->options;
-    own.option_count = table->binding->source->option_count;
     table->source = table->binding->source;
     if (!table->source->takes_format)
         table->format = NULL;
-    mr_options_free(table->options);
-    table->options = NULL;
-    return mr_options_parse(tables, 1, NULL, 0, MR_OPTION_SOURCE, &table->options, p->err);
+    return mr_sql__bound_options(p, table->source->options, table->source->option_count,
+                                 MR_OPTION_SOURCE, &table->options);
 }
 
 static enum mr_status resolve(struct mr_sql_planner *p, struct mr_sql_table *table)

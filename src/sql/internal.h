@@ -303,6 +303,10 @@ bool mr_sql__plain_star(const struct mr_json *node); /* '*' alone */
 
 /* catalog.c: tables and views. */
 enum mr_status mr_sql__catalog(struct mr_sql_planner *p);
+/* Options of a connector of the caller's, which the script cannot set, in the place of *options.
+ * kind: MR_OPTION_SOURCE or MR_OPTION_SINK. */
+enum mr_status mr_sql__bound_options(struct mr_sql_planner *p, const struct mr_option *own,
+                                     size_t own_count, unsigned kind, struct mr_options **options);
 struct mr_sql_table *mr_sql__table(struct mr_sql_planner *p, const char *name); /* NULL: none */
 struct mr_sql_view *mr_sql__view(struct mr_sql_planner *p, const char *name);
 /* Sets view->rel: the rows with the names of CREATE VIEW v (a, b), or as they are. */

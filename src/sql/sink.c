@@ -101,20 +101,15 @@ static const struct mr_sql_binding *binding_of(const struct mr_sql_planner *p,
 static enum mr_status bind(struct mr_sql_planner *p, struct mr_sql_output *output)
 {
     const struct mr_sql_binding *binding = binding_of(p, output);
-    struct mr_option_table own = {"binding", NULL, 0};
-    const struct mr_option_table *tables[1] = {&own};
 
     if (binding == NULL || binding->sink == NULL)
         return MR_OK;
-    own.options = binding->sink->options;
-    own.option_count = binding->sink->option_count;
     output->connector = binding->sink;
     output->user = binding->user;
     if (!binding->sink->takes_format)
         output->format = NULL;
-    mr_options_free(output->options);
-    output->options = NULL;
-    return mr_options_parse(tables, 1, NULL, 0, MR_OPTION_SINK, &output->options, p->err);
+    return mr_sql__bound_options(p, binding->sink->options, binding->sink->option_count,
+                                 MR_OPTION_SINK, &output->options);
 }
 
 static bool mode_of_name(const char *name, enum mr_output_mode *ret_mode)

@@ -8,7 +8,7 @@
  * counts as failed.
  *
  * Built with the address sanitizer, the program looks for leaks behind its last test: a look reads
- * all that is allocated, and a look behind each test took a third of the suite's time. Where it
+ * all that is allocated, and a look behind each test took up to half of a program's time. Where it
  * finds one, MILLRACE_LEAKS=each looks behind each test, and so names the one that leaks.
  *
  * Threads: tests run one after the other on the main thread. A CHECK may fail on any thread.

@@ -14,7 +14,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
+import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
@@ -211,3 +213,22 @@ class Broker:
         if done.returncode != 0:
             raise RuntimeError(f"kafka_tool {' '.join(map(str, args))}: {done.stderr}")
         return done.stdout
+
+
+def for_module(state, name, program):
+    """setUpModule and tearDownModule of a script with one broker for all its tests: state["broker"], and a folder, state["dir"].
+    Its tests are skipped without the broker or the program."""
+    def set_up():
+        why = missing()
+        if why is None and not os.access(program, os.X_OK):
+            why = f"this build has no '{os.path.basename(program)}'"
+        if why is not None:
+            raise unittest.SkipTest(why)
+        state["dir"] = tempfile.mkdtemp(prefix=f"millrace-{name}-")
+        state["broker"] = Broker(os.path.join(state["dir"], "broker")).start()
+
+    def tear_down():
+        state["broker"].kill()
+        shutil.rmtree(state["dir"], True)
+
+    return set_up, tear_down

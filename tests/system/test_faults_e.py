@@ -1,9 +1,7 @@
 """Rows E of the fault catalogue (docs/faults.md) on a real Kafka broker: through a proxy of ours that resets, cuts, delays, splits
 and flips bits (tests/support/proxy.py), and with records that brokers take and programs do not expect."""
 import os
-import shutil
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -27,19 +25,7 @@ INSERT INTO dst SELECT city, count(*) AS n FROM src GROUP BY city;
 FAST = ", \"kafka.reconnect.backoff.ms\" = '10', \"kafka.reconnect.backoff.max.ms\" = '50'"
 
 
-def setUpModule():  # pylint: disable=invalid-name
-    why = kafka_broker.missing()
-    if why is None and not os.access(BIN, os.X_OK):
-        why = "there is no millrace program in this build"
-    if why is not None:
-        raise unittest.SkipTest(why)
-    STATE["dir"] = tempfile.mkdtemp(prefix="millrace-faults-e-")
-    STATE["broker"] = kafka_broker.Broker(os.path.join(STATE["dir"], "broker")).start()
-
-
-def tearDownModule():  # pylint: disable=invalid-name
-    STATE["broker"].kill()
-    shutil.rmtree(STATE["dir"], True)
+setUpModule, tearDownModule = kafka_broker.for_module(STATE, "faults-e", BIN)
 
 
 class Kafka(FaultCase):

@@ -19,19 +19,7 @@ WAIT = 120  # seconds until a process counts as hung
 STATE = {}
 
 
-def setUpModule():  # pylint: disable=invalid-name
-    why = kafka_broker.missing()
-    if why is None and not os.access(BIN, os.X_OK):
-        why = "there is no millrace program in this build"
-    if why is not None:
-        raise unittest.SkipTest(why)
-    STATE["dir"] = tempfile.mkdtemp(prefix="millrace-kafka-")
-    STATE["broker"] = kafka_broker.Broker(os.path.join(STATE["dir"], "broker")).start()
-
-
-def tearDownModule():  # pylint: disable=invalid-name
-    STATE["broker"].kill()
-    shutil.rmtree(STATE["dir"], True)
+setUpModule, tearDownModule = kafka_broker.for_module(STATE, "kafka", BIN)
 
 
 def events(first, end):

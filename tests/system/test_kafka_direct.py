@@ -22,19 +22,7 @@ def program():
     return os.path.join(os.environ.get("MILLRACE_BUILD_DIR", ""), "tests/kafka/kafka_direct")
 
 
-def setUpModule():  # pylint: disable=invalid-name
-    why = kafka_broker.missing()
-    if why is None and not os.access(program(), os.X_OK):
-        why = "this build has no direct Kafka streams"
-    if why is not None:
-        raise unittest.SkipTest(why)
-    STATE["dir"] = tempfile.mkdtemp(prefix="millrace-kafka-direct-")
-    STATE["broker"] = kafka_broker.Broker(os.path.join(STATE["dir"], "broker")).start()
-
-
-def tearDownModule():  # pylint: disable=invalid-name
-    STATE["broker"].kill()
-    shutil.rmtree(STATE["dir"], True)
+setUpModule, tearDownModule = kafka_broker.for_module(STATE, "kafka-direct", program())
 
 
 class Running:
