@@ -1,10 +1,8 @@
 /*
  * Shared between the files of the planner (plan.c shows how they follow each other).
  *
- * Everything lives in the planner's arena or in the graph. Trees are DuckDB's syntax trees
- * (json_serialize_sql), edited in place.
- *
- * Thread: the planner's caller; operators (engine.c) run on workers.
+ * Everything lives in the planner's arena or in the graph. Trees are DuckDB's syntax trees, edited
+ * in place. Thread: the planner's caller; operators (engine.c) run on workers.
  */
 #ifndef MR_SQL_INTERNAL_H
 #define MR_SQL_INTERNAL_H
@@ -258,11 +256,9 @@ enum mr_status mr_sql__no_memory(struct mr_sql_planner *p);
 /* tree.c: the syntax tree. */
 bool mr_sql__class_is(const struct mr_json *node, const char *name);
 bool mr_sql__type_is(const struct mr_json *node, const char *name);
-const char *mr_sql__function(
-    const struct mr_json *node);                       /* lower-case name of a FUNCTION, or NULL */
-const char *mr_sql__alias(const struct mr_json *node); /* "" when none */
-bool mr_sql__equal(const struct mr_json *a,
-                   const struct mr_json *b); /* without places and aliases */
+const char *mr_sql__function(const struct mr_json *node); /* its name in lower case, or NULL */
+const char *mr_sql__alias(const struct mr_json *node);    /* "" when none */
+bool mr_sql__equal(const struct mr_json *a, const struct mr_json *b); /* but for places, aliases */
 bool mr_sql__same_name(const char *a, const char *b);
 /* Puts the content of `with` (not copied) in the place of node; keeps its place in the parent. */
 void mr_sql__replace(struct mr_json *node, const struct mr_json *with);
@@ -303,8 +299,7 @@ bool mr_sql__plain_star(const struct mr_json *node); /* '*' alone */
 
 /* catalog.c: tables and views. */
 enum mr_status mr_sql__catalog(struct mr_sql_planner *p);
-/* Options of a connector of the caller's, which the script cannot set, in the place of *options.
- * kind: MR_OPTION_SOURCE or MR_OPTION_SINK. */
+/* Options of a connector of the caller, in the place of *options. MR_OPTION_SOURCE or _SINK. */
 enum mr_status mr_sql__bound_options(struct mr_sql_planner *p, const struct mr_option *own,
                                      size_t own_count, unsigned kind, struct mr_options **options);
 struct mr_sql_table *mr_sql__table(struct mr_sql_planner *p, const char *name); /* NULL: none */
