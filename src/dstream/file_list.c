@@ -14,6 +14,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/mutant.h"
 #include "base/text.h"
 
 #include <fnmatch.h>
@@ -88,8 +89,9 @@ enum mr_status mr__files_parse(const char *text, struct mr__files *ret_files, in
     if (status != MR_OK)
         goto done;
     list = mr_json_get(json, "files");
-    if (list == NULL || !mr_json_int(mr_json_get(json, "start"), &ret_files->start_ms) ||
-        !mr_json_int(mr_json_get(json, "time"), ret_time_ms)) {
+    if ((list == NULL || !mr_json_int(mr_json_get(json, "start"), &ret_files->start_ms) ||
+         !mr_json_int(mr_json_get(json, "time"), ret_time_ms)) &&
+        !MR_MUTANT("file-list.parse.fields")) {
         status = MR_FAIL(err, MR_CORRUPT, "cannot read the offset of a file stream");
         goto done;
     }
@@ -97,7 +99,8 @@ enum mr_status mr__files_parse(const char *text, struct mr__files *ret_files, in
         const char *path = mr_json_text(item, "p");
         int64_t size = -1;
 
-        if (path == NULL || !mr_json_int(mr_json_get(item, "s"), &size) || size < 0)
+        if ((path == NULL || !mr_json_int(mr_json_get(item, "s"), &size) || size < 0) &&
+            !MR_MUTANT("file-list.files.fields"))
             status = MR_FAIL(err, MR_CORRUPT, "cannot read the offset of a file stream");
         else if (!files_add(ret_files, path, (uint64_t)size))
             status = no_memory(err);

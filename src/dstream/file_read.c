@@ -13,6 +13,8 @@
  */
 #include "dstream/file_stream.h"
 
+#include "base/mutant.h"
+
 #include <millrace/ext/bad_records.h>
 
 #include <inttypes.h>
@@ -151,12 +153,13 @@ static enum mr_status check_size(const struct mr_reader *reader, const struct mr
     struct mr_file_info info;
 
     MR_TRY(mr_env_file_info(env, reader->file, &info, err));
-    if (info.size_bytes < file->size_bytes)
+    if (info.size_bytes < file->size_bytes && !MR_MUTANT("file-read.open.shorter"))
         return MR_FAIL(err, MR_DATA_LOSS,
                        "cannot read '%s': it has %" PRIu64 " bytes, and had %" PRIu64
                        " when its batch was planned; rename complete files in",
                        file->path, info.size_bytes, file->size_bytes);
-    if (reads_whole(reader) && info.size_bytes != file->size_bytes)
+    if (reads_whole(reader) && info.size_bytes != file->size_bytes &&
+        !MR_MUTANT("file-read.open.changed"))
         return MR_FAIL(err, MR_SOURCE_CHANGED,
                        "cannot read '%s': it has %" PRIu64 " bytes, and had %" PRIu64
                        " when its batch was planned; rename complete files in",
@@ -171,7 +174,8 @@ static enum mr_status open_next(struct mr_reader *reader, struct mr_error *err)
     struct mr_decoder_args args = decoder_args(source);
     enum mr_status status = mr_env_open(source->env, file->path, MR_FILE_READ, &reader->file, err);
 
-    if (status == MR_NOT_FOUND)
+    /* redundant: MR_TRY behind it returns what the system says */
+    if (status == MR_NOT_FOUND && !MR_MUTANT("file-read.open.removed"))
         return MR_FAIL(
             err, MR_DATA_LOSS,
             "cannot read '%s': it was removed after its batch was planned; leave files in "
@@ -334,7 +338,7 @@ static enum mr_status read_bytes(struct mr_reader *reader, size_t want, uint64_t
         return no_memory(err);
     MR_TRY(mr_env_pread(reader->source->env, reader->file, out->data + out->size, want,
                         reader->offset, &got, err));
-    if (got < want)
+    if (got < want && !MR_MUTANT("file-read.bytes.shorter"))
         return MR_FAIL(err, MR_DATA_LOSS, "cannot read '%s': it became shorter while it was read",
                        file->path);
     out->size += got;

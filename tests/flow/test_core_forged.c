@@ -49,6 +49,8 @@ static int64_t output_rows(void)
     return count;
 }
 
+static enum mr_on_change on_change = MR_ON_CHANGE_KEEP;
+
 /* Sums of v by k; one step of the table in memory is a batch. */
 static enum mr_status run(struct mr_env *env, struct mr_error *err)
 {
@@ -64,6 +66,7 @@ static enum mr_status run(struct mr_env *env, struct mr_error *err)
     config.checkpoint_dir = DIR;
     config.trigger = MR_TRIGGER_CAUGHT_UP;
     config.workers = 1;
+    config.on_change = on_change;
     status = mr_query_new(env, flow_sum_graph(&source, &sink, "sum"), &config, &query, err);
     if (status == MR_OK)
         status = mr_query_run(query, err);
@@ -225,6 +228,62 @@ TEST(H20_a_first_plan_with_a_watermark_is_refused)
     mr_recovered_release(&recovered);
     mr_checkpoint_release(&checkpoint);
     CHECK_FAILS(run(env, &err), &err, MR_CORRUPT, "is the first one and has a watermark");
+    mr_memory_drop("in");
+    mr_memory_drop("out");
+    mr_sim_free(sim);
+}
+
+/* A committed batch of nothing but a manifest of another format. */
+static void forge_manifest(struct mr_env *env)
+{
+    struct mr_batch_log_config config = {.segment_bytes = 1 << 20, .retain_batches = 100};
+    struct mr_state_config state_config = {.inline_bytes_max = 1 << 20, .retain_batches = 100};
+    struct mr_manifest_entry entry = {"format", "2"};
+    struct forgery is = {.end = "2"};
+    struct mr_recovered recovered = {0};
+    struct mr_checkpoint checkpoint = {0};
+    struct mr_batch_log *log = NULL;
+    struct mr_state *state = NULL;
+    struct mr_commit commit = {0};
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_checkpoint_open(env, DIR, &checkpoint, &err), &err);
+    memcpy(config.query_id, checkpoint.query_id, 16);
+    memcpy(state_config.query_id, checkpoint.query_id, 16);
+    CHECK_OK(mr_batch_log_open(env, checkpoint.log_dir, &config, &log, &recovered, &err), &err);
+    state_config.epoch = recovered.epoch;
+    CHECK_OK(mr_state_open(env, checkpoint.state_dir, checkpoint.log_dir, &state_config, &recovered,
+                           &state, &err),
+             &err);
+    forge_plan(log, &recovered, &is);
+    CHECK_OK(mr_state_manifest_set(state, &entry, 1, &err), &err);
+    commit.batch_id = recovered.last_plan.batch_id + 1;
+    commit.epoch = recovered.epoch;
+    commit.next_watermark_us = recovered.last_commit.next_watermark_us;
+    CHECK_OK(mr_state_prepare(state, commit.batch_id, 0, log, &commit, &err), &err);
+    CHECK_OK(mr_batch_log_commit(log, &commit, &err), &err);
+    CHECK_OK(mr_batch_log_sync(log, &err), &err);
+    mr_commit_release(&commit);
+    mr_state_close(state);
+    mr_batch_log_close(log);
+    mr_recovered_release(&recovered);
+    mr_checkpoint_release(&checkpoint);
+}
+
+TEST(J5_a_manifest_of_a_later_format_is_refused)
+{
+    struct mr_sim *sim = mr_sim_new(1);
+    struct mr_env *env = mr_sim_env(sim);
+    struct mr_error err = {0};
+
+    mr_log_set_sink(quiet, NULL);
+    add_pair(1, 1);
+    add_pair(2, 1);
+    CHECK_OK(run(env, &err), &err);
+    forge_manifest(env);
+    on_change = MR_ON_CHANGE_ASK; /* only then it is read */
+    CHECK_FAILS(run(env, &err), &err, MR_VERSION, "it has format '2'");
+    on_change = MR_ON_CHANGE_KEEP;
     mr_memory_drop("in");
     mr_memory_drop("out");
     mr_sim_free(sim);

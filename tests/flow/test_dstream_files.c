@@ -246,6 +246,123 @@ TEST(a_path_that_is_written_again_before_every_batch_is_read_when_it_was_forgott
     ds_free(d);
 }
 
+/* ---- a file that is not what its batch was planned with (B23, H20) ---- */
+
+/* Makes the path that many bytes of lines, also when it is there. */
+static void set_size(struct ds *d, const char *path, size_t size_bytes)
+{
+    struct mr_env *env = mr_sim_env(ds_sim(d));
+    struct mr_file *file = NULL;
+    char *text = malloc(size_bytes);
+
+    CHECK_NOT_NULL(text);
+    memset(text, 'x', size_bytes);
+    for (size_t at = 9; at < size_bytes; at += 10)
+        text[at] = '\n';
+    CHECK_OK(mr_env_open(env, path, MR_FILE_WRITE | MR_FILE_CREATE | MR_FILE_TRUNCATE, &file, NULL),
+             NULL);
+    CHECK_OK(mr_env_pwrite(env, file, text, size_bytes, 0, NULL), NULL);
+    mr_env_close(env, file);
+    free(text);
+}
+
+static struct mr_dstream *all_of_in(struct ds *d)
+{
+    const struct mr_file_stream files = {.dir = "/in", .all_files = true};
+
+    return mr_file_stream(ds_begin(d, MR_SECONDS(1), "/cp"), &files);
+}
+
+TEST(B23_a_file_that_became_shorter_since_its_batch_was_planned_is_data_loss)
+{
+    struct ds *d = ds_new(t, "value VARCHAR");
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_durable_mkdirs(mr_sim_env(ds_sim(d)), "/in", NULL), NULL);
+    advance_ms(d, 10);
+    set_size(d, "/in/1", 100);
+    for (int run = 0; run < 2; run++) {
+        ds_collect(d, all_of_in(d));
+        mr_error_clear(&err);
+        if (run == 0)
+            ds_fail_at(d, "planned", 0);
+        CHECK_STATUS(ds_run(d, 1, &err), run == 0 ? MR_INTERNAL : MR_DATA_LOSS);
+        set_size(d, "/in/1", 50);
+    }
+    CHECK_CONTAINS(err.text, "it has 50 bytes, and had 100");
+    ds_free(d);
+}
+
+TEST(B23_a_file_that_is_read_as_a_whole_and_grew_since_its_batch_was_planned_is_told)
+{
+    const struct mr_file_stream files = {
+        .dir = "/in", .format = "parquet", .columns = "value BIGINT", .all_files = true};
+    struct ds *d = ds_new(t, "value BIGINT");
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_durable_mkdirs(mr_sim_env(ds_sim(d)), "/in", NULL), NULL);
+    advance_ms(d, 10);
+    set_size(d, "/in/1", 100);
+    for (int run = 0; run < 2; run++) {
+        ds_collect(d, mr_file_stream(ds_begin(d, MR_SECONDS(1), "/cp"), &files));
+        mr_error_clear(&err);
+        if (run == 0)
+            ds_fail_at(d, "planned", 0);
+        CHECK_STATUS(ds_run(d, 1, &err), run == 0 ? MR_INTERNAL : MR_SOURCE_CHANGED);
+        set_size(d, "/in/1", 150);
+    }
+    CHECK_CONTAINS(err.text, "it has 150 bytes, and had 100");
+    ds_free(d);
+}
+
+static struct ds *cutting; /* whose file is cut by its first row */
+
+static bool cut_at_first_row(const struct mr_row *row, void *arg)
+{
+    (void)row, (void)arg;
+    if (cutting != NULL)
+        set_size(cutting, "/in/1", 100);
+    cutting = NULL;
+    return true;
+}
+
+TEST(B23_a_file_that_becomes_shorter_while_it_is_read_is_data_loss)
+{
+    struct ds *d = ds_new(t, "value VARCHAR");
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_durable_mkdirs(mr_sim_env(ds_sim(d)), "/in", NULL), NULL);
+    advance_ms(d, 10);
+    set_size(d, "/in/1", 3 << 20);
+    cutting = d;
+    ds_collect(d, mr_filter(all_of_in(d), MR_FN(cut_at_first_row)));
+    CHECK_STATUS(ds_run(d, 1, &err), MR_DATA_LOSS);
+    CHECK_CONTAINS(err.text, "became shorter while it was read");
+    ds_free(d);
+}
+
+TEST(H20_an_offset_of_a_file_stream_that_is_none_is_refused)
+{
+    static const char *const texts[] = {
+        "{}",
+        "{\"start\":1,\"files\":[]}",
+        "{\"time\":1,\"files\":[]}",
+        "{\"start\":1,\"time\":2}",
+        "{\"start\":1,\"time\":2,\"files\":[{\"s\":1}]}",
+        "{\"start\":1,\"time\":2,\"files\":[{\"p\":\"x\",\"s\":-1}]}",
+        "{\"start\":1,\"time\":2,\"files\":[{\"p\":\"x\",\"s\":\"y\"}]}"};
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct mr__files files = {0};
+        int64_t time_ms = 0;
+        struct mr_error err = {0};
+
+        CHECK_FAILS(mr__files_parse(texts[i], &files, &time_ms, &err), &err, MR_CORRUPT,
+                    "cannot read the offset");
+        mr__files_release(&files);
+    }
+}
+
 /* ---- what is in them ---- */
 
 /* The files that come after batch i: bytes 1 .. 5, i added to each. */

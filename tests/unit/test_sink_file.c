@@ -336,6 +336,8 @@ TEST(a_damaged_manifest_is_refused)
         "{\"version\":1}",
         "{\"version\":1,\"query\":\"q1\",\"sink\":\"out\",\"published\":2}",
         "{\"version\":1,\"query\":\"q1\",\"sink\":\"out\",\"published\":2,\"publishing\":3,"
+        "\"files\":5,\"stale\":[]}",
+        "{\"version\":1,\"query\":\"q1\",\"sink\":\"out\",\"published\":2,\"publishing\":3,"
         "\"files\":[{\"n\":\"../x\","
         "\"s\":1}],\"stale\":[]}"};
     struct plug_sink sink;

@@ -295,6 +295,12 @@ TEST(B6_records_of_another_form_are_refused)
     forge_end(&f);
     check_log_as(&f, NULL, MR_VERSION, "version 2");
     f = one_plan();
+    mr_buf_add_u32(&payload, 5);
+    forge_record(&f, MR_RECORD_BLOCK, 1, &payload);
+    forge_group(&f);
+    forge_end(&f);
+    check_log(&f, "has no place in the batch log");
+    f = one_plan();
     add_epoch(&f, 9);
     f.records.data[4] = 0x4d;
     f.records.data[5] = 0x52;
