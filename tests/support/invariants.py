@@ -213,7 +213,7 @@ class FaultCase(unittest.TestCase):
         shown = self.run_cli("checkpoint", "show", self.places["checkpoint"])
         if shown.returncode != 0:
             return None, None
-        plans, commits, newest = [], {}, None
+        plans, commits, newest = [], {}, {}
         for line in shown.stdout.splitlines():
             if found := re.match(r"PLAN (\d+) ", line):
                 plans.append(int(found[1]))

@@ -13,6 +13,8 @@
  *
  *     kafka_tool BROKERS committed TOPIC GROUP                  "partition offset" a line; -1001 =
  *                                                               none
+ *     kafka_tool BROKERS join TOPIC GROUP                       how many partitions it got; commits
+ *                                                               their beginnings and leaves
  *
  * Environment KAFKA_CONF: "key=value" pairs with ';' between, for every client. KAFKA_HEADERS: the
  * same, headers of every record. KAFKA_TIMESTAMP: milliseconds since the epoch, of every record.
@@ -357,6 +359,43 @@ static void committed(const char *topic, const char *group)
     _exit(0);
 }
 
+/* Joins a group, waits for its partitions, says how many they are, commits their beginnings, leaves:
+ * a rebalance when somebody else is in it. */
+static void join_group(const char *topic, const char *group)
+{
+    char conf[TEXT_BYTES];
+    rd_kafka_topic_partition_list_t *wanted = rd_kafka_topic_partition_list_new(1), *given = NULL;
+    rd_kafka_t *rk;
+
+    snprintf(conf, sizeof(conf), "group.id=%s;session.timeout.ms=6000", group);
+    setenv("KAFKA_CONF", conf, 1);
+    rk = client(RD_KAFKA_CONSUMER, NULL);
+    rd_kafka_poll_set_consumer(rk);
+    rd_kafka_topic_partition_list_add(wanted, topic, RD_KAFKA_PARTITION_UA);
+    if (rd_kafka_subscribe(rk, wanted) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        die("cannot join the group '%s'", group);
+    for (int waited_ms = 0; given == NULL || given->cnt == 0; waited_ms += 100) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(rk, 100);
+
+        if (message != NULL)
+            rd_kafka_message_destroy(message);
+        if (given != NULL)
+            rd_kafka_topic_partition_list_destroy(given);
+        given = NULL;
+        if (rd_kafka_assignment(rk, &given) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+            waited_ms > 2 * TIMEOUT_MS)
+            die("no partition from the group '%s'", group);
+    }
+    for (int i = 0; i < given->cnt; i++)
+        given->elems[i].offset = 0;
+    if (rd_kafka_commit(rk, given, 0) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        die("cannot commit to the group '%s'", group);
+    printf("%d\n", given->cnt);
+    fflush(stdout);
+    rd_kafka_consumer_close(rk);
+    _exit(0);
+}
+
 int main(int argc, char **argv)
 {
     const char *action;
@@ -374,6 +413,8 @@ int main(int argc, char **argv)
         transact(argv[3], (int)number(argv[4]), argv[5]);
     } else if (strcmp(action, "committed") == 0 && argc == 5) {
         committed(argv[3], argv[4]);
+    } else if (strcmp(action, "join") == 0 && argc == 5) {
+        join_group(argv[3], argv[4]);
     } else if (strcmp(action, "dump") == 0) {
         dump(argv[3]);
     } else {
