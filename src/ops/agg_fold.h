@@ -114,6 +114,12 @@ enum mr_status mr_agg_key_time(const struct mr_agg_fold *fold, const char *key, 
 enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                 struct mr_slice key, struct mr_slice buffers, struct mr_error *err);
 
+/* Do groups leave, in the batch that changes others? */
+static inline bool mr_agg_may_expire(const struct mr_agg_fold *fold)
+{
+    return fold->time_key >= 0 && fold->mode != MR_MODE_COMPLETE;
+}
+
 /* agg_merge.c */
 /* Is it a group that every batch emits? */
 bool mr_agg_is_always(const struct mr_agg_fold *fold, struct mr_slice key);

@@ -111,15 +111,15 @@ static enum mr_status merge_packed(struct mr_agg_fold *fold, struct mr_agg_lane 
     if (!mr_store_find_at(fold->store, hash, key.data, key.size_bytes, place, &at)) {
         *ret_value = (struct mr_slice){lane->fixed, layout->fixed_bytes};
         size = mr_agg_pack(layout, lane->fixed, lane->packed);
-        MR_TRY(mr_store_put_hashed(fold->store, hash, key.data, key.size_bytes, lane->packed, size,
-                                   err));
+        MR_TRY(mr_store_walk_add(fold->store, hash, key.data, key.size_bytes, lane->packed, size,
+                                 err));
         return note_time(fold, hash, time_us, err);
     }
     *ret_value = (struct mr_slice){lane->group, layout->fixed_bytes};
     MR_TRY(mr_agg_unpack(layout, (struct mr_slice){at.value, at.value_bytes}, lane->group, err));
     MR_TRY(mr_agg_merge_fixed(layout, lane->group, lane->fixed, err));
     size = mr_agg_pack(layout, lane->group, lane->packed);
-    return mr_store_put_at(fold->store, &at, lane->packed, size, err);
+    return mr_store_walk_put(fold->store, &at, lane->packed, size, err);
 }
 
 /* Merges a partial; *ret_value: the buffers of its group now, until the next change of the lane. */
@@ -358,14 +358,13 @@ static bool same_key(const struct mr_agg_ref *a, const struct mr_agg_ref *b)
            memcmp(a->key, b->key, a->key_bytes) == 0;
 }
 
-/* By hash, then key; partials of a key in order of arrival. */
+/* By key; partials of a key in order of arrival. The order of the store, as the upper halves of
+ * their hashes are equal. */
 static int compare_refs(const struct mr_agg_ref *refs, struct mr_agg_place a, struct mr_agg_place b)
 {
     const struct mr_agg_ref *x = &refs[a.number], *y = &refs[b.number];
     int order;
 
-    if (x->hash != y->hash)
-        return x->hash < y->hash ? -1 : 1;
     order = memcmp(x->key, y->key, MR_MIN(x->key_bytes, y->key_bytes));
     if (order == 0 && x->key_bytes != y->key_bytes)
         order = x->key_bytes < y->key_bytes ? -1 : 1;
@@ -530,6 +529,8 @@ enum mr_status mr_agg_merge_shard(struct mr_agg_fold *fold, struct mr_agg_lane *
     size_t look_at = FIRST_LOOK, done = 0, count = 0;
 
     MR_TRY(find_shard(fold, lane, &count, err));
+    if (count > 0 && mr_agg_packs(fold->layout) && !mr_agg_may_expire(fold))
+        MR_TRY(mr_store_walk_begin(fold->store, lane->first_shard, err));
     for (uint32_t i = 0; i < MR_AGG_BUCKETS / MR_STORE_SHARDS; i++) {
         MR_TRY(gather(fold, lane, first + i, err));
         MR_TRY(merge_bucket(fold, lane, err));

@@ -61,7 +61,9 @@ struct mr_shard {
     struct mr_change *changes; /* of the running batch, in order */
     size_t change_count, change_capacity;
     size_t unsettled_count; /* of the changes: that a later one may have made void */
-    char *undo;             /* old values */
+    bool is_walk;           /* all changes are of a walk (store_walk.c) */
+    size_t replaced_count;  /* a walk: of its changes, that put another entry in place of one */
+    char *undo;             /* old values; a walk: the delta too */
     size_t undo_size, undo_capacity;
 };
 
@@ -143,13 +145,15 @@ struct mr_item {
 typedef enum mr_status (*mr_item_fn)(const struct mr_item *item, void *arg, struct mr_error *err);
 /* Each changed key of a shard once, by fragment and then key. */
 struct mr_sorted_changes {
-    struct mr_slot *items; /* owned by the caller: mr_free */
+    struct mr_slot *items; /* owned by the caller: mr__state_free; NULL: those of a walk */
     size_t count;
 };
 enum mr_status mr__shard_sort_changes(const struct mr_shard *shard, /* NULL: has none */
                                       struct mr_sorted_changes *ret_sorted, struct mr_error *err);
-enum mr_status mr__shard_visit_changes(const struct mr_shard *shard, const struct mr_slot *items,
-                                       size_t count, mr_item_fn visit, void *arg,
+/* Those at places [from, end) of them. */
+enum mr_status mr__shard_visit_changes(const struct mr_shard *shard,
+                                       const struct mr_sorted_changes *sorted, size_t from,
+                                       size_t end, mr_item_fn visit, void *arg,
                                        struct mr_error *err);
 /* The live keys of a shard with fragments in [from, end), in the same order. */
 enum mr_status mr__shard_visit_range(const struct mr_shard *shard, uint64_t from, uint64_t end,
@@ -160,6 +164,17 @@ enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn 
                                        struct mr_error *err);
 enum mr_status mr__store_visit_all(const struct mr_store *store, mr_item_fn visit, void *arg,
                                    struct mr_error *err);
+
+/* ---------------------------------------------------------------- store_walk.c */
+
+/* Before a change that is none of the walk: its changes become like any others. Cannot fail. */
+void mr__walk_settle(struct mr_shard *shard);
+/* A change as the entry of a delta that it leaves (part_write.c draws it). */
+struct mr_slice mr__walk_entry(const struct mr_shard *shard, size_t change);
+/* What was in the slot before a change that replaced it. */
+uint32_t mr__walk_replaced(const struct mr_shard *shard, const struct mr_change *change);
+enum mr_status mr__walk_visit(const struct mr_shard *shard, size_t from, size_t end,
+                              mr_item_fn visit, void *arg, struct mr_error *err);
 
 /* ---------------------------------------------------------------- part_encode.c */
 
@@ -183,6 +198,11 @@ struct mr_encoder {
 void mr__encoder_begin(struct mr_encoder *encoder, const char *store_name);
 /* An mr_item_fn: the encoder is arg. */
 enum mr_status mr__encoder_add(const struct mr_item *item, void *arg, struct mr_error *err);
+/* Bytes of an entry behind `bytes`, which may be read and thrown away. */
+enum { MR_ENCODED_SLACK_BYTES = 32 };
+/* An entry that stays, in the form in which it is in a part. */
+enum mr_status mr__encoder_add_encoded(struct mr_encoder *encoder, uint32_t fragment,
+                                       struct mr_slice entry, struct mr_error *err);
 enum mr_status mr__encoder_end(struct mr_encoder *encoder, struct mr_error *err);
 
 /* ---------------------------------------------------------------- store_load.c */

@@ -86,13 +86,10 @@ static char *put_varint(char *at, uint64_t value)
     return at;
 }
 
-enum mr_status mr__encoder_add(const struct mr_item *item, void *arg, struct mr_error *err)
+/* For the next key. */
+static inline enum mr_status open_section(struct mr_encoder *encoder, unsigned group,
+                                          struct mr_error *err)
 {
-    struct mr_encoder *encoder = arg;
-    struct mr_buf *bytes = &encoder->bytes;
-    unsigned group = item->fragment >> 24;
-    char *at;
-
     if (is_full(encoder, group)) {
         end_record(encoder);
         if (encoder->full != NULL)
@@ -100,6 +97,16 @@ enum mr_status mr__encoder_add(const struct mr_item *item, void *arg, struct mr_
     }
     if (group != encoder->group)
         begin_section(encoder, group);
+    return MR_OK;
+}
+
+enum mr_status mr__encoder_add(const struct mr_item *item, void *arg, struct mr_error *err)
+{
+    struct mr_encoder *encoder = arg;
+    struct mr_buf *bytes = &encoder->bytes;
+    char *at;
+
+    MR_TRY(open_section(encoder, item->fragment >> 24, err));
     if (!mr_buf_reserve(bytes, item->key_bytes + item->value_bytes + 2 * VARINT_BYTES_MAX))
         return no_memory(encoder, err);
     at = put_varint(bytes->data + bytes->size,
@@ -113,6 +120,22 @@ enum mr_status mr__encoder_add(const struct mr_item *item, void *arg, struct mr_
     }
     bytes->size = (size_t)(at - bytes->data);
     encoder->deletes += item->is_delete;
+    encoder->entries++;
+    return MR_OK;
+}
+
+enum mr_status mr__encoder_add_encoded(struct mr_encoder *encoder, uint32_t fragment,
+                                       struct mr_slice entry, struct mr_error *err)
+{
+    struct mr_buf *bytes = &encoder->bytes;
+
+    MR_TRY(open_section(encoder, fragment >> 24, err));
+    if (!mr_buf_reserve(bytes, entry.size_bytes + MR_ENCODED_SLACK_BYTES))
+        return no_memory(encoder, err);
+    memcpy(bytes->data + bytes->size, entry.data, MR_ENCODED_SLACK_BYTES);
+    if (entry.size_bytes > MR_ENCODED_SLACK_BYTES)
+        memcpy(bytes->data + bytes->size, entry.data, entry.size_bytes);
+    bytes->size += entry.size_bytes;
     encoder->entries++;
     return MR_OK;
 }

@@ -259,9 +259,17 @@ static enum mr_status put_what_is_full(struct mr_encoder *encoder, void *arg, st
 static enum mr_status encode_changes(const struct output *output, unsigned shard, uint64_t from,
                                      uint64_t end, struct mr_encoder *encoder, struct mr_error *err)
 {
-    return mr__shard_visit_changes(output->store->shards[shard],
-                                   output->changes[shard].items + from, (size_t)(end - from),
-                                   mr__encoder_add, encoder, err);
+    const struct mr_shard *changed = output->store->shards[shard];
+
+    if (!changed->is_walk)
+        return mr__shard_visit_changes(changed, &output->changes[shard], (size_t)from, (size_t)end,
+                                       mr__encoder_add, encoder, err);
+    for (size_t k = (size_t)from; k < end; k++) {
+        mr__spill_tick();
+        MR_TRY(mr__encoder_add_encoded(encoder, changed->changes[k].fragment,
+                                       mr__walk_entry(changed, k), err));
+    }
+    return MR_OK;
 }
 
 static enum mr_status encode_piece(const struct output *output, const struct piece *piece,

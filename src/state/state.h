@@ -233,6 +233,21 @@ bool mr_store_find(const struct mr_store *store, uint64_t hash, const void *key,
 uint32_t mr_store_locate(const struct mr_store *store, uint64_t hash);
 bool mr_store_find_at(const struct mr_store *store, uint64_t hash, const void *key,
                       size_t key_bytes, uint32_t place, struct mr_store_entry *ret_entry);
+/*
+ * A walk: the changes of a batch to one shard, each key once, in the order of a delta (by the top
+ * 32 bits of the hash, then by key), before anything else changes it. An entry is looked at once
+ * then: its line of the delta is written beside its old value, and nothing in it has to be marked.
+ * Begun for a shard without changes, else it does nothing. Puts out of order, and any other change,
+ * are as good as ever and end it. MR_NOMEM.
+ */
+enum mr_status mr_store_walk_begin(struct mr_store *store, unsigned shard, struct mr_error *err);
+/* mr_store_put_at: the entry is one that mr_store_find_at or mr_store_find told. */
+enum mr_status mr_store_walk_put(struct mr_store *store, const struct mr_store_entry *at,
+                                 const void *value, size_t value_bytes, struct mr_error *err);
+/* mr_store_put_hashed: a key that is not there. */
+enum mr_status mr_store_walk_add(struct mr_store *store, uint64_t hash, const void *key,
+                                 size_t key_bytes, const void *value, size_t value_bytes,
+                                 struct mr_error *err);
 /* Visits the entries of keys whose hash has those top 32 bits: mostly one, or none. */
 void mr_store_visit_fragment(const struct mr_store *store, uint32_t fragment,
                              mr_store_visit_fn visit, void *arg);

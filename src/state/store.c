@@ -18,6 +18,8 @@
  * one (it was DIRTY), else by the REPLACED change.  Each changed key has exactly one change whose
  * entry is not SUPERSEDED: that one makes the delta.
  *
+ * A walk (store_walk.c) does without flags: its changes get them when another change comes.
+ *
  * Invariant: after accept or rollback no entry has a flag set, and changes and undo are empty.
  *
  * Threads: a shard has one writer, or many readers while nobody writes.
@@ -36,7 +38,7 @@
 
 /* ---------------------------------------------------------------- changes */
 
-static bool room_for_change(struct mr_shard *shard)
+bool mr__change_room(struct mr_shard *shard)
 {
     size_t capacity = shard->change_capacity == 0 ? 16 : shard->change_capacity * 2;
     struct mr_change *grown;
@@ -52,7 +54,7 @@ static bool room_for_change(struct mr_shard *shard)
     return true;
 }
 
-static bool room_for_undo(struct mr_shard *shard, size_t bytes)
+bool mr__undo_room(struct mr_shard *shard, size_t bytes)
 {
     size_t capacity = MR_MAX(shard->undo_capacity * 2, shard->undo_size + bytes + 256);
     char *grown;
@@ -67,11 +69,6 @@ static bool room_for_undo(struct mr_shard *shard, size_t bytes)
     return true;
 }
 
-static void note_change(struct mr_shard *shard, uint32_t fragment, uint32_t ref, uint64_t undo)
-{
-    shard->changes[shard->change_count++] = (struct mr_change){fragment, ref, undo};
-}
-
 static enum mr_status no_memory(const struct mr_shard *shard, struct mr_error *err)
 {
     return mr__state_no_memory("change", shard->name, err);
@@ -84,12 +81,12 @@ static enum mr_status save_value(struct mr_shard *shard, uint32_t fragment, uint
     struct mr_entry *entry = mr__entry_at(shard, ref);
     size_t bytes = sizeof(uint32_t) + entry->value_bytes;
 
-    if (!room_for_change(shard) || !room_for_undo(shard, bytes))
+    if (!mr__change_room(shard) || !mr__undo_room(shard, bytes))
         return no_memory(shard, err);
     memcpy(shard->undo + shard->undo_size, &entry->value_bytes, sizeof(uint32_t));
     mr__copy(shard->undo + shard->undo_size + sizeof(uint32_t), mr__entry_value(entry),
              entry->value_bytes);
-    note_change(shard, fragment, ref, (uint64_t)shard->undo_size << 2 | MR_UNDO_INPLACE);
+    mr__change_note(shard, fragment, ref, (uint64_t)shard->undo_size << 2 | MR_UNDO_INPLACE);
     shard->undo_size += bytes;
     entry->meta |= MR_ENTRY_DIRTY;
     return MR_OK;
@@ -104,7 +101,7 @@ static enum mr_status replace_entry(struct mr_shard *shard, uint32_t i, size_t v
     size_t room = (old->meta & MR_ENTRY_DIRTY) != 0 ? value_bytes + value_bytes / 2 : value_bytes;
     uint32_t ref = 0;
 
-    if (!room_for_change(shard))
+    if (!mr__change_room(shard))
         return no_memory(shard, err);
     shard->unsettled_count += (old->meta & MR_ENTRY_DIRTY) != 0;
     MR_TRY(mr__entry_make(shard, old->bytes, mr__entry_key_bytes(old), value_bytes, room,
@@ -113,7 +110,8 @@ static enum mr_status replace_entry(struct mr_shard *shard, uint32_t i, size_t v
     memcpy(mr__entry_value(mr__entry_at(shard, ref)), mr__entry_value(old),
            MR_MIN((size_t)old->value_bytes, value_bytes));
     old->meta |= MR_ENTRY_SUPERSEDED;
-    note_change(shard, shard->slots[i].fragment, ref, (uint64_t)old_ref << 2 | MR_UNDO_REPLACED);
+    mr__change_note(shard, shard->slots[i].fragment, ref,
+                    (uint64_t)old_ref << 2 | MR_UNDO_REPLACED);
     shard->slots[i].ref = ref;
     return MR_OK;
 }
@@ -242,14 +240,15 @@ static enum mr_status touch(struct mr_shard *shard, uint64_t hash, const void *k
     bool found = false;
     uint32_t i;
 
+    mr__walk_settle(shard);
     MR_TRY(mr__table_grow(shard, err));
     i = mr__table_find(shard, fragment, key, key_bytes, &found);
     if (!found) {
-        if (!room_for_change(shard))
+        if (!mr__change_room(shard))
             return no_memory(shard, err);
         MR_TRY(mr__table_add(shard, i, fragment, key, key_bytes, value_bytes,
                              MR_ENTRY_DIRTY | MR_ENTRY_NEW, ret_ref, err));
-        note_change(shard, fragment, *ret_ref, MR_UNDO_NEW);
+        mr__change_note(shard, fragment, *ret_ref, MR_UNDO_NEW);
         *ret_created = true;
         return MR_OK;
     }
@@ -384,6 +383,7 @@ static enum mr_status delete_slot(struct mr_shard *shard, uint32_t slot, struct 
 {
     struct mr_entry *entry = mr__entry_at(shard, shard->slots[slot].ref);
 
+    mr__walk_settle(shard);
     if ((entry->meta & MR_ENTRY_DIRTY) == 0)
         MR_TRY(save_value(shard, shard->slots[slot].fragment, shard->slots[slot].ref, err));
     entry->meta |= MR_ENTRY_DELETED;
@@ -511,6 +511,7 @@ enum mr_status mr_store_put_at(struct mr_store *store, const struct mr_store_ent
     struct mr_entry *entry = mr__entry_at(shard, shard->slots[at->slot].ref);
 
     mr__spill_tick();
+    mr__walk_settle(shard);
     MR_ASSERT((entry->meta & MR_ENTRY_DELETED) == 0);
     if ((entry->meta & MR_ENTRY_DIRTY) == 0 || entry->value_bytes != value_bytes)
         MR_TRY(open_entry(shard, at->slot, value_bytes, err));

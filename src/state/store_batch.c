@@ -24,6 +24,8 @@ static void forget_changes(struct mr_shard *shard)
 
     shard->change_count = 0;
     shard->unsettled_count = 0;
+    shard->is_walk = false;
+    shard->replaced_count = 0;
     shard->undo_size = 0;
     /* A batch that changed everything should not hold its memory for ever. */
     if (shard->change_capacity > KEEP_CHANGES) {
@@ -47,6 +49,19 @@ static inline void hint_change(const struct mr_shard *shard, size_t k)
         __builtin_prefetch(mr__entry_at(shard, shard->changes[k].ref), 1);
 }
 
+/* Entries have no flags, and only those that were replaced are looked at. */
+static void accept_walk(struct mr_shard *shard)
+{
+    for (size_t k = 0; k < shard->change_count && shard->replaced_count > 0; k++) {
+        const struct mr_change *change = &shard->changes[k];
+
+        if ((change->undo & MR_UNDO_MASK) == MR_UNDO_REPLACED)
+            mr__entry_free(shard, mr__walk_replaced(shard, change));
+    }
+    shard->committed_count = shard->live_count;
+    forget_changes(shard);
+}
+
 /*
  * Newest change first: whoever looks at a superseded entry (the REPLACED change that superseded it)
  * comes before the change that frees it.
@@ -55,6 +70,10 @@ void mr__shard_accept(struct mr_shard *shard)
 {
     bool any_deleted = false;
 
+    if (shard->is_walk) {
+        accept_walk(shard);
+        return;
+    }
     for (size_t k = shard->change_count; k-- > 0;) {
         const struct mr_change *change = &shard->changes[k];
         struct mr_entry *entry = mr__entry_at(shard, change->ref);
@@ -91,7 +110,8 @@ void mr__store_accept(struct mr_store *store)
 static void undo_change(struct mr_shard *shard, const struct mr_change *change)
 {
     struct mr_entry *entry = mr__entry_at(shard, change->ref);
-    uint32_t old_ref = (uint32_t)(change->undo >> 2);
+    uint32_t old_ref =
+        shard->is_walk ? mr__walk_replaced(shard, change) : (uint32_t)(change->undo >> 2);
     const char *saved = shard->undo + (change->undo >> 2);
 
     MR_ASSERT((entry->meta & MR_ENTRY_SUPERSEDED) == 0); /* later changes were undone before */
@@ -159,6 +179,10 @@ static bool is_the_last(unsigned flags)
 
 static void count_changes(const struct mr_shard *shard, struct mr_store_stats *stats)
 {
+    if (shard->is_walk) {
+        stats->updated += shard->change_count;
+        return;
+    }
     for (size_t k = 0; k < shard->change_count; k++) {
         unsigned flags = mr__entry_at(shard, shard->changes[k].ref)->meta & MR_ENTRY_MASK;
 
@@ -269,6 +293,10 @@ enum mr_status mr__shard_sort_changes(const struct mr_shard *shard,
     *ret_sorted = (struct mr_sorted_changes){0};
     if (shard == NULL || shard->change_count == 0)
         return MR_OK;
+    if (shard->is_walk) { /* in that order they were made */
+        ret_sorted->count = shard->change_count;
+        return MR_OK;
+    }
     items = mr__state_alloc(2 * shard->change_count * sizeof(*items));
     if (items == NULL)
         return mr__state_no_memory("read out", shard->name, err);
@@ -284,15 +312,20 @@ enum mr_status mr__shard_sort_changes(const struct mr_shard *shard,
     return MR_OK;
 }
 
-enum mr_status mr__shard_visit_changes(const struct mr_shard *shard, const struct mr_slot *items,
-                                       size_t count, mr_item_fn visit, void *arg,
+enum mr_status mr__shard_visit_changes(const struct mr_shard *shard,
+                                       const struct mr_sorted_changes *sorted, size_t from,
+                                       size_t end, mr_item_fn visit, void *arg,
                                        struct mr_error *err)
 {
-    for (size_t i = 0; i < count; i++) {
+    const struct mr_slot *items = sorted->items;
+
+    if (sorted->count > 0 && items == NULL)
+        return mr__walk_visit(shard, from, end, visit, arg, err);
+    for (size_t i = from; i < end; i++) {
         struct mr_item item;
 
         mr__spill_tick();
-        if (i + AHEAD < count)
+        if (i + AHEAD < sorted->count)
             __builtin_prefetch(mr__entry_at(shard, items[i + AHEAD].ref));
         item = item_of(items[i].fragment, mr__entry_at(shard, items[i].ref));
         MR_TRY(visit(&item, arg, err));
@@ -337,7 +370,7 @@ enum mr_status mr__store_visit_changes(const struct mr_store *store, mr_item_fn 
 
         MR_TRY(mr__shard_sort_changes(store->shards[i], &sorted, err));
         status =
-            mr__shard_visit_changes(store->shards[i], sorted.items, sorted.count, visit, arg, err);
+            mr__shard_visit_changes(store->shards[i], &sorted, 0, sorted.count, visit, arg, err);
         mr__state_free(sorted.items);
         MR_TRY(status);
     }

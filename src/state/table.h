@@ -91,6 +91,15 @@ static inline void mr__copy(char *to, const char *from, size_t size_bytes)
     }
 }
 
+/* Room for one more change, and for so many bytes more in the undo log; false without memory. */
+bool mr__change_room(struct mr_shard *shard);
+bool mr__undo_room(struct mr_shard *shard, size_t bytes);
+static inline void mr__change_note(struct mr_shard *shard, uint32_t fragment, uint32_t ref,
+                                   uint64_t undo)
+{
+    shard->changes[shard->change_count++] = (struct mr_change){fragment, ref, undo};
+}
+
 /* By key bytes. */
 int mr__entry_compare(const struct mr_entry *a, const struct mr_entry *b);
 
