@@ -11,6 +11,7 @@
 /*
  * Batches between the halves: key BINARY | value BINARY | hash UBIGINT, ascending by bucket, the
  * top bits of the hash. 64 buckets of each shard: those of a large batch fit a second-level cache.
+ * A builder makes them, so values have MR_BUILDER_SLACK_BYTES behind them.
  */
 enum { MR_AGG_BUCKET_BITS = 9, MR_AGG_BUCKETS = 1 << MR_AGG_BUCKET_BITS };
 _Static_assert(MR_AGG_BUCKETS % MR_STORE_SHARDS == 0, "a bucket is of one shard");

@@ -245,6 +245,41 @@ static enum mr_status emit_keys(const struct mr_agg_layout *layout, struct mr_sl
                    mr_bytes_left(&bytes));
 }
 
+static enum mr_status emit_narrow_sum(const struct mr_agg_result *result, uint64_t rows,
+                                      const uint64_t *words, struct mr_column_builder *out,
+                                      struct mr_error *err)
+{
+    int64_t count = (int64_t)(rows - words[1]);
+
+    if (count == 0)
+        return mr_column_builder_null(out, err);
+    if (result->kind == MR_AGG_SUM)
+        return add_int64(out, (int64_t)words[0], err);
+    return mr_column_builder_double(out, (double)((long double)(int64_t)words[0] / count), err);
+}
+
+enum mr_status mr_agg_emit_narrow(const struct mr_agg_layout *layout, struct mr_slice key,
+                                  const uint64_t *words, struct mr_batch_builder *out,
+                                  struct mr_error *err)
+{
+    struct mr_column_builder *column;
+
+    MR_TRY(emit_keys(layout, key, out, err));
+    column = mr_batch_builder_column(out, 0) + layout->key_count;
+    for (uint32_t i = 0; i < layout->result_count; i++, column++) {
+        const struct mr_agg_result *result = &layout->results[i];
+        uint32_t word = result->kind == MR_AGG_COUNT_ALL ? 0 : layout->slots[result->slot].word;
+
+        if (word == 0)
+            MR_TRY(add_int64(column, (int64_t)words[0], err));
+        else if (layout->slots[result->slot].kind == MR_SLOT_COUNT)
+            MR_TRY(add_int64(column, (int64_t)(words[0] - words[word]), err));
+        else
+            MR_TRY(emit_narrow_sum(result, words[0], &words[word], column, err));
+    }
+    return MR_OK;
+}
+
 static enum mr_status emit_plain(const struct mr_agg_layout *layout, struct mr_slice key,
                                  const char *buffers, struct mr_batch_builder *out,
                                  struct mr_error *err)

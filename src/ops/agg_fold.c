@@ -169,18 +169,33 @@ static enum mr_status flush(struct mr_agg_lane *lane, struct mr_error *err)
     return status;
 }
 
-enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
-                                struct mr_slice key, struct mr_slice buffers, struct mr_error *err)
+static inline enum mr_status end_row(struct mr_agg_lane *lane, struct mr_error *err)
 {
-    if (lane->builder == NULL)
-        MR_TRY(mr_batch_builder_new(fold->layout->output, &lane->builder, err));
-    MR_TRY(mr_agg_emit_row(fold->layout, key, buffers, lane->builder, err));
     lane->builder_rows++;
     if (lane->builder_rows >= EMIT_ROWS_MAX ||
         (lane->builder_rows % EMIT_CHECK_ROWS == 0 &&
          mr_batch_builder_bytes(lane->builder) >= EMIT_BYTES_MAX))
         return flush(lane, err);
     return MR_OK;
+}
+
+enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                struct mr_slice key, struct mr_slice buffers, struct mr_error *err)
+{
+    if (lane->builder == NULL)
+        MR_TRY(mr_batch_builder_new(fold->layout->output, &lane->builder, err));
+    MR_TRY(mr_agg_emit_row(fold->layout, key, buffers, lane->builder, err));
+    return end_row(lane, err);
+}
+
+enum mr_status mr_agg_lane_emit_narrow(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                       struct mr_slice key, const uint64_t *words,
+                                       struct mr_error *err)
+{
+    if (lane->builder == NULL)
+        MR_TRY(mr_batch_builder_new(fold->layout->output, &lane->builder, err));
+    MR_TRY(mr_agg_emit_narrow(fold->layout, key, words, lane->builder, err));
+    return end_row(lane, err);
 }
 
 static enum mr_status emit_keys(struct mr_agg_fold *fold, struct mr_agg_lane *lane,

@@ -113,6 +113,10 @@ enum mr_status mr_agg_key_time(const struct mr_agg_fold *fold, const char *key, 
 /* One group into the lane's builder, which is handed on when it is full. */
 enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                 struct mr_slice key, struct mr_slice buffers, struct mr_error *err);
+/* The same of a narrow group. */
+enum mr_status mr_agg_lane_emit_narrow(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                       struct mr_slice key, const uint64_t *words,
+                                       struct mr_error *err);
 
 /* Do groups leave, in the batch that changes others? */
 static inline bool mr_agg_may_expire(const struct mr_agg_fold *fold)

@@ -406,6 +406,28 @@ static enum mr_status copy_keys(struct mr_agg_layout *layout, const struct mr_ag
     return MR_OK;
 }
 
+/* Only counts, and sums of signed integers? As many as fit one word when they are small. */
+static void find_narrow(struct mr_agg_layout *layout)
+{
+    uint32_t words = 1, sums = 0;
+
+    for (uint32_t i = 0; i < layout->slot_count; i++) {
+        struct mr_agg_slot *slot = &layout->slots[i];
+        bool is_sum = slot->kind == MR_SLOT_SUM_INT;
+
+        if ((!is_sum && slot->kind != MR_SLOT_COUNT) || words + 2 > MR_NARROW_WORDS_MAX ||
+            (is_sum && (slot->is_unsigned || slot->type.id == MR_TYPE_DECIMAL)))
+            return;
+        slot->word = words;
+        sums |= is_sum ? UINT32_C(1) << words : 0;
+        words += is_sum ? 2 : 1;
+    }
+    /* a value of fixed_bytes or more is a plain one */
+    layout->narrow_bytes = MR_MIN((uint32_t)MR_NARROW_BYTES_MAX, layout->fixed_bytes - 1);
+    layout->narrow_words = words;
+    layout->narrow_sums = sums;
+}
+
 enum mr_status mr_agg_layout_new(const struct mr_aggregate_spec *spec,
                                  struct mr_agg_layout **ret_layout, struct mr_error *err)
 {
@@ -433,6 +455,7 @@ enum mr_status mr_agg_layout_new(const struct mr_aggregate_spec *spec,
             MR_TRY_GOTO(add_slot(layout, &spec->aggs[i], &layout->results[i].slot, err));
     }
     MR_TRY_GOTO(make_schemas(layout, spec, err));
+    find_narrow(layout);
     *ret_layout = layout;
     return MR_OK;
 done:

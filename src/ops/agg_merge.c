@@ -14,6 +14,7 @@
  * Thread: the lane's.
  */
 #include "ops/agg_fold.h"
+#include "ops/agg_narrow.h"
 
 #include "base/check.h"
 
@@ -425,6 +426,51 @@ static enum mr_status merge_partials(struct mr_agg_fold *fold, struct mr_agg_lan
     return merge_packed(fold, lane, first->hash, place, time_us, key_of(first), ret_value, err);
 }
 
+/* All partials of one key, of a layout of counts and sums. *ret_done false: their numbers are too
+ * large for this way, and nothing has happened. */
+static enum mr_status merge_narrow(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                   const struct mr_agg_place *places, size_t count, uint32_t place,
+                                   int64_t time_us, bool *ret_done, struct mr_error *err)
+{
+    const struct mr_agg_layout *layout = fold->layout;
+    const struct mr_agg_ref *refs = lane->bucket.refs;
+    const struct mr_agg_ref *first = &refs[places[0].number];
+    uint64_t words[MR_NARROW_WORDS_MAX], more[MR_NARROW_WORDS_MAX];
+    char packed[MR_NARROW_BYTES_MAX];
+    struct mr_store_entry at;
+    size_t size;
+    bool found;
+
+    *ret_done = false;
+    if (!mr_narrow_read_ahead(layout, first->value, first->value_bytes, words))
+        return MR_OK;
+    for (size_t i = 1; i < count; i++) {
+        const struct mr_agg_ref *ref = &refs[places[i].number];
+
+        if (!mr_narrow_read_ahead(layout, ref->value, ref->value_bytes, more) ||
+            !mr_narrow_merge(layout, words, more))
+            return MR_OK;
+    }
+    found = mr_store_find_at(fold->store, first->hash, first->key, first->key_bytes, place, &at);
+    if (found && (!mr_narrow_read_behind(layout, at.value, at.value_bytes, more) ||
+                  !mr_narrow_merge(layout, words, more)))
+        return MR_OK;
+    size = mr_narrow_write(layout, words, packed);
+    if (size == 0)
+        return MR_OK;
+    *ret_done = true;
+    if (found) {
+        MR_TRY(mr_store_walk_put(fold->store, &at, packed, size, err));
+    } else {
+        MR_TRY(mr_store_walk_add(fold->store, first->hash, first->key, first->key_bytes, packed,
+                                 size, err));
+        MR_TRY(note_time(fold, first->hash, time_us, err));
+    }
+    if (fold->mode != MR_MODE_UPDATE || mr_agg_is_always(fold, key_of(first)))
+        return MR_OK;
+    return mr_agg_lane_emit_narrow(fold, lane, key_of(first), words, err);
+}
+
 /* All partials of one key; update mode: emits the group, unless every batch does at its end. */
 static enum mr_status merge_key(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                 const struct mr_agg_place *places, size_t count, uint32_t place,
@@ -435,7 +481,7 @@ static enum mr_status merge_key(struct mr_agg_fold *fold, struct mr_agg_lane *la
     struct mr_slice key = key_of(first);
     struct mr_slice value = {NULL, 0};
     int64_t time_us;
-    bool late;
+    bool late, done = false;
 
     MR_TRY(check_time(fold, lane, key, value_of(first), &late, &time_us, err));
     if (late) { /* all of them are: it is the key's time */
@@ -443,6 +489,10 @@ static enum mr_status merge_key(struct mr_agg_fold *fold, struct mr_agg_lane *la
             MR_TRY(count_late(fold, lane, value_of(&refs[places[i].number]), err));
         return MR_OK;
     }
+    if (fold->layout->narrow_words > 0)
+        MR_TRY(merge_narrow(fold, lane, places, count, place, time_us, &done, err));
+    if (done)
+        return MR_OK;
     MR_TRY(merge_partials(fold, lane, places, count, place, time_us, &value, err));
     if (fold->mode != MR_MODE_UPDATE || mr_agg_is_always(fold, key))
         return MR_OK;

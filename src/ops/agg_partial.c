@@ -24,7 +24,9 @@
 #include "base/hash.h"
 #include "data/row_codec.h"
 #include "env/thread.h"
+#include "ops/agg_narrow.h"
 #include "ops/group_table.h"
+#include "ops/ordinal.h"
 
 enum {
     EMIT_ROWS_MAX = 64 * 1024,
@@ -33,6 +35,7 @@ enum {
     LOOK_ROWS = 32 * 1024,
     PASS_ROWS = 7 * LOOK_ROWS,
     BLOCK_RECORDS = 32 * 1024, /* with their bytes: a second-level cache */
+    NARROW_ROWS = 128,         /* whose values are loaded at once */
 };
 
 struct task {
@@ -416,6 +419,83 @@ static const int64_t *plain_keys(const struct mr_agg_layout *layout, const struc
     return column->values;
 }
 
+/* A row of a narrow layout: its words. */
+struct narrow_rows {
+    const struct mr_column *columns[MR_NARROW_WORDS_MAX]; /* one a slot */
+    bool nulls[MR_NARROW_WORDS_MAX];
+    int64_t values[MR_NARROW_WORDS_MAX][NARROW_ROWS]; /* of sums */
+};
+
+static void load_narrow(const struct mr_agg_layout *layout, const struct mr_batch *batch,
+                        int64_t from, uint32_t count, struct narrow_rows *rows)
+{
+    for (uint32_t s = 0; s < layout->slot_count; s++) {
+        rows->columns[s] = mr_batch_column(batch, layout->slots[s].column);
+        rows->nulls[s] = mr_column_has_nulls(rows->columns[s]);
+        if (layout->slots[s].kind == MR_SLOT_SUM_INT)
+            mr_ordinal_load(rows->columns[s], from, count, rows->values[s]);
+    }
+}
+
+static void take_narrow(const struct mr_agg_layout *layout, const struct narrow_rows *rows,
+                        int64_t from, uint32_t i, uint64_t *words)
+{
+    words[0] = 1;
+    for (uint32_t s = 0; s < layout->slot_count; s++) {
+        bool is_null = rows->nulls[s] && mr_column_is_null(rows->columns[s], from + i);
+        uint64_t *word = &words[layout->slots[s].word];
+
+        if (layout->slots[s].kind == MR_SLOT_SUM_INT)
+            *word++ = is_null ? 0 : (uint64_t)rows->values[s][i];
+        *word = is_null;
+    }
+}
+
+/* A row whose numbers are too long for a word. */
+static enum mr_status pass_wide_row(const struct partial *partial, struct task *task,
+                                    const struct mr_batch *batch, int64_t row, size_t key_bytes,
+                                    struct mr_error *err)
+{
+    uint32_t group = 0;
+
+    memset(task->fixed, 0, partial->layout->fixed_bytes);
+    MR_TRY(mr_agg_update(partial->layout, batch, row, 1, &group, task->fixed, NULL, NULL, err));
+    add_record(partial, task, key_bytes, task->fixed);
+    return MR_OK;
+}
+
+/* Rows of a narrow layout, at most NARROW_ROWS: there is room for keys of BIGINTs. */
+static enum mr_status pass_narrow(const struct partial *partial, struct task *task,
+                                  const struct mr_batch *batch, int64_t from, uint32_t count,
+                                  struct mr_error *err)
+{
+    const struct mr_agg_layout *layout = partial->layout;
+    const int64_t *plain = plain_keys(layout, batch);
+    size_t key_bytes = MR_KEY_INT64_BYTES;
+    struct narrow_rows rows;
+
+    load_narrow(layout, batch, from, count, &rows);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t words[MR_NARROW_WORDS_MAX];
+        char *key = mr_agg_records_end(&task->records);
+        size_t size;
+
+        if (plain != NULL)
+            mr_key_store_int64(key, plain[from + i]);
+        else
+            MR_TRY(put_key(partial, task, batch, from + i, &key_bytes, err));
+        key = mr_agg_records_end(&task->records); /* may have moved */
+        take_narrow(layout, &rows, from, i, words);
+        size = mr_narrow_write(layout, words, key + key_bytes);
+        if (size == 0)
+            MR_TRY(pass_wide_row(partial, task, batch, from + i, key_bytes, err));
+        else
+            mr_agg_records_add(&task->records, mr_hash(key, key_bytes, partial->link->seed),
+                               key_bytes, size);
+    }
+    return MR_OK;
+}
+
 /* Each row of a chunk is a record. */
 static enum mr_status pass_rows(const struct partial *partial, struct task *task,
                                 const struct mr_batch *batch, int64_t from, uint32_t count,
@@ -426,14 +506,19 @@ static enum mr_status pass_rows(const struct partial *partial, struct task *task
     size_t key_bytes = MR_KEY_INT64_BYTES;
 
     MR_TRY(reserve_groups(layout, task, MR_CHUNK_ROWS, err));
-    memset(task->fixed, 0, (size_t)count * layout->fixed_bytes);
-    for (uint32_t i = 0; i < count; i++)
-        groups[i] = i;
-    MR_TRY(mr_agg_update(layout, batch, from, count, groups, task->fixed, NULL, NULL, err));
     if (!mr_agg_records_reserve(&task->records, count,
                                 count * (size_t)(MR_KEY_INT64_BYTES + layout->fixed_bytes) +
                                     MR_AGG_PACK_ROOM_BYTES))
         return no_memory(err);
+    for (uint32_t at = 0; layout->narrow_words > 0 && at < count; at += NARROW_ROWS)
+        MR_TRY(pass_narrow(partial, task, batch, from + at,
+                           MR_MIN(count - at, (uint32_t)NARROW_ROWS), err));
+    if (layout->narrow_words > 0)
+        return task->records.count < BLOCK_RECORDS ? MR_OK : emit_block(partial, task, out, err);
+    memset(task->fixed, 0, (size_t)count * layout->fixed_bytes);
+    for (uint32_t i = 0; i < count; i++)
+        groups[i] = i;
+    MR_TRY(mr_agg_update(layout, batch, from, count, groups, task->fixed, NULL, NULL, err));
     for (uint32_t i = 0; i < count; i++) {
         if (plain != NULL)
             mr_key_store_int64(mr_agg_records_end(&task->records), plain[from + i]);

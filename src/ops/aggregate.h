@@ -9,6 +9,7 @@
  *   agg_fold.c      the fold operator                  agg_change.c   buffers of other layouts
  *   agg_user.c      aggregates of a program       agg_pack.c     buffers in few bytes
  *   agg_topn.c      the n best values             agg_set.c      sets of numbers
+ *   agg_narrow.h    counts and integer sums as words
  */
 #ifndef MR_OPS_AGGREGATE_H
 #define MR_OPS_AGGREGATE_H
@@ -71,6 +72,7 @@ struct mr_agg_slot {
     uint32_t order_count; /* LIST */
     struct mr_agg_order orders[MR_AGG_ORDERS_MAX];
     uint32_t offset;                /* in the fixed part */
+    uint32_t word;                  /* of narrow layouts: the first one */
     uint32_t bytes_index;           /* wide: which of the byte strings behind the fixed part */
     struct mr_type type;            /* of the input column; fields point into the input schema */
     const struct mr_agg_user *user; /* USER */
@@ -82,6 +84,7 @@ struct mr_agg_result {
     double fraction;
 };
 
+enum { MR_NARROW_WORDS_MAX = 8, MR_NARROW_BYTES_MAX = 8 };
 enum { MR_AGG_ROWS_BYTES = 8 }; /* every buffer begins with the group's row count, u64 */
 
 struct mr_agg_layout {
@@ -96,6 +99,9 @@ struct mr_agg_layout {
     uint32_t result_count;
     uint32_t fixed_bytes;
     uint32_t bytes_count;  /* wide slots */
+    uint32_t narrow_words; /* agg_narrow.h: words of a group; 0: it is not of that kind */
+    uint32_t narrow_sums;  /* which of them are sums: a bit each */
+    uint32_t narrow_bytes; /* of a packed value that is read and written as a word */
     char **key_identities; /* one a key */
 };
 
@@ -162,6 +168,10 @@ enum mr_status mr_agg_sum_overflow(const struct mr_agg_slot *slot, struct mr_err
 enum mr_status mr_agg_emit_row(const struct mr_agg_layout *layout, struct mr_slice key,
                                struct mr_slice buffers, struct mr_batch_builder *out,
                                struct mr_error *err);
+/* The same of a narrow group (agg_narrow.h). */
+enum mr_status mr_agg_emit_narrow(const struct mr_agg_layout *layout, struct mr_slice key,
+                                  const uint64_t *words, struct mr_batch_builder *out,
+                                  struct mr_error *err);
 /* A sum as BIGINT or DECIMAL(38,s); MR_BAD_DATA when it does not fit. */
 enum mr_status mr_agg_emit_int_sum(const struct mr_agg_slot *slot, mr_int128 sum,
                                    struct mr_column_builder *out, struct mr_error *err);

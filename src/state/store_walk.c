@@ -122,13 +122,16 @@ static inline void note(struct mr_shard *shard, uint32_t fragment, uint32_t ref,
 static inline bool is_next(const struct mr_shard *shard, uint32_t fragment, const char *key,
                            size_t key_bytes)
 {
-    const struct mr_change *last = &shard->changes[shard->change_count - 1];
+    const struct mr_change *last;
     const struct mr_entry *entry;
     size_t last_bytes;
     int order;
 
-    if (shard->change_count == 0 || last->fragment != fragment)
-        return shard->change_count == 0 || last->fragment < fragment;
+    if (shard->change_count == 0)
+        return true;
+    last = &shard->changes[shard->change_count - 1];
+    if (last->fragment != fragment)
+        return last->fragment < fragment;
     entry = mr__entry_at(shard, last->ref);
     last_bytes = mr__entry_key_bytes(entry);
     order = memcmp(entry->bytes, key, MR_MIN(last_bytes, key_bytes));

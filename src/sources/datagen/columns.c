@@ -396,6 +396,30 @@ static void append_decimal(const struct mr_dgen_column *column, uint64_t random,
     mr_batch_builder_decimal(builder, index, (int64_t)MR_MAX(MR_MIN(scaled, 9e18), -9e18));
 }
 
+bool mr_dgen_is_plain(const struct mr_dgen_column *column)
+{
+    return (column->type.id == MR_TYPE_INT64 || column->type.id == MR_TYPE_TIMESTAMP) &&
+           column->null_percent == 0;
+}
+
+void mr_dgen_append_plain(const struct mr_dgen_column *column, uint64_t seed, int64_t start_us,
+                          int64_t row, int64_t count, struct mr_column_builder *out)
+{
+    uint64_t key = mix(seed ^ column->salt);
+
+    for (int64_t end = row + count; row < end; row++) {
+        int64_t value;
+
+        if (column->kind == MR_DGEN_RANDOM)
+            value = random_between(mix(key ^ (uint64_t)row), column->min, column->max);
+        else if (column->kind == MR_DGEN_SEQUENCE)
+            value = sequence_value(column, row);
+        else
+            value = time_value(column, start_us, row);
+        mr_column_builder_i64(out, value);
+    }
+}
+
 void mr_dgen_append(const struct mr_dgen_column *column, uint64_t seed, int64_t start_us,
                     int64_t row, struct mr_batch_builder *builder, uint32_t index)
 {

@@ -26,6 +26,7 @@
 enum {
     BATCH_ROWS = 16384,
     BATCH_BYTES = 1 << 20,
+    CHECK_ROWS = 256, /* between looks at the bytes */
     PARTITION_ROWS = 1 << 18,
     PARTITIONS_MAX = MR_LIMIT_DATAGEN_PARTITIONS,
     US_PER_SECOND = 1000000,
@@ -265,21 +266,53 @@ static enum mr_status datagen_read(struct mr_source *source, const char *start, 
     return MR_OK;
 }
 
+/* Rows of plain columns: cut into batches where datagen_next does. */
+static enum mr_status append_plain(struct mr_reader *reader, uint32_t columns, struct mr_error *err)
+{
+    const struct mr_source *source = reader->source;
+    int64_t added = 0;
+
+    while (added < BATCH_ROWS && reader->at < reader->end) {
+        int64_t most = added == 0 ? 1 : MR_MIN((int64_t)CHECK_ROWS, BATCH_ROWS - added);
+        int64_t count = MR_MIN(most, reader->end - reader->at);
+
+        for (uint32_t i = 0; i < columns; i++) {
+            struct mr_column_builder *out = mr_batch_builder_column(reader->builder, i);
+
+            MR_TRY(mr_column_builder_reserve(out, count, 0, err));
+            mr_dgen_append_plain(&source->columns[i], source->seed, reader->start_us, reader->at,
+                                 count, out);
+        }
+        MR_TRY(mr_batch_builder_rows_added(reader->builder, count, err));
+        added += count;
+        reader->at += count;
+        if (mr_batch_builder_bytes(reader->builder) >= BATCH_BYTES)
+            break;
+    }
+    return MR_OK;
+}
+
 static enum mr_status datagen_next(struct mr_reader *reader, struct mr_batch **ret_batch,
                                    struct mr_error *err)
 {
     const struct mr_source *source = reader->source;
-    uint32_t columns = mr_schema_field_count(source->schema);
+    uint32_t columns = mr_schema_field_count(source->schema), plain = 0;
 
     *ret_batch = NULL;
     if (reader->at >= reader->end)
         return MR_OK;
+    while (plain < columns && mr_dgen_is_plain(&source->columns[plain]))
+        plain++;
+    if (plain == columns) {
+        MR_TRY(append_plain(reader, columns, err));
+        return mr_batch_builder_finish(reader->builder, ret_batch, err);
+    }
     for (int64_t i = 0; i < BATCH_ROWS && reader->at < reader->end; i++, reader->at++) {
         for (uint32_t column = 0; column < columns; column++)
             mr_dgen_append(&source->columns[column], source->seed, reader->start_us, reader->at,
                            reader->builder, column);
         mr_batch_builder_end_row(reader->builder);
-        if ((i & 255) == 0 && mr_batch_builder_bytes(reader->builder) >= BATCH_BYTES) {
+        if (i % CHECK_ROWS == 0 && mr_batch_builder_bytes(reader->builder) >= BATCH_BYTES) {
             reader->at++;
             break;
         }

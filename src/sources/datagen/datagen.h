@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 
+#include <millrace/ext/builder.h>
 #include <millrace/ext/source.h>
 
 enum mr_dgen_kind { MR_DGEN_SEQUENCE, MR_DGEN_RANDOM, MR_DGEN_TIME };
@@ -39,5 +40,10 @@ void mr_dgen_columns_free(struct mr_dgen_column *columns, uint32_t count); /* NU
 /* Appends the value of one row. */
 void mr_dgen_append(const struct mr_dgen_column *column, uint64_t seed, int64_t start_us,
                     int64_t row, struct mr_batch_builder *builder, uint32_t index);
+/* Is it a BIGINT or TIMESTAMP without nulls? Those are appended many rows at once, to a column that
+ * has room for them. */
+bool mr_dgen_is_plain(const struct mr_dgen_column *column);
+void mr_dgen_append_plain(const struct mr_dgen_column *column, uint64_t seed, int64_t start_us,
+                          int64_t row, int64_t count, struct mr_column_builder *out);
 
 #endif
