@@ -188,12 +188,27 @@ enum mr_status mr_agg_lane_emit(struct mr_agg_fold *fold, struct mr_agg_lane *la
     return end_row(lane, err);
 }
 
+/* Of a batch that begins. */
+static enum mr_status reserve_rows(const struct mr_agg_fold *fold, struct mr_agg_lane *lane,
+                                   struct mr_error *err)
+{
+    int64_t rows = (int64_t)MR_MIN(lane->rows_left, (size_t)EMIT_ROWS_MAX);
+    uint32_t columns = fold->layout->key_count + fold->layout->result_count;
+
+    lane->rows_left -= (size_t)rows;
+    for (uint32_t i = 0; i < columns && rows > 0; i++)
+        MR_TRY(mr_column_builder_reserve(mr_batch_builder_column(lane->builder, i), rows, 0, err));
+    return MR_OK;
+}
+
 enum mr_status mr_agg_lane_emit_narrow(struct mr_agg_fold *fold, struct mr_agg_lane *lane,
                                        struct mr_slice key, const uint64_t *words,
                                        struct mr_error *err)
 {
     if (lane->builder == NULL)
         MR_TRY(mr_batch_builder_new(fold->layout->output, &lane->builder, err));
+    if (lane->builder_rows == 0)
+        MR_TRY(reserve_rows(fold, lane, err));
     MR_TRY(mr_agg_emit_narrow(fold->layout, key, words, lane->builder, err));
     return end_row(lane, err);
 }
@@ -427,6 +442,7 @@ static void clear_lane(struct mr_agg_lane *lane)
     lane->touched.count = 0;
     lane->expired.count = 0;
     lane->late_rows = 0;
+    lane->rows_left = 0;
     mr_arena_clear(&lane->arena);
 }
 

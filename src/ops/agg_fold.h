@@ -70,6 +70,7 @@ struct mr_agg_lane {
     char packed[MR_AGG_PACK_ROOM_BYTES];
     struct mr_batch_builder *builder;
     int64_t builder_rows;
+    size_t rows_left; /* at most so many more will be emitted by the merge; else 0 */
     uint64_t late_rows;
 };
 

@@ -255,10 +255,14 @@ static void add_row(struct mr_agg_bucket_refs *bucket, const struct mr_agg_part 
     const int32_t *values = part->values->offsets + row;
     uint64_t hash = part->hashes[row];
 
-    bucket->refs[bucket->count] =
-        (struct mr_agg_ref){hash, (const char *)part->keys->values + keys[0],
-                            (const char *)part->values->values + values[0],
-                            (uint32_t)(keys[1] - keys[0]), (uint32_t)(values[1] - values[0])};
+    const char *key = (const char *)part->keys->values + keys[0];
+    const char *value = (const char *)part->values->values + values[0];
+
+    /* for when the bucket is sorted: it fits the second-level cache */
+    __builtin_prefetch(key, 0, 2);
+    __builtin_prefetch(value, 0, 2);
+    bucket->refs[bucket->count] = (struct mr_agg_ref){
+        hash, key, value, (uint32_t)(keys[1] - keys[0]), (uint32_t)(values[1] - values[0])};
     bucket->places[bucket->count] = (struct mr_agg_place){
         (uint32_t)(hash >> 32) & (((uint32_t)1 << PLACE_BITS) - 1), (uint32_t)bucket->count};
     bucket->count++;
@@ -466,7 +470,8 @@ static enum mr_status merge_narrow(struct mr_agg_fold *fold, struct mr_agg_lane 
                                  size, err));
         MR_TRY(note_time(fold, first->hash, time_us, err));
     }
-    if (fold->mode != MR_MODE_UPDATE || mr_agg_is_always(fold, key_of(first)))
+    if (fold->mode != MR_MODE_UPDATE ||
+        (fold->always.count > 0 && mr_agg_is_always(fold, key_of(first))))
         return MR_OK;
     return mr_agg_lane_emit_narrow(fold, lane, key_of(first), words, err);
 }
@@ -581,6 +586,7 @@ enum mr_status mr_agg_merge_shard(struct mr_agg_fold *fold, struct mr_agg_lane *
     MR_TRY(find_shard(fold, lane, &count, err));
     if (count > 0 && mr_agg_packs(fold->layout) && !mr_agg_may_expire(fold))
         MR_TRY(mr_store_walk_begin(fold->store, lane->first_shard, err));
+    lane->rows_left = count;
     for (uint32_t i = 0; i < MR_AGG_BUCKETS / MR_STORE_SHARDS; i++) {
         MR_TRY(gather(fold, lane, first + i, err));
         MR_TRY(merge_bucket(fold, lane, err));

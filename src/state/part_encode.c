@@ -9,7 +9,7 @@
  *
  * Called by part_write.c. Threads: an encoder belongs to one at a time.
  */
-#include "state/internal.h"
+#include "state/table.h"
 
 #include "wal/record.h"
 
@@ -111,11 +111,11 @@ enum mr_status mr__encoder_add(const struct mr_item *item, void *arg, struct mr_
         return no_memory(encoder, err);
     at = put_varint(bytes->data + bytes->size,
                     (uint64_t)item->key_bytes << 1 | (item->is_delete ? 1 : 0));
-    memcpy(at, item->key, item->key_bytes);
+    mr__copy(at, item->key, item->key_bytes);
     at += item->key_bytes;
     if (!item->is_delete) {
         at = put_varint(at, item->value_bytes);
-        memcpy(at, item->value, item->value_bytes);
+        mr__copy(at, item->value, item->value_bytes);
         at += item->value_bytes;
     }
     bytes->size = (size_t)(at - bytes->data);

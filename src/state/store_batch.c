@@ -18,26 +18,34 @@
 
 /* ---------------------------------------------------------------- end of a batch */
 
+/* What a walk used will be used again by the next one; nothing else keeps much. */
+static bool is_kept(const struct mr_shard *shard, size_t used, size_t capacity)
+{
+    return shard->is_walk && used >= capacity / 4 && !mr__state_is_spilled();
+}
+
 static void forget_changes(struct mr_shard *shard)
 {
     enum { KEEP_CHANGES = 1 << 13, KEEP_UNDO_BYTES = 1 << 17 };
 
+    /* A batch that changed everything should not hold its memory for ever. */
+    if (shard->change_capacity > KEEP_CHANGES &&
+        !is_kept(shard, shard->change_count, shard->change_capacity)) {
+        mr__state_free(shard->changes);
+        shard->changes = NULL;
+        shard->change_capacity = 0;
+    }
+    if (shard->undo_capacity > KEEP_UNDO_BYTES &&
+        !is_kept(shard, shard->undo_size, shard->undo_capacity)) {
+        mr__state_free(shard->undo);
+        shard->undo = NULL;
+        shard->undo_capacity = 0;
+    }
     shard->change_count = 0;
     shard->unsettled_count = 0;
     shard->is_walk = false;
     shard->replaced_count = 0;
     shard->undo_size = 0;
-    /* A batch that changed everything should not hold its memory for ever. */
-    if (shard->change_capacity > KEEP_CHANGES) {
-        mr__state_free(shard->changes);
-        shard->changes = NULL;
-        shard->change_capacity = 0;
-    }
-    if (shard->undo_capacity > KEEP_UNDO_BYTES) {
-        mr__state_free(shard->undo);
-        shard->undo = NULL;
-        shard->undo_capacity = 0;
-    }
 }
 
 /* With many changes the entries are far apart: the loops over changes ask for them ahead. */

@@ -106,13 +106,7 @@ static inline void note(struct mr_shard *shard, uint32_t fragment, uint32_t ref,
 {
     mr__change_note(shard, fragment, ref, (uint64_t)shard->undo_size << 2 | kind);
     log = put_varint(log, (uint64_t)key_bytes << 1);
-    if (key_bytes >= 8 && key_bytes <= 16) { /* most are */
-        memcpy(log, key, 8);
-        memcpy(log + key_bytes - 8, key + key_bytes - 8, 8);
-        log += key_bytes;
-    } else {
-        log = put_bytes(log, key, key_bytes);
-    }
+    log = put_bytes(log, key, key_bytes);
     log = put_varint(log, value_bytes);
     log = put_bytes(log, value, value_bytes);
     shard->undo_size = (size_t)(log - shard->undo);

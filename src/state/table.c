@@ -37,7 +37,7 @@
 
 #include "base/banned.h"
 
-enum { SLACK_MAX = 256 };
+enum { SLACK_MAX = 256, SHORT_VALUE_BYTES = 8 };
 
 /* ---------------------------------------------------------------- entries */
 
@@ -74,6 +74,9 @@ enum mr_status mr__entry_make(struct mr_shard *shard, const void *key, size_t ke
                        "cannot put into state '%s': a value of %zu bytes, the limit is %d",
                        shard->name, value_bytes, MR_STORE_VALUE_BYTES_MAX);
     mr__spill_tick();
+    /* The shortest values are numbers in few bytes (ops/agg_pack.c), and grow. */
+    if (value_bytes > 0 && value_bytes < SHORT_VALUE_BYTES)
+        room_bytes = MR_MAX(room_bytes, value_bytes + 1);
     class = mr__slab_class(MR_ENTRY_HEADER_BYTES + key_bytes + MR_MAX(room_bytes, value_bytes));
     if (!mr__slab_alloc(&shard->slab, class, ret_ref))
         return mr__state_no_memory("put into", shard->name, err);

@@ -73,8 +73,15 @@ static inline bool mr__entry_has_key(const struct mr_entry *entry, const char *k
 /* memmove, without a call when it is little. */
 static inline void mr__copy(char *to, const char *from, size_t size_bytes)
 {
-    if (size_bytes > 8) {
+    if (size_bytes > 16) {
         memmove(to, from, size_bytes);
+    } else if (size_bytes >= 8) {
+        uint64_t first, last;
+
+        memcpy(&first, from, 8);
+        memcpy(&last, from + size_bytes - 8, 8);
+        memcpy(to, &first, 8);
+        memcpy(to + size_bytes - 8, &last, 8);
     } else if (size_bytes >= 4) {
         uint32_t first, last;
 

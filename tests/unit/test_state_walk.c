@@ -1,4 +1,4 @@
-/* Walks over a store against the same batches made of single puts: the same state, the same parts. */
+/* Walks over a store against the same batches of single puts: the same state, the same parts. */
 #include "base/alloc.h"
 #include "state/internal.h"
 #include "support/test.h"
@@ -340,4 +340,39 @@ TEST(keys_and_values_over_their_limits_are_refused)
     mr__store_rollback(store);
     CHECK_EQ_UINT(mr_store_count(store), 0);
     mr__store_free(store);
+}
+
+/* Bytes of logs that the store holds between batches. */
+static size_t held_bytes(const struct mr_store *store)
+{
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < MR_STORE_SHARDS; i++)
+        bytes += store->shards[i]->change_capacity * sizeof(struct mr_change) +
+                 store->shards[i]->undo_capacity;
+    return bytes;
+}
+
+TEST(the_memory_of_a_large_walk_goes_with_the_next_small_batch)
+{
+    enum { KEYS = 150000 };
+    struct sides sides;
+    struct key *keys;
+    size_t held;
+
+    new_sides(&sides);
+    keys = make_keys(sides.plain, 0, 1, KEYS);
+    begin(sides.walked);
+    for (size_t i = 0; i < KEYS; i++)
+        walk_put(sides.walked, &keys[i], 3);
+    mr__store_accept(sides.walked);
+    held = held_bytes(sides.walked);
+    CHECK(held > KEYS * sizeof(struct mr_change)); /* another one will need it */
+    begin(sides.walked);
+    for (size_t i = 0; i < KEYS; i += 100)
+        walk_put(sides.walked, &keys[i], 4);
+    mr__store_accept(sides.walked);
+    CHECK(held_bytes(sides.walked) < held / 50);
+    mr_free(keys);
+    free_sides(&sides);
 }

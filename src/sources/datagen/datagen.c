@@ -270,8 +270,10 @@ static enum mr_status datagen_read(struct mr_source *source, const char *start, 
 static enum mr_status append_plain(struct mr_reader *reader, uint32_t columns, struct mr_error *err)
 {
     const struct mr_source *source = reader->source;
-    int64_t added = 0;
+    int64_t added = 0, room = MR_MIN((int64_t)BATCH_ROWS, reader->end - reader->at);
 
+    room = MR_MIN(room, (int64_t)(BATCH_BYTES / (MR_MAX(columns, UINT32_C(1)) * sizeof(int64_t)) +
+                                  CHECK_ROWS));
     while (added < BATCH_ROWS && reader->at < reader->end) {
         int64_t most = added == 0 ? 1 : MR_MIN((int64_t)CHECK_ROWS, BATCH_ROWS - added);
         int64_t count = MR_MIN(most, reader->end - reader->at);
@@ -279,7 +281,7 @@ static enum mr_status append_plain(struct mr_reader *reader, uint32_t columns, s
         for (uint32_t i = 0; i < columns; i++) {
             struct mr_column_builder *out = mr_batch_builder_column(reader->builder, i);
 
-            MR_TRY(mr_column_builder_reserve(out, count, 0, err));
+            MR_TRY(mr_column_builder_reserve(out, added == 0 ? room : count, 0, err));
             mr_dgen_append_plain(&source->columns[i], source->seed, reader->start_us, reader->at,
                                  count, out);
         }
