@@ -12,7 +12,7 @@ CANARY ?=
 CANARY_SEEDS ?= 1000
 export MILLRACE_SOURCE_DIR := $(CURDIR)
 
-.PHONY: help run build test bench fuzz fuzz-coverage crash mutants limits differential soak evidence lint fmt install clean
+.PHONY: help run build test bench fuzz fuzz-coverage crash sim mutants limits differential soak evidence lint fmt install clean
 .DEFAULT_GOAL := help
 
 help: ## print this list

@@ -13,7 +13,7 @@
  *
  * Steps 2 to 5 run per partition, a range of shards; a key is in the same shard of all stores. What
  * is due is found by indexes in memory (due.h). The store of a variable that the program has no
- * longer is one that nobody asks for: core/evolution.c tells of it, and drops it when that is
+ * longer is one that nobody asks for: core/evolution*.c tell of it, and drop it when that is
  * accepted. It is not for this file to guess by names: operators are named after their inputs, so
  * another operator's stores may begin with this one's name and a '.'.
  *

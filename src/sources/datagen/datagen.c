@@ -148,14 +148,13 @@ done:
     return status;
 }
 
-/* Rows that are due now, counted from the beginning. */
 /* About. */
 static uint64_t bytes_of_rows(const struct mr_source *source, int64_t rows)
 {
     return (uint64_t)rows * 16 * mr_schema_field_count(source->schema);
 }
 
-/* limits: NULL = what is due, whatever it is. */
+/* Rows that are due now, counted from the beginning. limits: NULL = what is due, whatever it is. */
 static int64_t rows_due(const struct mr_source *source, const struct point *from,
                         const struct mr_plan_limits *limits)
 {
