@@ -359,8 +359,8 @@ static void committed(const char *topic, const char *group)
     _exit(0);
 }
 
-/* Joins a group, waits for its partitions, says how many they are, commits their beginnings, leaves:
- * a rebalance when somebody else is in it. */
+/* Joins a group, waits for its partitions, says how many they are, commits their beginnings and
+ * leaves: a rebalance when somebody else is in it. */
 static void join_group(const char *topic, const char *group)
 {
     char conf[TEXT_BYTES];
