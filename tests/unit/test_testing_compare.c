@@ -1,6 +1,6 @@
 /*
- * What tells two tables apart (src/testing/compare.c); the rest of `millrace test` is tested from
- * outside, by tests/system/test_sql_blocks.py.
+ * What tells two tables apart (src/testing/compare.c), and where a block ends (parse.c); the rest
+ * of `millrace test` is tested from outside, by tests/system/test_sql_blocks.py.
  */
 #include "support/plugin_harness.h"
 
@@ -115,4 +115,17 @@ TEST(folding_keeps_the_newest_row_of_a_key_in_its_order)
     mr_buf_release(&text);
     mr_testing__rows_release(&folded);
     mr_testing__rows_release(&rows);
+}
+
+TEST(a_bracket_that_a_test_leaves_open_does_not_reach_behind_its_end)
+{
+    const char *text = "TEST 'a' AS BEGIN GIVEN SELECT (1;\nEND; SELECT 2);";
+    struct mr_sql_script *script = NULL;
+    struct mr_test_block block;
+    struct mr_error err = {0};
+
+    CHECK_OK(mr_sql_script_parse("t", text, strlen(text), &script, &err), &err);
+    CHECK_FAILS(mr_testing__parse(script, &script->statements[0], &block, &err), &err, MR_SQL_ERROR,
+                "expected ';', found the end of the text");
+    mr_sql_script_free(script);
 }
