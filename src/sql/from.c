@@ -206,21 +206,29 @@ static bool is_static(struct mr_sql_planner *p, const struct mr_json *node,
 {
     const char *name = mr_json_text(node, "table_name");
 
-    if (node == NULL || depth > MR_SQL_DEPTH_MAX)
+    if (node == NULL)
         return true;
+    if (depth > MR_SQL_TREE_DEPTH_MAX)
+        return false; /* who plans it will say so */
     if (mr_sql__type_is(node, "TABLE_FUNCTION") &&
         mr_sql__is_window_table(mr_json_get(node, "function")))
         return false;
     if (mr_sql__type_is(node, "BASE_TABLE") && name != NULL) {
         const struct mr_sql_table *table = mr_sql__table(p, name);
-        const struct mr_sql_view *view = mr_sql__view(p, name);
+        struct mr_sql_view *view = mr_sql__view(p, name);
 
         for (const struct mr_sql_scope *one = scope; one != NULL; one = one->next) {
             if (mr_sql__same_name(one->name, name))
                 return is_static(p, one->node, one->outer, depth + 1);
         }
-        if (view != NULL)
-            return is_static(p, view->query->node, NULL, depth + 1);
+        if (view != NULL) {
+            if (view->static_known)
+                return view->is_static;
+            view->static_known = true;
+            view->is_static = true; /* met again below itself */
+            view->is_static = is_static(p, view->query->node, NULL, depth + 1);
+            return view->is_static;
+        }
         return strncmp(name, "mr_input_", 9) == 0 || (table != NULL && table->is_static);
     }
     if (mr_json_get(node, "cte_map") != NULL &&

@@ -15,7 +15,28 @@ struct found {
     const struct mr_node *nodes[FOUND_MAX];
     bool stateful_above[FOUND_MAX]; /* of each: something with state reads what it emits */
     size_t count;
+    /* Those behind which all was seen, without and with state below them: a node that many read is
+     * walked over once. */
+    const struct mr_node **seen[2];
+    size_t seen_count[2];
+    size_t seen_max;
+    bool keeps_state; /* any of the nodes */
 };
+
+/* Was it seen before? Notes that it is now. */
+static bool is_seen(struct found *found, const struct mr_node *node, bool stateful)
+{
+    const struct mr_node **seen = found->seen[stateful];
+
+    for (size_t i = 0; i < found->seen_count[stateful]; i++) {
+        if (seen[i] == node)
+            return true;
+    }
+    if (found->seen_count[stateful] == found->seen_max)
+        return false;
+    seen[found->seen_count[stateful]++] = node;
+    return false;
+}
 
 static void note(struct found *found, const struct mr_node *node, bool stateful_above)
 {
@@ -36,10 +57,11 @@ static void collect(struct found *found, const struct mr_node *node, bool statef
 {
     unsigned traits = mr_node_traits(node);
 
-    if (depth > MR_SQL_DEPTH_MAX)
+    if (depth > MR_SQL_NODES_MAX || is_seen(found, node, stateful))
         return;
     if ((traits & GROUPS) != 0)
         note(found, node, stateful);
+    found->keeps_state = found->keeps_state || mr_node_keeps_state(node);
     stateful = stateful || (mr_node_keeps_state(node) && (traits & MR_FOLD_TIMELESS) == 0);
     for (size_t i = 0; i < mr_node_input_count(node); i++)
         collect(found, mr_node_input(node, i), stateful, depth + 1);
@@ -97,12 +119,35 @@ static enum mr_status check_modes(struct mr_sql_planner *p, const struct mr_sql_
     return MR_OK;
 }
 
+static enum mr_status collect_all(struct mr_sql_planner *p, const struct mr_node *node,
+                                  struct found *found)
+{
+    found->seen_max = p->name_count + 3 * p->table_count + 1; /* sources and their watermarks */
+    for (size_t i = 0; i < 2; i++) {
+        found->seen[i] = mr_arena_alloc(&p->arena, found->seen_max * sizeof(struct mr_node *));
+        if (found->seen[i] == NULL)
+            return mr_sql__no_memory(p);
+    }
+    collect(found, node, false, 0);
+    return MR_OK;
+}
+
+enum mr_status mr_sql__keeps_state(struct mr_sql_planner *p, const struct mr_sql_rel *rel,
+                                   bool *ret_keeps)
+{
+    struct found found = {.count = 0};
+
+    MR_TRY(collect_all(p, rel->node, &found));
+    *ret_keeps = found.keeps_state;
+    return MR_OK;
+}
+
 enum mr_status mr_sql__check_groups(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                     const struct mr_sql_rel *rel)
 {
     struct found found = {.count = 0};
 
-    collect(&found, rel->node, false, 0);
+    MR_TRY(collect_all(p, rel->node, &found));
     if (found.count == 0)
         return MR_OK;
     MR_TRY(check_numbers(p, query, &found));

@@ -23,6 +23,8 @@ enum {
     MR_SQL_INPUTS_MAX = MR_LIMIT_SQL_INPUTS,
     MR_SQL_DEPTH_MAX = MR_LIMIT_SQL_QUERIES_NESTED,
     MR_SQL_NODES_MAX = MR_LIMIT_SQL_OPERATORS,
+    MR_SQL_WALKS_MAX = 50 * MR_LIMIT_SQL_OPERATORS, /* queries, those of WITH put in */
+    MR_SQL_TREE_DEPTH_MAX = 20000, /* of a syntax tree with its views: of our own recursion */
     MR_SQL_KEYS_MAX = MR_LIMIT_SQL_KEYS,
     MR_SQL_AGGS_MAX = MR_LIMIT_SQL_AGGREGATES
 };
@@ -141,6 +143,12 @@ struct mr_sql_view {
     const char *readers[3];                   /* per output mode: who reads it, NULL nobody */
     unsigned modes;                           /* it can be planned for, bits; with rel */
     bool busy;                                /* being planned: a cycle when met again */
+    /* Views of views double at every step: what was found out about one is kept. */
+    unsigned looked; /* the pass over the traits of a statement that has seen it */
+    unsigned walks;  /* over what it needs; whole from some number on */
+    bool walked;     /* all of it is needed, and that is noted below it */
+    bool static_known;
+    bool is_static;
 };
 
 /* What streams add to a SELECT besides windows, taken out of its text by the token pass: clauses.c.
@@ -213,6 +221,8 @@ struct mr_sql_planner {
     enum mr_output_mode mode;     /* of the INSERT at hand */
     const char *reader;           /* and its words, for errors: "INSERT INTO t" */
     unsigned modes;               /* bits: what the view at hand can be planned for so far */
+    unsigned looks;               /* passes over the traits of statements */
+    uint64_t walks;               /* over queries, views put in */
     bool mode_refused;            /* the error is one of the mode: with another it may go */
     unsigned workers;             /* that the query will have, at least 1 */
     unsigned depth;
@@ -567,6 +577,10 @@ enum mr_status mr_sql__plan_aggregate(struct mr_sql_planner *p, struct mr_sql_qu
 /* groups_rules.c: output modes and chains of functions with state of a key above this result. */
 enum mr_status mr_sql__check_groups(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                     const struct mr_sql_rel *rel);
+
+/* Does anything above this result keep state? */
+enum mr_status mr_sql__keeps_state(struct mr_sql_planner *p, const struct mr_sql_rel *rel,
+                                   bool *ret_keeps);
 
 /* sink.c: sinks, and casts to their columns. */
 struct mr_sql_output {

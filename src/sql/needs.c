@@ -23,6 +23,8 @@ struct name {
     struct name *next;
 };
 
+enum { WALKS_MAX = 16 };
+
 struct need {
     bool all;
     struct name *names;
@@ -188,12 +190,17 @@ static enum mr_status walk_name(struct mr_sql_planner *p, struct mr_sql_query *q
     if (view != NULL) {
         if (view->busy)
             return mr_sql__fail(p, query, node, "view '%s' is made of itself", name);
+        if (view->walked && view->readers[mr_sql__view_mode(p, view)] != NULL)
+            return MR_OK;
         view->busy = true;
+        if (++view->walks > WALKS_MAX)
+            need = &everything;
         if (view->statement != NULL && view->statement->insert_column_count > 0)
             need = &everything; /* CREATE VIEW v (a, b): its names are not those of its query */
         if (view->program != NULL)
             need = &everything; /* nor are those of what a program's function gives */
         status = walk_view(p, view, need);
+        view->walked = view->walked || need->all;
         view->busy = false;
         return status;
     }
@@ -374,6 +381,11 @@ static enum mr_status walk(struct mr_sql_planner *p, struct mr_sql_query *query,
     if (p->depth >= MR_SQL_DEPTH_MAX)
         return mr_sql__fail(p, query, NULL, "more than %d queries inside each other",
                             MR_SQL_DEPTH_MAX);
+    if (++p->walks > MR_SQL_WALKS_MAX)
+        return mr_sql__fail(p, query, NULL,
+                            "with its WITH queries put in where they are read, this is more than "
+                            "%d queries; make views of those that are read several times",
+                            MR_SQL_WALKS_MAX);
     MR_TRY(mr_sql__ctes(p, node, &scope));
     p->depth++;
     if (mr_sql__type_is(node, "SELECT_NODE")) {

@@ -24,14 +24,22 @@
 
 #include <string.h>
 
+/* A statement that runs: an INSERT, the SELECT that prints, or a view that nobody reads. */
+struct job {
+    const struct mr_sql_statement *statement;
+    struct mr_sql_query *query;
+    const struct mr_sql_view *view; /* nobody reads it; NULL: a statement of its own */
+    size_t output;                  /* index */
+};
+
 /* What mr_sql_plan_free finds behind the public part. */
 struct plan {
     struct mr_sql_plan public;
     struct mr_sql_planner planner;
     struct mr_sql_output *outputs;
     size_t output_count;
-    struct mr_sql_query **queries;  /* per statement of the script; NULL: none */
-    size_t *targets;                /* and the index of its output */
+    struct job *jobs; /* in the order of the script */
+    size_t job_count;
     struct mr_sql_library *library; /* NULL: none */
 };
 
@@ -134,38 +142,56 @@ static enum mr_status find_output(struct plan *plan, struct mr_sql_table *table,
     return MR_OK;
 }
 
-static enum mr_status choose_output(struct plan *plan, size_t index)
+/* Rows of a view that nobody reads go nowhere; the view keeps its state all the same. */
+static struct mr_sql_table *nowhere(struct mr_sql_planner *p, const char *name)
 {
-    const struct mr_sql_statement *statement = &plan->planner.script->statements[index];
+    struct mr_sql_table *table = mr_arena_alloc(&p->arena, sizeof(*table));
+
+    if (table == NULL)
+        return NULL;
+    memset(table, 0, sizeof(*table));
+    table->name = name;
+    table->connector = "null";
+    return table;
+}
+
+static enum mr_status choose_output(struct plan *plan, struct job *job)
+{
     struct mr_sql_planner *p = &plan->planner;
-    struct mr_sql_query *query = plan->queries[index];
     struct mr_sql_table *table = NULL;
     struct mr_sql_output *output;
 
-    if (statement->kind == MR_SQL_INSERT) {
-        table = mr_sql__table(p, statement->name);
+    if (job->view != NULL) {
+        table = nowhere(p, job->view->name);
+        if (table == NULL)
+            return mr_sql__no_memory(p);
+    } else if (job->statement->kind == MR_SQL_INSERT) {
+        table = mr_sql__table(p, job->statement->name);
         if (table == NULL) {
-            enum mr_status status = mr_sql__unknown_table(p, query, NULL, statement->name);
+            enum mr_status status =
+                mr_sql__unknown_table(p, job->query, NULL, job->statement->name);
 
-            return mr_error_place(p->err, p->script->text, statement->name_at, status);
+            return mr_error_place(p->err, p->script->text, job->statement->name_at, status);
         }
     }
-    query->planned = true;
+    job->query->planned = true;
     MR_TRY(find_output(plan, table, &output));
-    mr_sql__wish_mode(p, output, query);
-    plan->targets[index] = (size_t)(output - plan->outputs);
+    mr_sql__wish_mode(p, output, job->query);
+    job->output = (size_t)(output - plan->outputs);
     return MR_OK;
 }
 
 /* What the statement reads, and in which mode. */
-static enum mr_status look_around(struct plan *plan, size_t index)
+static enum mr_status look_around(struct plan *plan, const struct job *job)
 {
     struct mr_sql_planner *p = &plan->planner;
-    const struct mr_sql_output *output = &plan->outputs[plan->targets[index]];
+    const struct mr_sql_output *output = &plan->outputs[job->output];
     struct mr_buf text = MR_BUF_INIT;
 
-    MR_TRY(mr_sql__check_mode(p, output, plan->queries[index]));
-    if (output->table != NULL)
+    MR_TRY(mr_sql__check_mode(p, output, job->query));
+    if (job->view != NULL)
+        mr_buf_printf(&text, "MATERIALIZED VIEW %s", job->view->name);
+    else if (output->table != NULL)
         mr_buf_printf(&text, "INSERT INTO %s", output->table->name);
     else
         mr_buf_add_str(&text, "the SELECT");
@@ -174,26 +200,35 @@ static enum mr_status look_around(struct plan *plan, size_t index)
     mr_buf_release(&text);
     if (p->reader == NULL)
         return mr_sql__no_memory(p);
-    return mr_sql__needs(p, plan->queries[index]);
+    return mr_sql__needs(p, job->query);
 }
 
-static enum mr_status plan_statement(struct plan *plan, size_t index)
+static enum mr_status plan_job(struct plan *plan, const struct job *job)
 {
-    const struct mr_sql_statement *statement = &plan->planner.script->statements[index];
     struct mr_sql_planner *p = &plan->planner;
-    struct mr_sql_query *query = plan->queries[index];
-    struct mr_sql_output *output = &plan->outputs[plan->targets[index]];
+    struct mr_sql_output *output = &plan->outputs[job->output];
     struct mr_sql_rel *rel;
     struct mr_sql_rel fitted;
+    bool keeps = true;
 
     p->mode = output->mode;
-    MR_TRY(mr_sql__plan_query(p, query, query->node, NULL, &rel));
-    MR_TRY(mr_sql__check_groups(p, query, rel));
+    MR_TRY(mr_sql__plan_query(p, job->query, job->query->node, NULL, &rel));
+    MR_TRY(mr_sql__check_groups(p, job->query, rel));
     if (p->mode == MR_MODE_COMPLETE && !rel->aggregated)
         return mr_sql__fail(
-            p, query, NULL,
+            p, job->query, NULL,
             "output_mode = 'complete' needs an aggregation of the stream; use 'append'");
-    MR_TRY(mr_sql__fit(p, query, output, statement, rel, &fitted));
+    if (job->view != NULL)
+        MR_TRY(mr_sql__keeps_state(p, rel, &keeps));
+    if (!keeps)
+        return mr_sql__fail_at(p, job->statement->name_at,
+                               "materialized view '%s' keeps no state and nobody reads it, so it "
+                               "would do nothing; INSERT INTO a table from it, give it WITH "
+                               "(connector = '...'), or make it a VIEW",
+                               job->view->name);
+    MR_TRY(mr_sql__fit(p, job->query, output, job->statement, rel, &fitted));
+    if (job->view != NULL)
+        mr_buf_printf(&p->text, "view %s: nobody reads it; its state is kept\n", job->view->name);
     output->inputs[output->input_count++] = fitted.node;
     return MR_OK;
 }
@@ -349,6 +384,7 @@ static const char terminal[] = "console";
 struct choice {
     size_t inserts;
     size_t explains;
+    size_t views;       /* materialized */
     size_t last_select; /* the count of statements when there is none */
 };
 
@@ -367,7 +403,8 @@ static enum mr_status check_choice(struct plan *plan, const struct choice *choic
 {
     struct mr_sql_planner *p = &plan->planner;
 
-    if (choice->inserts + choice->explains == 0 && choice->last_select == p->script->count)
+    if (choice->inserts + choice->explains + choice->views == 0 &&
+        choice->last_select == p->script->count)
         return MR_FAIL(p->err, MR_SQL_ERROR,
                        "'%s' has nothing to run: add INSERT INTO ... SELECT, or a SELECT",
                        p->script->name);
@@ -390,6 +427,7 @@ static enum mr_status choose_statements(struct plan *plan)
 
         choice.explains += statement->explain;
         choice.inserts += statement->kind == MR_SQL_INSERT && !statement->explain;
+        choice.views += statement->kind == MR_SQL_VIEW && statement->materialized;
         if (statement->kind == MR_SQL_SELECT && !statement->explain)
             choice.last_select = i;
     }
@@ -398,14 +436,49 @@ static enum mr_status choose_statements(struct plan *plan)
     for (size_t i = 0; i < p->script->count; i++) {
         const struct mr_sql_statement *statement = &p->script->statements[i];
         const char *owner = statement->kind == MR_SQL_INSERT ? statement->name : terminal;
+        struct job *job = &plan->jobs[plan->job_count];
 
         if (!is_chosen(&choice, statement, i))
             continue;
+        *job = (struct job){.statement = statement};
         if (statement->whole_view)
-            MR_TRY(mr_sql__query_make(p, owner, statement->name, &plan->queries[i]));
+            MR_TRY(mr_sql__query_make(p, owner, statement->name, &job->query));
         else
             MR_TRY(mr_sql__query_parse(p, owner, statement->select_at, statement->select_size,
-                                       &plan->queries[i]));
+                                       &job->query));
+        plan->job_count++;
+    }
+    return MR_OK;
+}
+
+static bool is_read(const struct mr_sql_view *view)
+{
+    for (size_t i = 0; i < MR_ARRAY_SIZE(view->readers); i++) {
+        if (view->readers[i] != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* Materialized views that nothing reads run by themselves, for their state. From the last one on:
+ * a view may read those in front of it. */
+static enum mr_status add_views(struct plan *plan)
+{
+    struct mr_sql_planner *p = &plan->planner;
+
+    for (size_t i = p->view_count; i > 0 && !plan->public.explains; i--) {
+        const struct mr_sql_view *view = &p->views[i - 1];
+        struct job *job = &plan->jobs[plan->job_count];
+
+        if (view->statement == NULL || !view->statement->materialized || is_read(view) ||
+            mr_sql__is_static(p, view->query->node, NULL))
+            continue;
+        *job = (struct job){.statement = view->statement, .view = view};
+        MR_TRY(mr_sql__query_make(p, view->name, view->name, &job->query));
+        plan->job_count++;
+        MR_TRY(choose_output(plan, job));
+        mr_sql__settle_mode(&plan->outputs[job->output]);
+        MR_TRY(look_around(plan, job));
     }
     return MR_OK;
 }
@@ -413,23 +486,22 @@ static enum mr_status choose_statements(struct plan *plan)
 static enum mr_status plan_all(struct plan *plan)
 {
     struct mr_sql_planner *p = &plan->planner;
-    size_t count = p->script->count;
 
     MR_TRY(choose_statements(plan));
-    for (size_t i = 0; i < count; i++) {
-        if (plan->queries[i] != NULL)
-            MR_TRY(choose_output(plan, i));
-    }
+    for (size_t i = 0; i < plan->job_count; i++)
+        MR_TRY(choose_output(plan, &plan->jobs[i]));
     for (size_t i = 0; i < plan->output_count; i++)
         mr_sql__settle_mode(&plan->outputs[i]);
-    for (size_t i = 0; i < count; i++) {
-        if (plan->queries[i] != NULL)
-            MR_TRY(look_around(plan, i));
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (plan->queries[i] != NULL)
-            MR_TRY(plan_statement(plan, i));
-    }
+    for (size_t i = 0; i < plan->job_count; i++)
+        MR_TRY(look_around(plan, &plan->jobs[i]));
+    MR_TRY(add_views(plan));
+    for (size_t i = 0; i < plan->job_count; i++)
+        MR_TRY(plan_job(plan, &plan->jobs[i]));
+    if (plan->output_count == 0)
+        return MR_FAIL(p->err, MR_SQL_ERROR,
+                       "'%s' has nothing to run: its views read no stream; add INSERT INTO ... "
+                       "SELECT, or a SELECT",
+                       p->script->name);
     MR_TRY(mr_sql__check_clauses(p));
     for (const struct mr_sql_late *late = p->lates; late != NULL; late = late->next)
         MR_TRY(route_late(plan, late));
@@ -463,12 +535,10 @@ static enum mr_status make_plan(struct plan *plan)
     size_t count = p->script->count + 1;
 
     plan->outputs = mr_arena_alloc(&p->arena, (count * 2) * sizeof(*plan->outputs));
-    plan->queries = mr_arena_alloc(&p->arena, count * sizeof(struct mr_sql_query *));
+    plan->jobs = mr_arena_alloc(&p->arena, count * sizeof(*plan->jobs));
     p->graph = plan->public.graph = mr_graph_new();
-    plan->targets = mr_arena_alloc(&p->arena, count * sizeof(size_t));
-    if (plan->outputs == NULL || plan->queries == NULL || plan->targets == NULL || p->graph == NULL)
+    if (plan->outputs == NULL || plan->jobs == NULL || p->graph == NULL)
         return mr_sql__no_memory(p);
-    memset(plan->queries, 0, count * sizeof(struct mr_sql_query *));
     mr_query_config_init(&plan->public.config);
     MR_TRY(read_settings(plan));
     MR_TRY(mr_sql_settings_apply(plan->public.settings, &plan->public.config, p->err));

@@ -37,6 +37,8 @@ static enum mr_status find_connector(struct mr_sql_planner *p, struct mr_sql_out
     const char *nearest;
     size_t count = 0;
 
+    if (name != NULL && mr_sql__same_name(name, "noop"))
+        name = "null";
     output->connector = mr_sink_find(name);
     if (output->connector != NULL)
         return MR_OK;
@@ -242,13 +244,17 @@ static void look_at_name(struct mr_sql_planner *p, const char *name, unsigned de
                          struct traits *traits)
 {
     const struct mr_sql_table *table = mr_sql__table(p, name);
-    const struct mr_sql_view *view = mr_sql__view(p, name);
+    struct mr_sql_view *view = mr_sql__view(p, name);
 
-    if (view != NULL)
+    if (view != NULL && view->looked == p->looks)
+        return; /* in this pass already */
+    if (view != NULL) {
+        view->looked = p->looks;
         look(p, view->query->node, depth, traits);
-    else if (table != NULL && table->statement != NULL && table->statement->watermark != NULL &&
-             !table->is_static)
+    } else if (table != NULL && table->statement != NULL && table->statement->watermark != NULL &&
+               !table->is_static) {
         traits->watermarked = true;
+    }
 }
 
 static void look(struct mr_sql_planner *p, const struct mr_json *node, unsigned depth,
@@ -256,7 +262,7 @@ static void look(struct mr_sql_planner *p, const struct mr_json *node, unsigned 
 {
     const char *table = mr_json_text(node, "table_name");
 
-    if (node == NULL || depth > MR_SQL_DEPTH_MAX || mr_sql__class_is(node, "SUBQUERY"))
+    if (node == NULL || depth > MR_SQL_TREE_DEPTH_MAX || mr_sql__class_is(node, "SUBQUERY"))
         return;
     if (mr_sql__type_is(node, "SELECT_NODE"))
         look_at_groups(p, node, traits);
@@ -287,6 +293,7 @@ void mr_sql__wish_mode(struct mr_sql_planner *p, struct mr_sql_output *output,
     bool open;
     bool may_update;
 
+    p->looks++;
     look(p, query->node, 0, &traits);
     closes = traits.grouped_by_time && traits.watermarked &&
              (output->table != NULL || traits.session) && !traits.sorted;
@@ -316,6 +323,7 @@ enum mr_status mr_sql__check_mode(struct mr_sql_planner *p, const struct mr_sql_
 {
     struct traits traits = {0};
 
+    p->looks++;
     look(p, query->node, 0, &traits);
     if (output->mode == MR_MODE_COMPLETE && !traits.aggregated)
         return mr_sql__fail(p, query, NULL,

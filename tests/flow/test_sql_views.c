@@ -140,3 +140,68 @@ TEST(a_view_that_two_statements_share_is_planned_once)
     CHECK_EQ_STR(sql_flow_state(flow), "2/2/0/0");
     sql_flow_free(flow);
 }
+
+TEST(a_materialized_view_that_nobody_reads_runs_for_its_state)
+{
+    struct sql_flow *flow = tables(t);
+
+    sql_flow_text(flow, "CREATE MATERIALIZED VIEW per_v AS SELECT v, count(*) AS n FROM plain "
+                        "GROUP BY v;"
+                        "CREATE MATERIALIZED VIEW many AS SELECT v FROM per_v WHERE n > 1;");
+    CHECK_CONTAINS(sql_flow_description(flow), "state 'per_v.agg'");
+    CHECK_CONTAINS(sql_flow_description(flow), "view many: nobody reads it; its state is kept");
+    CHECK(strstr(sql_flow_description(flow), "view per_v") == NULL);
+    sql_flow_step(flow, "plain", "(1, NULL), (2, NULL), (1, NULL)");
+    sql_flow_run(flow, "appended");
+    CHECK_EQ_STR(sql_flow_state(flow), "2/2/0/0");
+    sql_flow_step(flow, "plain", "(3, NULL)");
+    sql_flow_run(flow, "appended");
+    CHECK_EQ_STR(sql_flow_state(flow), "3/1/0/0");
+    sql_flow_free(flow);
+}
+
+TEST(a_materialized_view_that_would_do_nothing_is_refused)
+{
+    struct sql_flow *flow = tables(t);
+    struct mr_error err = {0};
+
+    sql_flow_text(flow, "CREATE MATERIALIZED VIEW w AS SELECT v FROM plain WHERE v > 1;");
+    CHECK_STATUS(sql_flow_check(flow, &err), MR_SQL_ERROR);
+    CHECK_CONTAINS(err.text, "materialized view 'w' keeps no state and nobody reads it");
+    sql_flow_free(flow);
+}
+
+TEST(views_that_double_at_every_step_are_planned_once_each)
+{
+    struct sql_flow *flow = tables(t);
+    char text[200];
+
+    sql_flow_text(flow, "CREATE VIEW v0 AS SELECT v FROM plain;");
+    for (int i = 1; i < 45; i++) {
+        snprintf(text, sizeof(text),
+                 "CREATE VIEW v%d AS SELECT v FROM v%d UNION ALL SELECT v FROM v%d;", i, i - 1,
+                 i - 1);
+        sql_flow_text(flow, text);
+    }
+    sql_flow_text(flow, "INSERT INTO updated SELECT count(*) FROM v44;");
+    CHECK_CONTAINS(sql_flow_description(flow), "sink updated");
+    sql_flow_free(flow);
+}
+
+TEST(with_queries_that_double_at_every_step_are_refused)
+{
+    struct sql_flow *flow = tables(t);
+    struct mr_error err = {0};
+    char text[200];
+
+    sql_flow_text(flow, "INSERT INTO updated WITH c0 AS (SELECT v FROM plain)");
+    for (int i = 1; i < 40; i++) {
+        snprintf(text, sizeof(text), ", c%d AS (SELECT v FROM c%d UNION ALL SELECT v FROM c%d)", i,
+                 i - 1, i - 1);
+        sql_flow_text(flow, text);
+    }
+    sql_flow_text(flow, " SELECT count(*) FROM c39;");
+    CHECK_STATUS(sql_flow_check(flow, &err), MR_SQL_ERROR);
+    CHECK_CONTAINS(err.text, "make views of those that are read several times");
+    sql_flow_free(flow);
+}
