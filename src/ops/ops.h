@@ -44,6 +44,12 @@ struct mr_predicate {
 enum mr_status mr_op_filter(const struct mr_schema *input, const struct mr_predicate *predicates,
                             uint32_t count, struct mr_map_op *ret_op, struct mr_error *err);
 
+/* Passes rows through; a null in one of the columns is MR_BAD_DATA that names column and row.
+ * table: for the error. */
+enum mr_status mr_op_require(const struct mr_schema *input, const char *table,
+                             const uint32_t *columns, uint32_t count, struct mr_map_op *ret_op,
+                             struct mr_error *err);
+
 /* Passes rows through and reports event times of a TIMESTAMP or TIMESTAMP_NS column (nulls ignored;
  * floored to ms). */
 enum mr_status mr_op_watermark(const struct mr_schema *input, uint32_t column,

@@ -449,6 +449,13 @@ static enum mr_status narrow(struct mr_sql_planner *p, struct mr_sql_table *tabl
 
     if (fields == NULL)
         return mr_sql__no_memory(p);
+    for (size_t i = 0; table->statement != NULL && i < table->statement->required_count; i++) {
+        const char *name = table->statement->required[i];
+        int32_t index = mr_schema_find(table->full, name, strlen(name));
+
+        if (index >= 0) /* else a computed one */
+            table->needed[index] = true;
+    }
     if (table->statement != NULL && table->statement->watermark != NULL) {
         const char *name = table->statement->watermark;
         int32_t index = mr_schema_find(table->full, name, strlen(name));
@@ -531,6 +538,12 @@ static enum mr_status add_computed(struct mr_sql_planner *p, const struct mr_sql
 
 enum mr_status mr_sql__check_static(struct mr_sql_planner *p, const struct mr_sql_table *table)
 {
+    if (table->statement != NULL && table->statement->required_count > 0)
+        return at_statement(p, table->statement,
+                            MR_FAIL(p->err, MR_SQL_ERROR,
+                                    "table '%s' is read once, as a static table: NOT NULL is "
+                                    "checked of streams only; leave it out",
+                                    table->name));
     if (table->statement == NULL || table->statement->computed_count == 0)
         return MR_OK;
     return at_statement(p, table->statement,
@@ -538,6 +551,46 @@ enum mr_status mr_sql__check_static(struct mr_sql_planner *p, const struct mr_sq
                                 "table '%s' is read once, as a static table: computed columns are "
                                 "made of streams only; write the expression in the SELECT",
                                 table->name));
+}
+
+enum mr_status mr_sql__add_required(struct mr_sql_planner *p, const struct mr_sql_table *table,
+                                    const char *owner, struct mr_sql_rel *rel)
+{
+    const struct mr_sql_statement *statement = table->statement;
+    size_t room = statement->required_count + 1;
+    uint32_t *columns = mr_arena_alloc(&p->arena, room * sizeof(*columns));
+    struct mr_sql_rel with = *rel;
+    struct mr_node *node = rel->node;
+    struct mr_map_op op;
+    uint32_t count = 0;
+
+    if (columns == NULL)
+        return mr_sql__no_memory(p);
+    for (size_t i = 0; i < statement->required_count; i++) {
+        const char *name = statement->required[i];
+        int32_t index = mr_schema_find(rel->schema, name, strlen(name));
+
+        if (index >= 0)
+            columns[count++] = (uint32_t)index;
+    }
+    if (count == 0)
+        return MR_OK;
+    MR_TRY(mr_op_require(rel->schema, table->name, columns, count, &op, p->err));
+    MR_TRY(mr_sql__add_map(p, owner, "required", &op, &node, 1, &with));
+    *rel = with;
+    return MR_OK;
+}
+
+static enum mr_status check_required(struct mr_sql_planner *p, const struct mr_sql_table *table)
+{
+    if (table->statement == NULL || table->statement->required_count == 0 ||
+        table->on_error == MR_ON_ERROR_FAIL)
+        return MR_OK;
+    return at_statement(p, table->statement,
+                        MR_FAIL(p->err, MR_SQL_ERROR,
+                                "table '%s': NOT NULL ends the query at a null, and on_error asks "
+                                "for going on; leave NOT NULL out, and write WHERE %s IS NOT NULL",
+                                table->name, table->statement->required[0]));
 }
 
 static enum mr_status make_source(struct mr_sql_planner *p, struct mr_sql_table *table,
@@ -570,8 +623,10 @@ static enum mr_status make_source(struct mr_sql_planner *p, struct mr_sql_table 
     table->source_node = rel->node;
     if (table->statement == NULL)
         return MR_OK;
+    MR_TRY(check_required(p, table));
     if (table->statement->computed_count > 0)
         MR_TRY(add_computed(p, table, rel));
+    MR_TRY(mr_sql__add_required(p, table, table->name, rel));
     source = *rel;
     return table->statement->watermark != NULL
                ? mr_sql__add_watermark(p, table->name, &source, table->statement->watermark,

@@ -136,9 +136,9 @@ static enum mr_status stream_leaf(struct walk *walk, struct mr_json *node, const
     MR_TRY(mr_sql__clause_watermark(walk->p, walk->query, node, &rel));
     if (walk->from->stream >= 0)
         return mr_sql__fail(walk->p, walk->query, node,
-                            "'%s' and '%s' are both streams; only a stream and static tables "
-                            "(static = 'true') can be "
-                            "joined",
+                            "'%s' and '%s' are both streams here; write static = 'false' in "
+                            "the WITH of a table on the right to join streams, static = 'true' "
+                            "in that of one that is read once",
                             walk->from->leaves[walk->from->stream].alias, alias);
     MR_TRY(add_leaf(walk, node, alias, &leaf));
     MR_ASSERT(leaf != NULL);

@@ -331,6 +331,9 @@ enum mr_status mr_sql__table_options(struct mr_sql_planner *p, const struct mr_s
                                      unsigned side, struct mr_options **ret_options);
 /* Columns to read are known once the needs of all queries are: makes table->narrow. */
 enum mr_status mr_sql__source_prepare(struct mr_sql_planner *p, struct mr_sql_table *table);
+/* NOT NULL of the table's columns, over rows that have them: nothing, or a check. */
+enum mr_status mr_sql__add_required(struct mr_sql_planner *p, const struct mr_sql_table *table,
+                                    const char *owner, struct mr_sql_rel *rel);
 /* Computed columns are made of streams only. */
 enum mr_status mr_sql__check_static(struct mr_sql_planner *p, const struct mr_sql_table *table);
 /* A watermark of a column behind some rows; at: where it is declared. */
@@ -581,33 +584,5 @@ enum mr_status mr_sql__check_groups(struct mr_sql_planner *p, const struct mr_sq
 /* Does anything above this result keep state? */
 enum mr_status mr_sql__keeps_state(struct mr_sql_planner *p, const struct mr_sql_rel *rel,
                                    bool *ret_keeps);
-
-/* sink.c: sinks, and casts to their columns. */
-struct mr_sql_output {
-    struct mr_sql_table *table; /* NULL: the terminal */
-    const struct mr_sink_connector *connector;
-    struct mr_options *options;
-    const struct mr_format *format;
-    void *user;
-    enum mr_output_mode mode;
-    bool mode_given;
-    bool mode_known;
-    unsigned wishes; /* bits: modes that its INSERTs would choose */
-    struct mr_node **inputs;
-    size_t input_count;
-};
-enum mr_status mr_sql__sink_resolve(struct mr_sql_planner *p, struct mr_sql_output *output,
-                                    const char *mode);
-/* The mode of an output depends on all that is written into it, whatever stands first: each query
- * wishes, then the mode is settled; check refuses what a query cannot be. */
-void mr_sql__wish_mode(struct mr_sql_planner *p, struct mr_sql_output *output,
-                       const struct mr_sql_query *query);
-void mr_sql__settle_mode(struct mr_sql_output *output);
-enum mr_status mr_sql__check_mode(struct mr_sql_planner *p, const struct mr_sql_output *output,
-                                  const struct mr_sql_query *query);
-enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
-                           const struct mr_sql_output *output,
-                           const struct mr_sql_statement *insert, const struct mr_sql_rel *rel,
-                           struct mr_sql_rel *ret_rel);
 
 #endif

@@ -20,6 +20,7 @@
 #include "env/thread.h"
 #include "sql/internal.h"
 #include "sql/library.h"
+#include "sql/outputs.h"
 #include "sql/settings.h"
 
 #include <string.h>

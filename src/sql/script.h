@@ -53,6 +53,8 @@ struct mr_sql_statement {
     struct mr_schema *columns; /* TABLE: NULL when none are declared; without computed ones */
     struct mr_sql_computed *computed; /* TABLE: in the order written */
     size_t computed_count;
+    const char **required; /* TABLE: names of the columns that are NOT NULL, or NULL */
+    size_t required_count;
     const char *watermark; /* TABLE: column, or NULL */
     size_t watermark_at;
     int64_t watermark_delay_us;

@@ -128,6 +128,11 @@ static bool at_tail(const struct mr_sql_parser *parser)
 
 static enum mr_status skip_not_enforced(struct mr_sql_parser *parser)
 {
+    if (mr_sql__at_word(parser, "enforced"))
+        return mr_sql__parser_fail(parser, parser->token.at,
+                                   "a PRIMARY KEY is not enforced: that no two rows have one key "
+                                   "is for the writer of the data to see to; write NOT ENFORCED, "
+                                   "and SELECT DISTINCT ON (key) to drop duplicates");
     if (mr_sql__at_word(parser, "not") && mr_sql__next_is_word(parser, "enforced")) {
         MR_TRY(mr_sql__advance(parser));
         return mr_sql__advance(parser);
@@ -135,8 +140,24 @@ static enum mr_status skip_not_enforced(struct mr_sql_parser *parser)
     return MR_OK;
 }
 
-/* NOT NULL, NULL, PRIMARY KEY NOT ENFORCED, COMMENT 'text'; the rest is refused by name. */
-static enum mr_status parse_tail(struct mr_sql_parser *parser)
+static enum mr_status require(struct mr_sql_parser *parser, struct mr_sql_statement *statement,
+                              const char *name)
+{
+    if (statement->required_count == MR_SQL_OPTIONS_MAX)
+        return mr_sql__unexpected(parser, "at most 200 columns that are NOT NULL");
+    if (statement->required == NULL)
+        statement->required =
+            mr_arena_alloc(&parser->script->arena, MR_SQL_OPTIONS_MAX * sizeof(char *));
+    if (statement->required == NULL)
+        return mr_sql__parser_no_memory(parser);
+    statement->required[statement->required_count++] = name;
+    return MR_OK;
+}
+
+/* NOT NULL, NULL, PRIMARY KEY NOT ENFORCED, COMMENT 'text' of the column of that name; the rest is
+ * refused by name. */
+static enum mr_status parse_tail(struct mr_sql_parser *parser, struct mr_sql_statement *statement,
+                                 const char *name)
 {
     const char *text;
 
@@ -144,6 +165,7 @@ static enum mr_status parse_tail(struct mr_sql_parser *parser)
         if (mr_sql__at_word(parser, "not")) {
             MR_TRY(mr_sql__advance(parser));
             MR_TRY(mr_sql__expect_word(parser, "null", "NULL after NOT"));
+            MR_TRY(require(parser, statement, name));
         } else if (mr_sql__at_word(parser, "null")) {
             MR_TRY(mr_sql__advance(parser));
         } else if (mr_sql__at_word(parser, "primary")) {
@@ -194,8 +216,8 @@ static enum mr_status refuse_type(struct mr_sql_parser *parser, const char *name
 }
 
 /* One "name TYPE": checked alone, so that an error has its place; then added to the list. */
-static enum mr_status parse_column(struct mr_sql_parser *parser, const char *name, size_t from,
-                                   struct mr_buf *columns)
+static enum mr_status parse_column(struct mr_sql_parser *parser, struct mr_sql_statement *statement,
+                                   const char *name, size_t from, struct mr_buf *columns)
 {
     const char *text = parser->lexer.text;
     struct mr_buf one = MR_BUF_INIT;
@@ -234,7 +256,8 @@ static enum mr_status parse_column(struct mr_sql_parser *parser, const char *nam
         mr_buf_add(columns, one.data, one.size);
     }
     mr_buf_release(&one);
-    return status == MR_OK ? parse_tail(parser) : bad_columns(parser, from, status);
+    return status == MR_OK ? parse_tail(parser, statement, name)
+                           : bad_columns(parser, from, status);
 }
 
 /* name AS expression: the expression's place, up to ',' or ')' */
@@ -244,6 +267,7 @@ static enum mr_status parse_computed(struct mr_sql_parser *parser, const char *n
     struct mr_sql_computed *computed;
     size_t end;
     unsigned depth = 0;
+    bool is = false; /* the word before is IS: its NOT NULL belongs to the expression */
 
     if (statement->computed == NULL)
         statement->computed = mr_arena_alloc(&parser->script->arena,
@@ -257,9 +281,12 @@ static enum mr_status parse_computed(struct mr_sql_parser *parser, const char *n
     *computed = (struct mr_sql_computed){.name = name, .at = parser->token.at};
     end = computed->at;
     while (!mr_sql__at_end(parser)) {
-        if (depth == 0 && (mr_sql__at_symbol(parser, ',') || mr_sql__at_symbol(parser, ')') ||
-                           mr_sql__at_word(parser, "comment")))
+        if (depth == 0 &&
+            (mr_sql__at_symbol(parser, ',') || mr_sql__at_symbol(parser, ')') ||
+             mr_sql__at_word(parser, "comment") ||
+             (!is && mr_sql__at_word(parser, "not") && mr_sql__next_is_word(parser, "null"))))
             break;
+        is = mr_sql__at_word(parser, "is");
         depth += mr_sql__at_symbol(parser, '(') || mr_sql__at_symbol(parser, '[');
         depth -= mr_sql__at_symbol(parser, ')') || mr_sql__at_symbol(parser, ']');
         end = parser->token.at + parser->token.size;
@@ -268,7 +295,7 @@ static enum mr_status parse_computed(struct mr_sql_parser *parser, const char *n
     computed->size = end - computed->at;
     if (computed->size == 0)
         return mr_sql__unexpected(parser, "an expression after AS");
-    return parse_tail(parser);
+    return parse_tail(parser, statement, name);
 }
 
 /* [CONSTRAINT name] PRIMARY KEY ( a, b ) [NOT ENFORCED] */
@@ -308,7 +335,7 @@ static enum mr_status parse_item(struct mr_sql_parser *parser, struct mr_sql_sta
     MR_TRY(mr_sql__parse_name(parser, "a column and its type", &name));
     if (mr_sql__at_word(parser, "as"))
         return parse_computed(parser, name, statement);
-    return parse_column(parser, name, from, columns);
+    return parse_column(parser, statement, name, from, columns);
 }
 
 static enum mr_status parse_list(struct mr_sql_parser *parser, struct mr_sql_statement *statement,

@@ -267,6 +267,11 @@ static enum mr_status check_foreign(struct mr_sql_planner *p, const struct mr_sq
     return MR_OK;
 }
 
+static const char instead_of_over[] =
+    "for the newest row of a key (row_number() ... = 1) write arg_max({...}, time) with GROUP BY "
+    "key, for the one that comes first SELECT DISTINCT ON (key), for intervals of time GROUP BY "
+    "window(...)";
+
 enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql_query *query,
                                    struct mr_json *node)
 {
@@ -280,12 +285,12 @@ enum mr_status mr_sql__check_block(struct mr_sql_planner *p, const struct mr_sql
             p, query, node,
             "samples of a stream are not supported; use WHERE hash(column) %% 10 = 0");
     if (qualify != NULL && qualify->kind != MR_JSON_NULL)
-        return mr_sql__fail(p, query, qualify, "QUALIFY over a stream is not supported");
+        return mr_sql__fail(p, query, qualify, "QUALIFY over a stream is not supported; %s",
+                            instead_of_over);
     if (over != NULL)
         return mr_sql__fail(p, query, over,
-                            "functions OVER (...) are not supported over a stream; for the first "
-                            "row of a key write "
-                            "SELECT DISTINCT ON (key), for intervals of time GROUP BY window(...)");
+                            "functions OVER (...) are not supported over a stream; %s",
+                            instead_of_over);
     return MR_OK;
 }
 

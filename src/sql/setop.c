@@ -247,8 +247,10 @@ enum mr_status mr_sql__plan_setop(struct mr_sql_planner *p, struct mr_sql_query 
         MR_TRY(plan_except(p, query, node, scope, rel));
     else
         return mr_sql__fail(p, query, mr_json_get(node, "right"),
-                            "this set operation is not supported over streams (supported: UNION "
-                            "ALL, UNION, EXCEPT of a static table)");
+                            "this set operation is not supported over streams, as rows would have "
+                            "to be taken back (supported: UNION ALL, UNION, EXCEPT of a static "
+                            "table); write an ANTI or SEMI JOIN with a static table, or DISTINCT "
+                            "ON over a join");
     if (!keeps_all)
         MR_TRY(plan_distinct(p, query, rel, &rel));
     whole = p->mode == MR_MODE_COMPLETE && rel->aggregated;

@@ -10,7 +10,7 @@
  */
 #include "base/check.h"
 #include "base/text.h"
-#include "sql/internal.h"
+#include "sql/outputs.h"
 
 #include <string.h>
 
@@ -402,10 +402,9 @@ static enum mr_status name_columns(struct mr_sql_planner *p, const struct mr_sql
     return MR_OK;
 }
 
-enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
-                           const struct mr_sql_output *output,
-                           const struct mr_sql_statement *insert, const struct mr_sql_rel *rel,
-                           struct mr_sql_rel *ret_rel)
+static enum mr_status fit(struct mr_sql_planner *p, struct mr_sql_query *query,
+                          const struct mr_sql_output *output, const struct mr_sql_statement *insert,
+                          const struct mr_sql_rel *rel, struct mr_sql_rel *ret_rel)
 {
     struct mr_sql_statement named = *insert;
     const struct mr_sql_statement *statement =
@@ -436,4 +435,18 @@ enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
                             name_of(output), mr_schema_field_count(columns),
                             mr_schema_field_count(rel->schema));
     return mr_sql__cast(p, query, rel, columns, ret_rel);
+}
+
+enum mr_status mr_sql__fit(struct mr_sql_planner *p, struct mr_sql_query *query,
+                           const struct mr_sql_output *output,
+                           const struct mr_sql_statement *insert, const struct mr_sql_rel *rel,
+                           struct mr_sql_rel *ret_rel)
+{
+    struct mr_sql_rel fitted;
+
+    MR_TRY(fit(p, query, output, insert, rel, &fitted));
+    if (output->table != NULL && output->table->statement != NULL)
+        MR_TRY(mr_sql__add_required(p, output->table, query->owner, &fitted));
+    *ret_rel = fitted;
+    return MR_OK;
 }

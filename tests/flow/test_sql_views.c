@@ -1,6 +1,6 @@
 /*
  * Views that several INSERTs read, and tables that several INSERTs write: which statement stands
- * first changes neither what is allowed nor what a refusal says.
+ * first changes neither what is allowed nor what a refusal says. Materialized views. NOT NULL.
  *
  * a, b: v BIGINT, ts TIMESTAMP with a watermark; plain: without; one sink per output mode.
  */
@@ -204,4 +204,35 @@ TEST(with_queries_that_double_at_every_step_are_refused)
     CHECK_STATUS(sql_flow_check(flow, &err), MR_SQL_ERROR);
     CHECK_CONTAINS(err.text, "make views of those that are read several times");
     sql_flow_free(flow);
+}
+
+TEST(what_cannot_be_kept_of_a_constraint_is_refused)
+{
+    static const struct {
+        const char *sql;
+        const char *refusal;
+    } bad[] = {
+        {"CREATE TABLE x (v BIGINT NOT NULL) WITH (connector = 'file', path = 'x', format = "
+         "'json', on_error = 'skip'); INSERT INTO appended SELECT * FROM x;",
+         "NOT NULL ends the query at a null, and on_error asks for going on"},
+        {"CREATE TABLE x (v BIGINT NOT NULL) WITH (connector = 'file', path = 'x', format = "
+         "'json', static = 'true'); INSERT INTO appended SELECT p.v FROM plain p JOIN x ON "
+         "p.v = x.v;",
+         "NOT NULL is checked of streams only"},
+        {"CREATE TABLE x (v BIGINT PRIMARY KEY ENFORCED) WITH (connector = 'null');",
+         "a PRIMARY KEY is not enforced"},
+        {"INSERT INTO appended SELECT * FROM plain QUALIFY row_number() OVER (PARTITION BY v "
+         "ORDER BY ts DESC) = 1;",
+         "arg_max({...}, time) with GROUP BY key"},
+    };
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct sql_flow *flow = tables(t);
+        struct mr_error err = {0};
+
+        sql_flow_text(flow, bad[i].sql);
+        CHECK(sql_flow_check(flow, &err) != MR_OK);
+        CHECK_CONTAINS(err.text, bad[i].refusal);
+        sql_flow_free(flow);
+    }
 }
