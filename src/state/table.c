@@ -66,9 +66,11 @@ enum mr_status mr__entry_make(struct mr_shard *shard, const void *key, size_t ke
     struct mr_entry *entry;
 
     if (key_bytes > MR_STORE_KEY_BYTES_MAX)
-        return MR_FAIL(err, MR_LIMIT,
-                       "cannot put into state '%s': a key of %zu bytes, the limit is %d",
-                       shard->name, key_bytes, MR_STORE_KEY_BYTES_MAX);
+        return MR_FAIL(
+            err, MR_LIMIT,
+            "cannot put into state '%s': a key of %zu bytes, the limit is %d; use a hash of "
+            "it, such as md5()",
+            shard->name, key_bytes, MR_STORE_KEY_BYTES_MAX);
     if (value_bytes > MR_STORE_VALUE_BYTES_MAX)
         return MR_FAIL(err, MR_LIMIT,
                        "cannot put into state '%s': a value of %zu bytes, the limit is %d",
