@@ -77,6 +77,14 @@ void mr_doing_end(struct mr_doing *doing)
     current = doing->outer;
 }
 
+struct mr_doing *mr_doing_swap(struct mr_doing *doing)
+{
+    struct mr_doing *before = current;
+
+    current = doing;
+    return before;
+}
+
 /* The innermost thing that takes longest. */
 static const struct mr_doing *longest(const struct mr_doings *doings)
 {

@@ -34,6 +34,9 @@ struct mr_doing {
 void mr_doing_begin(struct mr_doing *doing, struct mr_doings *of, const char *kind,
                     const char *name);
 void mr_doing_end(struct mr_doing *doing);
+/* What this thread is in becomes `doing`; returns what it was in. For who runs several threads of
+ * the product on one (tests/sim/fibers.c). */
+struct mr_doing *mr_doing_swap(struct mr_doing *doing);
 
 /* The batches of one query. */
 struct mr_doings {

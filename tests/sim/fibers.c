@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "core/doing.h"
 #include "env/thread.h"
 
 #include <errno.h>
@@ -45,6 +46,7 @@ struct mr_thread {
     bool joined;
     void *fake_stack;
     uint64_t number;
+    struct mr_doing *doing; /* while it does not run */
 };
 
 static struct {
@@ -144,7 +146,9 @@ static void switch_to(struct mr_thread *to)
                                                     : (const char *)to->stack + 4096,
                                    to == &now.first ? now.main_size : STACK_BYTES);
 #endif
+    from->doing = mr_doing_swap(NULL); /* the product has it in a thread-local variable */
     MR_ASSERT(swapcontext(&from->context, &to->context) == 0);
+    mr_doing_swap(from->doing);
     arrive(from);
 }
 

@@ -155,13 +155,16 @@ static void forgive_lost(const struct program *program, const struct rows *have,
     size_t kept = 0;
 
     for (size_t i = 0; i < want->count; i++) {
-        bool there = false, exposed = false;
+        size_t there = 0, same = 0; /* copies of an event that was sent again, and those kept */
+        bool exposed = false;
 
-        for (size_t k = 0; k < have->count && !there; k++)
-            there = rows_compare(&have->rows[k], &want->rows[i]) == 0;
+        for (size_t k = 0; k < have->count; k++)
+            there += rows_compare(&have->rows[k], &want->rows[i]) == 0;
+        for (size_t k = 0; k < kept; k++)
+            same += rows_compare(&want->rows[k], &want->rows[i]) == 0;
         for (size_t k = 0; k < source->count; k++)
             exposed |= source->events[k].exposed && source->events[k].id == want->rows[i].values[0];
-        if (there || !exposed)
+        if (there > same || !exposed)
             want->rows[kept++] = want->rows[i];
     }
     want->count = kept;
