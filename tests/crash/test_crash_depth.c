@@ -52,8 +52,8 @@ static void visit(struct mr_sim *after, const struct mr_sim_crash *crash, void *
         FAIL("%s, depth %u, %s: %s", all->flow->name, all->depth + 1, crash->text, err.text);
     output = disk_flow_output(env);
     if (strcmp(output, all->expected) != 0)
-        FAIL("%s, depth %u, wrong output %s:\n%s", all->flow->name, all->depth + 1, crash->text,
-             output);
+        FAIL("%s, depth %u, wrong output %s:\n%s\nexpected:\n%s", all->flow->name, all->depth + 1,
+             crash->text, output, all->expected);
     mr_text_free(output);
     CHECK_EQ_UINT(mr_sim_open_count(after), 0);
     one_in = all->depth == 0 ? all->second_one_in : all->third_one_in;
@@ -89,7 +89,7 @@ static void crash_all(struct crashes *all, size_t files, uint64_t states_max)
     from = mr_sim_op_count(sim);
     CHECK_OK(disk_flow_run(all->flow, mr_sim_env(sim), &err), &err);
     all->expected = disk_flow_output(mr_sim_env(sim));
-    CHECK_CONTAINS(all->expected, "part-0000000000-00000.json");
+    CHECK_CONTAINS(all->expected, "/out/part-"); /* not nothing */
     mr_sim_crash_everywhere(sim, from, states_max, all->seed, visit, all);
     tell(all);
     mr_text_free(all->expected);

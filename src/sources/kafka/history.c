@@ -204,6 +204,7 @@ enum mr_status mr_ksrc_history_remember(const struct mr_ksrc_topic_ids *ids,
         char text[MR_NUMBER_TEXT_BYTES];
         struct key key;
 
+        /* redundant: without it every plan says its epochs itself, and is only longer */
         if (MR_MUTANT("kafka-source.epochs.remember"))
             break;
         if (item->epoch == KSRC_EPOCH_SAME || item->epoch == known_epoch(kv, item) ||
