@@ -4,6 +4,7 @@
  * beside a running query.
  */
 #include "cli/cli.h"
+#include "cli/verify_output.h"
 
 #include "base/alloc.h"
 #include "base/buf.h"
@@ -164,7 +165,9 @@ static enum mr_status verify_received(const struct mr_checkpoint *checkpoint, st
     return status;
 }
 
-static enum mr_status verify(const struct mr_checkpoint *checkpoint, struct mr_error *err)
+/* output: TABLE=DIR, or NULL. */
+static enum mr_status verify(const struct mr_checkpoint *checkpoint, const char *output,
+                             struct mr_error *err)
 {
     uint64_t records = 0, torn_bytes = 0, bad = 0;
 
@@ -178,11 +181,13 @@ static enum mr_status verify(const struct mr_checkpoint *checkpoint, struct mr_e
             "checkpoint '%s' is damaged: %llu problems, listed above; restore it from a copy",
             checkpoint->dir, (unsigned long long)bad);
     printf("%llu log records and all state files are good\n", (unsigned long long)records);
-    return verify_received(checkpoint, err);
+    MR_TRY(verify_received(checkpoint, err));
+    return output == NULL ? MR_OK : cli_verify_output(checkpoint, output, err);
 }
 
 static const struct cli_flag flags[] = {
     {"--to", NULL, "N", "rewind: the batch that is the newest one in the copy."},
+    {"--output", NULL, "TABLE=DIR", "verify: are the files there that this table wrote?"},
 };
 
 static enum mr_status rewind_to(const char *dir, const char *into, const char *to,
@@ -240,7 +245,8 @@ static int run(const struct cli_command *command, int argc, char **argv)
     }
     status = mr_checkpoint_peek(mr_env_posix(), args.arguments[1], &checkpoint, &err);
     if (status == MR_OK)
-        status = is_show ? show(&checkpoint, &err) : verify(&checkpoint, &err);
+        status = is_show ? show(&checkpoint, &err)
+                         : verify(&checkpoint, cli_value(command, &args, "--output"), &err);
     mr_checkpoint_release(&checkpoint);
     return status == MR_OK ? cli_finish_stdout() : cli_fail(&err);
 }
@@ -252,7 +258,8 @@ const struct cli_command cli_checkpoint = {
     .details =
         "  show    every PLAN, COMMIT and state delta in order\n"
         "  verify  reads the whole log, every state file and, while no query runs, every\n"
-        "          received block; exit code 74 when one is damaged\n"
+        "          received block; with --output also counts the files of each batch\n"
+        "          that the log retains; exit code 74 when one is damaged or gone\n"
         "  rewind  makes INTO: the checkpoint as it was after batch N, with a query id of its\n"
         "          own. Sinks are not rewound; DIR stays as it is\n",
     .flags = flags,

@@ -300,6 +300,23 @@ class Cli(unittest.TestCase):
             file.write(b"oslo")
         self.expect(74, ".blk", "checkpoint", "verify", "cp")
 
+    def test_B22_verify_names_the_batches_whose_output_files_are_gone(self):
+        self.write("q.sql", COUNT.format(source=", maxFilesPerTrigger = 1"))
+        for name in "abc":
+            self.write(f"in/{name}.json", '{"k": 1, "city": "Oslo"}\n')
+        self.assertEqual(self.run_cli("run", "--until-caught-up", "q.sql").returncode, 0)
+        whole = self.run_cli("checkpoint", "verify", "--output", "dst=out", "cp")
+        self.assertEqual((whole.returncode, whole.stderr), (0, ""))
+        self.assertIn("the files of 3 batches are in 'out'", whole.stdout)
+        os.unlink(glob.glob(self.path("out", "part-0000000001-*"))[0])
+        lacking = self.run_cli("checkpoint", "verify", "--output", "dst=out", "cp")
+        self.assertEqual(lacking.returncode, 74)
+        self.assertIn("batch 1: table 'dst' wrote 1 files, and 0 are in 'out'", lacking.stderr)
+        self.assertIn("'out' is not whole", lacking.stderr)
+        self.expect(64, "no batch in the log has a receipt of a table 'src'", "checkpoint", "verify", "--output", "src=out", "cp")
+        self.expect(64, "say TABLE=DIR", "checkpoint", "verify", "--output", "out", "cp")
+        self.expect(66, "nowhere", "checkpoint", "verify", "--output", "dst=nowhere", "cp")
+
     def test_environment_variables_are_filled_in_and_missing_ones_named(self):
         self.write("q.sql", COUNT.format(source="").replace("'in'", "'${INPUT_DIR}'"))
         self.write("in/a.json", '{"k": 1, "city": "Oslo"}\n')
