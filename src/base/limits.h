@@ -22,6 +22,8 @@
     X(SQL_BRACKETS, 256, LEVELS, "the statement is refused: exit 71", "fixed")                     \
     X(SQL_QUERIES_NESTED, 100, LEVELS, "a query that is nested deeper is refused: exit 64",        \
       "fixed")                                                                                     \
+    X(SQL_QUERIES_UNFOLDED, 100000, COUNT,                                                         \
+      "WITH queries that unfold to more where they are read are refused: exit 64", "fixed")        \
     X(SQL_OPERATORS, 2000, COUNT, "a pipeline with more operators is refused: exit 71", "fixed")   \
     X(SQL_INPUTS, 16, COUNT, "a FROM with more streams is refused: exit 64", "fixed")              \
     X(SQL_KEYS, 64, COUNT,                                                                         \

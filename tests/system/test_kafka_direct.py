@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -56,7 +57,12 @@ class Running:
         """Stops it; the lines that were left."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        out, _ = self.process.communicate(timeout=WAIT)
+        # Not communicate(): it would not see what until() has read ahead, and begin within a line.
+        hung = threading.Timer(WAIT, self.process.kill)
+        hung.start()
+        out = self.process.stdout.read()
+        self.process.wait()
+        hung.cancel()
         if how == signal.SIGINT and self.process.returncode != 0:
             raise AssertionError(f"exit code {self.process.returncode}: {self.stderr()}")
         return [json.loads(line) for line in out.splitlines() if line.endswith("}")]
