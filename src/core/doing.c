@@ -97,6 +97,20 @@ static const struct mr_doing *longest(const struct mr_doings *doings)
     return found;
 }
 
+/* Is something of it not coming back? A source that waits for its peer gives up by itself, and then
+ * the batch is left. */
+static bool hangs(struct mr_doings *doings, int64_t now)
+{
+    bool found = false;
+
+    mr_mutex_lock(&doings->lock);
+    for (const struct mr_doing *at = doings->first; at != NULL && !found; at = at->next)
+        found = !at->has_inner && strcmp(at->kind, "source") != 0 &&
+                now - at->since_ns >= doings->stop_us * 1000;
+    mr_mutex_unlock(&doings->lock);
+    return found;
+}
+
 bool mr_doings_now(struct mr_doings *doings, struct mr_doing_now *ret_now)
 {
     int64_t since_ns = atomic_load(&doings->since_ns), now = now_ns(doings);
@@ -189,7 +203,7 @@ static int64_t look(struct mr_doings *doings, int64_t now)
         again = MR_MIN(again, (since == 0 ? now : since) + timeout);
     if (doings->stop_us > 0 && deadline != 0) {
         deadline += doings->stop_us * 1000;
-        if (since != 0 && deadline <= now)
+        if (since != 0 && deadline <= now && hangs(doings, now))
             end_batch(doings, now - since, "and was asked to stop");
         else
             again = MR_MIN(again, MR_MAX(deadline, now + INT64_C(100000000)));

@@ -64,8 +64,8 @@ static const struct mr_option settings[] = {
      NULL, "Records a second and input that are always let in."},
     {"graceful_stop_timeout", SPARK "gracefulStopTimeout", MR_OPTION_DURATION, 0, NULL, "0ms", NULL,
      "How long a graceful stop may take; 10 batch intervals, at least 10 s, when unset. A batch "
-     "that "
-     "cannot be left even after twice that time ends the program with exit code 70."},
+     "that cannot be left even after twice that time ends the program with exit code 70, unless "
+     "it waits for a source, which has a time limit of its own."},
     {"stop_gracefully", SPARK "stopGracefullyOnShutdown", MR_OPTION_BOOL, 0, "true", NULL, NULL,
      "The first SIGINT or SIGTERM of mr_context_main stops gracefully; false: at once."},
     {"slow_batch", NULL, MR_OPTION_DURATION, 0, "1m", "1ms", NULL,

@@ -59,7 +59,8 @@ static const struct mr_option settings[] = {
      "Records a second and receiver; 0 = no limit."},
     {"stop_timeout", NULL, MR_OPTION_DURATION, 0, NULL, "0 s", NULL,
      "How long a graceful stop may take; ten trigger intervals, at least 10 s, when unset. A batch "
-     "that cannot be left even after twice that time ends the program with exit code 70."},
+     "that cannot be left even after twice that time ends the program with exit code 70, unless "
+     "it waits for a source, which has a time limit of its own."},
     {"slow_batch", NULL, MR_OPTION_DURATION, 0, "1m", "1ms", NULL,
      "A batch that runs for so long is told in the log, and again after each further such time."},
     {"batch_timeout", NULL, MR_OPTION_DURATION, 0, NULL, "1ms", NULL,
