@@ -23,6 +23,7 @@ enum { FILES_MAX = 256, FILE_BYTES = 8 << 20, SECTOR = 512 };
 struct found {
     struct world *world;
     const char *dir;
+    bool not_log; /* leave the batch log out */
     char *paths[FILES_MAX];
     size_t count;
 };
@@ -42,7 +43,8 @@ static bool visit(const char *name, enum mr_file_kind kind, void *arg)
     snprintf(path, sizeof(path), "%s/%s", visiting->dir, name);
     if (kind == MR_KIND_DIRECTORY)
         find_files(visiting->found, path);
-    else if (visiting->found->count < FILES_MAX && strcmp(name, "lock") != 0)
+    else if (visiting->found->count < FILES_MAX && strcmp(name, "lock") != 0 &&
+             !(visiting->found->not_log && strstr(path, "/log/") != NULL))
         visiting->found->paths[visiting->found->count++] = strdup(path);
     return true;
 }
@@ -152,7 +154,8 @@ static bool change(struct world *world, struct found *found, enum sim_fault kind
     return done;
 }
 
-bool world_damage(struct world *world, const char *dir, char *what, size_t size)
+bool world_damage(struct world *world, const char *dir, bool notices_old_logs, char *what,
+                  size_t size)
 {
     static const enum sim_fault kinds[] = {FAULT_FLIP, FAULT_CUT,       FAULT_TAIL,
                                            FAULT_HOLE, FAULT_MISDIRECT, FAULT_STALE};
@@ -162,6 +165,7 @@ bool world_damage(struct world *world, const char *dir, char *what, size_t size)
 
     if (!world_has(world, kind))
         return false;
+    found.not_log = kind == FAULT_STALE && !notices_old_logs;
     find_files(&found, dir);
     qsort(found.paths, found.count, sizeof(char *), compare);
     if (found.count > 0)

@@ -245,7 +245,8 @@ static bool live_with_faults(struct run *run)
 
         if (i > 0 && run->damage[0] == '\0' && world_chance(world, 128)) {
             snapshot = world_snapshot(world);
-            if (!world_damage(world, "/cp", run->damage, sizeof(run->damage))) {
+            if (!world_damage(world, "/cp", !run->ops->by_wall_clock, run->damage,
+                              sizeof(run->damage))) {
                 mr_sim_free(snapshot);
                 snapshot = NULL;
             }
@@ -253,6 +254,7 @@ static bool live_with_faults(struct run *run)
         arm(world);
         live(run, false);
         judge(run, false, &snapshot, &over);
+        world->failed = !world->dead && run->status != MR_OK;
         mr_sim_free(snapshot);
         run->result->crashes += world->dead;
         world_next_life(world);

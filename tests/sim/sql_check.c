@@ -186,7 +186,8 @@ static void check_output(struct program *program, struct output *output, bool wh
         if ((int64_t)out->count < output->high_water)
             world_anomaly(program->world, "lost", "%s: %" PRId64 " rows became %zu", output->name,
                           output->high_water, out->count);
-        output->high_water = (int64_t)out->count;
+        if (!program->world->failed)
+            output->high_water = (int64_t)out->count;
     }
     if (program->has_late)
         add_late(program, &have);

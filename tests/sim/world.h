@@ -77,6 +77,7 @@ struct world {
     FILE *verbose; /* NULL = quiet */
 
     bool dead;
+    bool failed; /* the life ended with an error: what it had begun to publish may not be durable */
     bool faults_on;
     uint64_t enabled;       /* bit per enum sim_fault: the swarm */
     unsigned error_of_4096; /* calls that fail, of so many */
@@ -135,8 +136,11 @@ void world_die(struct world *world, bool power);
 /* The process is gone (all its threads ended): the next one finds what it left. */
 void world_next_life(struct world *world);
 
-/* Damages one file of the checkpoint at rest; false: there was none to damage. what: for people. */
-bool world_damage(struct world *world, const char *dir, char *what, size_t size);
+/* Damages one file of the checkpoint at rest; false: there was none to damage. notices_old_logs: the
+ * outputs know their batches, so a log that is an older copy of itself shows (B7); else nothing can
+ * tell. what: for people. */
+bool world_damage(struct world *world, const char *dir, bool notices_old_logs, char *what,
+                  size_t size);
 /* Copy of the disk, to go back to; freed with mr_sim_free. */
 struct mr_sim *world_snapshot(struct world *world);
 void world_restore(struct world *world, struct mr_sim *snapshot);
