@@ -2,7 +2,9 @@
  * The default number of partitions of a program: its workers, or the cores, at the first start with
  * a checkpoint; from then on what that start wrote down.
  *
- *     <checkpoint>/partitions   decimal number
+ *     <checkpoint>/partitions   decimal number, " sum=", XXH3-64 of the number in 16 digits, newline
+ *
+ * A line with the number alone is as good: somebody wrote it by hand, or an older millrace.
  *
  * A batch that runs again after a crash must have the partitions of its first run, wherever it
  * runs: outputs that remember (batch, partition) would else skip or double rows.
@@ -13,15 +15,18 @@
  */
 #include "dstream/streams.h"
 
+#include "base/hash.h"
 #include "base/log.h"
+#include "base/mutant.h"
 #include "base/number_text.h"
 
 #include <millrace/ext/durable.h>
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
-enum { NUMBER_BYTES_MAX = 16, PARTITIONS_MAX = 1024 };
+enum { LINE_BYTES_MAX = 64, PARTITIONS_MAX = 1024 };
 
 static const char file_name[] = "partitions";
 
@@ -32,23 +37,46 @@ static uint32_t of_this_machine(const struct mr_context *ctx)
     return MR_MIN(count, (unsigned)PARTITIONS_MAX);
 }
 
+/* The line for a number; its size. */
+static size_t print_line(int64_t count, bool with_sum, char *line)
+{
+    int size = snprintf(line, LINE_BYTES_MAX, "%" PRId64, count);
+
+    if (with_sum)
+        size += snprintf(line + size, LINE_BYTES_MAX - (size_t)size, " sum=%016" PRIx64,
+                         mr_checksum(line, (size_t)size));
+    size += snprintf(line + size, LINE_BYTES_MAX - (size_t)size, "\n");
+    return (size_t)size;
+}
+
+/* Is the text what would be written for that number? */
+static bool is_line(const char *text, size_t size_bytes, int64_t count, bool with_sum)
+{
+    char line[LINE_BYTES_MAX];
+    size_t size = print_line(count, with_sum, line);
+
+    return size == size_bytes && memcmp(line, text, size) == 0;
+}
+
 static enum mr_status read_pinned(struct mr_context *ctx, const char *path, int64_t *ret_count,
                                   struct mr_error *err)
 {
     char *text = NULL;
-    size_t size_bytes = 0;
+    size_t size_bytes = 0, digits = 0;
     enum mr_status status;
 
-    MR_TRY(mr_durable_get(ctx->env, path, NUMBER_BYTES_MAX, &text, &size_bytes, err));
-    while (size_bytes > 0 && text[size_bytes - 1] == '\n')
-        size_bytes--;
-    if (mr_int_parse(text, size_bytes, ret_count) && *ret_count >= 1 &&
-        *ret_count <= PARTITIONS_MAX)
+    MR_TRY(mr_durable_get(ctx->env, path, LINE_BYTES_MAX, &text, &size_bytes, err));
+    while (digits < size_bytes && text[digits] >= '0' && text[digits] <= '9')
+        digits++;
+    if (mr_int_parse(text, digits, ret_count) && *ret_count >= 1 && *ret_count <= PARTITIONS_MAX &&
+        (is_line(text, size_bytes, *ret_count, true) ||
+         is_line(text, size_bytes, *ret_count, false) || MR_MUTANT("partitions.read.sum")))
         status = MR_OK;
     else
         status = MR_FAIL(err, MR_CORRUPT,
-                         "cannot start: '%s' is not a number of partitions between 1 and %d; write "
-                         "the number of workers of the last run into it",
+                         "cannot start: '%s' is not a number of partitions between 1 and %d, or is "
+                         "damaged; write the number of workers of the first run into it, as a "
+                         "line",
                          path, PARTITIONS_MAX);
     mr_text_free(text);
     return status;
@@ -86,13 +114,12 @@ enum mr_status mr__partitions_load(struct mr_context *ctx, struct mr_error *err)
 
 enum mr_status mr__partitions_pin(struct mr_context *ctx, struct mr_error *err)
 {
-    char text[NUMBER_BYTES_MAX];
-    int size = snprintf(text, sizeof(text), "%" PRIu32 "\n", ctx->partition_count);
+    char text[LINE_BYTES_MAX];
+    size_t size = print_line(ctx->partition_count, true, text);
 
     if (ctx->are_partitions_pinned)
         return MR_OK;
-    MR_TRY(
-        mr_durable_put(ctx->env, ctx->checkpoint_dir, file_name, text, (size_t)size, false, err));
+    MR_TRY(mr_durable_put(ctx->env, ctx->checkpoint_dir, file_name, text, size, false, err));
     ctx->are_partitions_pinned = true;
     return MR_OK;
 }

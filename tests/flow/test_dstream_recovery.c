@@ -403,6 +403,43 @@ TEST(a_batch_that_runs_again_has_its_partitions_on_any_number_of_workers)
     ds_free(d);
 }
 
+static enum mr_status start_with_partitions(struct ds *d, const char *text, size_t size,
+                                            struct mr_error *err)
+{
+    CHECK_OK(
+        mr_durable_put(mr_sim_env(ds_sim(d)), "/checkpoint", "partitions", text, size, false, NULL),
+        NULL);
+    ds_begin(d, MR_SECONDS(1), "/checkpoint");
+    ds_collect(d, ds_stream(d));
+    mr_error_clear(err);
+    return ds_run(d, 1, err);
+}
+
+TEST(B2_B3_every_flipped_bit_and_every_cut_of_the_number_of_partitions_is_noticed)
+{
+    struct ds *d = ds_new(t, "value VARCHAR");
+    struct mr_error err;
+    char *whole = NULL, damaged[64];
+    size_t size = 0;
+
+    ds_input(d, "a | b");
+    run_with_workers(d, 2, NULL, 1);
+    CHECK_OK(
+        mr_durable_get(mr_sim_env(ds_sim(d)), "/checkpoint/partitions", 64, &whole, &size, &err),
+        &err);
+    for (size_t bit = 0; bit < size * 8; bit++) {
+        memcpy(damaged, whole, size);
+        damaged[bit / 8] = (char)(damaged[bit / 8] ^ (1 << bit % 8));
+        CHECK_FAILS(start_with_partitions(d, damaged, size, &err), &err, MR_CORRUPT, "damaged");
+    }
+    for (size_t cut = 0; cut < size; cut++)
+        CHECK_FAILS(start_with_partitions(d, whole, cut, &err), &err, MR_CORRUPT, "damaged");
+    CHECK_OK(start_with_partitions(d, whole, size, &err), &err);
+    CHECK_OK(start_with_partitions(d, "2\n", 2, &err), &err); /* by hand, or of an older one */
+    mr_text_free(whole);
+    ds_free(d);
+}
+
 TEST(a_number_of_partitions_that_is_none_is_refused)
 {
     struct ds *d = ds_new(t, "value VARCHAR");

@@ -23,7 +23,7 @@ enum { FILES_MAX = 256, FILE_BYTES = 8 << 20, SECTOR = 512 };
 struct found {
     struct world *world;
     const char *dir;
-    bool not_log; /* leave the batch log out */
+    bool not_logs; /* leave the batch log and the logs of blocks out */
     char *paths[FILES_MAX];
     size_t count;
 };
@@ -44,7 +44,8 @@ static bool visit(const char *name, enum mr_file_kind kind, void *arg)
     if (kind == MR_KIND_DIRECTORY)
         find_files(visiting->found, path);
     else if (visiting->found->count < FILES_MAX && strcmp(name, "lock") != 0 &&
-             !(visiting->found->not_log && strstr(path, "/log/") != NULL))
+             !(visiting->found->not_logs &&
+               (strstr(path, "/log/") != NULL || strstr(path, "/received/") != NULL)))
         visiting->found->paths[visiting->found->count++] = strdup(path);
     return true;
 }
@@ -165,7 +166,7 @@ bool world_damage(struct world *world, const char *dir, bool notices_old_logs, c
 
     if (!world_has(world, kind))
         return false;
-    found.not_log = kind == FAULT_STALE && !notices_old_logs;
+    found.not_logs = kind == FAULT_STALE && !notices_old_logs;
     find_files(&found, dir);
     qsort(found.paths, found.count, sizeof(char *), compare);
     if (found.count > 0)
