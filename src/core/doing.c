@@ -43,7 +43,8 @@ void mr_doing_begin(struct mr_doing *doing, struct mr_doings *of, const char *ki
         of = current->of;
     *doing =
         (struct mr_doing){.of = of != NULL && of->open ? of : NULL, .kind = kind, .name = name};
-    if (doing->of == NULL)
+    of = doing->of;
+    if (of == NULL)
         return;
     doing->since_ns = now_ns(of);
     doing->outer = current != NULL && current->of == of ? current : NULL;

@@ -198,8 +198,10 @@ static struct texts texts_of(const struct mr_duck_api *api, duckdb_data_chunk ch
 static bool text_at(const struct texts *texts, idx_t row, const char **ret_text, size_t *ret_size)
 {
     const duckdb_string_t *text = &texts->data[row];
-    uint32_t size = text->value.inlined.length;
+    uint32_t size;
 
+    MR_ASSERT(texts->data != NULL);
+    size = text->value.inlined.length;
     if (texts->validity != NULL && ((texts->validity[row >> 6] >> (row & 63)) & 1) == 0)
         return false;
     *ret_size = size;

@@ -476,7 +476,7 @@ static enum mr_status pass_narrow(const struct partial *partial, struct task *ta
 
     load_narrow(layout, batch, from, count, &rows);
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t words[MR_NARROW_WORDS_MAX];
+        uint64_t words[MR_NARROW_WORDS_MAX] = {0};
         char *key = mr_agg_records_end(&task->records);
         size_t size;
 

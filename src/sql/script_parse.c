@@ -398,10 +398,11 @@ static bool fields_us(const char *at, int from, int to, int64_t *ret_us)
     int64_t total = 0;
     bool negative = *at == '-';
 
+    MR_ASSERT(from >= 0 && to < PART_COUNT);
     at += negative ? 1 : 0;
     for (int part = from; part <= to; part++) {
         size_t digits = strspn(at, "0123456789");
-        char text[64];
+        char text[64] = "";
         int64_t us = 0;
 
         if (part == PART_SECOND && at[digits] == '.')

@@ -104,10 +104,13 @@ static bool scans_agree(const struct mr_store *store, const struct protocol_vers
     struct seen single = {version, 0, -1, false, true};
 
     mr_store_scan(store, visit, &hashed);
-    for (uint8_t key = 0; key < PROTOCOL_KEYS; key++)
-        if (version->values[key] != 0)
+    for (unsigned i = 0; i < PROTOCOL_KEYS; i++) {
+        uint8_t key = (uint8_t)i;
+
+        if (version->values[i] != 0)
             mr_store_visit_fragment(store, (uint32_t)(mr_store_hash(store, &key, 1) >> 32), visit,
                                     &single);
+    }
     if (mr_store_scan_sorted(store, NULL, 0, visit, &sorted, NULL) != MR_OK)
         return fuzz_starved();
     return sorted.good && hashed.good && single.good && sorted.count == count &&

@@ -175,6 +175,7 @@ static void check_output(struct program *program, struct output *output, bool wh
     const struct rows *out = rows_of(program, output);
     struct rows want = {0}, have = {0};
 
+    MR_ASSERT(out != NULL);
     sql_model(program, output->shape, &want);
     if (output->shape == SHAPE_UPDATE)
         check_updates(program, out, &have);

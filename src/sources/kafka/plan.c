@@ -219,10 +219,11 @@ static void apply_limit(const struct mr_source *source, const struct mr_ksrc_off
 {
     enum { GUESSED_RECORD_BYTES = 1024 };
     double total = 0, offsets_max = (double)source->offsets_max;
+    uint64_t records_max = bytes_max / GUESSED_RECORD_BYTES;
 
     if (bytes_max > 0 &&
         (offsets_max < 1 || offsets_max * GUESSED_RECORD_BYTES > (double)bytes_max))
-        offsets_max = (double)(bytes_max / GUESSED_RECORD_BYTES);
+        offsets_max = (double)records_max;
 
     for (size_t i = 0; i < end->count; i++)
         total += (double)MR_MAX(end->items[i].offset - from_of(start, &end->items[i]), INT64_C(0));
