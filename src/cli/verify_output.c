@@ -1,6 +1,6 @@
 /*
- * millrace checkpoint verify --output TABLE=DIR: are the files there that the batches' COMMITs say a file sink wrote? Row B22
- * of docs/faults.md. Called by cmd_checkpoint.c.
+ * millrace checkpoint verify --output TABLE=DIR: are the files there that the batches' COMMITs say
+ * a file sink wrote? Row B22 of docs/faults.md. Called by cmd_checkpoint.c.
  *
  *     COMMIT 12, receipt  d={"files":2,"rows":40}    against    DIR/part-0000000012-*
  *

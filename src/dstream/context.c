@@ -517,7 +517,7 @@ void mr__context_request_stop(struct mr_context *ctx, bool graceful)
 
     mr_mutex_lock(&ctx->lock);
     active = ctx->state == MR_CONTEXT_ACTIVE;
-    if (active) {
+    if (ctx->state != MR_CONTEXT_STOPPED) { /* a signal may come before the start */
         ctx->stop_graceful = graceful && (!ctx->stop_early || ctx->stop_graceful);
         ctx->stop_early = true;
         if (ctx->query != NULL)

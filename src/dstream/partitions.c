@@ -2,7 +2,7 @@
  * The default number of partitions of a program: its workers, or the cores, at the first start with
  * a checkpoint; from then on what that start wrote down.
  *
- *     <checkpoint>/partitions   decimal number, " sum=", XXH3-64 of the number in 16 digits, newline
+ *     <checkpoint>/partitions   decimal number | " sum=" | XXH3-64 of it in 16 digits | newline
  *
  * A line with the number alone is as good: somebody wrote it by hand, or an older millrace.
  *

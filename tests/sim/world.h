@@ -136,9 +136,9 @@ void world_die(struct world *world, bool power);
 /* The process is gone (all its threads ended): the next one finds what it left. */
 void world_next_life(struct world *world);
 
-/* Damages one file of the checkpoint at rest; false: there was none to damage. notices_old_logs: the
- * outputs know their batches, so a log that is an older copy of itself shows (B7); else nothing can
- * tell. what: for people. */
+/* Damages one file of the checkpoint at rest; false: there was none to damage. notices_old_logs:
+ * the outputs know their batches, so a log that is an older copy of itself shows (B7); else nothing
+ * can tell. what: for people. */
 bool world_damage(struct world *world, const char *dir, bool notices_old_logs, char *what,
                   size_t size);
 /* Copy of the disk, to go back to; freed with mr_sim_free. */
