@@ -369,7 +369,8 @@ enum mr_status mr__segment_create(struct mr_env *env, const char *dir, const cha
     struct mr_buf sectors = MR_BUF_INIT;
     enum mr_status status;
 
-    mr__group_encode(&sectors, key, 0, head->data, head->size);
+    if (!head->failed)
+        mr__group_encode(&sectors, key, 0, head->data, head->size);
     MR_ASSERT(sectors.failed || sectors.size + MR_SECTOR_BYTES <= size_bytes);
     if (head->failed || sectors.failed)
         status = MR_FAIL(err, MR_NOMEM, "cannot create '%s/%s': out of memory", dir, name);

@@ -189,8 +189,8 @@ static void try_made(const uint8_t *data, size_t size)
         mr__segment_head_begin(&payload, number + i, size_told, query_id);
         if (!payload.failed)
             mr_record_append(&head, MR_RECORD_SEGMENT, 1, 0, payload.data, payload.size, &sum);
-        if (payload.failed)
-            break;
+        if (payload.failed || head.failed)
+            goto done; /* out of memory */
         status = write_and_read(env, number + i, &head, data, size, &err);
     }
     if (status != MR_OK)
@@ -200,6 +200,7 @@ static void try_made(const uint8_t *data, size_t size)
     if (status == MR_OK)
         FUZZ_CHECK(list.count == 2 && list.numbers[0] == number && list.numbers[1] == number + 1);
     FUZZ_CHECK(mr__segment_sync(env, "/log", 77, ".log", &err) == MR_NOT_FOUND);
+done:
     mr__segment_list_release(&list);
     mr_buf_release(&payload);
     mr_buf_release(&head);
