@@ -10,6 +10,7 @@ plain TCP (PLAIN and SCRAM), TLS, SASL over TLS. Users: alice/canary-alice-pw (P
 """
 import glob
 import os
+import random
 import shutil
 import signal
 import socket
@@ -87,17 +88,34 @@ def missing():
     return None
 
 
+HELD = []  # names of the blocks of ports that this process has
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def free_ports(count):
-    """Ports that were free a moment ago; all are held until all are found, so that they differ."""
-    held = []
-    for _ in range(count):
-        one = socket.socket()
-        one.bind(("127.0.0.1", 0))
-        held.append(one)
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+    """Ports of a block that no other process of these tests has, below those that connections get for their own end."""
+    for block in random.sample(range(500), 500):
+        holder = socket.socket(socket.AF_UNIX)  # a name that the system forgets with this process
+        try:
+            holder.bind(f"\0millrace-ports-{block}")
+        except OSError:
+            holder.close()
+            continue
+        free = [port for port in range(20000 + 20 * block, 20000 + 20 * block + 20) if is_free(port)]
+        if len(free) >= count:
+            HELD.append(holder)
+            return free[:count]
+        holder.close()
+    raise RuntimeError("no free ports")
 
 
 def make_certificates(directory):
